@@ -1,0 +1,222 @@
+"""What a notebook needs of the world: the rows it shows, and a place for what it draws.
+
+A notebook opens with ``page = Page("accuracy", preset, out)``, draws what ``page.layers()``
+holds, and hands each figure or table to ``page.save``. Two layers stand side by side where both
+exist: rows at full scale, and rows of the small tasks that a laptop can train.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from memnb import paths
+from memnb.errors import MemnbError, RunError, unknown
+from memnb.evidence import rows
+
+PRESETS = ("stored", "quick", "paper")
+SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+
+Scale = Literal["full", "quick"]
+Thing = TypeVar("Thing", Figure, pd.DataFrame)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The rows of one scale.
+
+    Attributes:
+        title: a heading, such as ``Full scale (committed rows)``.
+        scale: ``full`` (the paper's tasks and protocol) or ``quick`` (small ones).
+        where: ``committed``, ``this machine``, or ``committed and this machine``.
+        runs: one row per finished or failed run (:func:`memnb.evidence.rows.load_runs`).
+        problems: one sentence for each run folder that could not be read.
+    """
+
+    title: str
+    scale: Scale
+    where: str
+    runs: pd.DataFrame
+    problems: tuple[str, ...] = ()
+
+
+class Page:
+    """One artefact under one preset.
+
+    Args:
+        artefact: id in the manifest, such as ``accuracy``.
+        preset: ``stored`` (committed rows), ``quick`` (small runs of this machine beside the
+            committed full-scale rows) or ``paper`` (full-scale runs of this machine as well).
+        out: the output folder; empty for the default (:func:`memnb.paths.output`).
+
+    Raises:
+        MemnbError: no such preset, or an id that cannot name a file.
+    """
+
+    def __init__(self, artefact: str, preset: str = "stored", out: str = "") -> None:
+        if preset not in PRESETS:
+            raise unknown("preset", preset, PRESETS)
+        self.artefact = safe_name("artefact", artefact)
+        self.preset = preset
+        self.out = paths.output(out)
+
+    @property
+    def runs_folder(self) -> Path:
+        """Where this machine's runs stand."""
+        return paths.runs(self.out)
+
+    def layers(self) -> list[Layer]:
+        """The full-scale layer, then the small one; either may have no rows."""
+        stored, here = paths.stored_results(), self.runs_folder
+        full = (stored, here) if self.preset == "paper" else (stored,)
+        quick = (here,) if self.preset == "quick" else (stored,)
+        return [
+            _layer("Full scale", "full", "paper", full),
+            _layer("Laptop scale", "quick", "quick", quick),
+        ]
+
+    def save(self, thing: Thing, name: str, caption: str = "") -> Thing:
+        """Write a figure (PNG and SVG) or a table (CSV and Markdown) into the report.
+
+        Args:
+            thing: a matplotlib figure, or a frame whose cells are ready to print.
+            name: file name without its ending, such as ``accuracy``; lower case, digits, ``-``.
+            caption: one sentence that says what is shown. It becomes the alternative text of a
+                figure and stands under a table.
+
+        Returns:
+            ``thing``, so that a notebook cell may end with this call and show it once.
+
+        Raises:
+            MemnbError: the name cannot name a file, or the thing is neither figure nor frame.
+            RunError: the folder cannot be written to.
+        """
+        name = safe_name("output", name)
+        if isinstance(thing, Figure):
+            folder = paths.report(self.out) / "figures"
+            write(folder / f"{name}.png", _png(thing, caption))
+            write(folder / f"{name}.svg", _svg(thing, name, caption))
+            _close(thing)
+        elif isinstance(thing, pd.DataFrame):
+            folder = paths.report(self.out) / "tables"
+            cells = _cells(thing)
+            write(folder / f"{name}.csv", _csv(cells).encode())
+            write(folder / f"{name}.md", _markdown(cells, caption).encode())
+        else:
+            raise MemnbError(
+                f"Page.save takes a matplotlib Figure or a pandas DataFrame, but '{name}' is a "
+                f"{type(thing).__name__}; hand over what the drawing function returned."
+            )
+        return thing
+
+
+def safe_name(kind: str, name: str) -> str:
+    """``name`` itself, if it can stand in a file name on every system.
+
+    Raises:
+        MemnbError: it holds anything but lower-case letters, digits and ``-``.
+    """
+    if not SAFE_NAME.fullmatch(name):
+        raise MemnbError(
+            f"The {kind} name {name!r} must be lower-case letters, digits and '-' (60 at most), "
+            "starting with a letter or digit; rename it."
+        )
+    return name
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, making its folder.
+
+    Raises:
+        RunError: the disk is full or the folder is read-only; the old file, if any, stands.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # mkstemp makes files private; a report is for reading.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise RunError(
+            f"Cannot write {path}: {(error.strerror or str(error)).lower()}; free some space or "
+            "choose another folder with --out."
+        ) from error
+
+
+def _layer(title: str, scale: Scale, preset: str, folders: tuple[Path, ...]) -> Layer:
+    runs = rows.load_runs(*folders)
+    problems = tuple(runs.attrs.get("problems", ()))
+    chosen = runs[(runs["preset"] == preset) & runs["outcome"].isin(["finished", "failed"])]
+    # This machine's folder comes last: where both hold a run, its row is the one shown.
+    chosen = chosen.drop_duplicates("run_id", keep="last").reset_index(drop=True)
+    committed = paths.stored_results() in folders
+    here = any(folder != paths.stored_results() for folder in folders)
+    where = " and ".join(
+        word for word, used in (("committed", committed), ("this machine", here)) if used
+    )
+    return Layer(f"{title} ({where})", scale, where, chosen, problems)
+
+
+def _png(figure: Figure, caption: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Software": None, "Description": caption or None}
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", metadata=metadata)
+    return buffer.getvalue()
+
+
+def _svg(figure: Figure, name: str, caption: str) -> bytes:
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    metadata = {"Date": None, "Title": name, "Description": caption or None}
+    # The salt and the missing date make the same rows give the same bytes.
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=metadata)
+    return buffer.getvalue()
+
+
+def _close(figure: Figure) -> None:
+    # Otherwise Jupyter's inline backend shows an open pyplot figure a second time.
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close(figure)
+
+
+def _cells(frame: pd.DataFrame) -> list[list[str]]:
+    """Header and body as text; a named or labelled index becomes columns."""
+    if not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.reset_index()
+    header = [
+        " ".join(str(part) for part in column if str(part)) if isinstance(column, tuple) else column
+        for column in frame.columns
+    ]
+    body = [["" if pd.isna(cell) else str(cell) for cell in row] for row in frame.itertuples(False)]
+    return [[str(cell) for cell in header], *body]
+
+
+def _csv(cells: list[list[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(cells)
+    return buffer.getvalue()
+
+
+def _markdown(cells: list[list[str]], caption: str) -> str:
+    escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in cells]
+    rows_ = [f"| {' | '.join(row)} |" for row in escaped]
+    rows_.insert(1, "|" + "---|" * len(cells[0]))
+    return "\n".join(rows_) + "\n" + (f"\nTable: {caption}\n" if caption else "")
