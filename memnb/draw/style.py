@@ -1,0 +1,263 @@
+"""One look for every picture: a fixed colour, marker and label per family of models.
+
+The colours keep a contrast of at least 4.5 : 1 on white (so they also serve for text) and stay
+apart under protanopia, deuteranopia and tritanopia; the markers tell the families apart where
+colour is lost, as in a grey print.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from memnb import config
+from memnb.errors import unknown
+
+PAGE_WIDTH = 7.2
+"""Width of a figure in inches: a printed page between its margins."""
+
+INK = "#222222"
+QUIET = "#5F6368"
+"""Second voice: subtitles, reference levels, notes (6 : 1 on white)."""
+RULE = "#D5D8DC"
+"""Hairlines: grid and frames. Carries no information, so it may be faint."""
+MISSING = "no run yet"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the models of one family look, whatever their memory size."""
+
+    label: str
+    colour: str
+    marker: str
+    dash: str | tuple[int, tuple[int, ...]]
+
+
+FAMILY: dict[str, Family] = {
+    "transformer": Family("Transformer", "#333333", "s", (0, (4, 2))),
+    "luna": Family("Luna", "#1F77C9", "o", "-"),
+    "convluna": Family("ConvLuna", "#C4480A", "D", "-"),
+    "poolluna": Family("PoolLuna", "#8A1C7C", "^", (0, (6, 1))),
+}
+
+CHANCE: dict[str, float] = {
+    "listops": 0.17,
+    "text": 0.50,
+    "retrieval": 0.50,
+    "image": 0.10,
+    "pathfinder": 0.50,
+    "listops-short": 0.17,
+}
+"""Accuracy of always giving the commonest label. The ListOps trees favour 0 and 9: that is 17 %,
+not 10 %."""
+
+
+def family(name: str) -> Family:
+    """The look of a family.
+
+    Raises:
+        MemnbError: no family has this name.
+    """
+    if name not in FAMILY:
+        raise unknown("model family", name, FAMILY)
+    return FAMILY[name]
+
+
+def model_label(name: str) -> str:
+    """``convluna-16`` as it is printed: ``ConvLuna-16``."""
+    base, _, memory = name.partition("-")
+    look = family(base)
+    return f"{look.label}-{memory}" if memory else look.label
+
+
+def task_label(name: str) -> str:
+    """``listops-short`` as it is printed: ``ListOps short``."""
+    title = config.task_config(name).title
+    return f"{title} short" if name.endswith("-short") else title
+
+
+def model_order(names: Iterable[str]) -> list[str]:
+    """Distinct model names in reading order: by memory size within a family, families as above."""
+    families = list(FAMILY)
+
+    def key(name: str) -> tuple[int, int]:
+        base, _, memory = name.partition("-")
+        return families.index(base), int(memory or 0)
+
+    return sorted(dict.fromkeys(names), key=key)
+
+
+def task_order(names: Iterable[str]) -> list[str]:
+    """Distinct task names in the order of the benchmark, laptop tasks last."""
+    known = list(config.TASKS)
+    return sorted(dict.fromkeys(names), key=known.index)
+
+
+def apply() -> None:
+    """Set the style for this process. Every figure function calls it; calling twice is harmless."""
+    sns.set_theme(
+        context="paper",
+        style="white",
+        rc={
+            "figure.dpi": 120,
+            "savefig.dpi": 220,
+            "savefig.bbox": "tight",
+            "savefig.pad_inches": 0.08,
+            "figure.facecolor": "white",
+            "font.family": "sans-serif",
+            "font.sans-serif": ["DejaVu Sans"],
+            "font.size": 8.5,
+            "axes.titlesize": 9,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.labelsize": 8.5,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": "#9AA0A6",
+            "axes.linewidth": 0.7,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#ECEEF0",
+            "grid.linewidth": 0.7,
+            "xtick.labelsize": 8,
+            "ytick.labelsize": 8,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "text.color": INK,
+            "legend.frameon": False,
+            "legend.fontsize": 8,
+            "lines.linewidth": 1.6,
+            "lines.markersize": 4.5,
+            # Text stays text in SVG: it can be searched, copied and read aloud.
+            "svg.fonttype": "none",
+            # Same rows, same bytes: the committed SVG changes only when the picture does.
+            "svg.hashsalt": "memnb",
+        },
+    )
+
+
+def heading(figure: Figure, title: str, subtitle: str = "") -> None:
+    """Write a left-aligned title and, below it, where the rows come from.
+
+    Reserves its own height through the layout engine, so call it once, on a figure made by
+    :func:`canvas`.
+    """
+    width, height = figure.get_size_inches()
+    columns = int(width * 13.2)
+    title = textwrap.fill(title, columns)
+    subtitle = textwrap.fill(subtitle, int(columns * 1.2)) if subtitle else ""
+    title_height = 0.19 * (title.count("\n") + 1)
+    used = 0.08 + title_height + (0.165 * (subtitle.count("\n") + 1) + 0.05 if subtitle else 0.03)
+    figure.text(
+        0.08 / width, 1 - 0.06 / height, title, ha="left", va="top", fontsize=10.5,
+        fontweight="bold", linespacing=1.2,
+    )  # fmt: skip
+    if subtitle:
+        figure.text(
+            0.08 / width, 1 - (0.09 + title_height) / height, subtitle, ha="left", va="top",
+            fontsize=8.5, color=QUIET, linespacing=1.2,
+        )  # fmt: skip
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(rect=(0.0, 0.0, 1.0, 1 - used / height))
+
+
+def canvas(
+    rows: int, columns: int, height: float, *, width: float = PAGE_WIDTH, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A styled figure that pyplot does not hold on to, and its (rows, columns) array of axes.
+
+    ``height`` and ``width`` are in inches.
+    """
+    apply()
+    # Made by pyplot, so that a notebook's backend is loaded and can show it; closed at once, so
+    # that the notebook shows it as the value of its cell and not a second time by itself.
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    plt.close(figure)
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr]
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, axes
+
+
+def empty(title: str, subtitle: str = "", note: str = MISSING) -> Figure:
+    """A figure that says honestly that there is nothing to draw."""
+    figure, axes = canvas(1, 1, 1.5)
+    axis = axes[0, 0]
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    for spine in axis.spines.values():
+        spine.set(visible=True, linestyle=(0, (4, 3)), color="#9AA0A6")
+    axis.text(
+        0.5, 0.5, textwrap.fill(note, 90), ha="center", va="center", color=QUIET, fontsize=10,
+        transform=axis.transAxes,
+    )  # fmt: skip
+    heading(figure, title, subtitle)
+    return figure
+
+
+def reference_line(axis: Axes, level: float, text: str, *, vertical: bool = False) -> None:
+    """A quiet dotted line at ``level``, labelled at its end."""
+    line = axis.axvline if vertical else axis.axhline
+    line(level, color=QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    if vertical:
+        axis.annotate(
+            text, (level, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
+            textcoords="offset points", ha="center", va="bottom", fontsize=7, color=QUIET,
+        )  # fmt: skip
+    else:
+        axis.annotate(
+            text, (1, level), xycoords=("axes fraction", "data"), xytext=(-1, 2),
+            textcoords="offset points", ha="right", va="bottom", fontsize=7, color=QUIET,
+        )  # fmt: skip
+
+
+def label_lines(axis: Axes, labels: list[tuple[float, str, str]], *, gap: float = 9.5) -> None:
+    """Name lines at the right edge of a panel, moved apart so that no two names overlap.
+
+    Args:
+        axis: the panel, with its final limits.
+        labels: (y of the line's end in data units, text, colour) per line.
+        gap: least distance of two names in points.
+    """
+    if not labels:
+        return
+    height = axis.get_window_extent().height * 72 / axis.get_figure(root=True).dpi  # type: ignore[union-attr]
+    low, high = axis.get_ylim()
+    ordered = sorted(labels)
+    wanted = np.array([(y - low) / (high - low) * height for y, _, _ in ordered])
+    placed = _spread(wanted, gap)
+    for (y, text, colour), position in zip(ordered, placed, strict=True):
+        axis.annotate(
+            text, (1, y), xycoords=("axes fraction", "data"),
+            xytext=(4, position - (y - low) / (high - low) * height), textcoords="offset points",
+            ha="left", va="center", fontsize=8, color=colour, fontweight="bold",
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def _spread(wanted: np.ndarray, gap: float) -> np.ndarray:
+    """Ascending positions, at least ``gap`` apart, as near to ``wanted`` as a sweep gets."""
+    placed = wanted.astype(float).copy()
+    for _ in range(200):
+        short = gap - np.diff(placed)
+        if (short <= 1e-9).all():
+            break
+        push = np.clip(short, 0, None) / 2
+        placed[:-1] -= push
+        placed[1:] += push
+    return placed
+
+
+def percent(fraction: float) -> float:
+    """Accuracy as a share to accuracy in percent."""
+    return 100.0 * fraction
