@@ -1,0 +1,464 @@
+"""Typed, frozen configs: what a task, a model, a training run is. No torch here.
+
+A :class:`RunConfig` says everything that determines a result, and :attr:`RunConfig.run_id` is a
+readable name plus the hash of it. Unknown keys and impossible values are refused with one
+sentence. Source of the numbers: the authors' public code, as described in docs/deviations.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from memnb.errors import MemnbError, unknown
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+Kind = Literal["transformer", "luna", "convluna"]
+Representation = Literal["cls", "mean", "memory"]
+Reading = Literal["as_coded", "as_intended"]
+Sharing = Literal["full", "qk", "none"]
+Filter = Literal["conv", "pool", "none"]
+Temperature = Literal["unit", "sqrt", "learn"]
+Layout = Literal["tokens", "pixels", "pair"]
+Preset = Literal["paper", "quick", "custom"]
+
+
+class Config(BaseModel):
+    """Base of all configs: frozen, strict, closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain values (JSON, TOML, keyword arguments).
+
+        Raises:
+            MemnbError: an unknown key, a missing key or an impossible value, in one sentence.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise _one_sentence(cls, error) from None
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with some values changed, validated again."""
+        return self.of({**self.model_dump(), **changes})
+
+
+def _one_sentence(cls: type[Config], error: ValidationError) -> MemnbError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return unknown(f"{cls.__name__} setting", where, cls.model_fields)
+    if first["type"] == "value_error":
+        return MemnbError(str(first["ctx"]["error"]))
+    if first["type"] == "missing":
+        return MemnbError(f"{cls.__name__} needs a value for '{where}'.")
+    given = first.get("input")
+    return MemnbError(
+        f"{cls.__name__}.{where}: {first['msg'].removesuffix('.')}, but got {given!r}; "
+        f"change the value of '{where}'."
+    )
+
+
+# --- tasks -----------------------------------------------------------------------------------
+
+
+class Task(Config):
+    """What is to be classified: the definition of a data set, and the shape a model must take.
+
+    Class variables:
+        classes: number of labels (and of output units).
+        vocabulary: number of token ids, padding (id 0) included; 0 for pixels.
+        layout: ``tokens`` (L,), ``pixels`` (L,) of 0..255, or ``pair`` (2, L).
+        title: the name printed in tables.
+        pixel_scale: mean and deviation applied to pixel / 255.
+    """
+
+    classes: ClassVar[int]
+    vocabulary: ClassVar[int]
+    layout: ClassVar[Layout] = "tokens"
+    title: ClassVar[str]
+    pixel_scale: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    name: str
+    max_length: Positive
+
+    @property
+    def digest(self) -> str:
+        """Hash of the definition: the key under which the data are cached."""
+        return _digest(self.model_dump())
+
+
+class ListOps(Task):
+    """Nested list operations (Long Range Arena, arXiv 2011.04006), generated from ``seed``."""
+
+    classes: ClassVar[int] = 10
+    vocabulary: ClassVar[int] = 17
+    title: ClassVar[str] = "ListOps"
+
+    name: Literal["listops", "listops-short"] = "listops"
+    source: Literal["generated", "lra"] = "generated"
+    min_length: Positive = 500
+    max_length: Positive = 2000
+    max_depth: Positive = 10
+    max_arguments: Annotated[int, Field(ge=2)] = 10
+    train: Positive = 96_000
+    validation: Positive = 2_000
+    test: Positive = 2_000
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_length - self.min_length < 2:
+            raise ValueError(
+                f"ListOps keeps trees with min_length < length < max_length, but got min_length="
+                f"{self.min_length} and max_length={self.max_length}; raise max_length."
+            )
+        return self
+
+
+class Text(Task):
+    """IMDb reviews as bytes: positive or negative."""
+
+    classes: ClassVar[int] = 2
+    vocabulary: ClassVar[int] = 257
+    title: ClassVar[str] = "Text"
+
+    name: Literal["text"] = "text"
+    max_length: Positive = 4000
+    validation: Literal["paper", "holdout"] = "paper"
+
+
+class Retrieval(Task):
+    """Pairs of papers as bytes: does one cite the other?"""
+
+    classes: ClassVar[int] = 2
+    vocabulary: ClassVar[int] = 257
+    layout: ClassVar[Layout] = "pair"
+    title: ClassVar[str] = "Retrieval"
+
+    name: Literal["retrieval"] = "retrieval"
+    max_length: Positive = 4000
+
+
+class Image(Task):
+    """CIFAR-10 in grey, one pixel after the other."""
+
+    classes: ClassVar[int] = 10
+    vocabulary: ClassVar[int] = 0
+    layout: ClassVar[Layout] = "pixels"
+    title: ClassVar[str] = "Image"
+    pixel_scale: ClassVar[tuple[float, float]] = (0.48, 0.24)
+
+    name: Literal["image"] = "image"
+    max_length: Literal[1024] = 1024
+
+
+class Pathfinder(Task):
+    """Are two marked points joined by a dashed contour? Ten output units, as the authors coded."""
+
+    classes: ClassVar[int] = 10
+    vocabulary: ClassVar[int] = 0
+    layout: ClassVar[Layout] = "pixels"
+    title: ClassVar[str] = "Pathfinder"
+    pixel_scale: ClassVar[tuple[float, float]] = (0.5, 0.5)
+
+    name: Literal["pathfinder"] = "pathfinder"
+    max_length: Literal[1024] = 1024
+
+
+TASKS: dict[str, Task] = {
+    "listops": ListOps(),
+    "text": Text(),
+    "retrieval": Retrieval(),
+    "image": Image(),
+    "pathfinder": Pathfinder(),
+    "listops-short": ListOps(
+        name="listops-short",
+        min_length=100,
+        max_length=200,
+        train=32_000,
+        validation=1_000,
+        test=2_000,
+    ),
+}
+LRA_TASKS = ("listops", "text", "retrieval", "image", "pathfinder")
+
+
+def list_tasks() -> list[str]:
+    """The names that :func:`task_config` knows."""
+    return list(TASKS)
+
+
+def task_config(name: str, **changes: Any) -> Task:
+    """The task called ``name``, with some settings changed.
+
+    Raises:
+        MemnbError: no such task or setting, or an impossible value.
+    """
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    task = TASKS[name]
+    return task.but(**changes) if changes else task
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+class Model(Config):
+    """One model of the paper's section 2.
+
+    Shape: ``blocks`` blocks of width H = ``width``, n = ``heads`` heads, feed-forward width
+    ``mlp``, and ``memory`` = M rows of memory (0 for the Transformer).
+
+    ``reading`` keeps two readings of the authors' code apart: ``as_coded`` (padding is not masked
+    and ConvLuna's unpack temperature stays 1) and ``as_intended`` (padding is masked, the unpack
+    temperature is honoured).
+    """
+
+    kind: Kind
+    blocks: Positive
+    width: Positive
+    heads: Positive
+    mlp: Positive
+    dropout: Fraction = 0.1
+    memory: Annotated[int, Field(ge=0)] = 0
+    representation: Representation = "cls"
+    reading: Reading = "as_coded"
+    # Luna, and ConvLuna's full variant
+    sharing: Sharing = "full"
+    memory_init: Literal["normal", "luna"] = "normal"
+    pack_output: bool = True
+    # ConvLuna
+    variant: Literal["simplified", "full"] = "simplified"
+    filter: Filter = "none"
+    filter_width: Positive = 4
+    filter_stride: Positive = 1
+    pack_temperature: Temperature = "sqrt"
+    unpack_temperature: Temperature = "sqrt"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(
+                f"The width must be a multiple of the number of heads, but got width={self.width} "
+                f"and heads={self.heads}; change one of them."
+            )
+        if self.kind == "transformer":
+            if self.memory:
+                raise ValueError(
+                    f"The Transformer has no memory, but got memory={self.memory}; set it to 0 "
+                    "or choose another model."
+                )
+            if self.representation == "memory":
+                raise ValueError(
+                    "representation='memory' needs a model with a memory; the Transformer takes "
+                    "'cls' or 'mean'."
+                )
+        elif self.memory < 1:
+            raise ValueError(
+                f"{self.kind} needs at least one memory row, but got memory={self.memory}; "
+                "set memory to 1 or more."
+            )
+        if self.kind != "convluna":
+            plain = {"filter": "none", "pack_temperature": "sqrt", "unpack_temperature": "sqrt"}
+            for key, value in plain.items():
+                if getattr(self, key) != value:
+                    raise ValueError(
+                        f"{key}='{getattr(self, key)}' is a setting of ConvLuna, but the model is "
+                        f"{self.kind}; choose convluna-{self.memory or 1} or leave {key} alone."
+                    )
+        if self.kind == "convluna" and self.variant == "simplified" and self.sharing != "full":
+            raise ValueError(
+                "The simplified ConvLuna shares its projections (sharing='full'), but got "
+                f"sharing='{self.sharing}'; use variant='full' to choose."
+            )
+        return self
+
+    @property
+    def family(self) -> str:
+        """The name without the memory size: one colour in every figure."""
+        if self.kind == "convluna" and self.filter == "pool":
+            return "poolluna"
+        return self.kind
+
+    @property
+    def name(self) -> str:
+        """The short name, such as ``convluna-16``."""
+        return self.family if self.kind == "transformer" else f"{self.family}-{self.memory}"
+
+    @property
+    def unpack_temperature_used(self) -> Temperature:
+        """The unpack temperature after the reading is applied (as coded, ConvLuna's is frozen)."""
+        if self.kind == "convluna" and self.reading == "as_coded":
+            return "unit"
+        return self.unpack_temperature
+
+
+_MODEL_NAME = re.compile(r"(transformer|luna|convluna|poolluna)(?:-([1-9]\d{0,4}))?")
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "transformer": {"kind": "transformer"},
+    "luna": {"kind": "luna"},
+    "convluna": {
+        "kind": "convluna",
+        "filter": "conv",
+        "pack_temperature": "learn",
+        "unpack_temperature": "learn",
+    },
+    "poolluna": {
+        "kind": "convluna",
+        "filter": "pool",
+        "pack_temperature": "learn",
+        "unpack_temperature": "learn",
+    },
+}
+MODELS = (
+    "transformer",
+    "luna-1",
+    "luna-16",
+    "luna-256",
+    "convluna-1",
+    "convluna-16",
+    "convluna-256",
+    "poolluna-16",
+)
+
+_SHAPES: dict[str, dict[str, Any]] = {
+    "text": {"blocks": 4, "width": 128, "heads": 4, "mlp": 512, "dropout": 0.1},
+    "listops": {"blocks": 6, "width": 128, "heads": 4, "mlp": 512, "dropout": 0.1},
+    "retrieval": {"blocks": 6, "width": 128, "heads": 4, "mlp": 512, "dropout": 0.1},
+    "image": {"blocks": 8, "width": 128, "heads": 4, "mlp": 512, "dropout": 0.0},
+    "pathfinder": {"blocks": 6, "width": 128, "heads": 4, "mlp": 512, "dropout": 0.0},
+    "listops-short": {"blocks": 2, "width": 32, "heads": 4, "mlp": 64, "dropout": 0.0},
+}
+
+
+def list_models() -> list[str]:
+    """The models of the main table; any memory size may stand in a name (``luna-4``)."""
+    return list(MODELS)
+
+
+def model_config(name: str, task: str | Task, **changes: Any) -> Model:
+    """The model called ``name`` in the size that ``task`` uses, with some settings changed.
+
+    Raises:
+        MemnbError: no such model or setting, or an impossible value.
+    """
+    match = _MODEL_NAME.fullmatch(name)
+    if match is None or (match[1] == "transformer") != (match[2] is None):
+        raise unknown("model", name, MODELS)
+    task_name = task if isinstance(task, str) else task.name
+    if task_name not in _SHAPES:
+        raise unknown("task", task_name, TASKS)
+    memory = {"memory": int(match[2])} if match[2] else {}
+    return Model.of({**_SHAPES[task_name], **_FAMILIES[match[1]], **memory, **changes})
+
+
+# --- training --------------------------------------------------------------------------------
+
+
+class Training(Config):
+    """The optimisation protocol of one run.
+
+    lr(t) = ``lr`` * min(1, t / ``warmup``) / sqrt(max(t, ``warmup``)); AdamW with betas
+    (.9, .999), eps 1e-8 and ``weight_decay`` on every parameter; no clipping. The validation set
+    is scored every ``evaluate_every`` steps; after ``patience`` scores without a new best the run
+    stops. The best weights are tested.
+    """
+
+    steps: Positive
+    batch: Positive
+    lr: Annotated[float, Field(gt=0)]
+    warmup: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    evaluate_every: Positive
+    patience: Positive
+
+
+_TRAINING: dict[str, Training] = {
+    "text": Training(
+        steps=25_000, batch=32, lr=0.005, warmup=8000, weight_decay=0.01,
+        evaluate_every=500, patience=25,
+    ),
+    "listops": Training(
+        steps=50_000, batch=32, lr=0.005, warmup=1000, weight_decay=0.002,
+        evaluate_every=200, patience=300,
+    ),
+    "retrieval": Training(
+        steps=30_000, batch=32, lr=0.015, warmup=8000, weight_decay=0.04,
+        evaluate_every=500, patience=50,
+    ),
+    "image": Training(
+        steps=30_000, batch=64, lr=0.01, warmup=700, weight_decay=0.01,
+        evaluate_every=500, patience=50,
+    ),
+    "pathfinder": Training(
+        steps=125_000, batch=128, lr=0.01, warmup=700, weight_decay=0.01,
+        evaluate_every=500, patience=50,
+    ),
+    "listops-short": Training(
+        steps=1000, batch=32, lr=0.05, warmup=100, weight_decay=0.002,
+        evaluate_every=100, patience=300,
+    ),
+}  # fmt: skip
+
+
+class Run(Config):
+    """Everything that determines a result, and nothing else (not the device, not the folder)."""
+
+    task: Annotated[ListOps | Text | Retrieval | Image | Pathfinder, Field(discriminator="name")]
+    model: Model
+    training: Training
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @property
+    def run_id(self) -> str:
+        """Readable name plus hash of the whole config, such as ``text-luna-16-s0-0f3a9c1b2d``."""
+        return f"{self.task.name}-{self.model.name}-s{self.seed}-{_digest(self.model_dump())}"
+
+    @property
+    def preset(self) -> Preset:
+        """``paper`` if this is the full protocol on a full task, ``quick`` on a laptop task."""
+        name = self.task.name
+        if self.training != _TRAINING[name] or self.task != TASKS[name]:
+            return "custom"
+        return "paper" if name in LRA_TASKS else "quick"
+
+
+def run_config(
+    model: str,
+    task: str,
+    seed: int = 0,
+    *,
+    model_changes: Mapping[str, Any] | None = None,
+    task_changes: Mapping[str, Any] | None = None,
+    training_changes: Mapping[str, Any] | None = None,
+) -> Run:
+    """The run of ``model`` on ``task`` under the task's protocol, with some settings changed.
+
+    Raises:
+        MemnbError: an unknown name or an impossible value.
+    """
+    chosen = task_config(task, **(task_changes or {}))
+    training = _TRAINING[task]
+    return Run.of(
+        {
+            "task": chosen.model_dump(),
+            "model": model_config(model, task, **(model_changes or {})).model_dump(),
+            "training": training.but(**(training_changes or {})).model_dump(),
+            "seed": seed,
+        }
+    )
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

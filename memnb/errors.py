@@ -1,0 +1,36 @@
+"""Errors that a user can act on: one sentence, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MemnbError(Exception):
+    """A mistake or condition the user can mend.
+
+    The message is one sentence: what was expected, what came, what to do.
+    The command line prints it alone and exits with :attr:`exit_code`.
+    """
+
+    exit_code = 2
+
+
+class RunError(MemnbError):
+    """A run could not start or go on (locked, unreadable, no space); nothing was lost."""
+
+    exit_code = 1
+
+
+class DataError(MemnbError):
+    """A data file is missing, damaged or not what its format promises."""
+
+    exit_code = 1
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> MemnbError:
+    """The error for a name that is not among ``choices``, with the name that was probably meant."""
+    options = list(choices)
+    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else "the choices are " + ", ".join(options) + "."
+    return MemnbError(f"There is no {kind} named '{name}'; {hint}")

@@ -1,0 +1,1 @@
+"""The models: attention, filters, blocks, network."""

@@ -1,0 +1,92 @@
+"""Attention over heads: the fast path and the written-out maths, side by side.
+
+Shapes: B batch, n heads, Q queries, K keys, d channels of a head, H = n * d.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from memnb.config import Temperature as TemperatureKind
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, L, H) -> (B, n, L, d)."""
+    batch, length, width = x.shape
+    return x.view(batch, length, heads, width // heads).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(B, n, L, d) -> (B, L, H)."""
+    batch, heads, length, channels = x.shape
+    return x.transpose(1, 2).reshape(batch, length, heads * channels)
+
+
+def project(x: Tensor, *maps: nn.Linear) -> tuple[Tensor, ...]:
+    """Apply several linear maps to the same input in one matrix product.
+
+    (B, L, H) -> one (B, L, H) per map; equal to ``tuple(m(x) for m in maps)``.
+    """
+    if len(maps) == 1:
+        return (maps[0](x),)
+    weight = torch.cat([m.weight for m in maps])
+    bias = torch.cat([m.bias for m in maps])
+    return functional.linear(x, weight, bias).split([m.out_features for m in maps], dim=-1)
+
+
+class Temperature(nn.Module):
+    """The divisor T of attention logits, T = exp(log_temp).
+
+    ``unit``: T = 1, frozen; ``sqrt``: T = sqrt(d), frozen; ``learn``: starts at 1 and is trained,
+    with weight decay like every other parameter. ``log_temp`` is a scalar parameter in all three,
+    as in the authors' code.
+    """
+
+    def __init__(self, kind: TemperatureKind, head_width: int) -> None:
+        super().__init__()
+        self._frozen = {"unit": 1.0, "sqrt": math.sqrt(head_width), "learn": None}[kind]
+        start = math.log(self._frozen) if self._frozen else 0.0
+        self.log_temp = nn.Parameter(torch.tensor(start), requires_grad=kind == "learn")
+
+    def forward(self) -> float | Tensor:
+        """T: a number where it is frozen (it then costs nothing), else a scalar tensor."""
+        return self.log_temp.exp() if self._frozen is None else self._frozen
+
+
+def attention_weights(
+    query: Tensor, key: Tensor, temperature: float | Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """softmax(q k^T / T) written out: (B, n, Q, d), (B, n, K, d) -> (B, n, Q, K).
+
+    ``mask`` is True where a key may be read, broadcastable to (B, n, Q, K).
+    """
+    logits = query @ key.transpose(-2, -1) / temperature
+    if mask is not None:
+        logits = logits.masked_fill(~mask, float("-inf"))
+    return logits.softmax(dim=-1)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    temperature: float | Tensor,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(q k^T / T) v by ``scaled_dot_product_attention``: (B, n, Q, d).
+
+    Equal to ``attention_weights(query, key, temperature, mask) @ value``; ``dropout`` acts on the
+    weights.
+    """
+    if isinstance(temperature, Tensor):  # the fused kernels take a plain number only
+        query, scale = query / temperature.to(query.dtype), 1.0
+    else:
+        scale = 1.0 / temperature
+    return functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale
+    )

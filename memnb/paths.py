@@ -1,0 +1,73 @@
+"""Where things are. Nothing here depends on the working directory of a checkout.
+
+Three kinds of place:
+
+* *assets*, read only: notebooks, committed rows, reference numbers. In a checkout they stand at
+  its root; in an installed wheel they travel inside the package (``memnb/_assets``).
+* *output*: runs, report. The checkout's root, or ``memnb-output`` in the working directory where
+  there is no checkout; moved by ``MEMNB_OUT`` or ``--out``.
+* *data cache*: generated and downloaded data sets; moved by ``MEMNB_DATA``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def checkout() -> Path | None:
+    """The root of the checkout that this package is imported from, or None for a wheel."""
+    root = _PACKAGE.parent
+    return root if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir() else None
+
+
+def assets() -> Path:
+    """The folder that holds ``notebooks/`` and ``data/``."""
+    return checkout() or _PACKAGE / "_assets"
+
+
+def notebooks() -> Path:
+    """The notebooks as committed."""
+    return assets() / "notebooks"
+
+
+def stored_results() -> Path:
+    """Committed results, one folder per run."""
+    return assets() / "data" / "results"
+
+
+def reference() -> Path:
+    """Published numbers, each with its source."""
+    return assets() / "data" / "reference"
+
+
+def output(out: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that ``runs/`` and ``report/`` are written to, absolute."""
+    chosen = out or os.environ.get("MEMNB_OUT")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return checkout() or Path.cwd() / "memnb-output"
+
+
+def runs(out: str | os.PathLike[str] | None = None) -> Path:
+    """Run folders of this machine."""
+    return output(out) / "runs"
+
+
+def report(out: str | os.PathLike[str] | None = None) -> Path:
+    """The report: executed notebooks, figures, tables and ``index.html``."""
+    return output(out) / "report"
+
+
+def data_cache() -> Path:
+    """Generated and downloaded data sets."""
+    chosen = os.environ.get("MEMNB_DATA")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    root = checkout()
+    if root is not None:
+        return root / "data" / "cache"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "memnb"
