@@ -1,0 +1,64 @@
+"""The tasks: their data as NumPy arrays, on every machine the same.
+
+    from memnb import config, tasks
+    data = tasks.load(config.task_config("listops-short"))
+    data.train.inputs.shape     # (32000, 200)
+
+Generated data are cached in :func:`memnb.paths.data_cache` under the digest of their definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from memnb import config
+from memnb.errors import MemnbError
+from memnb.tasks import listops
+from memnb.tasks.base import Dataset, Split
+
+__all__ = ["Dataset", "Split", "load", "tokens"]
+
+_LOADERS: dict[type[config.Task], Callable[[Any], Dataset]] = {
+    config.ListOps: listops.load,
+}
+
+
+def load(task: config.Task) -> Dataset:
+    """The three splits of ``task``.
+
+    Raises:
+        DataError: the data are missing or damaged and cannot be made, or the data cache cannot be
+            written.
+    """
+    return _LOADERS[type(task)](task)
+
+
+def tokens(task: config.Task, inputs: np.ndarray, length: int) -> list[str]:
+    """The first ``length`` inputs of one sequence (L,) in readable form, for pictures and tables.
+
+    ListOps gives its tokens, bytes give characters (those that are not printable ASCII as
+    ``\\xe9``), pixels give numbers.
+
+    Raises:
+        MemnbError: an id outside the vocabulary of the task.
+    """
+    ids = inputs[:length].tolist()
+    if task.layout == "pixels":
+        return [str(pixel) for pixel in ids]
+    names = listops.VOCABULARY if isinstance(task, config.ListOps) else _BYTES
+    if ids and max(ids) >= len(names):
+        raise MemnbError(
+            f"{task.title} has the token ids 0..{len(names) - 1}, but got {max(ids)}; these are "
+            "inputs of another task."
+        )
+    return [names[index] for index in ids]
+
+
+def _character(byte: int) -> str:
+    return chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}"
+
+
+_BYTES = ("<pad>", *(_character(byte) for byte in range(256)))

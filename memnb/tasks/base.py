@@ -1,0 +1,100 @@
+"""What every task hands over: three splits of padded examples with their labels. NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memnb.errors import DataError
+
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+PAD = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """N examples.
+
+    Attributes:
+        inputs: uint8 (N, L), or (N, 2, L) for pairs: token ids padded with 0 up to L =
+            ``task.max_length``, or pixels 0..255.
+        lengths: int32 (N,), or (N, 2) for pairs: number of true tokens.
+        labels: int64 (N,).
+    """
+
+    inputs: Bytes
+    lengths: NDArray[np.int32]
+    labels: Ints
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The three splits of one task."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Examples of different lengths, one after the other; the form in which they are stored.
+
+    Attributes:
+        values: uint8 (total,): all sequences; number i is ``values[offsets[i]:offsets[i + 1]]``.
+        offsets: int64 (N + 1,), from 0 up to ``len(values)``.
+    """
+
+    values: Bytes
+    offsets: Ints
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Bytes:
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    @classmethod
+    def of(cls, sequences: list[Bytes]) -> Sequences:
+        """Join separate sequences."""
+        values = np.concatenate([np.zeros(0, np.uint8), *sequences])
+        return cls(values, offsets_of(np.array([len(one) for one in sequences], np.int64)))
+
+    @classmethod
+    def checked(cls, values: Bytes, offsets: Ints, where: object) -> Sequences:
+        """The sequences that were read from the file ``where``.
+
+        Raises:
+            DataError: the offsets do not fit the values.
+        """
+        fits = offsets.ndim == values.ndim == 1 and len(offsets) > 0
+        fits = fits and offsets[0] == 0 and offsets[-1] == len(values)
+        if not fits or np.any(offsets[1:] < offsets[:-1]):
+            raise DataError(
+                f"{where} is damaged: its offsets do not fit its {values.size} bytes; make or "
+                "import it again."
+            )
+        return cls(values, offsets)
+
+    def padded(self, rows: Ints, length: int) -> tuple[Bytes, NDArray[np.int32]]:
+        """The chosen rows, cut or padded with 0 to (len(rows), length), and their lengths."""
+        starts = self.offsets[rows]
+        lengths = np.minimum(self.offsets[rows + 1] - starts, length)
+        inputs = np.zeros((len(rows), length), np.uint8)
+        for row, start, count in zip(inputs, starts.tolist(), lengths.tolist(), strict=True):
+            row[:count] = self.values[start : start + count]
+        return inputs, lengths.astype(np.int32)
+
+
+def offsets_of(lengths: Ints) -> Ints:
+    """Where each of several sequences begins, and where the last one ends: (N,) -> (N + 1,)."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets

@@ -1,0 +1,444 @@
+"""ListOps: nested operations on lists of digits (Long Range Arena, arXiv 2011.04006).
+
+    [MAX 4 [MIN 2 7 ] 0 ]  ->  4
+
+A tree grows from depth 1. A node below depth 10 is a digit with probability 3/4, else an operator
+with 2 to 10 arguments; at depth 10 it is a digit. MIN, MAX, SM (sum modulo 10) and MED (median;
+the mean of the middle two is cut down to an integer). The length counts an operator twice, for
+its closing bracket. Trees with ``min_length < length < max_length`` are kept, all distinct; the
+first ``train`` of them are the training set, then come validation and test.
+
+Trees are drawn level by level, thousands at a time. Their shapes come first: nine in ten trees
+have the wrong length, and those never get digits, operators or a value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memnb import config, paths
+from memnb.errors import DataError
+from memnb.tasks import cache
+from memnb.tasks.base import Bytes, Dataset, Ints, Sequences, Split
+
+# The id of a token is its place here; 0 is padding, and the last of the 17 ids is never used.
+VOCABULARY = (
+    "<pad>", "[MIN", "[MAX", "[MED", "[SM", "]", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9",
+)  # fmt: skip
+TOKEN_ID = {token: index for index, token in enumerate(VOCABULARY)}
+MIN, MAX, MED, SM, CLOSE, ZERO = range(1, 7)
+OPERATORS = {"[MIN", "[MAX", "[MED", "[SM"}
+
+_TREES_PER_CHUNK = 8192
+# A definition that yields nothing new in so many trees is taken to be exhausted or impossible.
+_FRUITLESS_CHUNKS = 64
+
+LRA_FILES = ("basic_train.tsv", "basic_val.tsv", "basic_test.tsv")
+LRA_HEADER = "Source\tTarget"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Sequences with their label (uint8, 0..9) and split (uint8; 0 train, 1 validation, 2 test)."""
+
+    sequences: Sequences
+    label: Bytes
+    split: Bytes
+
+
+def load(task: config.ListOps) -> Dataset:
+    """The three splits, from the data cache; made first if they are not there.
+
+    Raises:
+        DataError: see :func:`make`, or the cache cannot be written.
+    """
+    path = paths.data_cache() / f"{task.name}-{task.digest}.npz"
+    return cache.cached(path, lambda: _read(task, path), lambda: _arrays(make(task)))
+
+
+def _arrays(made: Examples) -> cache.Arrays:
+    return {
+        "bytes": made.sequences.values,
+        "offsets": made.sequences.offsets,
+        "label": made.label,
+        "split": made.split,
+    }
+
+
+def _read(task: config.ListOps, path: Path) -> Dataset:
+    members = {"bytes": "uint8", "offsets": "int64", "label": "uint8", "split": "uint8"}
+    found = cache.read(path, members)
+    sequences = Sequences.checked(found["bytes"], found["offsets"], path)
+    label, split = found["label"], found["split"]
+    lengths = np.diff(sequences.offsets)
+    if not (
+        np.array_equal(split, _split(task))
+        and label.shape == lengths.shape == split.shape
+        and lengths.min() > 0
+        and label.max() < 10
+        and TOKEN_ID["[MIN"] <= sequences.values.min()
+        and sequences.values.max() < len(VOCABULARY)
+        and lengths.max() <= task.max_length
+    ):
+        raise DataError(f"{path} does not hold what the task '{task.name}' asks for.")
+    first, last = task.train, task.train + task.validation
+    rows = np.arange(len(label))
+    return Dataset(
+        *(
+            Split(*sequences.padded(chosen, task.max_length), label[chosen].astype(np.int64))
+            for chosen in (rows[:first], rows[first:last], rows[last:])
+        )
+    )
+
+
+def make(task: config.ListOps) -> Examples:
+    """The examples that ``task`` defines, generated or read from LRA's files.
+
+    Raises:
+        DataError: LRA's files are missing or damaged, or there are not as many distinct trees.
+    """
+    if task.source == "lra":
+        return _read_lra(task, paths.data_cache() / "lra" / "listops-1000")
+    return _generate(task)
+
+
+# --- generation ------------------------------------------------------------------------------
+
+
+def _generate(task: config.ListOps) -> Examples:
+    """Depends on ``task.seed`` alone, and a larger set begins with the smaller one."""
+    wanted = task.train + task.validation + task.test
+    seen: set[bytes] = set()
+    sequences: list[Bytes] = []
+    labels: list[int] = []
+    fruitless = 0
+    for chunk in _chunks(task):
+        before = len(seen)
+        for sequence, label in chunk:
+            # 128 bits of hash instead of the sequence keep the memory of this set small.
+            key = hashlib.blake2b(sequence.tobytes(), digest_size=16).digest()
+            if key not in seen:
+                seen.add(key)
+                sequences.append(sequence)
+                labels.append(label)
+                if len(labels) == wanted:
+                    return Examples(
+                        Sequences.of(sequences), np.array(labels, np.uint8), _split(task)
+                    )
+        fruitless = fruitless + 1 if len(seen) == before else 0
+        if fruitless == _FRUITLESS_CHUNKS:
+            raise DataError(
+                f"ListOps needs {wanted} different trees with {task.min_length} < length < "
+                f"{task.max_length}, but after {len(seen)} of them the next "
+                f"{fruitless * _TREES_PER_CHUNK} trees gave none; ask for fewer examples, or "
+                "allow more lengths, arguments or depth."
+            )
+    raise AssertionError("unreachable: chunks never end")
+
+
+def _split(task: config.ListOps) -> Bytes:
+    return np.repeat(np.arange(3, dtype=np.uint8), [task.train, task.validation, task.test])
+
+
+def _chunks(task: config.ListOps) -> Iterator[list[tuple[Bytes, int]]]:
+    number = 0
+    while True:
+        # Only the raw bits of a NumPy bit generator are promised never to change, so the draws
+        # below are made from them, and not by numpy.random.Generator.
+        bits = np.random.PCG64(np.random.SeedSequence((task.seed, number)))
+        yield _chunk(task, bits)
+        number += 1
+
+
+@dataclass
+class _Level:
+    """The nodes of one depth, of all trees; the children of one node stand side by side.
+
+    Attributes:
+        parent: index of the parent in the level above.
+        arguments: number of children, 0 for a digit.
+        length: tokens of the subtree.
+    """
+
+    parent: Ints
+    arguments: Ints
+    length: Ints
+
+    def kept(self, keep: NDArray[np.bool_], renumbered: Ints) -> _Level:
+        return _Level(renumbered[self.parent[keep]], self.arguments[keep], self.length[keep])
+
+
+def _chunk(task: config.ListOps, bits: np.random.PCG64) -> list[tuple[Bytes, int]]:
+    levels = _only_wanted(task, _shapes(task, bits))
+    tokens, value = _filled(levels, bits)
+    ends = np.cumsum(levels[0].length)
+    return list(zip(np.split(tokens, ends[:-1]), value.tolist(), strict=True)) if len(ends) else []
+
+
+def _below(high: int, draws: NDArray[np.uint64]) -> Ints:
+    """Uniform integers in 0..high-1 from the lower half of each draw (bias below high / 2^32)."""
+    return (((draws & np.uint64(0xFFFFFFFF)) * np.uint64(high)) >> np.uint64(32)).astype(np.int64)
+
+
+def _shapes(task: config.ListOps, bits: np.random.PCG64) -> list[_Level]:
+    """The shapes of a chunk of trees; a tree stops growing once it is known to be too long."""
+    levels: list[_Level] = []
+    parent = np.arange(_TREES_PER_CHUNK)
+    tree = parent
+    size = np.ones(_TREES_PER_CHUNK, np.int64)  # tokens of each tree so far
+    for depth in range(1, task.max_depth + 1):
+        draws = bits.random_raw(len(parent))
+        # r > 0.25 makes a digit, so an operator is a draw in the lowest quarter.
+        operator = (draws >> np.uint64(62)) == 0
+        if depth == task.max_depth:
+            operator[:] = False
+        arguments = np.where(operator, 2 + _below(task.max_arguments - 1, draws), 0)
+        grown = np.bincount(tree, weights=arguments + operator, minlength=_TREES_PER_CHUNK)
+        size += grown.astype(np.int64)
+        arguments[size[tree] >= task.max_length] = 0
+        levels.append(_Level(parent, arguments, np.ones(len(parent), np.int64)))
+        parent = np.repeat(np.arange(len(arguments)), arguments)
+        tree = tree[parent]
+        if not len(parent):
+            break
+    # The stunted shape of a tree that grew too long must not pass for a short one.
+    _add_lengths(levels)
+    levels[0].length[size >= task.max_length] = task.max_length
+    return levels
+
+
+def _add_lengths(levels: list[_Level]) -> None:
+    for above, level in zip(levels[-2::-1], levels[:0:-1], strict=True):
+        inner = np.bincount(level.parent, weights=level.length, minlength=len(above.parent))
+        above.length += inner.astype(np.int64) + (above.arguments > 0)
+
+
+def _only_wanted(task: config.ListOps, levels: list[_Level]) -> list[_Level]:
+    """Drop the trees of a wrong length."""
+    length = levels[0].length
+    keep = (length > task.min_length) & (length < task.max_length)
+    renumbered = np.arange(len(keep))
+    wanted = []
+    for depth, level in enumerate(levels):
+        if depth:
+            keep = keep[level.parent]
+        wanted.append(level.kept(keep, renumbered))
+        renumbered = np.cumsum(keep) - 1
+    return wanted
+
+
+def _filled(levels: list[_Level], bits: np.random.PCG64) -> tuple[Bytes, Bytes]:
+    """Draw operators and digits; the tokens of all trees in a row, and the value of each tree."""
+    draws = [bits.random_raw(len(level.parent)) for level in levels]
+    starts = _starts(levels)
+    tokens = np.zeros(int(levels[0].length.sum()), np.uint8)
+    value = np.zeros(0, np.uint8)
+    for level, draw, start in zip(levels[::-1], draws[::-1], starts[::-1], strict=True):
+        is_operator = level.arguments > 0
+        operator = MIN + _below(4, draw[is_operator]).astype(np.uint8)
+        own = _below(10, draw).astype(np.uint8)
+        tokens[start] = ZERO + own
+        tokens[start[is_operator]] = operator
+        tokens[(start + level.length - 1)[is_operator]] = CLOSE
+        if len(operator):
+            own[is_operator] = _applied(operator, level.arguments[is_operator], value)
+        value = own
+    return tokens, value
+
+
+def _starts(levels: list[_Level]) -> list[Ints]:
+    """The place of each node's first token: behind its elder siblings, one behind its parent."""
+    starts = [np.cumsum(levels[0].length) - levels[0].length]
+    for above, level in itertools.pairwise(levels):
+        before = np.cumsum(level.length) - level.length
+        eldest = (np.cumsum(above.arguments) - above.arguments)[level.parent]
+        starts.append(starts[-1][level.parent] + 1 + before - before[eldest])
+    return starts
+
+
+def _applied(operator: Bytes, arguments: Ints, values: Bytes) -> Bytes:
+    """Each operator applied to its own stretch of ``values``."""
+    first = np.cumsum(arguments) - arguments
+    result = np.empty(len(operator), np.uint8)
+    for kind, reduce in ((MIN, np.minimum), (MAX, np.maximum), (SM, np.add)):
+        chosen = operator == kind
+        # uint8 holds the sum of up to 28 digits; more arguments than that need wider numbers.
+        everything = reduce.reduceat(values.astype(np.int64) if kind == SM else values, first)
+        result[chosen] = everything[chosen] % 10
+    chosen = operator == MED
+    result[chosen] = _medians(values, first[chosen], arguments[chosen])
+    return result
+
+
+def _medians(values: Bytes, first: Ints, arguments: Ints) -> Bytes:
+    if not len(first):
+        return np.zeros(0, np.uint8)
+    column = np.arange(int(arguments.max()))
+    inside = column < arguments[:, None]
+    table = np.where(inside, values[np.where(inside, first[:, None] + column, 0)], np.uint8(10))
+    table.sort(axis=1)
+    row = np.arange(len(first))
+    low, high = table[row, (arguments - 1) // 2], table[row, arguments // 2]
+    return (low + high) // np.uint8(2)
+
+
+# --- reading and writing ---------------------------------------------------------------------
+
+
+def evaluate(tokens: Sequence[str]) -> int:
+    """The value of an expression such as ``["[SM", "7", "8", "]"]`` (here 5), read left to right.
+
+    Raises:
+        DataError: the tokens are no complete expression.
+    """
+    stack: list[tuple[str, list[int]]] = [("", [])]
+    for token in tokens:
+        if token in OPERATORS:
+            stack.append((token, []))
+        elif token == "]" and len(stack) > 1 and stack[-1][1]:
+            operator, values = stack.pop()
+            stack[-1][1].append(_apply(operator, values))
+        elif token.isdecimal() and token in TOKEN_ID:
+            stack[-1][1].append(int(token))
+        else:
+            raise DataError(
+                f"A ListOps expression cannot go on with {token!r}; check its brackets."
+            )
+    if len(stack) > 1 or len(stack[0][1]) != 1:
+        raise DataError(f"{len(tokens)} tokens are not one complete ListOps expression.")
+    return stack[0][1][0]
+
+
+def _apply(operator: str, values: list[int]) -> int:
+    if operator == "[SM":
+        return sum(values) % 10
+    if operator == "[MED":
+        ordered = sorted(values)
+        return (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) // 2
+    return min(values) if operator == "[MIN" else max(values)
+
+
+def to_source(tokens: Sequence[str]) -> str:
+    """The expression in LRA's file format, where an operator takes its arguments one by one.
+
+    ``[MAX 4 7 ]`` becomes ``( ( ( [MAX 4 ) 7 ) ] )``.
+
+    Raises:
+        DataError: the tokens are no complete expression.
+    """
+    evaluate(tokens)
+    stack: list[list[str]] = [[]]
+    for token in tokens:
+        if token in OPERATORS:
+            stack.append([token])
+        elif token == "]":
+            operator, *arguments = stack.pop()
+            opened = "( " * (len(arguments) + 1) + operator
+            stack[-1].append(opened + "".join(f" {one} )" for one in arguments) + " ] )")
+        else:
+            stack[-1].append(token)
+    return stack[0][0]
+
+
+_ID_OF_BYTES = {token.encode(): index for token, index in TOKEN_ID.items() if index}
+
+
+def from_source(source: bytes) -> Bytes:
+    """The token ids of an expression in LRA's file format: parentheses go, ``]`` stays.
+
+    Raises:
+        DataError: a token that is not in the vocabulary.
+    """
+    tokens = source.translate(_PARENTHESES_TO_SPACES).split()
+    try:
+        return np.frombuffer(bytes([_ID_OF_BYTES[token] for token in tokens]), np.uint8)
+    except KeyError as error:
+        strange = error.args[0][:20].decode(errors="replace")
+        raise DataError(
+            f"ListOps knows the tokens {' '.join(VOCABULARY[1:])}, but got {strange!r}; "
+            "the file is damaged or of another task."
+        ) from None
+
+
+_PARENTHESES_TO_SPACES = bytes.maketrans(b"()", b"  ")
+
+
+def _read_lra(task: config.ListOps, folder: Path) -> Examples:
+    sequences: list[Bytes] = []
+    labels: list[int] = []
+    for name, rows in zip(LRA_FILES, (task.train, task.validation, task.test), strict=True):
+        for sequence, label in read_tsv(folder / name, rows, task.max_length):
+            sequences.append(sequence)
+            labels.append(label)
+    return Examples(Sequences.of(sequences), np.array(labels, np.uint8), _split(task))
+
+
+def read_tsv(path: Path, rows: int, max_length: int) -> Iterator[tuple[Bytes, int]]:
+    """The first ``rows`` examples of one of LRA's files: token ids and label.
+
+    Raises:
+        DataError: no such file, a column missing, fewer rows, a strange token or label, or an
+            expression longer than ``max_length``.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(
+            f"LRA's ListOps file {path} cannot be read ({error.strerror}); put the three files "
+            f"{', '.join(LRA_FILES)} there, or use source='generated'."
+        ) from None
+    with file:
+        header = file.readline().decode(errors="replace").rstrip("\r\n").split("\t")
+        for column in LRA_HEADER.split("\t"):
+            if column not in header:
+                raise DataError(
+                    f"{path} has no column '{column}': its first line reads "
+                    f"{' '.join(header)[:80]!r}; get LRA's own file."
+                )
+        source, target = (header.index(column) for column in LRA_HEADER.split("\t"))
+        for number in range(rows):
+            line = file.readline()
+            if not line:
+                raise DataError(
+                    f"{path} should hold at least {rows} examples, but ends after {number}; "
+                    "it is cut off: get it again."
+                )
+            yield _example(line, source, target, max_length, f"{path}, line {number + 2}")
+
+
+def _example(line: bytes, source: int, target: int, most: int, where: str) -> tuple[Bytes, int]:
+    cells = line.rstrip(b"\r\n").split(b"\t")
+    if len(cells) <= max(source, target):
+        raise DataError(f"{where} has {len(cells)} columns, which is too few; get the file again.")
+    label = cells[target]
+    if len(label) != 1 or not label.isdigit():
+        shown = label[:20].decode(errors="replace")
+        raise DataError(
+            f"{where} has the label {shown!r}, but labels are 0..9; get the file again."
+        )
+    try:
+        sequence = from_source(cells[source])
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    if not 0 < len(sequence) <= most:
+        raise DataError(
+            f"{where} holds {len(sequence)} tokens, but the task takes 1 to {most}; raise "
+            "max_length, or get the file again."
+        )
+    return sequence, int(label)
+
+
+def write_tsv(path: Path, sequences: Sequences, labels: Sequence[int]) -> None:
+    """Write examples (token ids) to ``path`` in LRA's file format."""
+    with path.open("w", encoding="ascii", newline="\n") as file:
+        file.write(LRA_HEADER + "\n")
+        for index, label in enumerate(labels):
+            tokens = [VOCABULARY[token] for token in sequences[index].tolist()]
+            file.write(f"{to_source(tokens)}\t{label}\n")
