@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -23,9 +22,8 @@ from matplotlib.figure import Figure
 from memnb import paths
 from memnb.errors import MemnbError, RunError, unknown
 from memnb.evidence import rows
-
-PRESETS = ("stored", "quick", "paper")
-SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+from memnb.reproduce.manifest import safe_name
+from memnb.reproduce.plan import PRESETS
 
 Scale = Literal["full", "quick"]
 Thing = TypeVar("Thing", Figure, pd.DataFrame)
@@ -109,9 +107,8 @@ class Page:
             _close(thing)
         elif isinstance(thing, pd.DataFrame):
             folder = paths.report(self.out) / "tables"
-            cells = _cells(thing)
-            write(folder / f"{name}.csv", _csv(cells).encode())
-            write(folder / f"{name}.md", _markdown(cells, caption).encode())
+            write(folder / f"{name}.csv", as_csv(thing).encode())
+            write(folder / f"{name}.md", as_markdown(thing, caption).encode())
         else:
             raise MemnbError(
                 f"Page.save takes a matplotlib Figure or a pandas DataFrame, but '{name}' is a "
@@ -120,18 +117,21 @@ class Page:
         return thing
 
 
-def safe_name(kind: str, name: str) -> str:
-    """``name`` itself, if it can stand in a file name on every system.
+def as_csv(frame: pd.DataFrame) -> str:
+    """The frame as CSV, each cell as it prints."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(_cells(frame))
+    return buffer.getvalue()
 
-    Raises:
-        MemnbError: it holds anything but lower-case letters, digits and ``-``.
-    """
-    if not SAFE_NAME.fullmatch(name):
-        raise MemnbError(
-            f"The {kind} name {name!r} must be lower-case letters, digits and '-' (60 at most), "
-            "starting with a letter or digit; rename it."
-        )
-    return name
+
+def as_markdown(frame: pd.DataFrame, caption: str = "") -> str:
+    """The frame as a Markdown table, each cell as it prints, with a caption below."""
+    # pandas' own to_markdown re-formats numbers in text cells: "36.10" would become 36.1.
+    header, *body = (
+        [cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in _cells(frame)
+    )
+    lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *body)]
+    return "\n".join(lines) + "\n" + (f"\nTable: {caption}\n" if caption else "")
 
 
 def write(path: Path, content: bytes) -> None:
@@ -201,22 +201,12 @@ def _cells(frame: pd.DataFrame) -> list[list[str]]:
     """Header and body as text; a named or labelled index becomes columns."""
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
-    header = [
-        " ".join(str(part) for part in column if str(part)) if isinstance(column, tuple) else column
-        for column in frame.columns
-    ]
+    header = [_heading(column) for column in frame.columns]
     body = [["" if pd.isna(cell) else str(cell) for cell in row] for row in frame.itertuples(False)]
-    return [[str(cell) for cell in header], *body]
+    return [header, *body]
 
 
-def _csv(cells: list[list[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(cells)
-    return buffer.getvalue()
-
-
-def _markdown(cells: list[list[str]], caption: str) -> str:
-    escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in cells]
-    rows_ = [f"| {' | '.join(row)} |" for row in escaped]
-    rows_.insert(1, "|" + "---|" * len(cells[0]))
-    return "\n".join(rows_) + "\n" + (f"\nTable: {caption}\n" if caption else "")
+def _heading(column: object) -> str:
+    if isinstance(column, tuple):  # a column under several headings
+        return " ".join(str(part) for part in column if str(part))
+    return str(column)

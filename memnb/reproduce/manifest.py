@@ -1,0 +1,263 @@
+"""The manifest: artefact -> notebook, parameters, runs, outputs. A typed view of one TOML file.
+
+An artefact is what a reader asks for: a table, a figure, a page. Everything that a mistake in the
+file could break later is refused here, before anything runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from memnb import paths
+from memnb.config import Config
+from memnb.errors import MemnbError, unknown
+from memnb.reproduce.plan import PRESETS, SETS
+
+Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+Claims = Annotated[tuple[Literal["C1", "C2", "C3", "C4", "C5"], ...], Field(strict=False)]
+
+_SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+_NOTEBOOK = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}\.ipynb")
+
+
+class Artefact(Config):
+    """One entry of the manifest.
+
+    Attributes:
+        id: the name on the command line and in the report.
+        title: the heading in the report.
+        see: one sentence: what to see in it.
+        notebook: file name, beside the manifest.
+        claims: the claims it serves.
+        sets: sets of runs it reads (:data:`memnb.reproduce.plan.SETS`).
+        figures: names of figures it draws; each is a PNG and an SVG file.
+        tables: names of tables it writes; each is a CSV and a Markdown file.
+        seconds: about how long the notebook takes on two cores in the stored preset.
+        timeout: seconds that one cell may take before the notebook counts as hanging.
+        stored, quick, paper: parameters under that preset; ``preset`` and ``out`` are added.
+    """
+
+    id: str
+    title: str
+    see: str
+    notebook: str
+    claims: Claims = ()
+    sets: Names = ()
+    figures: Names = ()
+    tables: Names = ()
+    seconds: Annotated[float, Field(gt=0)] = 10.0
+    timeout: Annotated[int, Field(ge=1)] = 600
+    stored: dict[str, Value] = {}
+    quick: dict[str, Value] = {}
+    paper: dict[str, Value] = {}
+
+    def parameters(self, preset: str, out: Path) -> dict[str, Value]:
+        """The parameters that the notebook is given under ``preset``."""
+        own: dict[str, Value] = getattr(self, preset)
+        return {"preset": preset, "out": str(out), **own}
+
+    def outputs(self, report: Path) -> list[Path]:
+        """The files that executing the notebook has to write."""
+        figures = [
+            report / "figures" / f"{name}.{suffix}"
+            for name in self.figures
+            for suffix in ("png", "svg")
+        ]
+        tables = [
+            report / "tables" / f"{name}.{suffix}"
+            for name in self.tables
+            for suffix in ("csv", "md")
+        ]
+        return figures + tables
+
+
+class Manifest:
+    """The artefacts, in the order of the report."""
+
+    def __init__(self, artefacts: Sequence[Artefact], folder: Path) -> None:
+        self.artefacts = tuple(artefacts)
+        self.folder = folder
+
+    def notebook(self, artefact: Artefact) -> Path:
+        """Where the notebook of an artefact is."""
+        return self.folder / artefact.notebook
+
+    def select(self, ids: Iterable[str] = ()) -> list[Artefact]:
+        """The artefacts of those ids, in the order of the report; all of them for no id.
+
+        Raises:
+            MemnbError: no such artefact.
+        """
+        wanted = list(ids)
+        known = [artefact.id for artefact in self.artefacts]
+        for name in wanted:
+            if name not in known:
+                raise unknown("artefact", name, known)
+        return [artefact for artefact in self.artefacts if not wanted or artefact.id in wanted]
+
+
+def load(path: Path | None = None) -> Manifest:
+    """Read and check the manifest.
+
+    Args:
+        path: the TOML file; by default the one beside the notebooks.
+
+    Raises:
+        MemnbError: the file is missing, is no TOML, or an entry is wrong: an unknown key, a
+            notebook that is not there, a parameter that the notebook does not have or of another
+            type, an unsafe or repeated name.
+    """
+    path = path or paths.notebooks() / "manifest.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MemnbError(f"Cannot read the manifest {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MemnbError(f"The manifest {path} is not valid TOML: {error}.") from None
+    for key in content:
+        if key != "artefact":
+            raise unknown("table in the manifest", key, ["artefact"])
+    entries = content.get("artefact", [])
+    if not isinstance(entries, list) or not entries:
+        raise MemnbError(f"The manifest {path} names no artefact; add an [[artefact]] table.")
+    artefacts = [_entry(values, number) for number, values in enumerate(entries, start=1)]
+    for artefact in artefacts:
+        _check(artefact, path.parent)
+    _refuse_repeats("id", [artefact.id for artefact in artefacts])
+    _refuse_repeats("notebook", [artefact.notebook for artefact in artefacts])
+    _refuse_repeats("figure", [name for artefact in artefacts for name in artefact.figures])
+    _refuse_repeats("table", [name for artefact in artefacts for name in artefact.tables])
+    return Manifest(artefacts, path.parent)
+
+
+def safe_name(kind: str, name: str) -> str:
+    """``name`` itself, if it can stand in a file name on every system.
+
+    Raises:
+        MemnbError: it holds anything but lower-case letters, digits and ``-``.
+    """
+    if not _SAFE_NAME.fullmatch(name):
+        raise MemnbError(
+            f"The {kind} name {name!r} must be lower-case letters, digits and '-' (60 at most), "
+            "starting with a letter or digit; rename it."
+        )
+    return name
+
+
+def _entry(values: Any, number: int) -> Artefact:
+    if not isinstance(values, dict):
+        raise MemnbError(f"Artefact {number} of the manifest must be a table ([[artefact]]).")
+    try:
+        return Artefact.of(values)
+    except MemnbError as error:
+        name = values.get("id", f"number {number}")
+        raise MemnbError(f"Artefact '{name}' of the manifest: {error}") from None
+
+
+def _check(artefact: Artefact, folder: Path) -> None:
+    where = f"Artefact '{artefact.id}' of the manifest"
+    safe_name("artefact", artefact.id)
+    for name in (*artefact.figures, *artefact.tables):
+        safe_name("output", name)
+    for name in artefact.sets:
+        if name not in SETS:
+            raise unknown("set of runs", name, SETS)
+    if not _NOTEBOOK.fullmatch(artefact.notebook):
+        raise MemnbError(
+            f"{where}: the notebook must be the plain name of an .ipynb file in lower case, but "
+            f"got {artefact.notebook!r}; rename it."
+        )
+    path = folder / artefact.notebook
+    if not path.is_file():
+        there = sorted(file.name for file in folder.glob("*.ipynb"))
+        raise unknown("notebook", artefact.notebook, there or ["(none)"])
+    known = read_parameters(read_notebook(path), path.name)
+    for preset in PRESETS:
+        check_parameters(known, artefact.parameters(preset, folder), path.name)
+
+
+def _refuse_repeats(kind: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise MemnbError(f"The manifest gives the {kind} '{name}' twice; rename one of them.")
+
+
+# --- a notebook's parameters -----------------------------------------------------------------
+
+
+def read_notebook(path: Path) -> dict[str, Any]:
+    """The notebook as plain JSON, enough to look at its cells.
+
+    Raises:
+        MemnbError: the file is missing or is not a notebook.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MemnbError(f"Cannot read the notebook {path}: {error.strerror}.") from None
+    except ValueError as error:
+        raise MemnbError(f"The notebook {path} is damaged: {error}.") from None
+    if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
+        raise MemnbError(f"The notebook {path} has no cells; it is not a Jupyter notebook.")
+    return content
+
+
+def read_parameters(notebook: dict[str, Any], name: str) -> dict[str, Value]:
+    """The names and default values in the cell tagged ``parameters``.
+
+    Raises:
+        MemnbError: there is no such cell, or it holds more than ``name: type = literal`` lines.
+    """
+    for cell in notebook["cells"]:
+        if "parameters" in cell.get("metadata", {}).get("tags", []):
+            source = cell.get("source", "")
+            return _assignments("".join(source), name)
+    raise MemnbError(f"{name} has no cell tagged 'parameters'; tag the cell that sets them.")
+
+
+def _assignments(source: str, name: str) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    try:
+        for statement in ast.parse(source).body:
+            if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+                target = statement.target
+            elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+                target = statement.targets[0]
+            else:
+                raise ValueError(f"line {statement.lineno} is not an assignment")
+            if not isinstance(target, ast.Name):
+                raise ValueError(f"line {statement.lineno} does not assign to one name")
+            found[target.id] = ast.literal_eval(statement.value)  # type: ignore[arg-type]
+    except (SyntaxError, ValueError) as error:
+        raise MemnbError(
+            f"The parameters cell of {name} must hold lines such as 'seed: int = 0' and nothing "
+            f"else: {error}."
+        ) from None
+    return found
+
+
+def check_parameters(known: dict[str, Value], given: dict[str, Value], name: str) -> None:
+    """Refuse a parameter that the notebook does not have, or a value of another type.
+
+    Raises:
+        MemnbError: which parameter, and which was probably meant.
+    """
+    for key, value in given.items():
+        if key not in known:
+            raise unknown(f"parameter of {name}", key, known)
+        default = known[key]
+        fits = type(value) is type(default) or (type(default) is float and type(value) is int)
+        if not fits:
+            raise MemnbError(
+                f"The parameter '{key}' of {name} is a {type(default).__name__} "
+                f"(default {default!r}), but got {value!r}; give a {type(default).__name__}."
+            )

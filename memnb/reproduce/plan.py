@@ -1,0 +1,118 @@
+"""Which runs the artefacts need, as plain loops; change the lists to change the study.
+
+A set is a list of runs. Sets overlap: a run that two of them share has one id and is trained once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
+from typing import Any
+
+from memnb import config
+from memnb.config import Run, run_config
+from memnb.errors import unknown
+
+#: ``stored`` only draws committed rows; ``quick`` and ``paper`` train.
+PRESETS = ("stored", "quick", "paper")
+
+SEEDS = (0, 1, 2)
+
+# Full scale: the tasks in the order in which they add to the claims, cheapest evidence first.
+PAPER_TASKS = ("text", "listops", "image", "pathfinder", "retrieval")
+PAPER_MODELS = config.MODELS
+PAPER_ABLATION_TASKS = ("text", "listops")
+PAPER_MEMORY_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+# Laptop scale: all of it together has to fit ten minutes on two cores.
+QUICK_TASK = "listops-short"
+QUICK_MODELS = ("transformer", "luna-1", "luna-16", "convluna-1", "convluna-16", "poolluna-16")
+QUICK_SEEDS = SEEDS
+QUICK_ABLATION_SEEDS = (0,)
+QUICK_MEMORY_SIZES = (1, 4, 16)
+QUICK_MEMORY_SEEDS = (0,)
+
+# Filter name in print -> settings. A pool of stride 4 is the paper-scale study's second variant.
+FILTERS: dict[str, dict[str, Any]] = {
+    "none": {"filter": "none"},
+    "conv": {"filter": "conv"},
+    "pool": {"filter": "pool"},
+}
+STRIDED_POOL: dict[str, dict[str, Any]] = {"pool, stride 4": {"filter": "pool", "filter_stride": 4}}
+TEMPERATURES = ("unit", "sqrt", "learn")
+READINGS = ("as_coded", "as_intended")
+REPRESENTATIONS = ("cls", "mean", "memory")
+
+
+def table(preset: str) -> Iterator[Run]:
+    """The main table: every model on every task. Serves C1, C2, C3."""
+    if preset == "quick":
+        for seed, model in product(QUICK_SEEDS, QUICK_MODELS):
+            yield run_config(model, QUICK_TASK, seed)
+        return
+    for tasks in (PAPER_TASKS[:3], PAPER_TASKS[3:]):
+        for seed, task, model in product(SEEDS, tasks, PAPER_MODELS):
+            yield run_config(model, task, seed)
+
+
+def ablation(preset: str) -> Iterator[Run]:
+    """ConvLuna with M = 16: filter x temperature, and at full scale more. Serves C4."""
+    if preset == "quick":
+        for seed, filter_, temperature in product(QUICK_ABLATION_SEEDS, FILTERS, TEMPERATURES):
+            yield _ablated(QUICK_TASK, seed, FILTERS[filter_], temperature)
+        return
+    filters = FILTERS | STRIDED_POOL
+    for seed, task in product(SEEDS, PAPER_ABLATION_TASKS):
+        for reading, filter_, temperature in product(READINGS, filters, TEMPERATURES):
+            yield _ablated(task, seed, filters[filter_], temperature, reading=reading)
+        yield run_config("luna-16", task, seed, model_changes={"reading": "as_intended"})
+        for model, how in product(("luna-16", "convluna-16"), REPRESENTATIONS):
+            yield run_config(model, task, seed, model_changes={"representation": how})
+
+
+def memory_size(preset: str) -> Iterator[Run]:
+    """Luna and ConvLuna with more and more memory. Serves C2, C3."""
+    families = ("luna", "convluna")
+    if preset == "quick":
+        for seed, size, family in product(QUICK_MEMORY_SEEDS, QUICK_MEMORY_SIZES, families):
+            yield run_config(f"{family}-{size}", QUICK_TASK, seed)
+        return
+    for seed, size, family in product(SEEDS, PAPER_MEMORY_SIZES, families):
+        yield run_config(f"{family}-{size}", "text", seed)
+
+
+def _ablated(task: str, seed: int, settings: dict[str, Any], temperature: str, **more: Any) -> Run:
+    # Both temperatures change together. As coded, the unpack setting is ignored (it stays unit).
+    changes = {"pack_temperature": temperature, "unpack_temperature": temperature}
+    return run_config("convluna-16", task, seed, model_changes=settings | changes | more)
+
+
+#: Sets by name, in the order of what they add to the claims.
+SETS: dict[str, Callable[[str], Iterator[Run]]] = {
+    "table": table,
+    "ablation": ablation,
+    "memory-size": memory_size,
+}
+
+
+def runs(name: str, preset: str) -> list[Run]:
+    """The runs of one set; none for the ``stored`` preset, which trains nothing.
+
+    Raises:
+        MemnbError: no such set or preset.
+    """
+    if name not in SETS:
+        raise unknown("set of runs", name, SETS)
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    if preset == "stored":
+        return []
+    return list({run.run_id: run for run in SETS[name](preset)}.values())
+
+
+def together(names: Iterable[str], preset: str) -> list[Run]:
+    """The runs of several sets, each once, in the order in which they add to the claims."""
+    wanted = set(names)
+    ordered = [name for name in SETS if name in wanted]
+    ordered += sorted(wanted.difference(SETS))  # refused by runs(), with a suggestion
+    return list({run.run_id: run for name in ordered for run in runs(name, preset)}.values())

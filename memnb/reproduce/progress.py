@@ -1,0 +1,152 @@
+"""One line that says how far things are: in a notebook, on a terminal, or in a log.
+
+No widget library is needed: Jupyter's own display protocol updates a cell's output in place.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+_LOG_EVERY = 10.0
+_DRAW_EVERY = 0.25
+
+
+class Display:
+    """Shows nothing but what is worth keeping: :meth:`note`. The base of the others, and CI's."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+
+    def update(self, text: str, fraction: float) -> None:
+        """The state now; ``fraction`` of all work done, 0 to 1."""
+
+    def note(self, text: str) -> None:
+        """Something that happened, kept in the scroll-back."""
+        print(text, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the place tidy."""
+
+
+class Log(Display):
+    """A plain line every few seconds, for a file or a pipe."""
+
+    def __init__(self, stream: TextIO | None = None, every: float = _LOG_EVERY) -> None:
+        super().__init__(stream)
+        self.every = every
+        self.last = time.monotonic()
+
+    def update(self, text: str, fraction: float) -> None:
+        if time.monotonic() - self.last >= self.every:
+            self.last = time.monotonic()
+            print(text, file=self.stream, flush=True)
+
+
+class Terminal(Display):
+    """One line, rewritten in place."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self.last = 0.0
+        self.shown = False
+
+    def update(self, text: str, fraction: float) -> None:
+        if time.monotonic() - self.last < _DRAW_EVERY:
+            return
+        self.last = time.monotonic()
+        width = shutil.get_terminal_size().columns - 1
+        self.stream.write("\r\x1b[2K" + f"{fraction:4.0%}  {text}"[:width])
+        self.stream.flush()
+        self.shown = True
+
+    def note(self, text: str) -> None:
+        self.close()
+        super().note(text)
+
+    def close(self) -> None:
+        if self.shown:
+            self.stream.write("\r\x1b[2K")
+            self.stream.flush()
+            self.shown = False
+
+
+class Notebook(Display):
+    """A bar in the output of a Jupyter cell, updated in place."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        self.last = 0.0
+        self.handle: Any = None
+
+    def update(self, text: str, fraction: float) -> None:
+        from IPython.display import HTML, display
+
+        done = fraction >= 1.0
+        if self.handle is not None and not done and time.monotonic() - self.last < _DRAW_EVERY:
+            return
+        self.last = time.monotonic()
+        bar = HTML(
+            f'<progress value="{fraction:.4f}" max="1" style="width:16em"></progress> '
+            f"{html.escape(text)}"
+        )
+        if self.handle is None:
+            self.handle = display(bar, display_id=True)
+        else:
+            self.handle.update(bar)
+
+
+def choose(stream: TextIO | None = None) -> Display:
+    """The display that fits where the process runs."""
+    if _in_kernel():
+        return Notebook()
+    stream = stream or sys.stderr
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        return Terminal(stream)
+    return Display(stream) if os.environ.get("CI") else Log(stream)
+
+
+def _in_kernel() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and getattr(shell, "kernel", None) is not None
+
+
+def follow(display: Display) -> Callable[[Any], None]:
+    """A ``progress=`` argument for :func:`memnb.train.loop.train` that shows one run."""
+    start: list[tuple[float, int]] = []
+
+    def show(progress: Any) -> None:
+        if not start:
+            start.append((time.monotonic(), progress.step))
+        began, first = start[0]
+        steps = progress.step - first
+        left = (time.monotonic() - began) / steps * (progress.steps - progress.step) if steps else 0
+        text = describe(progress) + (f" · {duration(left)} left" if left else "")
+        display.update(text, progress.step / progress.steps)
+
+    return show
+
+
+def describe(progress: Any) -> str:
+    """One run in a few words; ``progress`` is a :class:`memnb.train.loop.Progress`."""
+    accuracy = "" if progress.accuracy is None else f", validation {progress.accuracy:.1%}"
+    return f"step {progress.step:,} of {progress.steps:,}, loss {progress.loss:.3f}{accuracy}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as one would say it: ``40 s``, ``3 min``, ``2 h 5 min``, ``3 days``."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours / 24:.0f} days"
