@@ -187,10 +187,11 @@ class SharedMemoryAttention(nn.Module, ABC):
         else:
             key = split_heads(row_key, self.heads)
             query = split_heads(self.unpack_query(x[:, :rows]), self.heads)
+            keep = None if self.keep_rows is None else self.keep_rows[None, None, None, :]
             if trace is None:
-                read = attend(query, key, value, self.unpack_temperature(), self.keep_rows, dropout)
+                read = attend(query, key, value, self.unpack_temperature(), keep, dropout)
             else:
-                unpack = attention_weights(query, key, self.unpack_temperature(), self.keep_rows)
+                unpack = attention_weights(query, key, self.unpack_temperature(), keep)
                 read = unpack @ value
         if trace is not None:
             trace.append((pack, unpack))
