@@ -33,7 +33,7 @@ endif
 endif
 
 $(STAMP): requirements.lock pyproject.toml tools/bootstrap.py
-	@test -n "$(PYTHON)" || { echo "memnb: Python 3.11 or newer is needed, but there is no python3 on PATH; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "memnb: Python 3.11 or newer is needed, but there is no python3 on PATH; install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@"$(PYTHON)" tools/bootstrap.py $(EXACT)
 
 reproduce: setup ## train the small models, run every notebook, write report/index.html

@@ -18,6 +18,16 @@ COMMANDS = ("python3.12", "python3.11", "python3.13", "python3.14", "python3", "
 # The environment with a CPU build of torch takes 2 GB; a CUDA build takes 7 GB, and a disk that is
 # too small for that is reported when pip meets it.
 FREE_GB = 3.0
+# How pip names the failures of a network.
+NETWORK_TROUBLE = (
+    "NewConnectionError",
+    "NameResolutionError",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "Read timed out",
+    "ProxyError",
+    "SSLError",
+)
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -63,8 +73,8 @@ def complaint_about_this_python():
     """None, or the sentence that says why this interpreter cannot make the environment."""
     if sys.version_info[:2] < OLDEST:
         return (
-            "Python {0}.{1} or newer is needed, but {2} is Python {3}; install a newer one, or name "
-            "it: make PYTHON=/path/to/python3.12".format(
+            "Python {0}.{1} or newer is needed, but {2} is Python {3}; install a newer one, or "
+            "name it: make setup PYTHON=/path/to/python3.12".format(
                 OLDEST[0], OLDEST[1], sys.executable, platform.python_version()
             )
         )
@@ -75,7 +85,7 @@ def complaint_about_this_python():
             return (
                 "{0} has no '{1}' module, which makes virtual environments; install it (on Debian "
                 "and Ubuntu: apt install python3-venv), or name another Python: "
-                "make PYTHON=/path/to/python3.12".format(sys.executable, module)
+                "make setup PYTHON=/path/to/python3.12".format(sys.executable, module)
             )
     return None
 
@@ -212,18 +222,16 @@ class Environment(object):
                 "torch needs {2:.0f} GB and a CUDA build 8 GB: free some space and run make "
                 "again.".format(free_gb(self.root), self.root, FREE_GB)
             )
-        if any(mark in output for mark in ("NewConnectionError", "NameResolutionError",
-                                           "ConnectTimeoutError", "ReadTimeoutError",
-                                           "Read timed out", "ProxyError", "SSLError")):  # fmt: skip
+        if any(mark in output for mark in NETWORK_TROUBLE):
             return (
-                "the package index could not be reached; look at the network and pip's settings "
-                "(pip config list), then run make again."
+                "the package index could not be reached; look at the network and at pip's "
+                "settings (pip config list), then run make again."
             )
         if "No matching distribution found for" in output:
             package = output.split("No matching distribution found for")[1].split()[0]
             return (
                 "pip finds no {0} for Python {1} on {2} {3}; try another Python "
-                "(make PYTHON=/path/to/python3.12), or use conda: "
+                "(make setup PYTHON=/path/to/python3.12), or use conda: "
                 "conda env create -f environment.yml".format(
                     package, platform.python_version(), platform.system(), platform.machine()
                 )

@@ -1,0 +1,46 @@
+"""What every test can rely on: its own output folder, no network, no window."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test session, the same for all workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, session_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the checkout, the user's cache, or the output of another test.
+
+    The data cache is one for the session, so that a data set is generated once.
+    """
+    monkeypatch.setenv("MEMNB_OUT", str(tmp_path / "memnb output"))
+    monkeypatch.setenv("MEMNB_DATA", str(session_folder / "memnb data"))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that would leave this machine fails at once, and names the address."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        local = self.family == getattr(socket, "AF_UNIX", None) or (
+            isinstance(address, tuple) and address[0] in ("127.0.0.1", "::1", "localhost")
+        )
+        if not local:
+            raise AssertionError(f"a test tried to reach {address!r}; tests use no network")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

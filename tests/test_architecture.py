@@ -1,0 +1,172 @@
+"""Which part of memnb may know which: the arrows of docs/design.md, and who may load torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import memnb
+
+PACKAGE = Path(memnb.__file__).parent
+
+GROUND = {"errors", "paths", "config"}
+# Every import inside memnb, also one within a function, has to stand here.
+ARROWS: dict[str, set[str]] = {
+    "errors": set(),
+    "paths": set(),
+    "config": {"errors"},
+    "models": GROUND,
+    "probes": GROUND | {"models"},
+    "tasks": GROUND,
+    "train": GROUND | {"models", "probes", "tasks"},
+    "evidence": GROUND,
+    "draw": GROUND | {"tasks", "evidence"},
+    "reproduce": GROUND | {"tasks", "train", "evidence", "draw"},
+    "doctor": GROUND | {"tasks", "train", "evidence", "reproduce"},
+    "cli": GROUND | {"tasks", "train", "evidence", "draw", "reproduce", "doctor"},
+    # The package itself offers a few names, loaded when asked for.
+    "__init__": {"config", "models"},
+    "__main__": {"cli"},
+}
+WITHOUT_TORCH = (
+    "errors",
+    "paths",
+    "config",
+    "tasks",
+    "evidence",
+    "draw",
+    "reproduce",
+    "doctor",
+    "cli",
+)
+
+
+def part_of(path: Path, package: Path) -> str:
+    """The part a file belongs to: its top-level folder, or its own name."""
+    return path.relative_to(package).parts[0].removesuffix(".py")
+
+
+def memnb_imports(path: Path, package: Path) -> Iterator[tuple[str, int]]:
+    """(part, line) of everything in ``path`` that is imported from the package."""
+    name = package.name
+    parents = path.relative_to(package).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            full = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = (node.module or "").split(".") if node.module else []
+            if node.level:
+                base = [name, *parents[: len(parents) - node.level + 1], *base]
+            full = [[*base, alias.name] for alias in node.names]
+        else:
+            continue
+        for parts in full:
+            if parts[0] == name and len(parts) > 1 and not parts[1].startswith("__"):
+                yield parts[1], node.lineno
+
+
+def arrows_pointing_up(package: Path) -> list[str]:
+    """One line for every import that :data:`ARROWS` does not allow."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        part = part_of(path, package)
+        for target, line in memnb_imports(path, package):
+            if target != part and target not in ARROWS[part]:
+                where = path.relative_to(package.parent)
+                found.append(f"{where}:{line}: {part} imports {target}")
+    return found
+
+
+def test_every_import_goes_along_an_arrow():
+    assert arrows_pointing_up(PACKAGE) == []
+
+
+def test_the_arrows_have_no_cycle():
+    settled: set[str] = set()
+    waiting = dict(ARROWS)
+    while waiting:
+        ready = [part for part, below in waiting.items() if below <= settled]
+        assert ready, f"a cycle among {sorted(waiting)}"
+        settled.update(ready)
+        for part in ready:
+            del waiting[part]
+
+
+def test_every_part_of_the_package_is_on_the_map():
+    parts = {
+        part_of(path, PACKAGE) for path in PACKAGE.rglob("*.py") if "_assets" not in path.parts
+    }
+    assert parts <= set(ARROWS)
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "message"),
+    [
+        ("models/a.py", "from memnb.train import loop", "models imports train"),
+        ("tasks/a.py", "import memnb.models.network", "tasks imports models"),
+        ("evidence/a.py", "def f():\n    from memnb import draw", "evidence imports draw"),
+        ("draw/a.py", "from ..reproduce.page import Page", "draw imports reproduce"),
+        ("errors.py", "from . import config", "errors imports config"),
+    ],
+)
+def test_an_arrow_pointing_up_is_found(tmp_path: Path, file: str, source: str, message: str):
+    path = tmp_path / "memnb" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source)
+    assert [line.split(": ", 1)[1] for line in arrows_pointing_up(tmp_path / "memnb")] == [message]
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("models/a.py", "from memnb.models import attention\nfrom .attention import attend"),
+        ("train/a.py", "from memnb import __version__, config\nfrom ..models import network"),
+    ],
+)
+def test_an_allowed_arrow_is_not(tmp_path: Path, file: str, source: str):
+    path = tmp_path / "memnb" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(source)
+    assert arrows_pointing_up(tmp_path / "memnb") == []
+
+
+# --- torch -----------------------------------------------------------------------------------
+
+BRINGS_TORCH = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    if "torch" in sys.modules:
+        sys.exit(f"importing {name} loads torch")
+"""
+
+
+def modules_of(part: str) -> list[str]:
+    """The dotted names of all modules of ``part``."""
+    files = [PACKAGE / f"{part}.py", *sorted((PACKAGE / part).rglob("*.py"))]
+    names = [file.relative_to(PACKAGE.parent).with_suffix("") for file in files if file.exists()]
+    return [".".join(name.parts).removesuffix(".__init__") for name in names]
+
+
+def first_that_brings_torch(modules: list[str]) -> str:
+    """The complaint of a fresh interpreter that imports ``modules``, or an empty string."""
+    done = subprocess.run(
+        [sys.executable, "-c", BRINGS_TORCH, *modules], capture_output=True, text=True
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.stderr.strip()
+
+
+def test_reading_and_drawing_never_load_torch():
+    modules = [name for part in WITHOUT_TORCH for name in modules_of(part)]
+    assert len(modules) > len(WITHOUT_TORCH)
+    assert first_that_brings_torch(modules) == ""
+
+
+def test_the_check_for_torch_sees_torch():
+    assert first_that_brings_torch(["memnb.models.network"]).endswith("loads torch")
