@@ -1,0 +1,30 @@
+"""Run folders to tidy rows, rows to statistics, statistics to verdicts. No PyTorch here."""
+
+from __future__ import annotations
+
+from memnb.evidence import published
+from memnb.evidence.claims import Verdict, check
+from memnb.evidence.rows import (
+    commit,
+    load_attention,
+    load_metrics,
+    load_probes,
+    load_removal,
+    load_runs,
+)
+from memnb.evidence.statistics import Effect, difference, summarise
+
+__all__ = [
+    "Effect",
+    "Verdict",
+    "check",
+    "commit",
+    "difference",
+    "load_attention",
+    "load_metrics",
+    "load_probes",
+    "load_removal",
+    "load_runs",
+    "published",
+    "summarise",
+]

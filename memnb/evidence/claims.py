@@ -1,0 +1,456 @@
+"""The paper's claims as tests on rows: effect, interval, verdict.
+
+Each claim is a set of *comparisons*. A comparison estimates one number over seeds (a difference of
+two means, or one mean) with its 95 % interval, and *holds* when the whole interval lies inside its
+target, such as "> 0". It is judged only with at least three finished runs on each side; before
+that its effect is shown and nothing is concluded. The verdict then follows one of two rules:
+
+* *every* (C1, C3, C4): supported if all judged comparisons hold, partly supported if some do,
+  not supported if none does. C3 and C4 say two things each (:data:`PARTS`); as long as nothing
+  can be judged about one of them, the claim is at best partly supported;
+* *any* (C2, "at least one task"): supported if one holds, not supported otherwise.
+
+Where nothing can be judged the verdict is "not enough rows". "Not supported" means that these
+rows do not show the claim; whether they show its opposite stands in the evidence.
+
+Multiple comparisons: a claim that asks for every comparison needs no correction, since it is only
+as strong as its weakest one. "At least one task" would profit from trying many, so the intervals
+of C2 are simultaneous (Bonferroni over the tasks compared). Nothing is corrected across claims.
+
+The full protocol (preset "paper") and the laptop one ("quick") are judged apart; changed ones
+("custom") not at all. The thresholds are this project's choice, not the paper's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import pandas as pd
+
+from memnb.config import TASKS
+from memnb.evidence.statistics import LEVEL, difference, mean
+
+Answer = Literal["supported", "partly supported", "not supported", "not enough rows"]
+
+PRESETS = ("paper", "quick")
+#: Finished runs that each side of a comparison needs before it is judged.
+ENOUGH = 3
+#: C3: rows count as collapsed above this mean pairwise cosine of the packed rows ...
+COLLAPSED_COSINE = 0.9
+#: ... and below this share of the largest rank they could have, min(M, H).
+COLLAPSED_RANK = 0.25
+#: C3: removing rows "does not change" the accuracy if it changes less than this (points).
+EQUIVALENT = 1.0
+#: C4 is tested at this memory size.
+ABLATION_MEMORY = 16
+
+#: Share of the most frequent label. A model that accurate may have learned nothing, so removing
+#: its memory can change nothing either. ListOps: simulated from its definition; others: balanced.
+MAJORITY = {
+    "listops": 0.17,
+    "listops-short": 0.155,
+    "text": 0.5,
+    "retrieval": 0.5,
+    "image": 0.1,
+    "pathfinder": 0.5,
+}
+#: A run has learned something if it beats the majority by this much (test sets of 2,000 examples
+#: have a standard error of 0.8 points there).
+LEARNED = 0.02
+
+STATEMENTS = {
+    "C1": "A filter on the memory's input helps: ConvLuna is more accurate than Luna with the "
+    "same number of memory rows.",
+    "C2": "With filtered input one memory row can beat the Transformer, on at least one task.",
+    "C3": "In Luna the packed memory rows collapse, more than in ConvLuna, and removing them at "
+    "test time does not change the accuracy.",
+    "C4": "The filter and the learnable pack temperature both matter.",
+    "C5": "The same holds for a memory that carries information from chunk to chunk.",
+}
+
+#: The claims that one comparison can settle.
+ANY_SUFFICES = ("C2",)
+#: The things a claim says, where it says more than one.
+PARTS = {"C3": ("collapse", "row removal"), "C4": ("filter", "pack temperature")}
+
+EVIDENCE_COLUMNS = (
+    "part", "task", "memory", "measure", "a", "b", "mean_a", "mean_b", "effect", "low", "high",
+    "unit", "target", "n_a", "n_b", "failed_a", "failed_b", "result", "note",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What the rows of one scale say about one claim.
+
+    ``effect``, ``low``, ``high``, ``n`` and ``unit`` are those of the comparison that decides: the
+    weakest one under the rule "every", the strongest under "any" (for C3 the weakest cosine);
+    ``n`` is the smaller side's number of runs. ``evidence`` holds every comparison, with the
+    columns :data:`EVIDENCE_COLUMNS`; ``b`` is empty where one mean is compared with a target.
+    ``reading`` is one sentence for the report.
+    """
+
+    claim: str
+    statement: str
+    preset: str
+    verdict: Answer
+    effect: float
+    low: float
+    high: float
+    n: int
+    unit: str
+    evidence: pd.DataFrame
+    reading: str
+
+
+def check(runs: pd.DataFrame, removal: pd.DataFrame, probes: pd.DataFrame) -> list[Verdict]:
+    """The verdict on each claim, C1 to C5, at full scale and then at laptop scale.
+
+    The frames are those of :func:`memnb.evidence.rows.load_runs`, ``load_removal`` and
+    ``load_probes``; empty ones are welcome.
+    """
+    verdicts = []
+    for preset in PRESETS:
+        here = runs[runs["preset"] == preset]
+        compared: dict[str, list[Comparison]] = {
+            "C1": _filter_helps(here),
+            "C2": _one_row_suffices(here),
+            "C3": _memory_degrades(here, removal, probes),
+            "C4": _both_parts_matter(here),
+            "C5": [],
+        }
+        verdicts += [_judge(claim, preset, found) for claim, found in compared.items()]
+    return verdicts
+
+
+# --- comparisons -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """The open interval in which an estimate must lie."""
+
+    text: str
+    above: float = -math.inf
+    below: float = math.inf
+
+
+POSITIVE = Target("> 0", above=0)
+NEGATIVE = Target("< 0", below=0)
+COLLAPSED = Target(f"> {COLLAPSED_COSINE}", above=COLLAPSED_COSINE)
+FLAT = Target(f"< {COLLAPSED_RANK}", below=COLLAPSED_RANK)
+UNCHANGED = Target(f"within ±{EQUIVALENT:g}", above=-EQUIVALENT, below=EQUIVALENT)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Runs of one model: a value per finished run, and the ids of those that failed."""
+
+    label: str
+    values: tuple[float, ...] = ()
+    failed: frozenset[str] = frozenset()
+
+    @property
+    def seen(self) -> bool:
+        return bool(self.values or self.failed)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One estimate and its target: mean(a) − mean(b), or mean(a) alone where b is None."""
+
+    task: str
+    memory: int
+    measure: str
+    unit: str
+    target: Target
+    a: Side
+    b: Side | None = None
+    level: float = LEVEL
+    part: str = ""
+    note: str = ""
+
+    @cached_property
+    def estimate(self) -> tuple[float, float, float]:
+        """Effect, low, high."""
+        if self.b is None:
+            one = mean(self.a.values, self.level)
+            return one.mean, one.low, one.high
+        return difference(self.a.values, self.b.values, self.level)[:3]
+
+    @property
+    def sides(self) -> list[Side]:
+        return [self.a] if self.b is None else [self.a, self.b]
+
+    @property
+    def n(self) -> int:
+        return min(len(side.values) for side in self.sides)
+
+    @property
+    def judged(self) -> bool:
+        return self.n >= ENOUGH
+
+    @property
+    def holds(self) -> bool:
+        return self.judged and self.slack > 0
+
+    @property
+    def slack(self) -> float:
+        """Distance from the interval to the nearer end of the target; negative outside."""
+        effect, low, high = self.estimate
+        if not self.judged:
+            low = high = effect
+        return min(low - self.target.above, self.target.below - high)
+
+    @property
+    def result(self) -> str:
+        if not self.judged:
+            return "not enough rows"
+        if self.holds:
+            return "holds"
+        _, low, high = self.estimate
+        outside = high < self.target.above or low > self.target.below
+        return "opposite" if outside else "not shown"
+
+    def row(self) -> tuple[object, ...]:
+        """The comparison as a row of :data:`EVIDENCE_COLUMNS`."""
+        a, b = self.a, self.b or Side("")
+        return (
+            self.part, self.task, self.memory, self.measure, a.label, b.label,
+            mean(a.values).mean, mean(b.values).mean, *self.estimate, self.unit,
+            self.target.text, len(a.values), len(b.values), len(a.failed), len(b.failed),
+            self.result, self.note,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        effect, low, high = self.estimate
+        form = ("+" if self.b else "") + (".1f" if self.unit == "points" else ".2f")
+        models = " − ".join(side.label for side in self.sides)
+        interval = "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
+        return f"{self.task}, {models}, {self.measure}: {effect:{form}} {self.unit}{interval}"
+
+
+def _filter_helps(runs: pd.DataFrame) -> list[Comparison]:
+    """C1: ConvLuna-M − Luna-M in test accuracy, for each task and M."""
+    found = []
+    for task, memory in _places(runs, "luna", "convluna"):
+        a, b = (_accuracy(runs, task, f"{kind}-{memory}") for kind in ("convluna", "luna"))
+        found.append(_gain(task, memory, a, b))
+    return found
+
+
+def _one_row_suffices(runs: pd.DataFrame) -> list[Comparison]:
+    """C2: ConvLuna-1 − Transformer in test accuracy, for each task that has both."""
+    pairs = []
+    for task in _tasks(runs):
+        a, b = (_accuracy(runs, task, name) for name in ("convluna-1", "transformer"))
+        if a.seen and b.seen:
+            pairs.append((task, a, b))
+    level = 1 - (1 - LEVEL) / max(len(pairs), 1)
+    return [_gain(task, 1, a, b, level) for task, a, b in pairs]
+
+
+def _memory_degrades(
+    runs: pd.DataFrame, removal: pd.DataFrame, probes: pd.DataFrame
+) -> list[Comparison]:
+    """C3, for each task and M > 1 that Luna was trained with.
+
+    (a) At the last probed step, averaged over blocks, Luna's packed rows have a cosine near 1 and
+    a small share of their possible rank, and ConvLuna's less so. (b) Reading only half of the
+    rows, or one, leaves Luna's test accuracy where it was.
+    """
+    collapse, _ = PARTS["C3"]
+    cosine = _at_end(probes, "packed_cosine")
+    share = _at_end(probes, "packed_rank") / _largest_rank(runs)
+    found = []
+    for task, memory in _places(runs, "luna"):
+        if memory == 1:
+            continue
+        luna, filtered = (_model(runs, task, f"{kind}-{memory}") for kind in ("luna", "convluna"))
+        for measure, unit, values, near, farther in (
+            ("packed cosine", "cosine", cosine, COLLAPSED, POSITIVE),
+            ("packed rank share", "of min(M, H)", share, FLAT, NEGATIVE),
+        ):
+            a = _side(f"luna-{memory}", luna, values)
+            b = _side(f"convluna-{memory}", filtered, values)
+            found.append(Comparison(task, memory, measure, unit, near, a, part=collapse))
+            found.append(Comparison(task, memory, measure, unit, farther, a, b, part=collapse))
+        found += _removals(task, memory, luna, removal)
+    return found
+
+
+def _removals(
+    task: str, memory: int, luna: pd.DataFrame, removal: pd.DataFrame
+) -> list[Comparison]:
+    """C3 (b): test accuracy lost when only half of the rows, or one, are read.
+
+    Runs at the majority level are left out, because there nothing could change.
+    """
+    _, part = PARTS["C3"]
+    learned = luna[luna["test_accuracy"] > MAJORITY[task] + LEARNED]
+    finished = int((luna["outcome"] == "finished").sum())
+    dull = finished - len(learned)
+    note = f"{dull} of {finished} runs at the majority level left out" if dull else ""
+    found = []
+    for kept in sorted({memory // 2, 1}, reverse=True):
+        rows = removal[(removal["kept"] == kept) & (removal["rule"] == "random")]
+        left = rows.groupby("run_id")["accuracy"].mean()
+        lost = 100 * (learned.set_index("run_id")["test_accuracy"] - left)
+        measure = f"accuracy lost with {kept} of {memory} rows"
+        side = _side(f"luna-{memory}", luna, lost)
+        found.append(
+            Comparison(task, memory, measure, "points", UNCHANGED, side, part=part, note=note)
+        )
+    return found
+
+
+def _both_parts_matter(runs: pd.DataFrame) -> list[Comparison]:
+    """C4: ConvLuna − the same without its filter, or with its pack temperature frozen."""
+    name = f"convluna-{ABLATION_MEMORY}"
+    the_filter, the_temperature = PARTS["C4"]
+    found = []
+    for task in _tasks(runs):
+        for part, changes in (
+            (the_filter, "filter=none"),
+            (the_temperature, "pack_temperature=unit"),
+            (the_temperature, "pack_temperature=sqrt"),
+        ):
+            ablated = _accuracy(runs, task, name, changes)
+            if ablated.seen:
+                whole = _accuracy(runs, task, name)
+                found.append(_gain(task, ABLATION_MEMORY, whole, ablated, part=part))
+    return found
+
+
+# --- from rows to sides ----------------------------------------------------------------------
+
+
+def _tasks(runs: pd.DataFrame) -> list[str]:
+    there = set(runs["task"])
+    return [task for task in TASKS if task in there]
+
+
+def _places(runs: pd.DataFrame, *families: str) -> list[tuple[str, int]]:
+    """The (task, M) at which a family has a run of its standard settings that has ended."""
+    ended = runs["outcome"].isin(["finished", "failed"])
+    some = runs[runs["family"].isin(families) & (runs["changes"] == "") & ended]
+    return [
+        (task, int(memory))
+        for task in _tasks(some)
+        for memory in sorted(some.loc[some["task"] == task, "memory"].unique())
+    ]
+
+
+def _model(runs: pd.DataFrame, task: str, name: str, changes: str = "") -> pd.DataFrame:
+    chosen = (runs["task"] == task) & (runs["model"] == name) & (runs["changes"] == changes)
+    return runs[chosen]
+
+
+def _side(label: str, runs: pd.DataFrame, values: pd.Series[float]) -> Side:
+    """``values`` (indexed by run id) of the finished among ``runs``."""
+    finished = runs.loc[runs["outcome"] == "finished", "run_id"]
+    failed = runs.loc[runs["outcome"] == "failed", "run_id"]
+    return Side(label, tuple(values.reindex(finished).dropna()), frozenset(failed))
+
+
+def _accuracy(runs: pd.DataFrame, task: str, name: str, changes: str = "") -> Side:
+    """Test accuracy in percent."""
+    some = _model(runs, task, name, changes)
+    label = f"{name} ({changes})" if changes else name
+    return _side(label, some, 100 * some.set_index("run_id")["test_accuracy"])
+
+
+def _gain(
+    task: str, memory: int, a: Side, b: Side, level: float = LEVEL, part: str = ""
+) -> Comparison:
+    return Comparison(task, memory, "test accuracy", "points", POSITIVE, a, b, level, part)
+
+
+def _at_end(probes: pd.DataFrame, measure: str) -> pd.Series[float]:
+    """A measure at each run's last probed step, averaged over blocks, by run id."""
+    last = probes["step"] == probes.groupby("run_id")["step"].transform("max")
+    return probes[last].groupby("run_id")[measure].mean()
+
+
+def _largest_rank(runs: pd.DataFrame) -> pd.Series[int]:
+    """min(M, H): an M x H matrix has no greater rank."""
+    return runs.set_index("run_id")[["memory", "width"]].min(axis=1)
+
+
+# --- from comparisons to a verdict -----------------------------------------------------------
+
+
+def _judge(claim: str, preset: str, compared: Sequence[Comparison]) -> Verdict:
+    judged = [c for c in compared if c.judged]
+    open_parts = [p for p in PARTS.get(claim, ()) if p not in {c.part for c in judged}]
+    decisive = _decisive(claim, judged or compared)
+    effect, low, high = decisive.estimate if decisive else (math.nan,) * 3
+    return Verdict(
+        claim=claim,
+        statement=STATEMENTS[claim],
+        preset=preset,
+        verdict=_answer(claim, judged, open_parts),
+        effect=effect,
+        low=low,
+        high=high,
+        n=decisive.n if decisive else 0,
+        unit=decisive.unit if decisive else "",
+        evidence=pd.DataFrame([c.row() for c in compared], columns=list(EVIDENCE_COLUMNS)),
+        reading=_reading(claim, compared, judged, open_parts, decisive),
+    )
+
+
+def _answer(claim: str, judged: Sequence[Comparison], open_parts: Sequence[str]) -> Answer:
+    held = sum(c.holds for c in judged)
+    if not judged:
+        return "not enough rows"
+    if not held:
+        return "not supported"
+    if claim in ANY_SUFFICES or (held == len(judged) and not open_parts):
+        return "supported"
+    return "partly supported"
+
+
+def _decisive(claim: str, compared: Sequence[Comparison]) -> Comparison | None:
+    """The comparison a verdict quotes, among those of the claim's first measure and target:
+    distances in points and in cosines cannot be ranked together."""
+    alike = [
+        c
+        for c in compared
+        if (c.measure, c.target) == (compared[0].measure, compared[0].target)
+        and not math.isnan(c.slack)
+    ]
+    choose = max if claim in ANY_SUFFICES else min
+    return choose(alike, key=lambda c: c.slack) if alike else None
+
+
+def _reading(
+    claim: str,
+    compared: Sequence[Comparison],
+    judged: Sequence[Comparison],
+    open_parts: Sequence[str],
+    decisive: Comparison | None,
+) -> str:
+    if claim == "C5":
+        return "There is no model with a memory between chunks yet, so nothing was compared."
+    held = sum(c.holds for c in judged)
+    if not judged:
+        so_far = f"; so far {decisive}" if decisive else ""
+        parts = [f"No comparison has {ENOUGH} finished runs on each side yet{so_far}"]
+    elif len(judged) == 1:
+        parts = [f"The one comparison judged {'holds' if held else 'does not hold'}: {decisive}"]
+    else:
+        rank = "strongest" if claim in ANY_SUFFICES else "weakest"
+        parts = [f"{held} of {len(judged)} comparisons judged hold; the {rank} is {decisive}"]
+    if judged:
+        parts += [f"nothing can be judged about the {part} yet" for part in open_parts]
+        waiting = len(compared) - len(judged)
+        parts += [f"with too few runs: {waiting}"] if waiting else []
+    parts += dict.fromkeys(f"{c.a.label} on {c.task}: {c.note}" for c in compared if c.note)
+    failed = frozenset[str]().union(*(side.failed for c in compared for side in c.sides))
+    parts += [f"failed runs, counted but without a value: {len(failed)}"] if failed else []
+    return "; ".join(parts) + "."

@@ -1,0 +1,378 @@
+"""Run folders to tidy rows. Files are read only; PyTorch is never needed.
+
+A run folder is ``<somewhere>/runs/<run_id>/`` as the trainer leaves it, or the copy of its results
+that :func:`commit` puts into ``data/results/<run_id>/``. What cannot be read is left out of the
+rows and named, one sentence each, in ``frame.attrs["problems"]``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from memnb.config import Model, Run, model_config
+from memnb.errors import DataError, MemnbError, RunError
+
+RESULT_FILES = ("run.json", "metrics.jsonl", "probes.jsonl", "removal.jsonl", "attention.npz")
+
+#: Columns that say which run a row of a long frame belongs to.
+KEYS = ("run_id", "task", "model", "family", "memory", "seed", "preset", "changes")
+
+# Columns that a file promises; a newer trainer may write more, and they are kept.
+_METRICS = ("step", "split", "loss", "accuracy", "lr", "seconds")
+_PROBES = (
+    "step",
+    "block",
+    "packed_cosine",
+    "packed_rank",
+    "memory_cosine",
+    "memory_rank",
+    "pack_entropy",
+    "unpack_entropy",
+    "dominant_rows",
+    "packed_gradient",
+    "memory_gradient",
+)
+_REMOVAL = ("rule", "kept", "accuracy")
+# The columns of these files that hold a word or a count; all others hold numbers or nothing.
+_WORDS = ("split", "rule")
+_COUNTS = ("step", "block", "kept")
+
+Accuracy = Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(BaseModel):
+    """``run.json``, as far as the rows need it; accuracies in 0..1, times in seconds, memory in
+    bytes. Further keys are allowed, so that a newer trainer may say more."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    format: Literal[1]
+    run_id: str
+    config: dict[str, Any]
+    outcome: Literal["finished", "failed", "running", "interrupted"]
+    reason: str | None = None
+    stopped: str | None = None
+    step: int | None = None
+    best_step: int | None = None
+    validation_accuracy: Accuracy | None = None
+    validation_loss: float | None = None
+    test_accuracy: Accuracy | None = None
+    test_loss: float | None = None
+    parameters: int | None = None
+    version: str | None = None
+    commit: str | None = None
+    torch: str | None = None
+    python: str | None = None
+    device: str | None = None
+    device_name: str | None = None
+    precision: str | None = None
+    engine: str | None = None
+    threads: int | None = None
+    started: str | None = None
+    finished: str | None = None
+    seconds: float | None = None
+    seconds_training: float | None = None
+    seconds_evaluation: float | None = None
+    peak_memory: float | None = None
+    resumed: int = 0
+
+
+_SCALARS = tuple(k for k in Record.model_fields if k not in ("format", "run_id", "config"))
+_TEXTS = ("outcome", "reason", "stopped", "version", "commit", "torch", "python", "device",
+          "device_name", "precision", "engine", "started", "finished")  # fmt: skip
+_NUMBERS = tuple(k for k in _SCALARS if k not in _TEXTS)
+_WHOLE = ("memory", "seed", "blocks", "width", "heads", "mlp", "filter_width", "filter_stride")
+# ``memory`` is a key already.
+_SETTINGS = tuple(k for k in Model.model_fields if k != "memory")
+COLUMNS = (*KEYS, *_SCALARS, *_SETTINGS, "folder")
+
+
+# --- one row per run -------------------------------------------------------------------------
+
+
+def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
+    """One row per run found directly inside ``folders``; a folder that does not exist is empty.
+
+    Columns: those of :data:`KEYS`; the scalars of ``run.json`` (:class:`Record`); every setting of
+    :class:`memnb.config.Model`; ``folder`` (Path). ``preset`` follows from the config.
+    ``changes`` names the model settings that differ from those the model's name stands for on
+    its task, such as ``filter=none``; it is empty for a row of the main table.
+
+    Where one run stands in several folders, the first one wins. A row whose ``run_id`` is not the
+    hash of its config is left out, like any damaged one, and named in ``attrs["problems"]``.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    problems: list[str] = []
+    for folder in _run_folders(folders):
+        try:
+            record, run = _read_record(folder)
+        except MemnbError as error:
+            problems.append(str(error))
+            continue
+        found.setdefault(record.run_id, _row(record, run, folder))
+    frame = pd.DataFrame(list(found.values()), columns=list(COLUMNS))
+    frame = frame.astype(dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_WHOLE, "int64"))
+    frame.attrs["problems"] = problems
+    return frame
+
+
+def _run_folders(folders: Iterable[str | os.PathLike[str]]) -> Iterable[Path]:
+    for folder in map(Path, folders):
+        if folder.is_dir():
+            # A name that starts with a dot is a copy that commit() has not finished.
+            inside = (entry.name for entry in os.scandir(folder) if entry.is_dir())
+            yield from (folder / name for name in sorted(inside) if not name.startswith("."))
+
+
+def _read_record(folder: Path) -> tuple[Record, Run]:
+    """The content of ``run.json``, checked against the schema and its own hash."""
+    path = folder / "run.json"
+    try:
+        record = Record.model_validate(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise DataError(f"{folder} holds no run.json, so its run is left out.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(f"{path} is damaged ({where}: {first['msg']}); left out.") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} could not be read ({error}); left out.") from None
+    try:
+        run = Run.of(record.config)
+    except MemnbError as error:
+        raise DataError(
+            f"{path} holds a config that is not valid here ({error}); left out."
+        ) from None
+    if run.run_id != record.run_id:
+        raise DataError(
+            f"{path} says run {record.run_id}, but its config is that of {run.run_id}; left out."
+        )
+    if record.outcome == "finished" and record.test_accuracy is None:
+        raise DataError(f"{path} says finished but holds no test accuracy; left out.")
+    return record, run
+
+
+def _row(record: Record, run: Run, folder: Path) -> dict[str, Any]:
+    model = run.model
+    return {
+        **model.model_dump(),
+        **{key: getattr(record, key) for key in _SCALARS},
+        "run_id": record.run_id,
+        "task": run.task.name,
+        "model": model.name,
+        "family": model.family,
+        "seed": run.seed,
+        "preset": run.preset,
+        "changes": describe_changes(run),
+        "folder": folder,
+    }
+
+
+def describe_changes(run: Run) -> str:
+    """The model settings that differ from those of the model's name, as ``a=1, b=2``; or ``""``.
+
+    A ConvLuna without its filter is still called ``convluna-16``; this is what tells it apart.
+    """
+    standard = model_config(run.model.name, run.task).model_dump()
+    values = run.model.model_dump()
+    return ", ".join(f"{key}={values[key]}" for key in values if values[key] != standard[key])
+
+
+# --- many rows per run -----------------------------------------------------------------------
+
+
+def load_metrics(runs: pd.DataFrame) -> pd.DataFrame:
+    """Learning curves: one row per run, step and split.
+
+    Columns: :data:`KEYS`, then step, split (train, validation, test), loss, accuracy (0..1),
+    lr (train only), seconds.
+    """
+    return _long(runs, "metrics.jsonl", _METRICS, required=("step", "split", "loss", "accuracy"))
+
+
+def load_probes(runs: pd.DataFrame) -> pd.DataFrame:
+    """Degradation measures: one row per run, step and block (from 1).
+
+    Columns: :data:`KEYS`, then the measures of ``memnb.probes``; cosines and ranks are NaN for
+    a memory of one row.
+    """
+    return _long(runs, "probes.jsonl", _PROBES, required=("step", "block"))
+
+
+def load_removal(runs: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy (0..1) of the best weights with only ``kept`` of the M rows read.
+
+    Columns: :data:`KEYS` (``memory`` is M), then rule, kept, accuracy.
+    """
+    return _long(runs, "removal.jsonl", _REMOVAL, required=("rule", "kept", "accuracy"))
+
+
+def load_attention(run: pd.Series[Any]) -> dict[str, NDArray[Any]] | None:
+    """The attention maps of one example, or None where the run saved none.
+
+    With B blocks, n heads, M' = min(M, 16) rows and L tokens: ``pack`` (B, n, M', L), ``unpack``
+    (B, n, L, M'), ``tokens`` (L,), ``length``, ``label``, ``prediction``.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = Path(run["folder"]) / "attention.npz"
+    if not path.is_file():
+        return None
+    return _read_arrays(path)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: np.asarray(archive[name]) for name in archive.files}
+    except Exception as error:  # a damaged archive fails in zipfile, zlib, struct or NumPy
+        raise DataError(
+            f"{path} is damaged ({error}); restore it or train the run again."
+        ) from error
+
+
+def _long(
+    runs: pd.DataFrame, name: str, columns: Sequence[str], required: Sequence[str]
+) -> pd.DataFrame:
+    records: list[dict[str, Any]] = []
+    owner: list[int] = []
+    problems: list[str] = []
+    for position, folder in enumerate(runs["folder"]):
+        lines, complaints = _read_lines(Path(folder) / name, required)
+        records += lines
+        owner += [position] * len(lines)
+        problems += complaints
+    keys = runs[list(KEYS)].iloc[owner].reset_index(drop=True)
+    values = pd.DataFrame(records)
+    names = [c for c in dict.fromkeys([*columns, *values.columns]) if c not in KEYS]
+    values = values.reindex(columns=names)
+    types = {c: "int64" if c in _COUNTS else "float64" for c in names if c not in _WORDS}
+    frame = pd.concat([keys, values.astype(types)], axis=1)
+    frame.attrs = {"problems": problems}
+    return frame
+
+
+def _read_lines(path: Path, required: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The objects of a JSON-lines file, and a sentence for every line that is not one.
+
+    A run that was killed may leave a torn last line; what stands above it is sound. A file that
+    does not exist holds no line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        return [], [f"{path} could not be read ({error})."]
+    try:
+        # One call for the whole file is several times as fast as one per line.
+        values = json.loads(f"[{','.join(lines)}]")
+    except ValueError:
+        values = [_parse(line) for line in lines]
+    sound, problems = [], []
+    for number, value in enumerate(values, start=1):
+        if _fits(value, required):
+            sound.append(value)
+        elif number == len(values):
+            problems.append(f"{path} ends in a torn line (line {number}), which is left out.")
+        else:
+            problems.append(f"{path} has a damaged line {number}, which is left out.")
+    return sound, problems
+
+
+def _parse(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _fits(value: Any, required: Sequence[str]) -> bool:
+    """Whether ``value`` is an object with the required keys and values of the right kinds."""
+    return (
+        isinstance(value, dict)
+        and all(key in value for key in required)
+        and all(isinstance(item, _kind(key)) for key, item in value.items())
+    )
+
+
+def _kind(key: str) -> Any:
+    if key in _WORDS:
+        return str
+    return int if key in _COUNTS else (int, float, type(None))
+
+
+# --- committing a result ---------------------------------------------------------------------
+
+
+def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[str]) -> Path:
+    """Copy the results of one run (not its weights) to ``destination/<run_id>``; all or nothing.
+
+    Returns:
+        The new folder. The same result committed a second time is left as it is.
+
+    Raises:
+        DataError: the folder holds no sound run: a damaged file, or an id that is not the hash
+            of its config.
+        RunError: the run has neither finished nor failed, another result of the same run stands
+            there already, or the copy could not be written.
+    """
+    source, parent = Path(run_folder), Path(destination)
+    record, _ = _read_record(source)
+    if record.outcome not in ("finished", "failed"):
+        raise RunError(
+            f"{record.run_id} is {record.outcome}: only a finished or failed run can be committed; "
+            "let it finish first."
+        )
+    _refuse_damage(source)
+    target = parent / record.run_id
+    if target.exists():
+        return _same_or_refuse(source, target)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".commit-", suffix=".tmp", dir=parent) as temporary:
+            copy = Path(temporary) / record.run_id
+            copy.mkdir()
+            for name in RESULT_FILES:
+                if (source / name).exists():
+                    shutil.copyfile(source / name, copy / name)
+            copy.rename(target)
+    except OSError as error:
+        raise RunError(
+            f"The results of {record.run_id} could not be written to {parent} "
+            f"({error.strerror or error}); nothing was changed there."
+        ) from error
+    return target
+
+
+def _refuse_damage(folder: Path) -> None:
+    for name in RESULT_FILES:
+        path = folder / name
+        if name.endswith(".jsonl"):
+            _, problems = _read_lines(path, ())
+            if problems:
+                raise DataError(f"{problems[0]} A damaged result is not committed.")
+        elif name.endswith(".npz") and path.exists():
+            _read_arrays(path)
+
+
+def _same_or_refuse(source: Path, target: Path) -> Path:
+    here, there = source / "run.json", target / "run.json"
+    if there.is_file() and here.read_bytes() == there.read_bytes():
+        return target
+    raise RunError(
+        f"{target} already holds another result of this run; remove that folder first if the new "
+        "one is to replace it."
+    )

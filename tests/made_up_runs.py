@@ -1,0 +1,211 @@
+"""Run folders in the true format with made-up numbers, for tests of what reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memnb.config import Run, run_config
+
+COLLAPSED = {"packed_cosine": 0.97, "packed_rank": 1.3}
+SPREAD_OUT = {"packed_cosine": 0.4, "packed_rank": 9.0}
+
+
+def write_run(
+    folder: Path,
+    model: str = "luna-16",
+    task: str = "listops-short",
+    seed: int = 0,
+    accuracy: float | None = 0.35,
+    outcome: str = "finished",
+    probes: bool | Mapping[str, float] = True,
+    removal: bool | Mapping[int, float] = True,
+    attention: bool = True,
+    *,
+    reason: str | None = None,
+    weights: bool = False,
+    model_changes: Mapping[str, Any] | None = None,
+    task_changes: Mapping[str, Any] | None = None,
+    training_changes: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``folder/<run_id>`` as the trainer would, and return it.
+
+    Args:
+        accuracy: test accuracy in 0..1 of a finished run; others have none.
+        probes: measures that replace those of a collapsed memory at the last step; False: no file.
+            Rows are written for models with a memory only, as the trainer does.
+        removal: test accuracy by number of rows kept; True: unchanged by removal; False: no file.
+            Written for finished runs with at least two memory rows only.
+        attention: whether to write ``attention.npz``, under the same condition as ``probes``.
+        weights: whether to add files that must never be committed.
+    """
+    run = run_config(
+        model,
+        task,
+        seed,
+        model_changes=model_changes,
+        task_changes=task_changes,
+        training_changes=training_changes,
+    )
+    here = folder / run.run_id
+    here.mkdir(parents=True)
+    finished = outcome == "finished"
+    score = accuracy if finished else None
+    steps = _steps(run, full=finished)
+    _write_json(here / "run.json", _record(run, outcome, reason, score, steps[-1]))
+    _write_lines(here / "metrics.jsonl", _metrics(run, steps, 0.3 if score is None else score))
+    rows = run.model.memory
+    if rows and probes is not False:
+        end = COLLAPSED if probes is True else {**COLLAPSED, **probes}
+        _write_lines(here / "probes.jsonl", _probes(run, steps, end))
+    if rows > 1 and score is not None and removal is not False:
+        kept = dict.fromkeys(_kept(rows), score) if removal is True else removal
+        _write_lines(here / "removal.jsonl", _removal(rows, {**kept, rows: score}))
+    if rows and finished and attention:
+        np.savez(here / "attention.npz", **_attention(run))
+    if weights:
+        (here / "best.pt").write_bytes(b"weights")
+        (here / f"checkpoint-{steps[-1]}.pt").write_bytes(b"weights")
+    return here
+
+
+def write_runs(
+    folder: Path, model: str, accuracies: Iterable[float | None], **settings: Any
+) -> list[Path]:
+    """One run per accuracy, with seeds 0, 1, ...; None stands for a failed run."""
+    return [
+        write_run(
+            folder,
+            model,
+            seed=seed,
+            accuracy=accuracy,
+            outcome="failed" if accuracy is None else "finished",
+            reason="the loss became NaN at step 300" if accuracy is None else None,
+            **settings,
+        )
+        for seed, accuracy in enumerate(accuracies)
+    ]
+
+
+def _steps(run: Run, full: bool) -> list[int]:
+    """Five evaluations, or the first three of them."""
+    steps = [run.training.steps * k // 5 for k in range(1, 6)]
+    return steps if full else steps[:3]
+
+
+def _record(
+    run: Run, outcome: str, reason: str | None, score: float | None, step: int
+) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "run_id": run.run_id,
+        "config": run.model_dump(),
+        "preset": run.preset,
+        "outcome": outcome,
+        "reason": reason,
+        "stopped": "steps" if outcome == "finished" else None,
+        "step": step,
+        "best_step": step,
+        "validation_accuracy": score,
+        "validation_loss": None if score is None else 1.7,
+        "test_accuracy": score,
+        "test_loss": None if score is None else 1.75,
+        "parameters": 25_000,
+        "version": "0.1.0",
+        "commit": "0123456789abcdef0123456789abcdef01234567",
+        "torch": "2.13.0",
+        "python": "3.12.3",
+        "device": "cpu",
+        "device_name": "made-up CPU",
+        "precision": "fp32",
+        "engine": "eager",
+        "threads": 2,
+        "started": "2026-01-02T03:04:05Z",
+        "finished": None if outcome == "running" else "2026-01-02T03:05:05Z",
+        "seconds": 60.0,
+        "seconds_training": 50.0,
+        "seconds_evaluation": 8.0,
+        "peak_memory": 400_000_000,
+        "resumed": 0,
+    }
+
+
+def _metrics(run: Run, steps: list[int], score: float) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for position, step in enumerate(steps, start=1):
+        accuracy = round(0.15 + (score - 0.15) * position / len(steps), 4)
+        curve = {"loss": round(2.3 - 0.1 * position, 4), "accuracy": accuracy}
+        rows.append(
+            {"step": step, "split": "train", **curve, "lr": 0.005, "seconds": 10.0 * position}
+        )
+        rows.append({"step": step, "split": "validation", **curve, "seconds": 10.0 * position})
+    test = {"step": steps[-1], "split": "test", "loss": 1.75, "accuracy": score}
+    return [*rows, {**test, "seconds": 60.0}]
+
+
+def _probes(run: Run, steps: list[int], end: Mapping[str, float]) -> list[dict[str, Any]]:
+    several = run.model.memory > 1
+    start = {"packed_cosine": 0.1, "packed_rank": min(run.model.memory, run.model.width) * 0.9}
+    rows = []
+    for step in [0, *steps]:
+        packed = end if step == steps[-1] else start
+        for block in range(1, run.model.blocks + 1):
+            row = {
+                "step": step,
+                "block": block,
+                "packed_cosine": 0.0,
+                "packed_rank": 0.0,
+                "memory_cosine": 0.05,
+                "memory_rank": start["packed_rank"],
+                "pack_entropy": 0.8,
+                "unpack_entropy": 0.7,
+                "dominant_rows": 0.25,
+                "packed_gradient": 0.5,
+                "memory_gradient": 0.4,
+                **packed,
+            }
+            unknown = () if several else [k for k in row if k.endswith(("_cosine", "_rank"))]
+            rows.append(row | dict.fromkeys(unknown))
+    return rows
+
+
+def _kept(memory: int) -> list[int]:
+    kept = [memory]
+    while kept[-1] > 1:
+        kept.append(kept[-1] // 2)
+    return kept
+
+
+def _removal(memory: int, kept: Mapping[int, float]) -> list[dict[str, Any]]:
+    return [
+        {"rule": "random", "kept": number, "memory": memory, "accuracy": accuracy}
+        for number, accuracy in kept.items()
+    ]
+
+
+def _attention(run: Run) -> dict[str, Any]:
+    generator = np.random.default_rng(run.seed)
+    length, rows = 40, min(run.model.memory, 16)
+    shape = (run.model.blocks, run.model.heads)
+    pack = generator.dirichlet(np.ones(length), size=(*shape, rows))
+    unpack = generator.dirichlet(np.ones(rows), size=(*shape, length))
+    return {
+        "pack": pack.astype(np.float16),
+        "unpack": unpack.astype(np.float16),
+        "tokens": generator.integers(1, 16, length, dtype=np.uint8),
+        "length": np.int64(length),
+        "label": np.int64(3),
+        "prediction": np.int64(9),
+    }
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
