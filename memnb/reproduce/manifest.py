@@ -22,6 +22,7 @@ from memnb.errors import MemnbError, unknown
 from memnb.reproduce.plan import PRESETS, SETS
 
 Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
+Parameters = dict[str, Value]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Claims = Annotated[tuple[Literal["C1", "C2", "C3", "C4", "C5"], ...], Field(strict=False)]
 
@@ -56,13 +57,13 @@ class Artefact(Config):
     tables: Names = ()
     seconds: Annotated[float, Field(gt=0)] = 10.0
     timeout: Annotated[int, Field(ge=1)] = 600
-    stored: dict[str, Value] = {}
-    quick: dict[str, Value] = {}
-    paper: dict[str, Value] = {}
+    stored: Parameters = Field(default_factory=dict)
+    quick: Parameters = Field(default_factory=dict)
+    paper: Parameters = Field(default_factory=dict)
 
-    def parameters(self, preset: str, out: Path) -> dict[str, Value]:
+    def parameters(self, preset: str, out: Path) -> Parameters:
         """The parameters that the notebook is given under ``preset``."""
-        own: dict[str, Value] = getattr(self, preset)
+        own: Parameters = getattr(self, preset)
         return {"preset": preset, "out": str(out), **own}
 
     def outputs(self, report: Path) -> list[Path]:
@@ -211,7 +212,7 @@ def read_notebook(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_parameters(notebook: dict[str, Any], name: str) -> dict[str, Value]:
+def read_parameters(notebook: dict[str, Any], name: str) -> Parameters:
     """The names and default values in the cell tagged ``parameters``.
 
     Raises:
@@ -224,12 +225,12 @@ def read_parameters(notebook: dict[str, Any], name: str) -> dict[str, Value]:
     raise MemnbError(f"{name} has no cell tagged 'parameters'; tag the cell that sets them.")
 
 
-def _assignments(source: str, name: str) -> dict[str, Value]:
-    found: dict[str, Value] = {}
+def _assignments(source: str, name: str) -> Parameters:
+    found: Parameters = {}
     try:
         for statement in ast.parse(source).body:
             if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-                target = statement.target
+                target: ast.expr = statement.target
             elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
                 target = statement.targets[0]
             else:
@@ -245,7 +246,7 @@ def _assignments(source: str, name: str) -> dict[str, Value]:
     return found
 
 
-def check_parameters(known: dict[str, Value], given: dict[str, Value], name: str) -> None:
+def check_parameters(known: Parameters, given: Parameters, name: str) -> None:
     """Refuse a parameter that the notebook does not have, or a value of another type.
 
     Raises:

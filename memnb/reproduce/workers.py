@@ -31,6 +31,16 @@ _POLL = 0.2
 _ORPHAN_GRACE = 30.0
 
 
+class JobError(MemnbError):
+    """A job's failure in one sentence, with a longer text for whoever looks into it."""
+
+    exit_code = 1
+
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence)
+        self.details = details
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a job ended.
@@ -39,7 +49,7 @@ class Ended:
         name: the job's name.
         value: what the function returned; None if it failed or was stopped.
         error: one sentence, or None if it went well.
-        details: a traceback, where the error was not one that memnb foresees.
+        details: a traceback, where there is one.
         seconds: wall-clock time in the worker, its failed first try not included.
         stopped: the job was given up because a stop was asked for.
     """
@@ -327,6 +337,8 @@ def _attempt(
 ) -> dict[str, Any]:
     try:
         return {"value": function(payload, report, stop)}
+    except JobError as error:
+        return {"error": str(error), "details": error.details}
     except MemnbError as error:
         return {"error": str(error)}
     except MemoryError:
