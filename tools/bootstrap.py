@@ -211,6 +211,7 @@ class Environment(object):
             output.append(line)
             if line.lstrip().startswith("Downloading") and " MB)" in line:
                 say("  " + line.strip())
+        process.stdout.close()
         if process.wait():
             raise SetupError(self.explain("".join(output)))
 

@@ -1,0 +1,148 @@
+"""memnb without a checkout: what its wheel carries, and that it runs from there, as on Colab."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CARRIED = ("notebooks", "data/results", "data/reference")
+# What lies about in a working copy and is nobody else's.
+JUNK = (
+    "notebooks/.ipynb_checkpoints/junk-checkpoint.ipynb",
+    "data/results/made-up/best.pt",
+    "data/results/made-up/train.lock",
+    "data/cache/junk.npz",
+    "memnb/__pycache__/junk.pyc",
+    "runs/made-up/run.json",
+)
+
+
+def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout with a committed run and the usual junk in it."""
+    copy = tmp_path_factory.mktemp("source") / "a checkout"
+    left_out = (
+        ".git",
+        ".venv",
+        "build",
+        "dist",
+        "runs",
+        "report",
+        "cache",
+        "__pycache__",
+        ".*_cache",
+    )
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*left_out))
+    for name in (*JUNK, "data/results/made-up/run.json"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("{}")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(source: Path) -> Path:
+    """The folder with both distributions; the wheel is built from the unpacked sdist."""
+    done = run(sys.executable, "-m", "build", "--no-isolation", cwd=source)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return source / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+def files(folder: Path) -> set[str]:
+    """The files that belong to the project, relative to ``folder``."""
+    names = {
+        path.relative_to(folder).as_posix()
+        for part in (*CARRIED, "memnb")
+        for path in (folder / part).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    return names - set(JUNK)
+
+
+def test_the_wheel_carries_the_package_and_its_assets(source: Path, wheel: Path):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {
+        name if name.startswith("memnb/") else f"memnb/_assets/{name}" for name in files(source)
+    }
+    assert "memnb/_assets/data/results/made-up/run.json" in expected
+    assert {name for name in names if ".dist-info/" not in name} == expected
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_sdist_is_the_project_without_what_it_makes(source: Path, built: Path):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames()}
+    assert files(source) <= names
+    assert {"pyproject.toml", "Makefile", "requirements.lock", "tests/test_wheel.py"} <= names
+    assert names.isdisjoint(JUNK)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``bin`` folder of an environment that holds the wheel, and no checkout in sight.
+
+    Its dependencies are those of the running interpreter, by a path file: Python reads no path
+    files of the folders named in one, so the editable memnb stays out.
+    """
+    folder = tmp_path_factory.mktemp("installed") / "an environment"
+    assert run(sys.executable, "-m", "venv", "--without-pip", folder).returncode == 0
+    python = folder / "bin" / "python"
+    where = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout
+    Path(where.strip(), "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    done = run(
+        sys.executable, "-m", "pip", "--python", python, "install",
+        "--no-deps", "--no-index", "--disable-pip-version-check", "--ignore-installed", wheel,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "bin"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A working directory that has nothing to do with memnb."""
+    folder = tmp_path / "some where"
+    folder.mkdir()
+    return folder
+
+
+def plain_environment() -> dict[str, str]:
+    """The environment of a user who has set nothing for memnb."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("MEMNB_")}
+
+
+def test_the_installed_package_finds_its_assets(installed: Path, elsewhere: Path):
+    code = (
+        "from memnb import paths\n"
+        "print(paths.checkout(), paths.assets(), paths.output(), sep='\\n')\n"
+        "print(paths.notebooks().is_dir(), paths.reference().is_dir(),\n"
+        "      (paths.stored_results() / 'made-up' / 'run.json').is_file(), sep='\\n')\n"
+    )
+    done = run(installed / "python", "-c", code, cwd=elsewhere, env=plain_environment())
+    assert done.returncode == 0, done.stderr
+    checkout, assets, output, *found = done.stdout.splitlines()
+    assert checkout == "None"
+    assert assets.startswith(str(installed.parent))
+    assert Path(output) == elsewhere / "memnb-output"
+    assert found == ["True", "True", "True"]
