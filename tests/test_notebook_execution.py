@@ -52,7 +52,7 @@ def test_a_good_notebook_in_a_hostile_path_runs_in_this_python_and_a_defined_fol
 
 
 def test_unknown_parameter_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(MemnbError, match="parameter of tiny.ipynb named 'prest'; did you mean 'pr"):
+    with pytest.raises(MemnbError, match=r"parameter of tiny.ipynb named 'prest'; did you"):
         run(tmp_path, DRAW, prest="quick")
     assert not (tmp_path / "report").exists()
 

@@ -34,9 +34,9 @@ class Layer:
     """The rows of one scale.
 
     Attributes:
-        title: a heading, such as ``Full scale (committed rows)``.
+        title: a heading, such as ``Full scale (committed)``.
         scale: ``full`` (the paper's tasks and protocol) or ``quick`` (small ones).
-        where: ``committed``, ``this machine``, or ``committed and this machine``.
+        where: ``committed``, ``this machine``, or ``this machine and committed``.
         runs: one row per finished or failed run (:func:`memnb.evidence.rows.load_runs`).
         problems: one sentence for each run folder that could not be read.
     """
@@ -76,7 +76,8 @@ class Page:
     def layers(self) -> list[Layer]:
         """The full-scale layer, then the small one; either may have no rows."""
         stored, here = paths.stored_results(), self.runs_folder
-        full = (stored, here) if self.preset == "paper" else (stored,)
+        # Where both hold a run, the row of this machine is the one shown.
+        full = (here, stored) if self.preset == "paper" else (stored,)
         quick = (here,) if self.preset == "quick" else (stored,)
         return [
             _layer("Full scale", "full", "paper", full),
@@ -159,17 +160,21 @@ def write(path: Path, content: bytes) -> None:
 
 
 def _layer(title: str, scale: Scale, preset: str, folders: tuple[Path, ...]) -> Layer:
-    runs = rows.load_runs(*folders)
-    problems = tuple(runs.attrs.get("problems", ()))
-    chosen = runs[(runs["preset"] == preset) & runs["outcome"].isin(["finished", "failed"])]
-    # This machine's folder comes last: where both hold a run, its row is the one shown.
-    chosen = chosen.drop_duplicates("run_id", keep="last").reset_index(drop=True)
-    committed = paths.stored_results() in folders
-    here = any(folder != paths.stored_results() for folder in folders)
+    frames: list[pd.DataFrame] = []
+    problems: list[str] = []
+    for folder in folders:
+        runs = rows.load_runs(folder)
+        problems += runs.attrs["problems"]
+        ended = runs["outcome"].isin(["finished", "failed"])
+        known = [run_id for frame in frames for run_id in frame["run_id"]]
+        frames.append(runs[ended & (runs["preset"] == preset) & ~runs["run_id"].isin(known)])
+    # An empty frame has no say in the types of the joined columns.
+    filled = [frame for frame in frames if len(frame)] or frames[:1]
     where = " and ".join(
-        word for word, used in (("committed", committed), ("this machine", here)) if used
+        "committed" if folder == paths.stored_results() else "this machine" for folder in folders
     )
-    return Layer(f"{title} ({where})", scale, where, chosen, problems)
+    chosen = pd.concat(filled, ignore_index=True)
+    return Layer(f"{title} ({where})", scale, where, chosen, tuple(problems))
 
 
 def _png(figure: Figure, caption: str) -> bytes:

@@ -1,0 +1,234 @@
+"""Train the runs that are missing, several at a time, and say how long it still takes.
+
+PyTorch is imported in the worker processes only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from memnb.config import Run
+from memnb.reproduce.progress import Display, describe, duration
+from memnb.reproduce.workers import Died, Ended, JobError, cores, run_jobs
+
+#: Where the training function is imported from, inside a worker.
+TRAIN = "memnb.train.loop:train"
+_REPORT_EVERY = 0.5
+
+
+def outcome(folder: Path) -> dict[str, Any] | None:
+    """The content of a run's ``run.json``; None if the run has none that can be read."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def missing(runs: Iterable[Run], folder: Path) -> list[Run]:
+    """The runs that have not ended in ``folder``, in the same order.
+
+    A run that failed by itself (NaN, out of memory) has ended: its failure is a result. To try it
+    again, remove its folder.
+    """
+    return [run for run in runs if not _ended(outcome(folder / run.run_id))]
+
+
+def _ended(record: dict[str, Any] | None) -> bool:
+    return record is not None and record.get("outcome") in ("finished", "failed")
+
+
+def train_missing(
+    runs: Iterable[Run],
+    folder: Path,
+    *,
+    jobs: int,
+    device: str = "auto",
+    display: Display,
+    should_stop: Callable[[], bool] = lambda: False,
+    function: str = TRAIN,
+) -> dict[str, Ended]:
+    """Train every run that has not ended, each in its folder ``folder / run_id``.
+
+    Args:
+        runs: what is wanted, in the order in which to start.
+        folder: the folder of run folders.
+        jobs: runs at a time; the cores are shared out among them.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        display: shows how far things are.
+        should_stop: once true, running ones save and stop; all of it can be resumed.
+        function: ``module:name`` of the training function.
+
+    Returns:
+        How each run that was started or waiting ended, by run id. A run that ended as a recorded
+        failure has its reason as the error.
+    """
+    todo = missing(runs, folder)
+    if not todo:
+        return {}
+    jobs = min(jobs, len(todo))
+    threads = max(1, cores() // jobs)
+    payloads = {
+        run.run_id: {
+            "config": run.model_dump(),
+            "folder": str(folder / run.run_id),
+            "device": device,
+            "threads": threads,
+            "function": function,
+        }
+        for run in todo
+    }
+    watch = _Watch({run.run_id: run for run in todo}, jobs, display)
+    ended = run_jobs(
+        job,
+        payloads,
+        processes=jobs,
+        should_stop=should_stop,
+        on_message=watch.message,
+        on_end=watch.end,
+        on_tick=watch.show,
+    )
+    display.close()
+    return ended
+
+
+def job(
+    payload: dict[str, Any], report: Callable[[Any], None], should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """One run, in a worker process. Returns the content of its ``run.json``."""
+    # Before PyTorch is imported, so that its thread pools have this size from the start.
+    os.environ["OMP_NUM_THREADS"] = str(payload["threads"])
+    module, _, name = payload["function"].partition(":")
+    train = getattr(importlib.import_module(module), name)
+    last = 0.0
+
+    def progress(now: Any) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _REPORT_EVERY or now.step >= now.steps:
+            last = time.monotonic()
+            report((now.step, now.steps, now.loss, now.accuracy))
+
+    record: dict[str, Any] = train(
+        Run.of(payload["config"]),
+        Path(payload["folder"]),
+        device=payload["device"],
+        progress=progress,
+        should_stop=should_stop,
+    )
+    if record["outcome"] == "failed":
+        raise JobError(f"The run failed: {record.get('reason') or 'no reason was recorded'}")
+    return record
+
+
+@dataclass
+class Clock:
+    """Estimates the time left from the speed of the runs seen so far.
+
+    Runs of different models differ in speed, so each model is timed by itself; one that has not
+    been seen yet is taken to be as fast as the average of the others.
+    """
+
+    steps: dict[str, int]
+    models: dict[str, str]
+    jobs: int
+    now: Callable[[], float] = time.monotonic
+    done: dict[str, int] = field(default_factory=dict)
+    began: dict[str, tuple[float, int]] = field(default_factory=dict)
+    speed: dict[str, float] = field(default_factory=dict)
+
+    def saw(self, run: str, step: int) -> None:
+        """A run is at ``step``."""
+        self.done[run] = step
+        if run not in self.began:
+            self.began[run] = (self.now(), step)
+            return
+        start, first = self.began[run]
+        if step > first:
+            self.speed[run] = (self.now() - start) / (step - first)
+
+    def over(self, run: str) -> None:
+        """A run has ended, at whatever step (it may have stopped early)."""
+        self.done[run] = self.steps[run]
+
+    @property
+    def fraction(self) -> float:
+        """The share of all steps that is done, 0 to 1."""
+        total = sum(self.steps.values())
+        return sum(self.done.get(run, 0) for run in self.steps) / total if total else 1.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left; None while nothing has been timed."""
+        if not self.speed:
+            return None
+        average = sum(self.speed.values()) / len(self.speed)
+        by_model: dict[str, list[float]] = {}
+        for run, seconds in self.speed.items():
+            by_model.setdefault(self.models[run], []).append(seconds)
+        each = []
+        for run, steps in self.steps.items():
+            known = by_model.get(self.models[run])
+            seconds = sum(known) / len(known) if known else average
+            each.append(seconds * max(0, steps - self.done.get(run, 0)))
+        # No run can be split over two workers.
+        return max(sum(each) / self.jobs, max(each, default=0.0))
+
+
+class _Watch:
+    """What the person in front of the screen sees of the training."""
+
+    def __init__(self, runs: dict[str, Run], jobs: int, display: Display) -> None:
+        self.runs = runs
+        self.display = display
+        self.current: dict[str, str] = {}
+        self.finished = 0
+        steps = {name: run.training.steps for name, run in runs.items()}
+        self.clock = Clock(steps, {name: run.model.name for name, run in runs.items()}, jobs)
+
+    def message(self, name: str, message: Any) -> None:
+        if isinstance(message, Died):
+            self.current.pop(name, None)
+            self.display.note(f"{_short(self.runs[name])}: {message.sentence}")
+            return
+        step, steps, loss, accuracy = message
+        self.clock.saw(name, step)
+        state = SimpleNamespace(step=step, steps=steps, loss=loss, accuracy=accuracy)
+        self.current[name] = describe(state)
+
+    def end(self, ended: Ended) -> None:
+        self.current.pop(ended.name, None)
+        self.clock.over(ended.name)
+        self.finished += 1
+        name = _short(self.runs[ended.name])
+        self.display.note(f"[{self.finished}/{len(self.runs)}] {name}: {_result(ended)}")
+
+    def show(self) -> None:
+        left = self.clock.left
+        time_left = "" if left is None else f", about {duration(left)} left"
+        running = "; ".join(f"{_short(self.runs[name])}: {at}" for name, at in self.current.items())
+        text = f"training, {self.finished} of {len(self.runs)} runs done{time_left}"
+        self.display.update(text + (f" · {running}" if running else ""), self.clock.fraction)
+
+
+def _result(ended: Ended) -> str:
+    if ended.error:
+        return ended.error
+    if ended.value["outcome"] != "finished":
+        return f"{ended.value['outcome']} at step {ended.value['step']:,}; it can be resumed"
+    accuracy = ended.value["test_accuracy"]
+    return f"test accuracy {accuracy:.1%}, {duration(ended.seconds)}"
+
+
+def _short(run: Run) -> str:
+    from memnb.evidence.rows import describe_changes  # pandas, which a worker does without
+
+    changes = describe_changes(run)
+    return f"{run.model.name} seed {run.seed}" + (f" ({changes})" if changes else "")
