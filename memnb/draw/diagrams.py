@@ -274,13 +274,13 @@ def single_row() -> Figure:
     y, low = 1.15, 0.42
     sheet.box((0.6, y), (0.92, 0.44), "sequence  $x$\n$L \\times H$", _STREAM, fontsize=7.5)
     sheet.wire([(1.06, y), (1.4, y)])
-    sheet.box(
-        (1.69, y), (0.58, 0.46), "filter\n$F$", _FILTER, bold=True, weight=1.8,
-    )  # fmt: skip
+    sheet.box((1.69, y), (0.58, 0.46), "filter\n$F$", _FILTER, bold=True, weight=1.8)
     sheet.text((1.69, y + 0.3), "ConvLuna only", va="bottom", fontsize=7, colour=_FILTER[1])
     sheet.wire([(1.98, y), (2.24, y)])
-    sheet.box((2.88, y), (1.28, 0.6), "pack attention\nweighted mean over\n$L$ positions", _ATTENTION,
-              fontsize=7.5)  # fmt: skip
+    sheet.box(
+        (2.88, y), (1.28, 0.6), "pack attention\nweighted mean over\n$L$ positions", _ATTENTION,
+        fontsize=7.5,
+    )  # fmt: skip
     sheet.wire([(3.52, y), (3.92, y)], _MEMORY)
     sheet.text((3.71, y + 0.05), "$1 \\times H$", va="bottom", fontsize=7.5)
     sheet.box((4.42, y), (1.0, 0.44), "one vector\nfor all positions", _STORE, fontsize=7.5)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from memnb import config
 from memnb.errors import unknown
@@ -32,6 +33,10 @@ RULE = "#D5D8DC"
 MISSING = "no run yet"
 
 
+Dash = Literal["-"] | tuple[float, tuple[float, ...]]
+"""A line style: solid, or lengths of strokes and gaps in points."""
+
+
 @dataclass(frozen=True)
 class Family:
     """How the models of one family look, whatever their memory size."""
@@ -39,7 +44,7 @@ class Family:
     label: str
     colour: str
     marker: str
-    dash: str | tuple[int, tuple[int, ...]]
+    dash: Dash
 
 
 FAMILY: dict[str, Family] = {
@@ -48,18 +53,6 @@ FAMILY: dict[str, Family] = {
     "convluna": Family("ConvLuna", "#C4480A", "D", "-"),
     "poolluna": Family("PoolLuna", "#8A1C7C", "^", (0, (6, 1))),
 }
-
-CHANCE: dict[str, float] = {
-    "listops": 0.17,
-    "text": 0.50,
-    "retrieval": 0.50,
-    "image": 0.10,
-    "pathfinder": 0.50,
-    "listops-short": 0.17,
-}
-"""Accuracy of always giving the commonest label. The ListOps trees favour 0 and 9: that is 17 %,
-not 10 %."""
-
 
 def family(name: str) -> Family:
     """The look of a family.
@@ -168,7 +161,7 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
             fontsize=8.5, color=QUIET, linespacing=1.2,
         )  # fmt: skip
     engine = figure.get_layout_engine()
-    if engine is not None:
+    if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0.0, 0.0, 1.0, 1 - used / height))
 
 
@@ -184,7 +177,9 @@ def canvas(
     # that the notebook shows it as the value of its cell and not a second time by itself.
     figure = plt.figure(figsize=(width, height), layout="constrained")
     plt.close(figure)
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr]
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(w_pad=0.06, h_pad=0.06)
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, axes
 
@@ -205,20 +200,27 @@ def empty(title: str, subtitle: str = "", note: str = MISSING) -> Figure:
     return figure
 
 
-def reference_line(axis: Axes, level: float, text: str, *, vertical: bool = False) -> None:
-    """A quiet dotted line at ``level``, labelled at its end."""
-    line = axis.axvline if vertical else axis.axhline
-    line(level, color=QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-    if vertical:
-        axis.annotate(
-            text, (level, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
-            textcoords="offset points", ha="center", va="bottom", fontsize=7, color=QUIET,
-        )  # fmt: skip
-    else:
-        axis.annotate(
-            text, (1, level), xycoords=("axes fraction", "data"), xytext=(-1, 2),
-            textcoords="offset points", ha="right", va="bottom", fontsize=7, color=QUIET,
-        )  # fmt: skip
+def reference_line(axis: Axes, level: float, text: str) -> None:
+    """A quiet dotted line at ``level``, named below its right end, inside the panel's limits."""
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(low, level - 0.14 * (high - low)), max(high, level))
+    axis.axhline(level, color=QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    note(axis, text, (1, level), (-1, -2), ha="right", va="top")
+
+
+def note(
+    axis: Axes, text: str, at: tuple[float, float], offset: tuple[float, float] = (0, 0),
+    **look: Any,
+) -> None:  # fmt: skip
+    """Small quiet text at ``at`` (x in parts of the axis, y in data units).
+
+    The layout ignores it, so a note never pushes panels apart.
+    """
+    look = {"fontsize": 7, "color": QUIET, "annotation_clip": False, **look}
+    axis.annotate(
+        text, at, xycoords=("axes fraction", "data"), xytext=offset, textcoords="offset points",
+        **look,
+    ).set_in_layout(False)  # fmt: skip
 
 
 def label_lines(axis: Axes, labels: list[tuple[float, str, str]], *, gap: float = 9.5) -> None:
@@ -237,11 +239,10 @@ def label_lines(axis: Axes, labels: list[tuple[float, str, str]], *, gap: float 
     wanted = np.array([(y - low) / (high - low) * height for y, _, _ in ordered])
     placed = _spread(wanted, gap)
     for (y, text, colour), position in zip(ordered, placed, strict=True):
-        axis.annotate(
-            text, (1, y), xycoords=("axes fraction", "data"),
-            xytext=(4, position - (y - low) / (high - low) * height), textcoords="offset points",
-            ha="left", va="center", fontsize=8, color=colour, fontweight="bold",
-            annotation_clip=False,
+        offset = position - (y - low) / (high - low) * height
+        note(
+            axis, text, (1, y), (4, offset), ha="left", va="center", fontsize=8, color=colour,
+            fontweight="bold",
         )  # fmt: skip
 
 
@@ -257,7 +258,3 @@ def _spread(wanted: np.ndarray, gap: float) -> np.ndarray:
         placed[1:] += push
     return placed
 
-
-def percent(fraction: float) -> float:
-    """Accuracy as a share to accuracy in percent."""
-    return 100.0 * fraction

@@ -1,0 +1,736 @@
+"""Tidy frames to figures. Every function returns a matplotlib figure and draws every seed.
+
+``runs`` is a frame of :func:`memnb.evidence.rows.load_runs`; ``metrics``, ``probes`` and
+``removal`` are the long frames made from it. Accuracies come in as shares and are drawn in
+percent. ``subtitle`` is printed under the title: a page passes the layer's title, which says
+which scale is shown and where its rows come from. A frame without a row gives an empty panel that
+says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from memnb.draw import style
+from memnb.evidence import statistics
+from memnb.evidence.claims import MAJORITY, Verdict
+
+Stream = Literal["pack", "unpack"]
+Ends = list[tuple[float, str, str]]
+"""The lines of a panel: height of the right end in data units, name, colour."""
+
+#: What the probes measure: the name on the axis, and what the two ends of the scale mean.
+MEASURES: dict[str, tuple[str, str]] = {
+    "packed_cosine": ("packed rows:\ncosine similarity", "1 = all rows point the same way"),
+    "packed_rank": ("packed rows:\neffective rank", "1 = one direction left"),
+    "memory_cosine": ("memory rows $m'$:\ncosine similarity", "1 = all rows point the same way"),
+    "memory_rank": ("memory rows $m'$:\neffective rank", "1 = one direction left"),
+    "pack_entropy": ("pack attention:\nentropy", "1 = looks everywhere alike"),
+    "unpack_entropy": ("unpack attention:\nentropy", "1 = reads all rows alike"),
+    "dominant_rows": ("share of\ndominant rows", ""),
+    "packed_gradient": ("packed rows: spread\nof gradient norms", "0 = all rows learn alike"),
+    "memory_gradient": ("memory rows $m'$: spread\nof gradient norms", "0 = all rows learn alike"),
+}
+STREAMS = ("packed_cosine", "packed_rank", "memory_cosine", "memory_rank")
+ATTENTION = ("pack_entropy", "unpack_entropy", "dominant_rows")
+
+_HEAT = LinearSegmentedColormap.from_list(
+    "memnb", ["#FFFFFF", "#CFE1F3", "#7FB2DF", "#2F7CC4", "#123F73", "#05142B"]
+)
+
+
+# --- accuracy --------------------------------------------------------------------------------
+
+
+def accuracy(
+    runs: pd.DataFrame, published: pd.DataFrame | None = None, subtitle: str = ""
+) -> Figure:
+    """Test accuracy per model (rows) and task (columns): every seed, mean, interval, references.
+
+    Args:
+        runs: rows of any models; those whose settings were changed (ablations) are left out.
+        published: rows of :func:`memnb.evidence.published.load`; those of models shown here are
+            drawn as hollow marks in the model's row.
+        subtitle: where the rows come from.
+    """
+    title = "Test accuracy: every seed, and the mean"
+    plain = _plain(runs)
+    if plain.empty:
+        return style.empty(title, subtitle)
+    tasks, models = style.task_order(plain["task"]), style.model_order(plain["model"])
+    references = _references(published, tasks, models)
+    sources = list(dict.fromkeys(references["source"]))
+    figure, axes = style.canvas(
+        1, len(tasks), 1.5 + 0.27 * len(models) + 0.17 * bool(sources), sharey=True,
+        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
+    )  # fmt: skip
+    for axis, task in zip(axes[0], tasks, strict=True):
+        there = references[references["task"] == task]
+        _accuracy_panel(axis, plain[plain["task"] == task], task, models, list(there["accuracy"]))
+        for source, rows in there.groupby("source", sort=False):
+            mark = _published_mark(sources.index(source))
+            mark.set_data(rows["accuracy"], [models.index(name) for name in rows["name"]])
+            axis.add_line(mark)
+    first = axes[0, 0]
+    first.set_yticks(range(len(models)), [style.model_label(name) for name in models])
+    for tick, name in zip(first.get_yticklabels(), models, strict=True):
+        tick.set(color=_look(name).colour, fontweight="bold")
+    first.set_ylim(len(models) - 0.45, -0.55)
+    handles = [
+        Line2D([], [], color=style.INK, marker="o", linestyle="none", alpha=0.55, markersize=4.5),
+        Line2D([], [], color=style.INK, marker="|", linestyle="none", markersize=10,
+               markeredgewidth=2.2),
+        Line2D([], [], color=style.INK, linewidth=1.2),
+        Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2))),
+        *(_published_mark(number) for number in range(len(sources))),
+    ]  # fmt: skip
+    labels = ["one seed", "mean", "95 % interval", "majority class"]
+    labels += [f"published: {source}" for source in sources]
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=4 if len(tasks) == 1 else 3,
+        handletextpad=0.5, columnspacing=1.6,
+    )  # fmt: skip
+    style.heading(figure, title, subtitle)
+    return figure
+
+
+def _published_mark(number: int) -> Line2D:
+    """The hollow mark of the ``number``-th published source."""
+    return Line2D(
+        [], [], linestyle="none", marker=_HOLLOW[number % len(_HOLLOW)], markersize=6,
+        markerfacecolor="none", markeredgecolor=style.QUIET, markeredgewidth=1.1, zorder=2,
+    )  # fmt: skip
+
+
+_HOLLOW = ("o", "s", "^", "v", "P", "X")
+
+
+def _accuracy_panel(
+    axis: Axes, rows: pd.DataFrame, task: str, models: Sequence[str], published: list[float]
+) -> None:
+    level = 100 * MAJORITY[task]
+    axis.set_title(style.task_label(task), loc="center")
+    axis.set_xlabel("test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)")
+    axis.grid(visible=False, axis="y")
+    axis.tick_params(axis="y", length=0)
+    axis.axvline(level, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    finished = rows[rows["outcome"] == "finished"]
+    shown = [level, *published, *(100 * finished["test_accuracy"])]
+    # An interval of two or three seeds can be wider than the scale: the dots set the limits.
+    margin = max(0.12 * (max(shown) - min(shown)), 1.5)
+    low, high = max(min(shown) - margin, 0), min(max(shown) + margin, 100)
+    axis.set_xlim(low, high)
+    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for position, name in enumerate(models):
+        values = 100 * finished.loc[finished["model"] == name, "test_accuracy"]
+        failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
+        if len(values):
+            _accuracy_row(axis, position, values, _look(name))
+        if failed or not len(values):
+            text = f"{failed} failed" if failed else style.MISSING
+            style.note(axis, text, (1, position - 0.32), ha="right", va="center",
+                       fontsize=6.5, fontstyle="italic")  # fmt: skip
+
+
+def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: style.Family) -> None:
+    """One model's seeds, mean and interval; an interval that leaves the panel ends in a caret."""
+    summary = statistics.mean(values)
+    axis.plot(
+        values, np.full(len(values), position), linestyle="none", marker=look.marker,
+        color=look.colour, alpha=0.55, markersize=4.5, markeredgewidth=0, zorder=3,
+    )  # fmt: skip
+    axis.plot(
+        [summary.mean] * 2, [position - 0.27, position + 0.27], color=look.colour, linewidth=2.2,
+        zorder=4,
+    )  # fmt: skip
+    if summary.n < 2:
+        return
+    low, high = axis.get_xlim()
+    axis.plot([max(summary.low, low), min(summary.high, high)], [position] * 2, color=look.colour,
+              linewidth=1.2, zorder=2)  # fmt: skip
+    for end, outside, marker in ((low, summary.low < low, "<"), (high, summary.high > high, ">")):
+        if outside:
+            axis.plot([end], [position], marker=marker, color=look.colour, markersize=4,
+                      clip_on=False, zorder=2)  # fmt: skip
+
+
+def _references(
+    published: pd.DataFrame | None, tasks: Sequence[str], models: Sequence[str]
+) -> pd.DataFrame:
+    """Published rows of the tasks and models shown, with our name of the model as ``name``."""
+    columns = ["source", "task", "model", "accuracy", "name"]
+    if published is None or published.empty:
+        return pd.DataFrame(columns=columns)
+    rows = published.assign(name=published["model"].str.lower()).dropna(subset=["accuracy"])
+    return rows[rows["task"].isin(tasks) & rows["name"].isin(models)]
+
+
+# --- learning curves -------------------------------------------------------------------------
+
+
+def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
+    """Validation accuracy against step: a row of panels per task, a column per memory size.
+
+    Every seed is a thin line; the thick line is the mean of the seeds that reached a step. The
+    Transformer, which has no memory, stands in every panel for comparison.
+    """
+    title = "Learning curves: accuracy on the validation set"
+    rows = _plain(metrics)
+    rows = rows[rows["split"] == "validation"]
+    if rows.empty:
+        return style.empty(title, subtitle)
+    tasks = style.task_order(rows["task"])
+    sizes = sorted({int(size) for size in rows["memory"] if size > 0}) or [0]
+    figure, axes = style.canvas(
+        len(tasks), len(sizes), 0.75 + 1.9 * len(tasks), sharex="row", sharey="row"
+    )
+    named = []
+    for line, task in zip(axes, tasks, strict=True):
+        for axis, size in zip(line, sizes, strict=True):
+            own = rows[(rows["task"] == task) & rows["memory"].isin([0, size])]
+            ends = _curves(axis, own, "accuracy", 100.0)
+            if task == tasks[0]:
+                axis.set_title(_rows_of_memory(size))
+            axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+            style.reference_line(axis, 100 * MAJORITY[task], "majority class")
+            named.append((axis, ends))
+        line[0].set_ylabel(f"{style.task_label(task)}\nvalidation accuracy (%)")
+    figure.supxlabel("training step", fontsize=8.5)
+    style.heading(figure, title, subtitle)
+    _name_lines(figure, axes, named)
+    return figure
+
+
+def _curves(axis: Axes, rows: pd.DataFrame, value: str, scale: float = 1.0) -> Ends:
+    """Per model, every seed as a thin line and their mean as a thick one, against the step."""
+    ends = []
+    for name in style.model_order(rows["model"]):
+        look, own = _look(name), rows[rows["model"] == name]
+        for _, seed in own.groupby("run_id", sort=False):
+            axis.plot(
+                seed["step"], scale * seed[value], color=look.colour, linewidth=0.8, alpha=0.4,
+                zorder=2,
+            )  # fmt: skip
+        mean = scale * own.groupby("step")[value].mean()
+        axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.9, zorder=3)
+        ends.append((float(mean.iloc[-1]), look.label, look.colour))
+    return ends
+
+
+def _name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, Ends]]) -> None:
+    """Name the lines at the right edge of the last panel of each row; call it last.
+
+    Where another panel of the row shows a family that its last panel lacks, a legend below the
+    panels takes the names' place.
+    """
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    shown = {id(axis): ends for axis, ends in named}
+    last = []
+    for line in axes:
+        panels = [axis for axis in line if id(axis) in shown]
+        names = {label for axis in panels for _, label, _ in shown[id(axis)]}
+        if panels and names == {label for _, label, _ in shown[id(panels[-1])]}:
+            last.append(panels[-1])
+        elif panels:
+            _family_legend(figure, {label for _, ends in named for _, label, _ in ends})
+            return
+    left, bottom, width, height = engine.get()["rect"]
+    room = 0.85 / figure.get_size_inches()[0]
+    engine.set(rect=(left, bottom, width - room, height))
+    figure.draw_without_rendering()
+    for axis in last:
+        style.label_lines(axis, shown[id(axis)])
+
+
+def _family_legend(figure: Figure, labels: set[str]) -> None:
+    looks = [look for look in style.FAMILY.values() if look.label in labels]
+    figure.legend(
+        [Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.9) for look in looks],
+        [look.label for look in looks], loc="outside lower center", ncols=len(looks),
+        labelcolor=[look.colour for look in looks], handlelength=3,
+    )  # fmt: skip
+
+
+# --- degradation -----------------------------------------------------------------------------
+
+
+def degradation(
+    probes: pd.DataFrame,
+    subtitle: str = "",
+    *,
+    measures: Sequence[str] = STREAMS,
+    memory: int | None = None,
+    task: str | None = None,
+) -> Figure:
+    """Small multiples: one row of panels per measure, one column per block, families overlaid.
+
+    Every seed is a thin line, the mean of the seeds a thick one. ``packed`` is what every position
+    reads; ``m'`` is the memory stream that goes on to the next block.
+
+    Args:
+        probes: long frame of :func:`memnb.evidence.rows.load_probes`.
+        subtitle: where the rows come from.
+        measures: columns of the frame, keys of :data:`MEASURES`.
+        memory: memory size to show; the largest one that most families have if not given.
+        task: task to show; the first one of the benchmark that has rows if not given.
+    """
+    title = _DEGRADATION_TITLES.get(tuple(measures), "Memory over training and depth")
+    rows = _plain(probes)
+    rows = rows[rows["memory"] > 1]
+    if task is not None:
+        rows = rows[rows["task"] == task]
+    if memory is not None:
+        rows = rows[rows["memory"] == memory]
+    if rows.empty:
+        return style.empty(title, subtitle)
+    task = style.task_order(rows["task"])[0]
+    rows = rows[rows["task"] == task]
+    size = _common_memory(rows)
+    rows = rows[rows["memory"] == size]
+    blocks = sorted({int(block) for block in rows["block"]})
+    figure, axes = style.canvas(
+        len(measures), len(blocks), 0.85 + 1.15 * len(measures), sharex=True, sharey="row"
+    )
+    named = []
+    for line, measure in zip(axes, measures, strict=True):
+        name, meaning = MEASURES[measure]
+        for axis, block in zip(line, blocks, strict=True):
+            own = rows[rows["block"] == block].dropna(subset=[measure])
+            ends = _curves(axis, own, measure)
+            axis.xaxis.set_major_locator(MaxNLocator(4 if len(blocks) < 4 else 2, integer=True))
+            axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+            if own.empty:
+                _missing(axis)
+            named.append((axis, ends))
+        _scale(line[0], measure, size)
+        line[0].set_ylabel(name, fontsize=8)
+        if meaning:
+            style.note(line[0], meaning, (0, line[0].get_ylim()[1]), (2, 2), va="bottom")
+    for axis, block in zip(axes[0], blocks, strict=True):
+        axis.set_title(f"block {block}", pad=14)
+    figure.supxlabel("training step", fontsize=8.5)
+    figure.align_ylabels(axes[:, 0])
+    where = f"{style.task_label(task)}, {_rows_of_memory(size)}"
+    style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
+    _name_lines(figure, axes, named)
+    return figure
+
+
+_DEGRADATION_TITLES = {
+    STREAMS: "Memory degradation: how alike the rows become, per block",
+    ATTENTION: "Where pack and unpack look, per block",
+}
+
+
+def _common_memory(rows: pd.DataFrame) -> int:
+    """The memory size that most families have; the larger one where several tie."""
+    families = rows.groupby("memory")["family"].nunique()
+    return int(families[families == families.max()].index.max())
+
+
+def _scale(axis: Axes, measure: str, size: int) -> None:
+    if measure.endswith("rank"):
+        axis.set_ylim(0, None)
+        low, high = axis.get_ylim()
+        axis.set_ylim(0, max(high, 1.5))
+        if size <= 1.6 * high:
+            axis.set_ylim(0, 1.12 * size)
+        axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    elif measure.endswith("gradient"):
+        axis.set_ylim(0, None)
+    else:
+        low, _ = axis.get_ylim()
+        axis.set_ylim(min(low, -0.05) if low < 0 else -0.05, 1.08)
+        axis.yaxis.set_major_locator(FixedLocator([0, 0.5, 1]))
+
+
+# --- attention maps --------------------------------------------------------------------------
+
+
+def attention(
+    maps: Mapping[str, np.ndarray] | None,
+    stream: Stream,
+    *,
+    memory: int,
+    tokens: Sequence[str] | None = None,
+    window: tuple[int, int] | None = None,
+    blocks: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    title: str = "",
+    subtitle: str = "",
+) -> Figure:
+    """One example's attention of one model: a grid of blocks (rows) and heads (columns).
+
+    Both streams are drawn with the sequence along x and memory rows along y, so that a pack map
+    (each row looks at the sequence) and an unpack map (each position looks at the rows) can be
+    laid one over the other. Colour is the weight relative to an even spread over the keys: 1 is
+    no preference.
+
+    Args:
+        maps: arrays of :func:`memnb.evidence.rows.load_attention`, or None where a run has none.
+        stream: ``pack`` or ``unpack``.
+        memory: M of the model (the maps may hold its first rows only).
+        tokens: readable tokens of the example, from its first position; printed as ticks where
+            they fit.
+        window: first and last + 1 position to show; the whole example if not given.
+        blocks: numbers of the blocks to show, from 1; all if not given.
+        heads: numbers of the heads to show, from 1; all if not given.
+        title: heading, such as the model's name.
+        subtitle: where the rows come from.
+    """
+    what = {"pack": "pack: where each memory row looks", "unpack": "unpack: which rows are read"}
+    heading = f"{title}, {what[stream]}" if title else what[stream].capitalize()
+    if maps is None:
+        return style.empty(heading, subtitle)
+    if stream == "unpack" and memory == 1:
+        note = (
+            "With one memory row every unpack weight is 1: every position receives the same "
+            "vector. There is nothing to look at."
+        )
+        return style.empty(heading, subtitle, note)
+    weights, labels = _relative(maps, stream, memory, tokens)
+    start, stop = window or (0, weights.shape[-1])
+    weights, labels = weights[..., start:stop], labels[start:stop]
+    blocks = list(blocks or range(1, weights.shape[0] + 1))
+    heads = list(heads or range(1, weights.shape[1] + 1))
+    rows, length = weights.shape[2:]
+    # A token needs a tenth of an inch on the axis.
+    fits = bool(labels) and 0.1 * length <= (style.PAGE_WIDTH - 1.4) / len(heads)
+    figure, axes = style.canvas(
+        len(blocks), len(heads), 1.05 + len(blocks) * (0.42 + 0.05 * max(rows, 6)) + 0.25 * fits,
+        sharex=True, sharey=True,
+    )  # fmt: skip
+    high = max(float(np.quantile(weights, 0.998)), 2.0)
+    for line, block in zip(axes, blocks, strict=True):
+        for axis, head in zip(line, heads, strict=True):
+            # Log scale: twice and half the even share are equally far from it.
+            image = axis.imshow(
+                np.clip(weights[block - 1, head - 1], 1 / high, high), aspect="auto", cmap=_HEAT,
+                norm=LogNorm(1 / high, high), interpolation="nearest",
+                extent=(start - 0.5, start + length - 0.5, rows + 0.5, 0.5),
+            )  # fmt: skip
+            axis.grid(visible=False)
+            for spine in axis.spines.values():
+                spine.set(visible=True, color=style.RULE)
+            axis.yaxis.set_major_locator(FixedLocator(sorted({1, rows})))
+            if fits:
+                axis.set_xticks(range(start, start + length), labels, rotation=90, fontsize=7)
+            else:
+                axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            if block == blocks[0]:
+                axis.set_title(f"head {head}", fontsize=8.5)
+        line[0].set_ylabel(f"block {block}\nmemory row", fontsize=8)
+    figure.supxlabel("token" if fits else "position in the sequence", fontsize=8.5)
+    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
+    bar.set_ticks([1 / high, 1, high], labels=[f"≤ {1 / high:.2g}", "1 (even)", f"≥ {high:.2g}"])
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.set_label("weight / even share", fontsize=8)
+    bar.outline.set_visible(False)
+    style.heading(figure, heading, subtitle)
+    return figure
+
+
+def _relative(
+    maps: Mapping[str, np.ndarray], stream: Stream, memory: int, tokens: Sequence[str] | None
+) -> tuple[np.ndarray, list[str]]:
+    """Weights over their even share, (blocks, heads, rows, positions), and the positions' names."""
+    weights = np.asarray(maps[stream], dtype=np.float64)
+    if stream == "unpack":
+        weights = weights.swapaxes(-1, -2)
+    positions = weights.shape[-1]
+    # A CLS vector stands in front of the tokens, where the model uses one.
+    front = positions - len(np.asarray(maps["tokens"])) == 1
+    length = min(int(maps["length"]) + front, positions)
+    even = 1 / memory if stream == "unpack" else 1 / positions
+    labels = [*(["CLS"] if front else []), *(tokens or [])]
+    return weights[..., :length] / even, labels[:length] if tokens else []
+
+
+# --- memory size -----------------------------------------------------------------------------
+
+
+def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
+    """Test accuracy against memory size (log2), a panel per task, the Transformer as a level."""
+    title = "Does more memory help? Accuracy against the number of memory rows"
+    plain = _plain(runs)
+    rows = plain[(plain["outcome"] == "finished") & (plain["memory"] > 0)]
+    if rows.empty:
+        return style.empty(title, subtitle)
+    tasks = style.task_order(rows["task"])
+    columns = min(len(tasks), 3)
+    lines = -(-len(tasks) // columns)
+    figure, axes = style.canvas(
+        lines, columns, 0.7 + 2.3 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.2
+    )
+    sizes = sorted({int(size) for size in rows["memory"]})
+    named = []
+    for axis in axes.flat[len(tasks) :]:
+        axis.axis("off")
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        axis.set_title(style.task_label(task))
+        ends = _size_panel(axis, plain[plain["task"] == task], task)
+        named.append((axis, ends))
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_locator(FixedLocator(sizes))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_xlim(min(sizes) / 1.35, max(sizes) * 1.35)
+    for line in axes:
+        line[0].set_ylabel("test accuracy (%)")
+    figure.supxlabel("memory rows M", fontsize=8.5)
+    style.heading(figure, title, subtitle)
+    _name_lines(figure, axes, named)
+    return figure
+
+
+def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
+    ends = []
+    rows = plain[plain["outcome"] == "finished"]
+    for name in [f for f in style.FAMILY if f in set(rows["family"])]:
+        look, own = style.FAMILY[name], rows[rows["family"] == name]
+        values = 100 * own["test_accuracy"]
+        if name == "transformer":
+            axis.axhspan(values.min(), values.max(), color=look.colour, alpha=0.1, linewidth=0)
+            axis.axhline(values.mean(), color=look.colour, linestyle=look.dash, linewidth=1.3)
+            ends.append((float(values.mean()), look.label, look.colour))
+            continue
+        mean = values.groupby(own["memory"]).mean()
+        axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.7, zorder=2)
+        axis.plot(
+            own["memory"], values, linestyle="none", marker=look.marker, color=look.colour,
+            markersize=4.5, alpha=0.6, markeredgewidth=0, zorder=3,
+        )  # fmt: skip
+        ends.append((float(mean.iloc[-1]), look.label, look.colour))
+    style.reference_line(axis, 100 * MAJORITY[task], "majority class")
+    return ends
+
+
+# --- row removal -----------------------------------------------------------------------------
+
+
+def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
+    """Test accuracy with only some memory rows left, a panel per task and memory size.
+
+    A flat line means that the removed rows were not needed. Every seed is a thin line, the mean
+    a thick one.
+    """
+    title = "How many memory rows does a trained model need?"
+    rows = _plain(removal)
+    if rows.empty:
+        return style.empty(title, subtitle)
+    tasks = style.task_order(rows["task"])
+    sizes = sorted({int(size) for size in rows["memory"]})
+    figure, axes = style.canvas(
+        len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), sharey="row",
+        width=style.PAGE_WIDTH if len(sizes) > 1 else 5.2,
+    )  # fmt: skip
+    named = []
+    for line, task in zip(axes, tasks, strict=True):
+        for axis, size in zip(line, sizes, strict=True):
+            own = rows[(rows["task"] == task) & (rows["memory"] == size)]
+            if task == tasks[0]:
+                axis.set_title(_rows_of_memory(size))
+            if own.empty:
+                axis.set_xticks([])
+                _missing(axis)
+                continue
+            named.append((axis, _removal_panel(axis, own)))
+            style.reference_line(axis, 100 * MAJORITY[task], "majority class")
+        line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
+    figure.supxlabel("memory rows left to read (the others removed at random)", fontsize=8.5)
+    style.heading(figure, title, subtitle)
+    _name_lines(figure, axes, named)
+    return figure
+
+
+def _removal_panel(axis: Axes, rows: pd.DataFrame) -> Ends:
+    ends = []
+    for name in style.model_order(rows["model"]):
+        look, own = _look(name), rows[rows["model"] == name].sort_values("kept")
+        for _, seed in own.groupby("run_id", sort=False):
+            axis.plot(
+                seed["kept"], 100 * seed["accuracy"], color=look.colour, linewidth=0.8,
+                alpha=0.4,
+            )  # fmt: skip
+        mean = 100 * own.groupby("kept")["accuracy"].mean()
+        axis.plot(
+            mean.index, mean, color=look.colour, linestyle=look.dash, marker=look.marker,
+            linewidth=1.7,
+        )  # fmt: skip
+        ends.append((float(mean.iloc[-1]), look.label, look.colour))
+    kept = sorted({int(k) for k in rows["kept"]})
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_locator(FixedLocator(kept if len(kept) <= 6 else kept[::2]))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return ends
+
+
+# --- claims ----------------------------------------------------------------------------------
+
+_UNITS = {
+    "points": "effect in points of accuracy",
+    "cosine": "mean pairwise cosine of the packed rows",
+    "of min(M, H)": "effective rank of the packed rows, as a share of the largest possible",
+}
+
+
+def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
+    """Forest plot: every comparison behind the verdicts, with its 95 % interval and its target.
+
+    A panel per unit. The band is where the whole interval has to lie for the comparison to hold.
+
+    Args:
+        verdicts: those of one preset (:func:`memnb.evidence.claims.check`).
+        subtitle: where the rows come from.
+    """
+    title = "The claims: every comparison with its 95 % interval"
+    frames = [
+        verdict.evidence.assign(claim=verdict.claim)
+        for verdict in verdicts
+        if not verdict.evidence.empty
+    ]
+    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    rows = rows[rows["effect"].notna()] if len(rows) else rows
+    if rows.empty:
+        return style.empty(title, subtitle, "No run yet: there is nothing to compare.")
+    units = [unit for unit in _UNITS if unit in set(rows["unit"])]
+    parts = [rows[rows["unit"] == unit].reset_index(drop=True) for unit in units]
+    figure, axes = style.canvas(
+        len(units), 1, 0.75 + sum(0.62 + 0.2 * len(part) for part in parts), width=8.2,
+        height_ratios=[len(part) + 1.2 for part in parts],
+    )  # fmt: skip
+    for axis, unit, part in zip(axes[:, 0], units, parts, strict=True):
+        _forest(axis, part, unit)
+    figure.legend(
+        [*(_result_mark(result) for result in _RESULTS), Patch(facecolor=_TARGET)],
+        [*_RESULTS, "where the whole interval must lie"],
+        loc="outside lower center", ncols=len(_RESULTS) + 1, handletextpad=0.4, columnspacing=1.4,
+    )  # fmt: skip
+    style.heading(figure, title, subtitle)
+    return figure
+
+
+_TARGET = "#DCEBE3"
+#: Result of a comparison: marker, filled or hollow.
+_RESULTS = {
+    "holds": ("o", True),
+    "not shown": ("o", False),
+    "opposite": ("X", True),
+    "not enough rows": (".", False),
+}
+
+
+def _result_mark(result: str) -> Line2D:
+    marker, filled = _RESULTS[result]
+    quiet = result == "not enough rows"
+    colour = style.QUIET if quiet else style.INK
+    return Line2D(
+        [], [], linestyle="none", marker=marker, color=colour, markersize=5.5,
+        markerfacecolor=colour if filled or quiet else "white", markeredgewidth=1.2,
+    )  # fmt: skip
+
+
+def _forest(axis: Axes, rows: pd.DataFrame, unit: str) -> None:
+    digits = 1 if unit == "points" else 2
+    ends = rows[["effect", "low", "high"]].to_numpy(dtype=float)
+    low, high = min(float(np.nanmin(ends)), 0.0), max(float(np.nanmax(ends)), 0.0)
+    margin = 0.06 * (high - low or 1)
+    axis.set_xlim(low - margin, high + margin)
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.axvline(0, color=style.INK, linewidth=0.9, zorder=1)
+    axis.grid(visible=False, axis="y")
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    labels = []
+    for position, (_, row) in enumerate(rows.iterrows()):
+        _target(axis, position, row["target"])
+        mark = _result_mark(row["result"])
+        quiet = row["result"] == "not enough rows"
+        axis.plot(
+            [row["low"], row["high"]], [position] * 2, color=mark.get_color(), linewidth=1.3,
+            zorder=3,
+        )  # fmt: skip
+        mark.set_data([row["effect"]], [position])
+        mark.set_zorder(4)
+        axis.add_line(mark)
+        text = f"{row['effect']:+.{digits}f}" if row["b"] else f"{row['effect']:.{digits}f}"
+        if not np.isnan(row["low"]):
+            text += f"  [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+        text = f"{text}  {row['result']}".replace("-", "−")
+        axis.annotate(
+            text, (1, position), xycoords=("axes fraction", "data"), xytext=(6, 0),
+            textcoords="offset points", va="center", fontsize=7.5,
+            color=style.QUIET if quiet else style.INK, annotation_clip=False,
+        )  # fmt: skip
+        labels.append(_comparison_label(row))
+    axis.set_yticks(range(len(rows)), labels, fontsize=7.5)
+    axis.set_xlabel(_UNITS[unit], fontsize=8)
+
+
+def _comparison_label(row: pd.Series[Any]) -> str:
+    """``C1  ListOps short: ConvLuna-16 − Luna-16``; other measures than accuracy are named."""
+    sides = " − ".join(_side_label(side) for side in (row["a"], row["b"]) if side)
+    measure = "" if row["measure"] == "test accuracy" else f", {row['measure']}"
+    return f"{row['claim']}  {style.task_label(row['task'])}: {sides}{measure}"
+
+
+def _side_label(side: str) -> str:
+    name, _, changes = side.partition(" ")
+    return f"{style.model_label(name)} {changes}".strip()
+
+
+def _target(axis: Axes, position: float, target: str) -> None:
+    """A band where the interval has to lie: ``> x``, ``< x`` or ``within ±x``."""
+    low, high = axis.get_xlim()
+    sign, _, number = target.rpartition(" ")
+    value = float(number.lstrip("±"))
+    if sign == ">":
+        low = max(low, value)
+    elif sign == "<":
+        high = min(high, value)
+    else:
+        low, high = -value, value
+    axis.fill_between(
+        [low, high], position - 0.4, position + 0.4, color=_TARGET, linewidth=0, zorder=0
+    )
+
+
+# --- shared ----------------------------------------------------------------------------------
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of models as their names define them: no ablated settings."""
+    return frame[frame["changes"] == ""] if "changes" in frame else frame
+
+
+def _look(model: str) -> style.Family:
+    return style.family(model.partition("-")[0])
+
+
+def _rows_of_memory(size: int) -> str:
+    return {0: "no memory", 1: "1 memory row"}.get(size, f"{size} memory rows")
+
+
+def _missing(axis: Axes) -> None:
+    axis.text(
+        0.5, 0.5, style.MISSING, transform=axis.transAxes, ha="center", va="center", fontsize=7,
+        color=style.QUIET, fontstyle="italic",
+    )  # fmt: skip
+
+
+def _thousands(value: float, _: Any) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,.0f}".replace(",", " ")
