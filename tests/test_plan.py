@@ -1,0 +1,94 @@
+"""The plan: what is trained, each run once, in the order of what it adds to the claims."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from memnb.errors import MemnbError
+from memnb.evidence.rows import describe_changes
+from memnb.reproduce import plan
+
+
+def test_stored_trains_nothing() -> None:
+    assert [run for name in plan.SETS for run in plan.runs(name, "stored")] == []
+
+
+def test_quick_table_has_every_model_with_every_seed() -> None:
+    runs = plan.runs("table", "quick")
+    assert Counter((run.model.name, run.seed) for run in runs) == Counter(
+        (model, seed) for model in plan.QUICK_MODELS for seed in plan.QUICK_SEEDS
+    )
+    assert all(run.preset == "quick" for run in runs)
+    # Seed by seed: after any interruption each claim has evidence from both sides.
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+
+
+def test_paper_table_has_eight_models_on_five_tasks_with_three_seeds() -> None:
+    runs = plan.runs("table", "paper")
+    assert len(runs) == 8 * 5 * 3
+    assert all(run.preset == "paper" for run in runs)
+    first = {run.task.name for run in runs[: 8 * 3 * 3]}
+    assert first == {"text", "listops", "image"}
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_ablation_shares_rows_with_the_table(preset: str) -> None:
+    table = {run.run_id for run in plan.runs("table", preset)}
+    ablation = plan.runs("ablation", preset)
+    shared = {run.model.name for run in ablation if run.run_id in table}
+    assert {"convluna-16", "poolluna-16"} <= shared
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_ablation_has_what_claim_c4_is_judged_on(preset: str) -> None:
+    found = Counter(
+        (run.task.name, describe_changes(run))
+        for run in plan.runs("ablation", preset)
+        if run.model.name == "convluna-16"
+    )
+    tasks = {task for task, _ in found}
+    for task in tasks:
+        for changes in ("", "filter=none", "pack_temperature=unit", "pack_temperature=sqrt"):
+            assert found[task, changes] == 3
+
+
+def test_quick_ablation_has_the_whole_grid() -> None:
+    cells = {
+        (run.model.filter, run.model.pack_temperature) for run in plan.runs("ablation", "quick")
+    }
+    assert len(cells) == 9
+
+
+def test_intended_reading_changes_both_temperatures() -> None:
+    for run in plan.runs("ablation", "paper"):
+        model = run.model
+        if model.reading == "as_intended" and model.kind == "convluna":
+            assert model.unpack_temperature == model.pack_temperature
+
+
+def test_memory_sizes() -> None:
+    runs = plan.runs("memory-size", "paper")
+    sizes = {run.model.memory for run in runs}
+    assert sizes == {1, 2, 4, 8, 16, 32, 64, 128, 256}
+    assert {run.model.family for run in runs} == {"luna", "convluna"}
+    assert {run.task.name for run in runs} == {"text"}
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_sets_together_hold_each_run_once_and_the_table_first(preset: str) -> None:
+    runs = plan.together(["memory-size", "ablation", "table"], preset)
+    ids = [run.run_id for run in runs]
+    assert len(ids) == len(set(ids))
+    assert ids[: len(plan.runs("table", preset))] == [
+        run.run_id for run in plan.runs("table", preset)
+    ]
+    assert set(ids) == {run.run_id for name in plan.SETS for run in plan.runs(name, preset)}
+
+
+def test_unknown_names_are_refused_with_a_suggestion() -> None:
+    with pytest.raises(MemnbError, match="set of runs named 'tabel'; did you mean 'table'"):
+        plan.together(["tabel"], "quick")
+    with pytest.raises(MemnbError, match="preset named 'quik'; did you mean 'quick'"):
+        plan.runs("table", "quik")

@@ -1,0 +1,218 @@
+"""Missing runs are trained in worker processes, and nothing that happens to one hurts another."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memnb.config import Run, run_config
+from memnb.reproduce.progress import Display
+from memnb.reproduce.trainer import Clock, missing, train_missing
+from memnb.reproduce.workers import Ended, run_jobs
+
+PRETEND = "pretend_training:train"
+RUNS = [
+    run_config(model, "listops-short", seed) for seed in (0, 1) for model in ("luna-1", "luna-16")
+]
+
+
+class Train:
+    """Train RUNS with the pretended training, with what happens to each run in ``what``."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.monkeypatch = monkeypatch
+        self.shown = io.StringIO()
+
+    def __call__(
+        self, what: dict[str, str] | None = None, runs: list[Run] = RUNS, **settings: Any
+    ) -> dict[str, Ended]:
+        self.monkeypatch.setenv("PRETEND", json.dumps(what or {}))
+        return train_missing(
+            runs,
+            self.folder,
+            jobs=settings.pop("jobs", 2),
+            display=Display(self.shown),
+            function=PRETEND,
+            **settings,
+        )
+
+    def calls(self, run: Run) -> list[str]:
+        path = self.folder / run.run_id / "calls.txt"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    return Train(tmp_path / "runs", monkeypatch)
+
+
+def test_each_missing_run_is_trained_once_and_never_again(train: Train) -> None:
+    ended = train()
+    assert set(ended) == {run.run_id for run in RUNS}
+    assert all(result.error is None for result in ended.values())
+    assert missing(RUNS, train.folder) == []
+    assert train() == {}
+    assert all(len(train.calls(run)) == 1 for run in RUNS)
+    assert "[4/4] luna-" in train.shown.getvalue()
+    assert "test accuracy 35.0%" in train.shown.getvalue()
+
+
+def test_work_is_shared_out_and_each_worker_has_its_share_of_the_cores(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memnb.reproduce.trainer.cores", lambda: 6)
+    train(jobs=2)
+    calls = [line.split() for run in RUNS for line in train.calls(run)]
+    assert len({pid for pid, _ in calls}) == 2
+    assert {threads for _, threads in calls} == {"3"}
+
+
+def test_a_failing_run_is_named_and_the_others_still_run(train: Train) -> None:
+    ended = train({"luna-1 s0": "raise", "luna-16 s0": "locked", "luna-1 s1": "nan"})
+    by_run = [ended[run.run_id] for run in RUNS]
+    assert by_run[0].error == "ValueError: something"
+    assert "Traceback" in by_run[0].details
+    assert by_run[1].error == "Another process trains this run; wait for it."
+    assert by_run[2].error == "The run failed: The loss is not a number."
+    assert by_run[3].error is None
+    # A recorded failure is a result; the other two are tried again.
+    assert missing(RUNS, train.folder) == RUNS[:2]
+
+
+def test_a_killed_worker_is_reported_and_its_run_tried_once_more(train: Train) -> None:
+    ended = train({"luna-1 s0": "die once", "luna-16 s0": "die"}, jobs=1)
+    assert ended[RUNS[0].run_id].error is None
+    assert len(train.calls(RUNS[0])) == 2
+    assert "killed by signal 9" in str(ended[RUNS[1].run_id].error)
+    assert "twice" in str(ended[RUNS[1].run_id].error)
+    assert len(train.calls(RUNS[1])) == 2
+    assert ended[RUNS[2].run_id].error is None
+    assert ended[RUNS[3].run_id].error is None
+    assert "luna-1 seed 0: Its process was killed" in train.shown.getvalue()
+
+
+def test_stop_asks_the_running_and_starts_no_other(train: Train) -> None:
+    waiting = train.folder / RUNS[0].run_id / "waiting"
+    ended = train({"luna-1 s0": "wait"}, jobs=1, should_stop=waiting.exists)
+    assert ended[RUNS[0].run_id].value["outcome"] == "interrupted"
+    assert all(ended[run.run_id].stopped for run in RUNS[1:])
+    assert not any(train.calls(run) for run in RUNS[1:])
+
+
+def _sleep(seconds: float, report: Any, should_stop: Any) -> None:
+    time.sleep(seconds)
+
+
+def test_a_job_that_ignores_the_stop_is_killed() -> None:
+    start = time.monotonic()
+    stop = lambda: time.monotonic() - start > 0.5  # noqa: E731
+    ended = run_jobs(_sleep, {"deaf": 600.0}, processes=1, should_stop=stop, grace=0.5)
+    assert ended["deaf"].stopped
+    assert time.monotonic() - start < 30
+
+
+ORPHAN = """
+import sys
+from pathlib import Path
+from memnb.config import run_config
+from memnb.reproduce.progress import Display
+from memnb.reproduce.trainer import train_missing
+if __name__ == "__main__":
+    run = run_config("luna-1", "listops-short", 0)
+    train = "pretend_training:train"
+    train_missing([run], Path(sys.argv[1]), jobs=1, display=Display(), function=train)
+"""
+
+
+def test_workers_stop_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "orphan.py"
+    script.write_text(ORPHAN)
+    tests = str(Path(__file__).parent)
+    root = str(Path(__file__).parents[1])
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([root, tests]),
+        "PRETEND": json.dumps({"luna-1 s0": "wait"}),
+    }
+    parent = subprocess.Popen([sys.executable, script, tmp_path / "runs"], env=environment)
+    folder = tmp_path / "runs" / RUNS[0].run_id
+    _wait_for((folder / "waiting").exists)
+    worker = int((folder / "calls.txt").read_text().split()[0])
+    parent.kill()
+    parent.wait()
+    _wait_for(lambda: not _alive(worker))
+
+
+def _wait_for(condition: Any, seconds: float = 30) -> None:
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds
+        time.sleep(0.05)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+class TestClock:
+    """The estimate of the time left."""
+
+    def clock(self, jobs: int) -> tuple[Clock, list[float]]:
+        now = [0.0]
+        steps = {"a": 100, "b": 100, "c": 100, "d": 100}
+        models = {"a": "slow", "b": "slow", "c": "fast", "d": "new"}
+        return Clock(steps, models, jobs, now=lambda: now[0]), now
+
+    def test_nothing_is_claimed_before_anything_was_timed(self) -> None:
+        clock, _ = self.clock(1)
+        assert clock.left is None
+        clock.saw("a", 1)
+        assert clock.left is None
+
+    def test_each_model_has_its_own_speed_and_an_unknown_one_the_average(self) -> None:
+        clock, now = self.clock(1)
+        clock.saw("a", 0)
+        clock.saw("c", 0)
+        now[0] = 10.0
+        clock.saw("a", 10)  # 1 s a step
+        clock.saw("c", 50)  # 0.2 s a step
+        assert clock.left == pytest.approx(90 + 100 + 50 * 0.2 + 100 * 0.6)
+        assert clock.fraction == pytest.approx(60 / 400)
+
+    def test_work_is_shared_by_the_workers_but_no_run_is_split(self) -> None:
+        clock, now = self.clock(4)
+        clock.saw("a", 0)
+        now[0] = 10.0
+        clock.saw("a", 10)
+        assert clock.left == pytest.approx(100)
+
+    def test_a_resumed_run_is_timed_from_where_it_was_resumed(self) -> None:
+        clock, now = self.clock(1)
+        clock.saw("a", 80)
+        now[0] = 10.0
+        clock.saw("a", 90)
+        for other in "bcd":
+            clock.over(other)
+        assert clock.left == pytest.approx(10)
+
+    def test_a_run_that_stopped_early_is_done(self) -> None:
+        clock, now = self.clock(1)
+        clock.saw("a", 0)
+        now[0] = 1.0
+        clock.saw("a", 10)
+        for run in "abcd":
+            clock.over(run)
+        assert clock.left == 0
+        assert clock.fraction == 1
