@@ -165,9 +165,10 @@ class SharedMemoryAttention(nn.Module, ABC):
         trace: list[tuple[Tensor, Tensor]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(packed (B, M, H), unpacked (B, rows or L, H or broadcastable to it))."""
-        query, key, value = (split_heads(t, self.heads) for t in self.pack_inputs(x, memory))
+        query, key, value = self.pack_inputs(x, memory)
         if self.filter is not None:
             key, value, mask = self.filter(key, value, mask)
+        query, key, value = (split_heads(t, self.heads) for t in (query, key, value))
         key_mask = None if mask is None else mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
         if trace is None:

@@ -1,8 +1,8 @@
 """The filter F of ConvLuna: what stands between the sequence and the memory.
 
 One filter per head along the sequence, the same for keys and for values, shared by the head's d
-channels. Inputs and outputs are keys or values of shape (B, n, L, d); ``mask`` is (B, L), True at
-tokens, False at padding, or None.
+channels. Inputs and outputs are keys or values of shape (B, L, H), heads side by side; ``mask`` is
+(B, L), True at tokens, False at padding, or None.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ConvFilter(nn.Module):
 
     def __init__(self, heads: int, width: int, stride: int) -> None:
         super().__init__()
-        self.width, self.stride = width, stride
+        self.heads, self.width, self.stride = heads, width, stride
         bound = width**-0.5
         self.weight = nn.Parameter(torch.empty(heads, width).uniform_(-bound, bound))
 
@@ -42,44 +42,44 @@ class ConvFilter(nn.Module):
         """Filtered keys, filtered values and the mask of the positions that remain."""
         if mask is not None:
             # Padding must look like the zeros that lie beyond an unpadded sequence's end.
-            key, value = key * mask[:, None, :, None], value * mask[:, None, :, None]
+            key, value = key * mask[:, :, None], value * mask[:, :, None]
         if self.stride > 1:
             mask = _whole_windows(mask, self.width, self.stride)
-        return self._shifts(key), self._shifts(value), mask
+        return self.convolve(key), self.convolve(value), mask
 
-    def _shifts(self, x: Tensor) -> Tensor:
-        """The convolution as a weighted sum of shifted copies: elementwise, so it fuses."""
-        length = x.shape[2]
-        if self.stride == 1:
-            left = (self.width - 1) // 2
-            x = functional.pad(x, (0, 0, left, self.width - 1 - left))
-            positions = length
-        else:
-            x = _at_least(x, self.width, fill=0.0)
-            positions = (x.shape[2] - self.width) // self.stride + 1
+    def convolve(self, x: Tensor) -> Tensor:
+        """(B, L, H) -> (B, L', H) as a weighted sum of shifted copies: elementwise, so it fuses."""
+        x = self._pad(x)
+        positions = (x.shape[1] - self.width) // self.stride + 1
         reach = (positions - 1) * self.stride + 1
-        weight = self.weight.to(x.dtype)[:, :, None, None]
-        out = weight[:, 0] * x[:, :, : reach : self.stride]
+        taps = self.weight.to(x.dtype).repeat_interleave(x.shape[2] // self.heads, dim=0).T
+        out = x[:, : reach : self.stride] * taps[0]
         for tap in range(1, self.width):
-            out = out + weight[:, tap] * x[:, :, tap : tap + reach : self.stride]
+            out = torch.addcmul(out, x[:, tap : tap + reach : self.stride], taps[tap])
         return out
 
     def written_out(self, x: Tensor) -> Tensor:
-        """The same by PyTorch's grouped convolution, for tests: (B, n, L, d) -> (B, n, L', d)."""
-        batch, heads, length, channels = x.shape
-        rows = x.permute(0, 3, 1, 2).reshape(batch * channels, heads, length)
+        """The same by PyTorch's grouped convolution: (B, L, H) -> (B, L', H)."""
+        batch, length, width = x.shape
+        channels = width // self.heads
+        rows = x.view(batch, length, self.heads, channels).permute(0, 3, 2, 1)
+        rows = self._pad(rows.reshape(batch * channels, self.heads, length).mT).mT
+        out = functional.conv1d(rows, self.weight[:, None], stride=self.stride, groups=self.heads)
+        return out.view(batch, channels, self.heads, -1).permute(0, 3, 2, 1).flatten(2)
+
+    def _pad(self, x: Tensor) -> Tensor:
         if self.stride == 1:
             left = (self.width - 1) // 2
-            rows = functional.pad(rows, (left, self.width - 1 - left))
-        out = functional.conv1d(rows, self.weight[:, None], stride=self.stride, groups=heads)
-        return out.view(batch, channels, heads, -1).permute(0, 2, 3, 1)
+            return functional.pad(x, (0, 0, left, self.width - 1 - left))
+        return _at_least(x, self.width, fill=0.0)
 
 
 class PoolFilter(nn.Module):
     """Max pooling over windows of ``width`` positions, without padding.
 
     Gives floor((L - width) / stride) + 1 positions; a sequence shorter than one window counts as
-    one window.
+    one window. Where values tie, the gradient is shared between them (PyTorch's own pooling gives
+    it to the first).
     """
 
     def __init__(self, width: int, stride: int) -> None:
@@ -91,27 +91,29 @@ class PoolFilter(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Pooled keys, pooled values and the mask of the windows that lie within the sequence."""
         if mask is None:
-            return self._pool(key), self._pool(value), None
+            return self.pool(key), self.pool(value), None
         windows = _whole_windows(mask, self.width, self.stride)
         assert windows is not None
         lowest = torch.finfo(key.dtype).min
-        inside, outside = ~mask[:, None, :, None], ~windows[:, None, :, None]
+        padding, outside = ~mask[:, :, None], ~windows[:, :, None]
         # Dropped windows become zero: the softmax ignores them, but must not meet an infinity.
-        key = self._pool(key.masked_fill(inside, lowest)).masked_fill(outside, 0.0)
-        value = self._pool(value.masked_fill(inside, lowest)).masked_fill(outside, 0.0)
+        key = self.pool(key.masked_fill(padding, lowest)).masked_fill(outside, 0.0)
+        value = self.pool(value.masked_fill(padding, lowest)).masked_fill(outside, 0.0)
         return key, value, windows
 
-    def _pool(self, x: Tensor) -> Tensor:
-        batch, heads, _, channels = x.shape
+    def pool(self, x: Tensor) -> Tensor:
+        """(B, L, H) -> (B, L', H) as the maximum of shifted copies: elementwise, so it fuses."""
         x = _at_least(x, self.width, fill=torch.finfo(x.dtype).min)
-        rows = x.reshape(batch * heads, x.shape[2], channels)
-        out = functional.max_pool2d(rows, (self.width, 1), stride=(self.stride, 1))
-        return out.view(batch, heads, -1, channels)
+        reach = (x.shape[1] - self.width) // self.stride * self.stride + 1
+        out = x[:, : reach : self.stride]
+        for tap in range(1, self.width):
+            out = torch.maximum(out, x[:, tap : tap + reach : self.stride])
+        return out
 
 
 def _at_least(x: Tensor, length: int, fill: float) -> Tensor:
-    """(B, n, L, d) padded at the end to at least ``length`` positions."""
-    missing = length - x.shape[2]
+    """(B, L, H) padded at the end to at least ``length`` positions."""
+    missing = length - x.shape[1]
     return functional.pad(x, (0, 0, 0, missing), value=fill) if missing > 0 else x
 
 

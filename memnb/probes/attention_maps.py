@@ -1,0 +1,55 @@
+"""Pack and unpack attention of one input, small enough to keep with a run's rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memnb.models.blocks import Trace
+from memnb.models.network import Network
+
+ROWS = 16  # of a larger memory the first rows are kept
+
+
+@torch.no_grad()
+def attention_maps(
+    network: Network, inputs: Tensor, length: Tensor, label: Tensor
+) -> dict[str, NDArray[Any]]:
+    """Attention weights of one example: arrays ready for ``numpy.savez``.
+
+    Args:
+        network: a model with memory (others give an empty dict).
+        inputs: (L,), or (2, L) for a pair, of which the first document is kept.
+        length: () or (2,) true length.
+        label: () class.
+
+    Returns:
+        ``pack`` float16 (blocks, n, M', L'), ``unpack`` float16 (blocks, n, L, M') with
+        M' = min(M, 16), cut to the CLS position and the true length; ``tokens`` uint8,
+        ``length``, ``label``, ``prediction``.
+    """
+    if not network.model.memory:
+        return {}
+    training = network.training
+    network.eval()
+    trace: list[Trace] = []
+    scores = network(inputs[None], length[None], trace)
+    network.train(training)
+    first_length = int(length.flatten()[0])
+    positions = first_length + int(network.model.representation == "cls")
+    stride = network.model.filter_stride
+    pack = torch.stack([block.pack[0, :, :ROWS, : -(-positions // stride)] for block in trace])
+    unpack = torch.stack([block.unpack[0, :, :positions, :ROWS] for block in trace])
+    tokens = inputs if inputs.dim() == 1 else inputs[0]
+    return {
+        "pack": pack.half().cpu().numpy(),
+        "unpack": unpack.half().cpu().numpy(),
+        "tokens": tokens[:first_length].cpu().numpy(),
+        "length": np.array(first_length),
+        "label": np.array(int(label)),
+        "prediction": np.array(int(scores.argmax())),
+    }

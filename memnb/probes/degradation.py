@@ -1,0 +1,131 @@
+"""Memory degradation: how alike the memory rows are, per block, in both streams.
+
+Unpack reads ``packed``, the rows before the residual; the memory stream m' keeps its N(0, 1)
+start through the residual and hardly moves. Measuring m' alone shows no degradation at all, so
+both are measured. The choice of measures is ours; the authors only logged pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memnb.models.blocks import Trace
+from memnb.models.network import Network
+
+# Attention weights are written out here, which is heavy at full length: a few samples at a time.
+CHUNK = 2
+
+
+def pairwise_cosine(rows: Tensor) -> Tensor:
+    """Mean cosine of all pairs of different rows: (..., M, H) -> (...); NaN for M = 1."""
+    count = rows.shape[-2]
+    unit = functional.normalize(rows, dim=-1)
+    total = unit.sum(dim=-2).pow(2).sum(dim=-1)
+    return (total - count) / (count * (count - 1)) if count > 1 else total * math.nan
+
+
+def effective_rank(rows: Tensor) -> Tensor:
+    """exp of the entropy of the normalised singular values: (..., M, H) -> (...).
+
+    1 when all rows are multiples of one vector, min(M, H) when all directions weigh the same.
+    """
+    # Singular values through the small Gram matrix: far faster in batches than an SVD.
+    gram = rows @ rows.mT if rows.shape[-2] <= rows.shape[-1] else rows.mT @ rows
+    singular = torch.linalg.eigvalsh(gram.double()).clamp(min=0).sqrt()
+    share = singular / singular.sum(dim=-1, keepdim=True)
+    return torch.special.entr(share).sum(dim=-1).exp().to(rows.dtype)
+
+
+def normalised_entropy(weights: Tensor) -> Tensor:
+    """Entropy of attention weights over log of the number of keys: (..., K) -> (...), 0 to 1.
+
+    NaN for a single key.
+    """
+    keys = weights.shape[-1]
+    entropy = torch.special.entr(weights).sum(dim=-1)
+    return entropy / math.log(keys) if keys > 1 else entropy * math.nan
+
+
+def dominant_rows(unpack: Tensor) -> Tensor:
+    """The smallest share of rows that together receive over half of the unpack weight.
+
+    (B, n, L, M) -> (B,). 1/M when one row takes over half; about 1/2 when all are read alike.
+    """
+    rows = unpack.shape[-1]
+    received = unpack.mean(dim=(1, 2)).sort(dim=-1, descending=True).values
+    needed = (received.cumsum(dim=-1) <= 0.5).sum(dim=-1) + 1
+    return needed / rows
+
+
+def measure(
+    network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor
+) -> list[dict[str, Any]]:
+    """All measures of every block, averaged over a batch: one dict per block, first block first.
+
+    Keys: ``block``; ``packed_cosine``, ``packed_rank``, ``memory_cosine``, ``memory_rank``;
+    ``pack_entropy``, ``unpack_entropy`` (0 to 1); ``dominant_rows``; ``packed_gradient``,
+    ``memory_gradient`` (mean norm per row of the loss gradient of one sample) and
+    ``gradient_spread`` (deviation over mean of that norm over packed rows). What has no meaning
+    (pairs of rows for M = 1, the gradient of a memory that nothing reads) is None.
+    """
+    training = network.training
+    network.eval()
+    sums: list[dict[str, Tensor]] = []
+    try:
+        for start in range(0, len(inputs), CHUNK):
+            part = slice(start, start + CHUNK)
+            trace: list[Trace] = []
+            with torch.enable_grad():
+                scores = network(inputs[part], lengths[part], trace)
+                loss = functional.cross_entropy(scores, labels[part], reduction="sum")
+                streams = [t for block in trace for t in (block.packed, block.memory)]
+                gradients = torch.autograd.grad(loss, streams, allow_unused=True)
+            for index, block in enumerate(trace):
+                values = _measures(block, gradients[2 * index], gradients[2 * index + 1])
+                if index == len(sums):
+                    sums.append({key: values[key].new_zeros(()) for key in values})
+                for key, value in values.items():
+                    sums[index][key] = sums[index][key] + value.sum()
+    finally:
+        network.train(training)
+    samples = len(inputs) * (2 if network.task.layout == "pair" else 1)
+    return [
+        {"block": index + 1, **{key: _number(total / samples) for key, total in block.items()}}
+        for index, block in enumerate(sums)
+    ]
+
+
+def _measures(
+    block: Trace, packed_gradient: Tensor | None, memory_gradient: Tensor | None
+) -> dict[str, Tensor]:
+    """One block's measures, each (B,)."""
+    packed, memory = block.packed.detach(), block.memory.detach()
+    nothing = packed.new_full((len(packed),), math.nan)
+    one_row = packed.shape[1] == 1
+    norms = None if packed_gradient is None else packed_gradient.norm(dim=-1)
+    return {
+        "packed_cosine": pairwise_cosine(packed),
+        "packed_rank": nothing if one_row else effective_rank(packed),
+        "memory_cosine": pairwise_cosine(memory),
+        "memory_rank": nothing if one_row else effective_rank(memory),
+        "pack_entropy": normalised_entropy(block.pack.detach()).mean(dim=(1, 2)),
+        "unpack_entropy": normalised_entropy(block.unpack.detach()).mean(dim=(1, 2)),
+        "dominant_rows": nothing if one_row else dominant_rows(block.unpack.detach()),
+        "packed_gradient": nothing if norms is None else norms.mean(dim=-1),
+        "memory_gradient": (
+            nothing if memory_gradient is None else memory_gradient.norm(dim=-1).mean(dim=-1)
+        ),
+        "gradient_spread": (
+            nothing if norms is None or one_row else norms.std(dim=-1) / norms.mean(dim=-1)
+        ),
+    }
+
+
+def _number(value: Tensor) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
