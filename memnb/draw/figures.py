@@ -9,7 +9,7 @@ says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -204,10 +204,10 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
                 axis.set_title(_rows_of_memory(size))
             axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
-            style.reference_line(axis, 100 * MAJORITY[task], "majority class")
             named.append((axis, ends))
+        _majority(line, task)
         line[0].set_ylabel(f"{style.task_label(task)}\nvalidation accuracy (%)")
-    figure.supxlabel("training step", fontsize=8.5)
+    _name_x(axes, "training step")
     style.heading(figure, title, subtitle)
     _name_lines(figure, axes, named)
     return figure
@@ -302,7 +302,7 @@ def degradation(
     rows = rows[rows["memory"] == size]
     blocks = sorted({int(block) for block in rows["block"]})
     figure, axes = style.canvas(
-        len(measures), len(blocks), 0.85 + 1.15 * len(measures), sharex=True, sharey="row"
+        len(measures), len(blocks), 0.85 + 1.2 * len(measures), sharex=True, sharey="row", gap=0.1
     )
     named = []
     for line, measure in zip(axes, measures, strict=True):
@@ -321,7 +321,7 @@ def degradation(
             style.note(line[0], meaning, (0, line[0].get_ylim()[1]), (2, 2), va="bottom")
     for axis, block in zip(axes[0], blocks, strict=True):
         axis.set_title(f"block {block}", pad=14)
-    figure.supxlabel("training step", fontsize=8.5)
+    _name_x(axes, "training step")
     figure.align_ylabels(axes[:, 0])
     where = f"{style.task_label(task)}, {_rows_of_memory(size)}"
     style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
@@ -433,7 +433,7 @@ def attention(
             if block == blocks[0]:
                 axis.set_title(f"head {head}", fontsize=8.5)
         line[0].set_ylabel(f"block {block}\nmemory row", fontsize=8)
-    figure.supxlabel("token" if fits else "position in the sequence", fontsize=8.5)
+    _name_x(axes, "token" if fits else "position in the sequence")
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
     bar.set_ticks([1 / high, 1, high], labels=[f"≤ {1 / high:.2g}", "1 (even)", f"≥ {high:.2g}"])
     bar.ax.yaxis.set_minor_locator(NullLocator())
@@ -490,7 +490,7 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         axis.set_xlim(min(sizes) / 1.35, max(sizes) * 1.35)
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
-    figure.supxlabel("memory rows M", fontsize=8.5)
+    _name_x(axes, "memory rows")
     style.heading(figure, title, subtitle)
     _name_lines(figure, axes, named)
     return figure
@@ -514,7 +514,7 @@ def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
             markersize=4.5, alpha=0.6, markeredgewidth=0, zorder=3,
         )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
-    style.reference_line(axis, 100 * MAJORITY[task], "majority class")
+    _majority([axis], task)
     return ends
 
 
@@ -548,9 +548,9 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
                 _missing(axis)
                 continue
             named.append((axis, _removal_panel(axis, own)))
-            style.reference_line(axis, 100 * MAJORITY[task], "majority class")
+        _majority([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
-    figure.supxlabel("memory rows left to read (the others removed at random)", fontsize=8.5)
+    _name_x(axes, "rows left (the others removed at random)")
     style.heading(figure, title, subtitle)
     _name_lines(figure, axes, named)
     return figure
@@ -719,6 +719,19 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _look(model: str) -> style.Family:
     return style.family(model.partition("-")[0])
+
+
+def _majority(panels: Iterable[Axes], task: str) -> None:
+    """The accuracy of always giving the commonest label, once the panels' limits are settled."""
+    for axis in panels:
+        style.reference_line(axis, 100 * MAJORITY[task], "majority class")
+
+
+def _name_x(axes: np.ndarray, text: str) -> None:
+    """Name the x axis below the lowest panel of each column, or of the middle one of many."""
+    columns = axes.T if axes.shape[1] <= 3 else axes.T[axes.shape[1] // 2 :][:1]
+    for column in columns:
+        [axis for axis in column if axis.axison][-1].set_xlabel(text)
 
 
 def _rows_of_memory(size: int) -> str:

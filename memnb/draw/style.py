@@ -18,6 +18,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.transforms import ScaledTranslation
 
 from memnb import config
 from memnb.errors import unknown
@@ -122,6 +123,8 @@ def apply() -> None:
             "axes.axisbelow": True,
             "grid.color": "#ECEEF0",
             "grid.linewidth": 0.7,
+            "xtick.major.pad": 3,
+            "ytick.major.pad": 3,
             "xtick.labelsize": 8,
             "ytick.labelsize": 8,
             "xtick.color": INK,
@@ -166,11 +169,17 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
 
 
 def canvas(
-    rows: int, columns: int, height: float, *, width: float = PAGE_WIDTH, **options: Any
+    rows: int,
+    columns: int,
+    height: float,
+    *,
+    width: float = PAGE_WIDTH,
+    gap: float = 0.06,
+    **options: Any,
 ) -> tuple[Figure, np.ndarray]:
     """A styled figure that pyplot does not hold on to, and its (rows, columns) array of axes.
 
-    ``height`` and ``width`` are in inches.
+    ``height``, ``width`` and ``gap`` (the white around a panel, above and below) are in inches.
     """
     apply()
     # Made by pyplot, so that a notebook's backend is loaded and can show it; closed at once, so
@@ -179,7 +188,7 @@ def canvas(
     plt.close(figure)
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(w_pad=0.06, h_pad=0.06)
+    engine.set(w_pad=0.06, h_pad=gap)
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, axes
 
@@ -212,15 +221,16 @@ def note(
     axis: Axes, text: str, at: tuple[float, float], offset: tuple[float, float] = (0, 0),
     **look: Any,
 ) -> None:  # fmt: skip
-    """Small quiet text at ``at`` (x in parts of the axis, y in data units).
-
-    The layout ignores it, so a note never pushes panels apart.
-    """
-    look = {"fontsize": 7, "color": QUIET, "annotation_clip": False, **look}
-    axis.annotate(
-        text, at, xycoords=("axes fraction", "data"), xytext=offset, textcoords="offset points",
-        **look,
-    ).set_in_layout(False)  # fmt: skip
+    """Small quiet text at ``at`` (x in parts of the axis, y in data units), moved by points."""
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    shift = ScaledTranslation(offset[0] / 72, offset[1] / 72, figure.dpi_scale_trans)
+    # A text of the figure, not of the axis: the layout then ignores it, so that a note never
+    # pushes panels apart, while a tight bounding box still holds it.
+    figure.text(
+        *at, text, transform=axis.get_yaxis_transform() + shift,
+        **{"fontsize": 7, "color": QUIET, **look},
+    )  # fmt: skip
 
 
 def label_lines(axis: Axes, labels: list[tuple[float, str, str]], *, gap: float = 9.5) -> None:
