@@ -1,0 +1,1 @@
+"""Training: a config goes in, a run folder comes out."""

@@ -1,0 +1,129 @@
+"""Checkpoints: whole or absent, and never code.
+
+A checkpoint is a file ``checkpoint-<step>.pt`` and its SHA-256 beside it. Both are written under a
+temporary name, flushed to disk and renamed, the sum last; a file without a matching sum does not
+count. The newest two are kept. They hold tensors and plain Python only (``weights_only=True``).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memnb.errors import RunError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+KEPT = 2
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write ``state`` as the checkpoint of ``step`` and drop all but the newest two.
+
+    Raises:
+        RunError: the folder cannot be written or the disk is full; earlier checkpoints stay.
+    """
+    path = folder / f"checkpoint-{step:08d}.pt"
+    content = to_bytes({"format": FORMAT, **state})
+    write_atomically(path, content)
+    write_atomically(_sum_file(path), hashlib.sha256(content).hexdigest().encode())
+    for old in _checkpoints(folder)[KEPT:]:
+        _sum_file(old).unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_newest(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that is whole, or None if there is none.
+
+    A damaged one is passed over with a warning in the log.
+
+    Raises:
+        RunError: the checkpoint was written by a newer memnb.
+    """
+    for path in _checkpoints(folder):
+        try:
+            content = path.read_bytes()
+            expected = _sum_file(path).read_text()
+        except OSError as error:
+            log.warning("%s cannot be read (%s); trying the one before.", path, error.strerror)
+            continue
+        if hashlib.sha256(content).hexdigest() != expected:
+            log.warning("%s is damaged; trying the one before.", path)
+            continue
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if state["format"] > FORMAT:
+            raise RunError(
+                f"{path} has checkpoint format {state['format']}, but this memnb reads up to "
+                f"{FORMAT}; update memnb or remove the file to start the run again."
+            )
+        return state
+    return None
+
+
+def remove(folder: Path) -> None:
+    """Drop all checkpoints of a run that has ended."""
+    for path in _checkpoints(folder):
+        _sum_file(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def to_bytes(state: Any) -> bytes:
+    """``torch.save`` into memory."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``, or leave it as it was.
+
+    Raises:
+        RunError: no space, no permission, or another trouble of the file system.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(explain(path, error)) from None
+
+
+def explain(path: Path, error: OSError) -> str:
+    """One sentence on a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"The disk is full: {path} could not be written; free some space and start the same "
+            "command again, it goes on from the last checkpoint."
+        )
+    reason = error.strerror or str(error)
+    return (
+        f"{path} could not be written ({reason}); choose another folder with --out, or make this "
+        "one writable, and start the same command again."
+    )
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Newest first; only those whose sum was written."""
+    return sorted(
+        (path for path in folder.glob("checkpoint-*.pt") if _sum_file(path).is_file()),
+        reverse=True,
+    )
+
+
+def _sum_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")

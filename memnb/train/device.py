@@ -1,0 +1,79 @@
+"""Which device trains, in which precision, and why."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from memnb.errors import MemnbError
+
+Precision = Literal["fp32", "bf16"]
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and the precision chosen for it.
+
+    Attributes:
+        kind: ``cpu`` or ``cuda``.
+        name: the model of the processor or graphics card.
+        precision: of matrix products; weights, optimizer state and the loss are always fp32.
+        reason: one sentence on why this device and precision.
+    """
+
+    kind: Literal["cpu", "cuda"]
+    name: str
+    precision: Precision
+    reason: str
+
+
+def choose_device(wanted: str = "auto") -> Device:
+    """The device called ``wanted``; ``auto`` takes a CUDA device if there is one.
+
+    bf16 is chosen from compute capability 8.0 on (the first with bf16 matrix units), else fp32.
+
+    Raises:
+        MemnbError: an unknown name, or ``cuda`` where PyTorch sees no CUDA device.
+    """
+    if wanted not in DEVICES:
+        raise MemnbError(
+            f"The device must be one of {', '.join(DEVICES)}, but got '{wanted}'; choose one."
+        )
+    missing = why_no_cuda()
+    if wanted == "cuda" and missing:
+        raise MemnbError(f"The device 'cuda' is not available: {missing}; use --device cpu.")
+    if wanted == "cpu" or missing:
+        why = "asked for" if wanted == "cpu" else missing
+        return Device("cpu", processor_name(), "fp32", f"CPU, fp32 ({why}).")
+    name = torch.cuda.get_device_name()
+    capability = torch.cuda.get_device_capability()
+    shown = ".".join(map(str, capability))
+    if capability >= (8, 0):
+        return Device("cuda", name, "bf16", f"{name}, bf16 (compute capability {shown} >= 8.0).")
+    reason = f"{name}, fp32 (compute capability {shown} has no bf16 matrix units)."
+    return Device("cuda", name, "fp32", reason)
+
+
+def why_no_cuda() -> str | None:
+    """Why PyTorch cannot use CUDA here, or None if it can."""
+    if torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None:
+        return f"PyTorch {torch.__version__} is a build without CUDA"
+    return f"PyTorch {torch.__version__} (CUDA {torch.version.cuda}) finds no usable CUDA device"
+
+
+def processor_name() -> str:
+    """The model of the processor, as well as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

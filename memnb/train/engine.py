@@ -1,0 +1,187 @@
+"""One optimisation step after the other, and evaluation: the part that is worth making fast.
+
+:class:`Engine` is the plain loop: eager PyTorch, one step at a time, any device. The data set
+lives on the device in its smallest type and batches are gathered there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memnb.config import Training
+from memnb.models.network import Network
+from memnb.tasks import Dataset, Split
+from memnb.train.device import Device
+from memnb.train.schedule import learning_rate
+
+# Evaluation works on about this many positions at a time: enough to keep a device busy.
+EVALUATION_POSITIONS = {"cpu": 2**14, "cuda": 2**20}
+
+
+class Interrupted(Exception):
+    """Evaluation was asked to stop before its end; nothing has changed."""
+
+
+class DeviceSplit:
+    """One split on the device: inputs uint8 (N, L) or (N, 2, L), lengths, labels."""
+
+    def __init__(self, split: Split, device: str) -> None:
+        self.inputs = torch.from_numpy(split.inputs).to(device)
+        self.lengths = torch.from_numpy(split.lengths).to(device)
+        self.labels = torch.from_numpy(split.labels).to(device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Engine:
+    """Trains and scores one network on one data set.
+
+    Attributes:
+        network: the network, on the device.
+        step: optimisation steps done.
+        kind: what a result row calls this engine.
+    """
+
+    kind = "eager"
+    chunk = 1  # steps that one call of train() is best given
+
+    def __init__(
+        self, network: Network, dataset: Dataset, training: Training, device: Device
+    ) -> None:
+        self.device, self.training = device, training
+        self.network = network.to(device.kind)
+        self.train_split = DeviceSplit(dataset.train, device.kind)
+        self.validation = DeviceSplit(dataset.validation, device.kind)
+        self.test = DeviceSplit(dataset.test, device.kind)
+        self.optimizer = torch.optim.AdamW(
+            [p for p in self.network.parameters() if p.requires_grad],
+            lr=learning_rate(1, training.lr, training.warmup),
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=training.weight_decay,
+            fused=True,
+        )
+        self.step = 0
+        # Sums since the last report, on the device: reading them back would stall it.
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device.kind)
+        self._summed = 0
+
+    def train(self, batches: Tensor) -> None:
+        """One optimisation step per row of example numbers, int64 (steps, batch)."""
+        self.network.train()
+        for rows in batches.to(self.device.kind):
+            self._train_step(rows)
+            self.step += 1
+        self._summed += batches.numel()
+
+    def _train_step(self, rows: Tensor) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step + 1, self.training.lr, self.training.warmup)
+        split = self.train_split
+        labels = split.labels[rows]
+        with self._autocast():
+            scores = self.network(split.inputs[rows], split.lengths[rows])
+        loss = functional.cross_entropy(scores.float(), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        correct = (scores.detach().argmax(-1) == labels).sum()
+        self._sums += torch.stack([loss.detach().double() * len(rows), correct.double()])
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the last step."""
+        return learning_rate(max(self.step, 1), self.training.lr, self.training.warmup)
+
+    def wait(self) -> None:
+        """Return when all steps asked for are done."""
+        if self.device.kind == "cuda":
+            torch.cuda.synchronize()
+
+    def report(self) -> tuple[float, float]:
+        """Mean training loss and accuracy since the last report, and start anew."""
+        loss, correct = (self._sums / max(self._summed, 1)).tolist()
+        self._sums.zero_()
+        self._summed = 0
+        return loss, correct
+
+    @torch.no_grad()
+    def evaluate(
+        self, split: DeviceSplit, should_stop: Callable[[], bool] = lambda: False
+    ) -> tuple[float, float]:
+        """Mean loss and accuracy on a split.
+
+        Raises:
+            Interrupted: ``should_stop`` said so between two batches.
+        """
+        self.network.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device.kind)
+        positions = split.inputs[0].numel()
+        batch = max(1, EVALUATION_POSITIONS[self.device.kind] // positions)
+        for start in range(0, len(split), batch):
+            if should_stop():
+                raise Interrupted
+            part = slice(start, start + batch)
+            sums += self._evaluation_step(
+                split.inputs[part], split.lengths[part], split.labels[part]
+            )
+        loss, accuracy = (sums / len(split)).tolist()
+        return loss, accuracy
+
+    def evaluate_eagerly(self, split: DeviceSplit) -> tuple[float, float]:
+        """As :meth:`evaluate`, without anything compiled: for a network that is being changed."""
+        return Engine.evaluate(self, split)
+
+    def _evaluation_step(self, inputs: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
+        """Summed loss and number of correct answers of a batch, float64 (2,)."""
+        with self._autocast():
+            scores = self.network(inputs, lengths)
+        loss = functional.cross_entropy(scores.float(), labels, reduction="sum")
+        correct = (scores.argmax(-1) == labels).sum()
+        return torch.stack([loss.double(), correct.double()])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, on the CPU."""
+        cuda = self.device.kind == "cuda"
+        return {
+            "step": self.step,
+            "network": _copy_to_cpu(self.network.state_dict()),
+            "optimizer": _copy_to_cpu(self.optimizer.state_dict()),
+            "sums": self._sums.cpu().clone(),
+            "summed": self._summed,
+            "rng_cpu": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state() if cuda else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on exactly where :meth:`state` was taken."""
+        self.step, self._summed = state["step"], state["summed"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._sums.copy_(state["sums"])
+        torch.set_rng_state(state["rng_cpu"])
+        if state["rng_cuda"] is not None and self.device.kind == "cuda":
+            torch.cuda.set_rng_state(state["rng_cuda"])
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.device.precision == "bf16":
+            return torch.autocast(self.device.kind, torch.bfloat16)
+        return nullcontext()
+
+
+def _copy_to_cpu(value: Any) -> Any:
+    """A deep copy with every tensor on the CPU, sharing nothing with the original."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copy_to_cpu(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copy_to_cpu(part) for part in value)
+    return value

@@ -1,0 +1,468 @@
+"""From a config to a finished run folder, however often it is cut off.
+
+The folder receives ``run.json`` (what was run, where, how it ended), ``metrics.jsonl``,
+``probes.jsonl``, ``removal.jsonl``, ``attention.npz`` and ``best.pt``; while it lasts also
+checkpoints and a lock. A finished run is never run again; an interrupted one goes on by itself.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+
+from memnb import __version__, paths, tasks
+from memnb.config import Run
+from memnb.errors import RunError
+from memnb.models.network import Network
+from memnb.probes.attention_maps import attention_maps
+from memnb.probes.degradation import measure
+from memnb.probes.row_removal import accuracy_by_rows_left
+from memnb.train import checkpoint
+from memnb.train.cuda_graph import make_engine
+from memnb.train.device import Device, choose_device
+from memnb.train.engine import DeviceSplit, Engine, Interrupted
+from memnb.train.sampler import EpochSampler
+
+log = logging.getLogger(__name__)
+
+RECORD_FORMAT = 1
+SAVE_EVERY = 30.0  # seconds between checkpoints: what a power cut can cost at most
+RESPOND_WITHIN = 0.5  # seconds of training between two looks at the clock and at should_stop
+PROBES = 50  # how often, at most, the memory is measured during a run
+PROBE_SAMPLES = 8
+DIVERGED = 10.0  # training loss, in units of the loss of a uniform guess
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; ``accuracy`` is the last validation accuracy, None before the first."""
+
+    run_id: str
+    step: int
+    steps: int
+    loss: float | None
+    accuracy: float | None
+    seconds: float
+
+
+class _Failure(Exception):
+    """The run cannot give a result; the message is the reason that its row will carry."""
+
+
+def train(
+    run: Run,
+    folder: Path,
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    budget: float | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Train ``run`` in ``folder``, or go on with it, and return the content of its ``run.json``.
+
+    Args:
+        run: what to train.
+        folder: the run's own folder; made if missing.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        engine: ``auto`` (the fastest that the device allows), ``eager`` or ``graph``.
+        budget: seconds after which the run saves and stops; it goes on at the next call.
+        progress: called about twice a second.
+        should_stop: asked about twice a second; once true, the run saves and stops.
+
+    Returns:
+        The record; ``outcome`` is ``finished``, ``failed`` (with a ``reason``: NaN, divergence, or
+        out of memory) or ``interrupted``.
+
+    Raises:
+        RunError: another process trains this run, or the folder cannot be written.
+        DataError: the task's data are missing or damaged.
+        MemnbError: the device is not available.
+    """
+    deadline = None if budget is None else time.monotonic() + budget
+
+    def stop() -> bool:
+        late = deadline is not None and time.monotonic() >= deadline
+        return late or (should_stop is not None and should_stop())
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / "run.lock")
+        with lock.acquire(timeout=0):
+            record = read_record(folder)
+            if record is not None and _has_ended(record):
+                return record
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+                chosen = choose_device(device)
+                return _Trainer(run, folder, chosen, engine, progress, stop, record).go()
+    except filelock.Timeout:
+        raise RunError(
+            f"Another process is training {run.run_id}; wait for it, or choose another folder "
+            "with --out."
+        ) from None
+    except OSError as error:
+        raise RunError(checkpoint.explain(folder, error)) from None
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The content of ``run.json``, or None if there is none that can be read."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _has_ended(record: dict[str, Any]) -> bool:
+    # Running out of memory says something of the machine, not of the run: it may be tried again.
+    reason = record.get("reason") or ""
+    failed = record.get("outcome") == "failed" and not reason.startswith("out of memory")
+    return record.get("outcome") == "finished" or failed
+
+
+class _Journal:
+    """Rows of one ``.jsonl`` file: appended as they come, and carried by every checkpoint.
+
+    So a resumed run rewrites the file as it was at the checkpoint; nothing is torn or doubled.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def restore(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = list(rows)
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        checkpoint.write_atomically(self.path, text.encode())
+
+
+class _Trainer:
+    """One call of :func:`train`, after the lock is held."""
+
+    def __init__(
+        self,
+        run: Run,
+        folder: Path,
+        device: Device,
+        engine: str,
+        progress: Callable[[Progress], None] | None,
+        stop: Callable[[], bool],
+        record: dict[str, Any] | None,
+    ) -> None:
+        self.run, self.folder, self.device = run, folder, device
+        self.progress, self.stop = progress, stop
+        self.started = time.monotonic()
+        data = tasks.load(run.task)
+        torch.manual_seed(run.seed)
+        network = Network(run.model, run.task)
+        self.parameters = network.parameter_count()
+        self.engine: Engine = make_engine(engine, network, data, run.training, device)
+        self.sampler = EpochSampler(len(data.train), run.training.batch, run.seed)
+        self.metrics = _Journal(folder / "metrics.jsonl")
+        self.probes = _Journal(folder / "probes.jsonl")
+        self.best: dict[str, Any] = {"step": 0, "accuracy": -1.0, "loss": None, "network": None}
+        self.evaluated = 0  # step of the last evaluation
+        self.seconds = {"total": 0.0, "training": 0.0, "evaluation": 0.0}
+        self.resumed = 0
+        self.saved = time.monotonic()
+        self.record = self._new_record(record)
+
+    def go(self) -> dict[str, Any]:
+        """Resume if there is something to resume, train, test, and write the record."""
+        try:
+            self._resume()
+            self._write_record(outcome="running")
+            stopped = self._train()
+            if stopped is None:
+                return self._write_record(outcome="interrupted")
+            self._finish(stopped)
+        except _Failure as failure:
+            log.warning("%s failed: %s", self.run.run_id, failure)
+            self._write_record(outcome="failed", reason=str(failure))
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            log.warning("%s: %s", self.run.run_id, error)
+            self._write_record(
+                outcome="failed",
+                reason="out of memory; lower training.batch or use a device with more memory",
+            )
+        except KeyboardInterrupt:
+            self._write_record(outcome="interrupted")
+            raise
+        if self.record["outcome"] == "finished":
+            checkpoint.remove(self.folder)
+        return self.record
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    def _train(self) -> str | None:
+        """Train to the end; why it ended (``steps`` or ``patience``), None if interrupted."""
+        training = self.run.training
+        while True:
+            step = self.engine.step
+            due = step % training.evaluate_every == 0 or step == training.steps
+            if due and step > self.evaluated:
+                try:
+                    self._evaluate()
+                except Interrupted:
+                    self._save()
+                    return None
+            if self.evaluated - self.best["step"] >= training.patience * training.evaluate_every:
+                return "patience"
+            if step == training.steps:
+                return "steps"
+            if self.stop():
+                self._save()
+                return None
+            if time.monotonic() - self.saved > SAVE_EVERY:
+                self._save()
+            self._advance(training.steps)
+
+    def _advance(self, steps: int) -> None:
+        """Some steps, at most to the next evaluation, for about ``RESPOND_WITHIN`` seconds."""
+        every = self.run.training.evaluate_every
+        begun, first = time.monotonic(), self.engine.step
+        target = min(steps, (first // every + 1) * every)
+        while self.engine.step < target:
+            chunk = min(self.engine.chunk, target - self.engine.step)
+            self.engine.train(self.sampler.take(chunk))
+            if time.monotonic() - begun > RESPOND_WITHIN:
+                break
+        self.engine.wait()
+        self.seconds["training"] += time.monotonic() - begun
+        self._tell(None)
+
+    def _evaluate(self) -> None:
+        begun = time.monotonic()
+        step = self.engine.step
+        loss, accuracy = self.engine.evaluate(self.engine.validation, self.stop)
+        train_loss, train_accuracy = self.engine.report()
+        lr = self.engine.learning_rate
+        now = self._total_seconds()
+        self.metrics.add(
+            {"step": step, "split": "train", "loss": _finite(train_loss),
+             "accuracy": train_accuracy, "lr": lr, "seconds": now}
+        )  # fmt: skip
+        self._check(train_loss, loss)
+        self.metrics.add(
+            {"step": step, "split": "validation", "loss": loss, "accuracy": accuracy,
+             "seconds": now}
+        )  # fmt: skip
+        self.evaluated = step
+        if accuracy > self.best["accuracy"]:
+            weights = {k: v.clone() for k, v in self.engine.network.state_dict().items()}
+            self.best = {"step": step, "accuracy": accuracy, "loss": loss, "network": weights}
+        self._probe(step)
+        self.seconds["evaluation"] += time.monotonic() - begun
+        self._tell(train_loss)
+
+    def _check(self, train_loss: float, validation_loss: float) -> None:
+        """Raises _Failure on a loss that no longer means anything."""
+        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
+            raise _Failure(f"the loss is not a finite number at step {self.engine.step}")
+        if train_loss > DIVERGED * math.log(self.run.task.classes):
+            raise _Failure(
+                f"the training loss diverged to {train_loss:.3g} at step {self.engine.step}"
+            )
+
+    def _probe(self, step: int) -> None:
+        """Measure the memory, if it is time, on the first examples of the validation set."""
+        training = self.run.training
+        evaluations = -(-training.steps // training.evaluate_every)
+        stride = training.evaluate_every * -(-evaluations // PROBES)
+        first = step == training.evaluate_every
+        if not self.run.model.memory or not (first or step % stride == 0 or step == training.steps):
+            return
+        split = self.engine.validation
+        part = slice(0, PROBE_SAMPLES)
+        network = self.engine.network
+        for row in measure(network, split.inputs[part], split.lengths[part], split.labels[part]):
+            self.probes.add({"step": step, **row})
+
+    def _finish(self, stopped: str) -> None:
+        """Score the best weights on the test set and look at their memory."""
+        begun = time.monotonic()
+        network, test = self.engine.network, self.engine.test
+        last = {k: v.clone() for k, v in network.state_dict().items()}
+        network.load_state_dict(self.best["network"])
+        loss, accuracy = self.engine.evaluate(test)
+        self.metrics.add(
+            {"step": self.best["step"], "split": "test", "loss": loss, "accuracy": accuracy,
+             "seconds": self._total_seconds()}
+        )  # fmt: skip
+        removal = _Journal(self.folder / "removal.jsonl")
+        removal.restore(
+            accuracy_by_rows_left(network, lambda: self._score(test), seed=self.run.seed)
+        )
+        self._keep_attention(network)
+        weights = {name: value.cpu() for name, value in network.state_dict().items()}
+        checkpoint.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
+        network.load_state_dict(last)
+        self.seconds["evaluation"] += time.monotonic() - begun
+        self._write_record(
+            outcome="finished", stopped=stopped, test_loss=loss, test_accuracy=accuracy
+        )
+
+    def _score(self, split: DeviceSplit) -> float:
+        return self.engine.evaluate_eagerly(split)[1]
+
+    def _keep_attention(self, network: Network) -> None:
+        split = self.engine.validation
+        arrays = attention_maps(network, split.inputs[0], split.lengths[0], split.labels[0])
+        if arrays:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+            checkpoint.write_atomically(self.folder / "attention.npz", buffer.getvalue())
+
+    # --- saving and resuming -----------------------------------------------------------------
+
+    def _save(self) -> None:
+        state = {
+            "run_id": self.run.run_id,
+            "engine": self.engine.state(),
+            "sampler": self.sampler.state(),
+            "best": self.best,
+            "evaluated": self.evaluated,
+            "metrics": self.metrics.rows,
+            "probes": self.probes.rows,
+            "seconds": {**self.seconds, "total": self._total_seconds()},
+            "resumed": self.resumed,
+        }
+        checkpoint.save(self.folder, self.engine.step, state)
+        self.saved = time.monotonic()
+
+    def _resume(self) -> None:
+        state = checkpoint.load_newest(self.folder)
+        if state is None:
+            self.metrics.restore([])
+            self.probes.restore([])
+            return
+        if state["run_id"] != self.run.run_id:
+            raise RunError(
+                f"{self.folder} holds a checkpoint of {state['run_id']}, but the run is "
+                f"{self.run.run_id}; choose another folder with --out."
+            )
+        self.engine.restore(state["engine"])
+        self.sampler.restore(state["sampler"])
+        self.best = state["best"]
+        self.evaluated = state["evaluated"]
+        self.metrics.restore(state["metrics"])
+        self.probes.restore(state["probes"])
+        self.seconds = dict(state["seconds"])
+        self.resumed = state["resumed"] + 1
+        log.info("%s goes on from step %d.", self.run.run_id, self.engine.step)
+
+    # --- the record --------------------------------------------------------------------------
+
+    def _new_record(self, earlier: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "format": RECORD_FORMAT,
+            "run_id": self.run.run_id,
+            "config": self.run.model_dump(),
+            "preset": self.run.preset,
+            "parameters": self.parameters,
+            "version": __version__,
+            "commit": _commit(),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            "device": self.device.kind,
+            "device_name": self.device.name,
+            "precision": self.device.precision,
+            "engine": self.engine.kind,
+            "threads": torch.get_num_threads(),
+            "started": (earlier or {}).get("started") or _now(),
+        }
+
+    def _write_record(self, **changes: Any) -> dict[str, Any]:
+        reached = self.best["step"] > 0
+        state = {
+            "outcome": "running",
+            "reason": None,
+            "stopped": None,
+            "step": self.engine.step,
+            "best_step": self.best["step"] if reached else None,
+            "validation_accuracy": self.best["accuracy"] if reached else None,
+            "validation_loss": self.best["loss"],
+            "test_accuracy": None,
+            "test_loss": None,
+            "finished": _now() if changes["outcome"] in ("finished", "failed") else None,
+            "seconds": self._total_seconds(),
+            "seconds_training": self.seconds["training"],
+            "seconds_evaluation": self.seconds["evaluation"],
+            "peak_memory": _peak_memory(self.device),
+            "resumed": self.resumed,
+        }
+        self.record = {**self.record, **state, **changes}
+        text = json.dumps(self.record, indent=1) + "\n"
+        checkpoint.write_atomically(self.folder / "run.json", text.encode())
+        return self.record
+
+    def _total_seconds(self) -> float:
+        return self.seconds["total"] + time.monotonic() - self.started
+
+    def _tell(self, loss: float | None) -> None:
+        if self.progress is None:
+            return
+        accuracy = self.metrics.rows[-1]["accuracy"] if self.metrics.rows else None
+        self.progress(
+            Progress(
+                self.run.run_id,
+                self.engine.step,
+                self.run.training.steps,
+                loss,
+                accuracy,
+                self._total_seconds(),
+            )
+        )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: a loss that is none becomes null."""
+    return value if math.isfinite(value) else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that is running, with a + if it was changed; None in a wheel."""
+    root = paths.checkout()
+    if root is None:
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            cwd=root, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _peak_memory(device: Device) -> int:
+    """Bytes: of the device on CUDA, else the largest resident size of this process so far."""
+    if device.kind == "cuda":
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
