@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -126,31 +127,66 @@ class ListOps(Task):
 
 
 class Text(Task):
-    """IMDb reviews as bytes: positive or negative."""
+    """IMDb reviews as bytes: positive or negative.
+
+    ``validation="paper"`` takes the test set as validation set, as LRA and the authors do;
+    ``"holdout"`` takes ``holdout`` training reviews, equally many of each label. ``train`` and
+    ``test`` keep that many reviews, equally many of each label, drawn by ``seed``; None keeps all.
+    """
 
     classes: ClassVar[int] = 2
     vocabulary: ClassVar[int] = 257
     title: ClassVar[str] = "Text"
 
-    name: Literal["text"] = "text"
+    name: Literal["text", "text-short"] = "text"
     max_length: Positive = 4000
     validation: Literal["paper", "holdout"] = "paper"
+    holdout: Positive = 2500
+    train: Positive | None = None
+    test: Positive | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
-class Retrieval(Task):
-    """Pairs of papers as bytes: does one cite the other?"""
+class _Pairs(Task):
+    """Pairs of papers as bytes: does one cite the other?
+
+    ``train``, ``validation`` and ``test`` keep that many pairs, equally many of each label, drawn
+    by ``seed``; None keeps all.
+    """
 
     classes: ClassVar[int] = 2
     vocabulary: ClassVar[int] = 257
     layout: ClassVar[Layout] = "pair"
+
+    max_length: Positive = 4000
+    train: Positive | None = None
+    validation: Positive | None = None
+    test: Positive | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Retrieval(_Pairs):
+    """LRA's pairs from the ACL Anthology Network."""
+
     title: ClassVar[str] = "Retrieval"
 
     name: Literal["retrieval"] = "retrieval"
-    max_length: Positive = 4000
+
+
+class RetrievalACL(_Pairs):
+    """A smaller real set of the same kind; a substitute where LRA's pairs cannot be had."""
+
+    title: ClassVar[str] = "Retrieval (ACL substitute)"
+
+    name: Literal["retrieval-acl"] = "retrieval-acl"
 
 
 class Image(Task):
-    """CIFAR-10 in grey, one pixel after the other."""
+    """CIFAR-10 in grey, one pixel after the other.
+
+    The last 5,000 training images are the validation set. ``train``, ``validation`` and ``test``
+    keep that many images, equally many of each label, drawn by ``seed``; None keeps all.
+    """
 
     classes: ClassVar[int] = 10
     vocabulary: ClassVar[int] = 0
@@ -158,12 +194,22 @@ class Image(Task):
     title: ClassVar[str] = "Image"
     pixel_scale: ClassVar[tuple[float, float]] = (0.48, 0.24)
 
-    name: Literal["image"] = "image"
+    name: Literal["image", "image-short"] = "image"
     max_length: Literal[1024] = 1024
+    train: Positive | None = None
+    validation: Positive | None = None
+    test: Positive | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Pathfinder(Task):
-    """Are two marked points joined by a dashed contour? Ten output units, as the authors coded."""
+    """Are two marked points joined by a dashed contour? Ten output units, as the authors coded.
+
+    Generated from ``seed`` by the rules in memnb/tasks/pathfinder.py, in square images of
+    ``max_length`` pixels: two contours of ``contour_length`` dashes that start ``seed_distance``
+    apart, among up to ``distractors`` contours of ``distractor_length`` dashes.
+    ``source="lra"`` takes LRA's own images instead, and of each split as many as there are.
+    """
 
     classes: ClassVar[int] = 10
     vocabulary: ClassVar[int] = 0
@@ -171,8 +217,36 @@ class Pathfinder(Task):
     title: ClassVar[str] = "Pathfinder"
     pixel_scale: ClassVar[tuple[float, float]] = (0.5, 0.5)
 
-    name: Literal["pathfinder"] = "pathfinder"
-    max_length: Literal[1024] = 1024
+    name: Literal["pathfinder", "pathfinder-short"] = "pathfinder"
+    source: Literal["generated", "lra"] = "generated"
+    max_length: Positive = 1024
+    contour_length: Positive = 14
+    distractor_length: Positive = 4
+    distractors: Annotated[int, Field(ge=0)] = 5
+    seed_distance: Positive = 7
+    train: Positive = 160_000
+    validation: Positive = 20_000
+    test: Positive = 20_000
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def side(self) -> int:
+        """Height and width of an image."""
+        return math.isqrt(self.max_length)
+
+    @model_validator(mode="after")
+    def _square(self) -> Self:
+        if self.side**2 != self.max_length:
+            raise ValueError(
+                f"Pathfinder's images are square, but got max_length={self.max_length}; choose "
+                f"a square number such as {self.side**2}."
+            )
+        if self.side <= 4 * self.seed_distance:
+            raise ValueError(
+                "Pathfinder needs a side of more than 4 * seed_distance pixels, but got a side of "
+                f"{self.side} and seed_distance={self.seed_distance}; change one of them."
+            )
+        return self
 
 
 TASKS: dict[str, Task] = {
@@ -414,7 +488,10 @@ _TRAINING: dict[str, Training] = {
 class Run(Config):
     """Everything that determines a result, and nothing else (not the device, not the folder)."""
 
-    task: Annotated[ListOps | Text | Retrieval | Image | Pathfinder, Field(discriminator="name")]
+    task: Annotated[
+        ListOps | Text | Retrieval | RetrievalACL | Image | Pathfinder,
+        Field(discriminator="name"),
+    ]
     model: Model
     training: Training
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
