@@ -27,6 +27,7 @@ from memnb import config, paths
 from memnb.errors import DataError
 from memnb.tasks import cache
 from memnb.tasks.base import Bytes, Dataset, Ints, Sequences, Split
+from memnb.tasks.draws import Draws, below
 
 # The id of a token is its place here; 0 is padding, and the last of the 17 ids is never used.
 VOCABULARY = (
@@ -150,10 +151,7 @@ def _split(task: config.ListOps) -> Bytes:
 def _chunks(task: config.ListOps) -> Iterator[list[tuple[Bytes, int]]]:
     number = 0
     while True:
-        # Only the raw bits of a NumPy bit generator are promised never to change, so the draws
-        # below are made from them, and not by numpy.random.Generator.
-        bits = np.random.PCG64(np.random.SeedSequence((task.seed, number)))
-        yield _chunk(task, bits)
+        yield _chunk(task, Draws(task.seed, number))
         number += 1
 
 
@@ -175,31 +173,26 @@ class _Level:
         return _Level(renumbered[self.parent[keep]], self.arguments[keep], self.length[keep])
 
 
-def _chunk(task: config.ListOps, bits: np.random.PCG64) -> list[tuple[Bytes, int]]:
+def _chunk(task: config.ListOps, bits: Draws) -> list[tuple[Bytes, int]]:
     levels = _only_wanted(task, _shapes(task, bits))
     tokens, value = _filled(levels, bits)
     ends = np.cumsum(levels[0].length)
     return list(zip(np.split(tokens, ends[:-1]), value.tolist(), strict=True)) if len(ends) else []
 
 
-def _below(high: int, draws: NDArray[np.uint64]) -> Ints:
-    """Uniform integers in 0..high-1 from the lower half of each draw (bias below high / 2^32)."""
-    return (((draws & np.uint64(0xFFFFFFFF)) * np.uint64(high)) >> np.uint64(32)).astype(np.int64)
-
-
-def _shapes(task: config.ListOps, bits: np.random.PCG64) -> list[_Level]:
+def _shapes(task: config.ListOps, bits: Draws) -> list[_Level]:
     """The shapes of a chunk of trees; a tree stops growing once it is known to be too long."""
     levels: list[_Level] = []
     parent = np.arange(_TREES_PER_CHUNK)
     tree = parent
     size = np.ones(_TREES_PER_CHUNK, np.int64)  # tokens of each tree so far
     for depth in range(1, task.max_depth + 1):
-        draws = bits.random_raw(len(parent))
+        draws = bits.raw(len(parent))
         # r > 0.25 makes a digit, so an operator is a draw in the lowest quarter.
         operator = (draws >> np.uint64(62)) == 0
         if depth == task.max_depth:
             operator[:] = False
-        arguments = np.where(operator, 2 + _below(task.max_arguments - 1, draws), 0)
+        arguments = np.where(operator, 2 + below(task.max_arguments - 1, draws), 0)
         grown = np.bincount(tree, weights=arguments + operator, minlength=_TREES_PER_CHUNK)
         size += grown.astype(np.int64)
         arguments[size[tree] >= task.max_length] = 0
@@ -234,16 +227,16 @@ def _only_wanted(task: config.ListOps, levels: list[_Level]) -> list[_Level]:
     return wanted
 
 
-def _filled(levels: list[_Level], bits: np.random.PCG64) -> tuple[Bytes, Bytes]:
+def _filled(levels: list[_Level], bits: Draws) -> tuple[Bytes, Bytes]:
     """Draw operators and digits; the tokens of all trees in a row, and the value of each tree."""
-    draws = [bits.random_raw(len(level.parent)) for level in levels]
+    draws = [bits.raw(len(level.parent)) for level in levels]
     starts = _starts(levels)
     tokens = np.zeros(int(levels[0].length.sum()), np.uint8)
     value = np.zeros(0, np.uint8)
     for level, draw, start in zip(levels[::-1], draws[::-1], starts[::-1], strict=True):
         is_operator = level.arguments > 0
-        operator = MIN + _below(4, draw[is_operator]).astype(np.uint8)
-        own = _below(10, draw).astype(np.uint8)
+        operator = MIN + below(4, draw[is_operator]).astype(np.uint8)
+        own = below(10, draw).astype(np.uint8)
         tokens[start] = ZERO + own
         tokens[start[is_operator]] = operator
         tokens[(start + level.length - 1)[is_operator]] = CLOSE
