@@ -14,6 +14,16 @@ from memnb.config import Run, run_config
 COLLAPSED = {"packed_cosine": 0.97, "packed_rank": 1.3}
 SPREAD_OUT = {"packed_cosine": 0.4, "packed_rank": 9.0}
 
+_MEANINGLESS_FOR_ONE_ROW = (
+    "packed_cosine",
+    "packed_rank",
+    "memory_cosine",
+    "memory_rank",
+    "unpack_entropy",
+    "dominant_rows",
+    "gradient_spread",
+)
+
 
 def write_run(
     folder: Path,
@@ -166,18 +176,16 @@ def _probes(run: Run, steps: list[int], end: Mapping[str, float]) -> list[dict[s
                 "dominant_rows": 0.25,
                 "packed_gradient": 0.5,
                 "memory_gradient": 0.4,
+                "gradient_spread": 0.1,
                 **packed,
             }
-            unknown = () if several else [k for k in row if k.endswith(("_cosine", "_rank"))]
-            rows.append(row | dict.fromkeys(unknown))
+            rows.append(row if several else row | dict.fromkeys(_MEANINGLESS_FOR_ONE_ROW))
     return rows
 
 
 def _kept(memory: int) -> list[int]:
-    kept = [memory]
-    while kept[-1] > 1:
-        kept.append(kept[-1] // 2)
-    return kept
+    shares = {memory, memory // 2, memory // 4, memory // 16, 1}
+    return sorted(shares - {0}, reverse=True)
 
 
 def _removal(memory: int, kept: Mapping[int, float]) -> list[dict[str, Any]]:

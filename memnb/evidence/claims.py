@@ -57,6 +57,7 @@ MAJORITY = {
     "retrieval": 0.5,
     "image": 0.1,
     "pathfinder": 0.5,
+    "pathfinder-short": 0.5,
 }
 #: A run has learned something if it beats the majority by this much (test sets of 2,000 examples
 #: have a standard error of 0.8 points there).
@@ -296,10 +297,9 @@ def _removals(
     dull = finished - len(learned)
     note = f"{dull} of {finished} runs at the majority level left out" if dull else ""
     found = []
+    rows = removal[removal["run_id"].isin(learned["run_id"]) & (removal["rule"] == "random")]
     for kept in sorted({memory // 2, 1}, reverse=True):
-        rows = removal[(removal["kept"] == kept) & (removal["rule"] == "random")]
-        left = rows.groupby("run_id")["accuracy"].mean()
-        lost = 100 * (learned.set_index("run_id")["test_accuracy"] - left)
+        lost = 100 * (_with_rows(rows, memory) - _with_rows(rows, kept))
         measure = f"accuracy lost with {kept} of {memory} rows"
         side = _side(f"luna-{memory}", luna, lost)
         found.append(
@@ -324,6 +324,11 @@ def _both_parts_matter(runs: pd.DataFrame) -> list[Comparison]:
                 whole = _accuracy(runs, task, name)
                 found.append(_gain(task, ABLATION_MEMORY, whole, ablated, part=part))
     return found
+
+
+def _with_rows(removal: pd.DataFrame, kept: int) -> pd.Series[float]:
+    """Accuracy with ``kept`` memory rows by run id; empty where that number was never tried."""
+    return removal[removal["kept"] == kept].groupby("run_id")["accuracy"].mean()
 
 
 # --- from rows to sides ----------------------------------------------------------------------

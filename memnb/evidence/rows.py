@@ -42,6 +42,7 @@ _PROBES = (
     "dominant_rows",
     "packed_gradient",
     "memory_gradient",
+    "gradient_spread",
 )
 _REMOVAL = ("rule", "kept", "accuracy")
 # The columns of these files that hold a word or a count; all others hold numbers or nothing.
@@ -235,7 +236,8 @@ def load_attention(run: pd.Series[Any]) -> dict[str, NDArray[Any]] | None:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because NumPy leaves a damaged archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: np.asarray(archive[name]) for name in archive.files}
     except Exception as error:  # a damaged archive fails in zipfile, zlib, struct or NumPy
         raise DataError(

@@ -1,0 +1,387 @@
+"""The claims on made-up runs whose answer is known, at the edge of every rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_runs import COLLAPSED, SPREAD_OUT, write_run, write_runs
+
+from memnb.config import TASKS
+from memnb.evidence import claims, rows, statistics
+from memnb.evidence.claims import Verdict
+
+LOW = [0.30, 0.31, 0.32]
+HIGH = [0.40, 0.41, 0.42]
+
+
+def check(folder: Path, claim: str, preset: str = "quick") -> Verdict:
+    runs = rows.load_runs(folder)
+    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    (found,) = [v for v in verdicts if (v.claim, v.preset) == (claim, preset)]
+    assert found.reading.endswith(".")
+    assert "nan" not in found.reading
+    return found
+
+
+def write_degraded(
+    folder: Path,
+    luna: Mapping[str, float] = COLLAPSED,
+    convluna: Mapping[str, float] = SPREAD_OUT,
+    accuracies: list[float | None] | None = None,
+    **settings: Any,
+) -> None:
+    """Luna and ConvLuna with M = 16, three seeds each, with the given probes at the end."""
+    write_runs(folder, "luna-16", accuracies or LOW, probes=luna, **settings)
+    write_runs(folder, "convluna-16", HIGH, probes=convluna, **settings)
+
+
+# --- what holds for every claim --------------------------------------------------------------
+
+
+def test_every_claim_is_answered_at_both_scales_without_any_run() -> None:
+    runs = rows.load_runs()
+    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    assert [(v.preset, v.claim) for v in verdicts] == [
+        (preset, claim) for preset in ("paper", "quick") for claim in claims.STATEMENTS
+    ]
+    for verdict in verdicts:
+        assert verdict.verdict == "not enough rows"
+        assert math.isnan(verdict.effect)
+        assert (verdict.n, verdict.unit) == (0, "")
+        assert list(verdict.evidence.columns) == list(claims.EVIDENCE_COLUMNS)
+        assert verdict.evidence.empty
+
+
+def test_scales_are_judged_apart_and_custom_runs_not_at_all(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", HIGH)
+    write_runs(tmp_path, "luna-16", LOW)
+    write_runs(tmp_path, "convluna-16", LOW, task="listops")
+    write_runs(tmp_path, "luna-16", HIGH, task="listops")
+    for model, accuracies in (("convluna-16", LOW), ("luna-16", HIGH)):
+        write_runs(tmp_path, model, accuracies, training_changes={"steps": 7})
+    quick, paper = check(tmp_path, "C1", "quick"), check(tmp_path, "C1", "paper")
+    assert quick.verdict == "supported"
+    assert quick.evidence["task"].tolist() == ["listops-short"]
+    assert paper.verdict == "not supported"
+    assert paper.evidence["task"].tolist() == ["listops"]
+
+
+def test_the_majority_of_every_task_is_known() -> None:
+    assert set(claims.MAJORITY) >= set(TASKS)
+
+
+# --- C1 --------------------------------------------------------------------------------------
+
+
+def test_c1_reports_effect_interval_and_numbers(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", HIGH)
+    write_runs(tmp_path, "luna-16", LOW)
+    verdict = check(tmp_path, "C1")
+    expected = statistics.difference([40, 41, 42], [30, 31, 32])
+    assert verdict.verdict == "supported"
+    assert (verdict.effect, verdict.low, verdict.high) == pytest.approx(expected[:3])
+    assert (verdict.n, verdict.unit) == (3, "points")
+    row = verdict.evidence.iloc[0]
+    assert (row["a"], row["b"], row["memory"]) == ("convluna-16", "luna-16", 16)
+    assert (row["mean_a"], row["mean_b"]) == pytest.approx((41, 31))
+    assert row["result"] == "holds"
+    assert "convluna-16 − luna-16, test accuracy: +10.0 points [" in verdict.reading
+
+
+@pytest.mark.parametrize(
+    ("convluna", "luna", "answer", "result"),
+    [
+        (HIGH, LOW, "supported", "holds"),
+        (LOW, HIGH, "not supported", "opposite"),
+        ([0.30, 0.35, 0.40], [0.29, 0.34, 0.39], "not supported", "not shown"),
+        (LOW, LOW, "not supported", "not shown"),
+        ([0.3] * 3, [0.3] * 3, "not supported", "not shown"),
+        (HIGH[:2], LOW, "not enough rows", "not enough rows"),
+        (HIGH, LOW[:1], "not enough rows", "not enough rows"),
+        ([*HIGH[:2], None], LOW, "not enough rows", "not enough rows"),
+    ],
+)
+def test_c1_answers(
+    tmp_path: Path,
+    convluna: list[float | None],
+    luna: list[float | None],
+    answer: str,
+    result: str,
+) -> None:
+    write_runs(tmp_path, "convluna-16", convluna)
+    write_runs(tmp_path, "luna-16", luna)
+    verdict = check(tmp_path, "C1")
+    assert verdict.verdict == answer
+    assert verdict.evidence["result"].tolist() == [result]
+    # The effect is shown even where nothing is concluded from it.
+    a, b = ([x for x in side if x is not None] for side in (convluna, luna))
+    assert verdict.effect == pytest.approx(100 * (np.mean(a) - np.mean(b)))
+
+
+def test_c1_partly_supported_quotes_the_weakest(tmp_path: Path) -> None:
+    for memory, accuracies in ((1, LOW), (16, HIGH)):
+        write_runs(tmp_path, f"convluna-{memory}", accuracies)
+        write_runs(tmp_path, f"luna-{memory}", LOW)
+    write_run(tmp_path, "convluna-4")
+    verdict = check(tmp_path, "C1")
+    assert verdict.verdict == "partly supported"
+    assert verdict.effect == pytest.approx(0)
+    assert verdict.reading.startswith(
+        "1 of 2 comparisons judged hold; the weakest is listops-short, convluna-1 − luna-1"
+    )
+    assert "with too few runs: 1" in verdict.reading
+    assert verdict.evidence["memory"].tolist() == [1, 4, 16]
+
+
+def test_c1_counts_failed_runs_and_shows_them(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", [*HIGH, None])
+    write_runs(tmp_path, "luna-16", [None, *LOW, None])
+    verdict = check(tmp_path, "C1")
+    row = verdict.evidence.iloc[0]
+    assert (row["n_a"], row["failed_a"], row["n_b"], row["failed_b"]) == (3, 1, 3, 2)
+    assert "failed runs, counted but without a value: 3" in verdict.reading
+
+
+def test_c1_compares_standard_settings_only(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", LOW)
+    write_runs(tmp_path, "luna-16", LOW)
+    write_runs(tmp_path, "poolluna-16", HIGH)
+    for changes in ({"filter": "none"}, {"reading": "as_intended"}, {"filter_width": 8}):
+        write_runs(tmp_path, "convluna-16", HIGH, model_changes=changes)
+    verdict = check(tmp_path, "C1")
+    assert verdict.evidence["n_a"].tolist() == [3]
+    assert verdict.effect == pytest.approx(0)
+
+
+def test_a_run_under_way_is_not_evidence(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", HIGH)
+    write_run(tmp_path, "luna-16", outcome="running")
+    row = check(tmp_path, "C1").evidence.iloc[0]
+    assert (row["n_b"], row["failed_b"], row["result"]) == (0, 0, "not enough rows")
+
+
+# --- C2 --------------------------------------------------------------------------------------
+
+
+def test_c2_needs_one_task_and_quotes_the_strongest(tmp_path: Path) -> None:
+    for task, accuracies in (("listops", LOW), ("text", HIGH)):
+        write_runs(tmp_path, "convluna-1", accuracies, task=task)
+        write_runs(tmp_path, "transformer", LOW, task=task)
+    verdict = check(tmp_path, "C2", "paper")
+    assert verdict.verdict == "supported"
+    assert "1 of 2 comparisons judged hold; the strongest is text" in verdict.reading
+
+
+def test_c2_not_supported(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-1", LOW)
+    write_runs(tmp_path, "transformer", HIGH)
+    assert check(tmp_path, "C2").verdict == "not supported"
+
+
+def test_c2_pays_for_trying_many_tasks(tmp_path: Path) -> None:
+    """An effect that just passes alone does not pass as the best of five."""
+    convluna, transformer = [0.33, 0.34, 0.35], [0.305, 0.315, 0.325]
+    assert statistics.difference(convluna, transformer).low > 0
+    write_runs(tmp_path, "convluna-1", convluna, task="text")
+    write_runs(tmp_path, "transformer", transformer, task="text")
+    assert check(tmp_path, "C2", "paper").verdict == "supported"
+    for task in ("listops", "retrieval", "image", "pathfinder"):
+        write_runs(tmp_path, "convluna-1", LOW, task=task)
+        write_runs(tmp_path, "transformer", LOW, task=task)
+    verdict = check(tmp_path, "C2", "paper")
+    assert verdict.verdict == "not supported"
+    found = statistics.difference(convluna, transformer, level=0.99)
+    row = verdict.evidence[verdict.evidence["task"] == "text"].iloc[0]
+    assert row["low"] == pytest.approx(100 * found.low)
+
+
+# --- C3 --------------------------------------------------------------------------------------
+
+
+def test_c3_supported_when_rows_collapse_and_are_not_missed(tmp_path: Path) -> None:
+    write_degraded(tmp_path)
+    verdict = check(tmp_path, "C3")
+    assert verdict.verdict == "supported"
+    assert (verdict.effect, verdict.unit) == (pytest.approx(0.97), "cosine")
+    evidence = verdict.evidence.set_index(["measure", "target"])["effect"].to_dict()
+    assert evidence == {
+        ("packed cosine", "> 0.9"): pytest.approx(0.97),
+        ("packed cosine", "> 0"): pytest.approx(0.97 - 0.4),
+        ("packed rank share", "< 0.25"): pytest.approx(1.3 / 16),
+        ("packed rank share", "< 0"): pytest.approx((1.3 - 9) / 16),
+        ("accuracy lost with 8 of 16 rows", "within ±1"): pytest.approx(0),
+        ("accuracy lost with 1 of 16 rows", "within ±1"): pytest.approx(0),
+    }
+
+
+def test_c3_rank_is_a_share_of_what_the_shape_allows(tmp_path: Path) -> None:
+    """256 rows of width 128 have at most rank 128."""
+    write_runs(tmp_path, "luna-256", LOW, task="listops", probes={"packed_rank": 16.0})
+    evidence = check(tmp_path, "C3", "paper").evidence.set_index(["measure", "b"])
+    assert evidence.loc[("packed rank share", ""), "effect"] == pytest.approx(16 / 128)
+
+
+def results(verdict: Verdict) -> dict[tuple[str, str], str]:
+    table = verdict.evidence
+    keys = zip(table["measure"], table["target"], strict=True)
+    return dict(zip(keys, table["result"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("luna", "convluna", "measure", "result"),
+    [
+        ({"packed_cosine": 0.8}, SPREAD_OUT, ("packed cosine", "> 0.9"), "opposite"),
+        ({"packed_rank": 8.0}, SPREAD_OUT, ("packed rank share", "< 0.25"), "opposite"),
+        (COLLAPSED, {"packed_cosine": 0.99}, ("packed cosine", "> 0"), "opposite"),
+        (COLLAPSED, {"packed_rank": 1.1}, ("packed rank share", "< 0"), "opposite"),
+    ],
+)
+def test_c3_each_condition_can_fail(
+    tmp_path: Path,
+    luna: Mapping[str, float],
+    convluna: Mapping[str, float],
+    measure: tuple[str, str],
+    result: str,
+) -> None:
+    write_degraded(tmp_path, luna=luna, convluna=SPREAD_OUT | dict(convluna))
+    verdict = check(tmp_path, "C3")
+    assert verdict.verdict == "partly supported"
+    assert results(verdict)[measure] == result
+    assert list(results(verdict).values()).count("holds") == 5
+
+
+@pytest.mark.parametrize(
+    ("kept", "half", "one"),
+    [
+        ({8: 0.0, 1: 0.0}, "holds", "holds"),
+        ({8: -0.005, 1: -0.02}, "holds", "opposite"),
+        ({8: -0.02, 1: -0.02}, "opposite", "opposite"),
+        # More accurate without its rows: changed as well.
+        ({8: 0.02, 1: 0.0}, "opposite", "holds"),
+    ],
+)
+def test_c3_removal_is_a_test_of_equivalence(
+    tmp_path: Path, kept: dict[int, float], half: str, one: str
+) -> None:
+    for seed, accuracy in enumerate(LOW):
+        left = {number: accuracy + change for number, change in kept.items()}
+        write_run(tmp_path, "luna-16", seed=seed, accuracy=accuracy, removal=left)
+    found = results(check(tmp_path, "C3"))
+    assert found["accuracy lost with 8 of 16 rows", "within ±1"] == half
+    assert found["accuracy lost with 1 of 16 rows", "within ±1"] == one
+
+
+def test_c3_a_wide_interval_shows_no_equivalence(tmp_path: Path) -> None:
+    """A mean loss of zero is not enough: the seeds have to agree on it."""
+    for seed, lost in enumerate((-0.03, 0.0, 0.03)):
+        write_run(tmp_path, "luna-16", seed=seed, accuracy=0.35, removal={8: 0.35 + lost})
+    verdict = check(tmp_path, "C3")
+    row = verdict.evidence.set_index("measure").loc["accuracy lost with 8 of 16 rows"]
+    assert row["effect"] == pytest.approx(0)
+    assert row["result"] == "not shown"
+
+
+def test_c3_removal_says_nothing_about_a_model_that_learned_nothing(tmp_path: Path) -> None:
+    write_degraded(tmp_path, accuracies=[0.155, 0.16, 0.35])
+    verdict = check(tmp_path, "C3")
+    assert verdict.verdict == "partly supported"
+    removal = verdict.evidence[verdict.evidence["part"] == "row removal"]
+    assert removal["n_a"].tolist() == [1, 1]
+    assert removal["result"].tolist() == ["not enough rows"] * 2
+    assert "nothing can be judged about the row removal yet" in verdict.reading
+    assert "2 of 3 runs at the majority level left out" in verdict.reading
+
+
+def test_c3_measures_the_end_of_training_and_all_blocks(tmp_path: Path) -> None:
+    write_degraded(tmp_path)
+    runs = rows.load_runs(tmp_path)
+    probes = rows.load_probes(runs)
+    luna = probes["model"] == "luna-16"
+    last = probes["step"] == probes["step"].max()
+    probes.loc[luna & last & (probes["block"] == 1), "packed_cosine"] = 0.5
+    verdicts = claims.check(runs, rows.load_removal(runs), probes)
+    (verdict,) = [v for v in verdicts if (v.claim, v.preset) == ("C3", "quick")]
+    assert verdict.effect == pytest.approx((0.5 + 0.97) / 2)
+
+
+def test_c3_leaves_out_failed_runs_and_a_memory_of_one_row(tmp_path: Path) -> None:
+    write_degraded(tmp_path, accuracies=[*LOW, None])
+    write_runs(tmp_path, "luna-1", LOW)
+    evidence = check(tmp_path, "C3").evidence
+    assert set(evidence["memory"]) == {16}
+    assert set(evidence["n_a"]) == {3}
+    assert set(evidence["failed_a"]) == {1}
+
+
+def test_c3_half_of_two_rows_is_one_row(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-2", LOW)
+    measures = check(tmp_path, "C3").evidence["measure"].tolist()
+    assert measures.count("accuracy lost with 1 of 2 rows") == 1
+
+
+def test_c3_without_probes_or_removal(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", LOW, probes=False, removal=False)
+    verdict = check(tmp_path, "C3")
+    assert verdict.verdict == "not enough rows"
+    assert math.isnan(verdict.effect)
+
+
+# --- C4 and C5 -------------------------------------------------------------------------------
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "filter=none": {"filter": "none"},
+    "pack_temperature=unit": {"pack_temperature": "unit"},
+    "pack_temperature=sqrt": {"pack_temperature": "sqrt"},
+}
+
+
+def write_ablation(folder: Path, accuracies: Mapping[str, list[float]]) -> None:
+    write_runs(folder, "convluna-16", HIGH)
+    for changes, values in accuracies.items():
+        write_runs(folder, "convluna-16", values, model_changes=ABLATIONS[changes])
+
+
+def test_c4_supported_when_every_part_matters(tmp_path: Path) -> None:
+    write_ablation(tmp_path, dict.fromkeys(ABLATIONS, LOW))
+    verdict = check(tmp_path, "C4")
+    assert verdict.verdict == "supported"
+    assert verdict.evidence["b"].tolist() == [f"convluna-16 ({name})" for name in ABLATIONS]
+
+
+@pytest.mark.parametrize("useless", list(ABLATIONS))
+def test_c4_each_part_can_fail(tmp_path: Path, useless: str) -> None:
+    write_ablation(tmp_path, {**dict.fromkeys(ABLATIONS, LOW), useless: HIGH})
+    verdict = check(tmp_path, "C4")
+    assert verdict.verdict == "partly supported"
+    assert verdict.effect == pytest.approx(0)
+
+
+def test_c4_half_of_the_ablation_supports_half_of_the_claim(tmp_path: Path) -> None:
+    write_ablation(tmp_path, {"filter=none": LOW})
+    verdict = check(tmp_path, "C4")
+    assert verdict.verdict == "partly supported"
+    assert "nothing can be judged about the pack temperature yet" in verdict.reading
+
+
+def test_c4_not_supported(tmp_path: Path) -> None:
+    write_ablation(tmp_path, dict.fromkeys(ABLATIONS, HIGH))
+    assert check(tmp_path, "C4").verdict == "not supported"
+
+
+def test_c4_ignores_ablations_of_two_things_at_once(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", HIGH)
+    both = {"filter": "none", "pack_temperature": "sqrt"}
+    write_runs(tmp_path, "convluna-16", LOW, model_changes=both)
+    assert check(tmp_path, "C4").evidence.empty
+
+
+def test_c5_says_that_nothing_was_compared(tmp_path: Path) -> None:
+    write_degraded(tmp_path)
+    verdict = check(tmp_path, "C5")
+    assert verdict.verdict == "not enough rows"
+    assert "no model with a memory between chunks" in verdict.reading

@@ -1,0 +1,362 @@
+"""Run folders to rows: what is read, what is refused, and that nothing is dropped in silence."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_runs import write_run, write_runs
+
+from memnb.config import run_config
+from memnb.errors import DataError, RunError
+from memnb.evidence import rows
+
+
+def edit_run(folder: Path, **values: Any) -> None:
+    path = folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def problems(frame: pd.DataFrame) -> list[str]:
+    return list(frame.attrs["problems"])
+
+
+# --- one row per run -------------------------------------------------------------------------
+
+
+def test_a_row_says_what_was_run_and_what_came_out(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "convluna-16", "text", seed=2, accuracy=0.785)
+    frame = rows.load_runs(tmp_path)
+    assert list(frame.columns) == list(rows.COLUMNS)
+    row = frame.iloc[0]
+    assert row["run_id"] == run_config("convluna-16", "text", 2).run_id == folder.name
+    assert (row["task"], row["model"], row["family"]) == ("text", "convluna-16", "convluna")
+    assert (row["memory"], row["seed"], row["preset"]) == (16, 2, "paper")
+    assert (row["test_accuracy"], row["outcome"], row["device"]) == (0.785, "finished", "cpu")
+    assert (row["filter"], row["width"], row["pack_temperature"]) == ("conv", 128, "learn")
+    assert row["folder"] == folder
+    assert pd.isna(row["reason"])
+    assert problems(frame) == []
+
+
+def test_every_model_setting_is_a_column(tmp_path: Path) -> None:
+    write_run(tmp_path, "poolluna-16")
+    row = rows.load_runs(tmp_path).iloc[0]
+    for name, value in run_config("poolluna-16", "listops-short").model.model_dump().items():
+        assert row[name] == value
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "described"),
+    [
+        ("transformer", {}, ""),
+        ("convluna-16", {}, ""),
+        ("convluna-16", {"filter": "none"}, "filter=none"),
+        # A ConvLuna that pools is a PoolLuna, and says so by its name.
+        ("convluna-16", {"filter": "pool"}, ""),
+        (
+            "poolluna-16",
+            {"filter_stride": 4, "reading": "as_intended"},
+            "reading=as_intended, filter_stride=4",
+        ),
+    ],
+)
+def test_changes_tell_an_ablation_from_the_main_table(
+    tmp_path: Path, model: str, changes: dict[str, Any], described: str
+) -> None:
+    write_run(tmp_path, model, model_changes=changes)
+    assert rows.load_runs(tmp_path)["changes"].tolist() == [described]
+
+
+def test_a_changed_protocol_is_custom_whatever_the_file_says(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, training_changes={"steps": 7})
+    edit_run(folder, preset="quick")
+    assert rows.load_runs(tmp_path)["preset"].tolist() == ["custom"]
+
+
+def test_failed_and_unfinished_runs_are_rows_too(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.3, None])
+    write_run(tmp_path, "luna-1", outcome="interrupted")
+    frame = rows.load_runs(tmp_path).set_index("outcome")
+    assert set(frame.index) == {"finished", "failed", "interrupted"}
+    assert frame.loc["failed", "reason"] == "the loss became NaN at step 300"
+    assert np.isnan(frame.loc["failed", "test_accuracy"])
+
+
+@pytest.mark.parametrize("folders", [(), ("nowhere",), ("empty",)])
+def test_no_runs_give_an_empty_frame_with_all_columns(
+    tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    frame = rows.load_runs(*(tmp_path / name for name in folders))
+    assert frame.empty
+    assert list(frame.columns) == list(rows.COLUMNS)
+    assert frame["test_accuracy"].dtype == np.float64
+    assert frame["memory"].dtype == np.int64
+    for load in (rows.load_metrics, rows.load_probes, rows.load_removal):
+        assert list(load(frame).columns[: len(rows.KEYS)]) == list(rows.KEYS)
+        assert load(frame).empty
+
+
+def test_the_first_folder_wins(tmp_path: Path) -> None:
+    write_run(tmp_path / "committed", accuracy=0.31)
+    write_run(tmp_path / "here", accuracy=0.32)
+    write_run(tmp_path / "here", seed=1, accuracy=0.33)
+    frame = rows.load_runs(tmp_path / "committed", tmp_path / "here")
+    assert sorted(frame["test_accuracy"]) == [0.31, 0.33]
+    swapped = rows.load_runs(tmp_path / "here", tmp_path / "committed")
+    assert sorted(swapped["test_accuracy"]) == [0.32, 0.33]
+
+
+def test_a_damaged_run_does_not_hide_a_sound_one_further_on(tmp_path: Path) -> None:
+    edit_run(write_run(tmp_path / "a", accuracy=0.31), test_accuracy=31)
+    write_run(tmp_path / "b", accuracy=0.32)
+    frame = rows.load_runs(tmp_path / "a", tmp_path / "b")
+    assert frame["test_accuracy"].tolist() == [0.32]
+    assert len(problems(frame)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "holds no run.json"),
+        ("", "could not be read"),
+        ('{"format": 1, "run_id"', "could not be read"),
+        ("\x00" * 200, "could not be read"),
+        ("[]", "is damaged (the file"),
+        ({"format": 2}, "is damaged (format"),
+        ({"outcome": "great"}, "is damaged (outcome"),
+        ({"test_accuracy": 36.4}, "is damaged (test_accuracy"),
+        ({"test_accuracy": float("nan")}, "is damaged (test_accuracy"),
+        ({"test_accuracy": "0.3"}, "is damaged (test_accuracy"),
+        ({"test_accuracy": None}, "says finished but holds no test accuracy"),
+        ({"run_id": "listops-short-luna-16-s0-0123456789"}, "but its config is that of"),
+        ({"config": {}}, "holds a config that is not valid here"),
+    ],
+)
+def test_a_damaged_run_is_left_out_and_named(
+    tmp_path: Path, content: str | dict[str, Any] | None, says: str
+) -> None:
+    write_run(tmp_path, seed=1)
+    folder = write_run(tmp_path, seed=0)
+    path = folder / "run.json"
+    if content is None:
+        path.unlink()
+    elif isinstance(content, str):
+        path.write_text(content)
+    else:
+        edit_run(folder, **content)
+    frame = rows.load_runs(tmp_path)
+    assert frame["seed"].tolist() == [1]
+    (sentence,) = problems(frame)
+    assert says in sentence
+    assert str(folder) in sentence
+    assert "\n" not in sentence
+
+
+def test_a_config_that_was_tampered_with_is_caught_by_its_hash(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    config = json.loads((folder / "run.json").read_text())["config"]
+    config["training"]["lr"] = 0.001
+    edit_run(folder, config=config)
+    frame = rows.load_runs(tmp_path)
+    assert frame.empty
+    assert "but its config is that of" in problems(frame)[0]
+
+
+def test_files_and_unfinished_copies_beside_the_runs_are_no_problem(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "README.md").write_text("about these runs")
+    (tmp_path / ".commit-abc.tmp").mkdir()
+    frame = rows.load_runs(tmp_path)
+    assert len(frame) == 1
+    assert problems(frame) == []
+
+
+def test_a_newer_trainer_may_say_more(tmp_path: Path) -> None:
+    edit_run(write_run(tmp_path), tokens_per_second=1234.5)
+    assert len(rows.load_runs(tmp_path)) == 1
+
+
+# --- many rows per run -----------------------------------------------------------------------
+
+
+def test_metrics_carry_the_keys_of_their_run(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-16", accuracy=0.35)
+    write_run(tmp_path, "transformer", accuracy=0.25)
+    metrics = rows.load_metrics(rows.load_runs(tmp_path))
+    assert set(metrics["split"]) == {"train", "validation", "test"}
+    test = metrics[metrics["split"] == "test"].set_index("model")["accuracy"]
+    assert test.to_dict() == {"luna-16": 0.35, "transformer": 0.25}
+    assert metrics["step"].dtype == np.int64
+    assert metrics.loc[metrics["split"] == "train", "lr"].notna().all()
+    assert metrics.loc[metrics["split"] != "train", "lr"].isna().all()
+
+
+def test_probes_and_removal_exist_for_memory_models(tmp_path: Path) -> None:
+    for model in ("luna-16", "luna-1", "transformer"):
+        write_run(tmp_path, model, accuracy=0.35, removal={1: 0.2})
+    runs = rows.load_runs(tmp_path)
+    probes = rows.load_probes(runs)
+    assert set(probes["model"]) == {"luna-16", "luna-1"}
+    assert set(probes["block"]) == {1, 2}
+    assert probes.loc[probes["model"] == "luna-1", "packed_cosine"].isna().all()
+    assert probes.loc[probes["model"] == "luna-16", "packed_cosine"].notna().all()
+    removal = rows.load_removal(runs)
+    assert set(removal["model"]) == {"luna-16"}
+    assert removal["memory"].eq(16).all()
+    assert removal.set_index("kept")["accuracy"].to_dict() == {16: 0.35, 1: 0.2}
+
+
+def test_long_frames_follow_the_runs_they_are_given(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.3, 0.31, 0.32])
+    runs = rows.load_runs(tmp_path)
+    some = runs[runs["seed"] != 1]
+    assert set(rows.load_metrics(some)["seed"]) == {0, 2}
+
+
+def test_a_new_measure_becomes_a_column(tmp_path: Path) -> None:
+    write_run(tmp_path, probes={"novel": 3.0})
+    assert "novel" in rows.load_probes(rows.load_runs(tmp_path)).columns
+
+
+@pytest.mark.parametrize("torn", ['{"step": 600, "spl', "\x00\x00\x00\x00", "12", '{"step": 600}'])
+def test_a_torn_last_line_is_dropped_and_reported(tmp_path: Path, torn: str) -> None:
+    folder = write_run(tmp_path)
+    runs = rows.load_runs(tmp_path)
+    whole = rows.load_metrics(runs)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(torn)
+    metrics = rows.load_metrics(runs)
+    pd.testing.assert_frame_equal(metrics, whole)
+    assert problems(whole) == []
+    (sentence,) = problems(metrics)
+    assert "torn line (line 12)" in sentence
+    assert str(folder / "metrics.jsonl") in sentence
+
+
+@pytest.mark.parametrize(
+    "wrong", ["oops", '{"step": 1.5, "split": "test", "loss": 1, "accuracy": 1}']
+)
+def test_a_damaged_line_inside_is_named_apart(tmp_path: Path, wrong: str) -> None:
+    folder = write_run(tmp_path)
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], wrong, *lines[1:]]) + "\n")
+    metrics = rows.load_metrics(rows.load_runs(tmp_path))
+    assert len(metrics) == len(lines)
+    assert "damaged line 2" in problems(metrics)[0]
+
+
+def test_a_loss_that_became_nan_is_kept(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 900, "split": "train", "loss": NaN, "accuracy": null}\n')
+    metrics = rows.load_metrics(rows.load_runs(tmp_path))
+    assert problems(metrics) == []
+    assert np.isnan(metrics.iloc[-1]["loss"])
+
+
+def test_attention_maps(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-16")
+    write_run(tmp_path, "transformer")
+    runs = rows.load_runs(tmp_path).set_index("model")
+    maps = rows.load_attention(runs.loc["luna-16"])
+    assert maps is not None
+    assert maps["pack"].shape == (2, 4, 16, 40)
+    assert maps["unpack"].shape == (2, 4, 40, 16)
+    assert rows.load_attention(runs.loc["transformer"]) is None
+
+
+def test_damaged_attention_maps_are_named(tmp_path: Path) -> None:
+    path = write_run(tmp_path) / "attention.npz"
+    run = rows.load_runs(tmp_path).iloc[0]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"attention\.npz is damaged"):
+        rows.load_attention(run)
+
+
+def test_attention_maps_are_never_unpickled(tmp_path: Path) -> None:
+    path = write_run(tmp_path) / "attention.npz"
+    np.savez(path, pack=np.array([{"an": "object"}], dtype=object))
+    with pytest.raises(DataError, match="is damaged"):
+        rows.load_attention(rows.load_runs(tmp_path).iloc[0])
+
+
+# --- committing a result ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", ["finished", "failed"])
+def test_commit_copies_results_and_no_weights(tmp_path: Path, outcome: str) -> None:
+    source = write_run(tmp_path / "runs", outcome=outcome, weights=True)
+    (source / "run.lock").touch()
+    target = rows.commit(source, tmp_path / "data" / "results")
+    assert target == tmp_path / "data" / "results" / source.name
+    expected = {name for name in rows.RESULT_FILES if (source / name).exists()}
+    assert {path.name for path in target.iterdir()} == expected
+    for name in expected:
+        assert (target / name).read_bytes() == (source / name).read_bytes()
+    frame = rows.load_runs(tmp_path / "data" / "results")
+    assert frame["outcome"].tolist() == [outcome]
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_committing_twice_changes_nothing(tmp_path: Path) -> None:
+    source = write_run(tmp_path / "runs")
+    first = rows.commit(source, tmp_path / "results")
+    before = (first / "run.json").stat().st_mtime_ns
+    assert rows.commit(source, tmp_path / "results") == first
+    assert (first / "run.json").stat().st_mtime_ns == before
+
+
+def test_another_result_of_the_same_run_is_not_overwritten(tmp_path: Path) -> None:
+    target = rows.commit(write_run(tmp_path / "here", accuracy=0.31), tmp_path / "results")
+    with pytest.raises(RunError, match="already holds another result"):
+        rows.commit(write_run(tmp_path / "there", accuracy=0.32), tmp_path / "results")
+    assert json.loads((target / "run.json").read_text())["test_accuracy"] == 0.31
+
+
+@pytest.mark.parametrize("outcome", ["running", "interrupted"])
+def test_an_unfinished_run_is_not_committed(tmp_path: Path, outcome: str) -> None:
+    source = write_run(tmp_path / "runs", outcome=outcome)
+    with pytest.raises(RunError, match=f"is {outcome}"):
+        rows.commit(source, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_run_with_a_foreign_id_is_not_committed(tmp_path: Path) -> None:
+    source = write_run(tmp_path / "runs")
+    edit_run(source, run_id=run_config("luna-16", "listops-short", 1).run_id)
+    with pytest.raises(DataError, match="but its config is that of"):
+        rows.commit(source, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "attention.npz"])
+def test_a_damaged_result_is_not_committed(tmp_path: Path, name: str) -> None:
+    source = write_run(tmp_path / "runs")
+    content = (source / name).read_bytes()
+    (source / name).write_bytes(content[:-20])
+    with pytest.raises(DataError, match=name):
+        rows.commit(source, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_copy_that_breaks_off_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_run(tmp_path / "runs")
+
+    def full_disk(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rows.shutil, "copyfile", full_disk)
+    with pytest.raises(RunError, match="No space left on device"):
+        rows.commit(source, tmp_path / "results")
+    assert os.listdir(tmp_path / "results") == []
