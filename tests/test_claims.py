@@ -161,7 +161,8 @@ def test_c1_compares_standard_settings_only(tmp_path: Path) -> None:
 def test_a_run_under_way_is_not_evidence(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-16", HIGH)
     write_run(tmp_path, "luna-16", outcome="running")
-    row = check(tmp_path, "C1").evidence.iloc[0]
+    write_run(tmp_path, "luna-4", outcome="interrupted")
+    (row,) = check(tmp_path, "C1").evidence.to_dict("records")
     assert (row["n_b"], row["failed_b"], row["result"]) == (0, 0, "not enough rows")
 
 

@@ -95,6 +95,7 @@ def test_a_reader_can_enter_a_number(file: Path) -> None:
         ("A,text,,36,\n", "line 2: every number needs a model"),
         ("A,text,B,36\n", "must have 5 cells, but has 4"),
         ("A,text,B,36,a, b\n", "must have 5 cells, but has 6"),
+        ("A,text,B,36," + 200_000 * "x" + "\n", "line 2 is not CSV"),
         ("A,text,B,36,\n\nA,text,B,37,\n", "line 4: a second number for B on text from A"),
     ],
 )

@@ -253,6 +253,15 @@ def test_a_damaged_line_inside_is_named_apart(tmp_path: Path, wrong: str) -> Non
     assert "damaged line 2" in problems(metrics)[0]
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    (folder / "removal.jsonl").unlink()
+    (folder / "removal.jsonl").mkdir()
+    removal = rows.load_removal(rows.load_runs(tmp_path))
+    assert removal.empty
+    assert "could not be read" in problems(removal)[0]
+
+
 def test_a_loss_that_became_nan_is_kept(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
     with (folder / "metrics.jsonl").open("a") as file:
