@@ -71,8 +71,11 @@ def measure(
     ``pack_entropy``, ``unpack_entropy`` (0 to 1); ``dominant_rows``; ``packed_gradient``,
     ``memory_gradient`` (mean norm per row of the loss gradient of one sample) and
     ``gradient_spread`` (deviation over mean of that norm over packed rows). What has no meaning
-    (pairs of rows for M = 1, the gradient of a memory that nothing reads) is None.
+    (pairs of rows for M = 1, the gradient of a memory that nothing reads) is None. A model without
+    memory gives an empty list.
     """
+    if not network.model.memory:
+        return []
     training = network.training
     network.eval()
     sums: list[dict[str, Tensor]] = []

@@ -12,6 +12,7 @@ import hashlib
 import io
 import logging
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     A damaged one is passed over with a warning in the log.
 
     Raises:
-        RunError: the checkpoint was written by a newer memnb.
+        RunError: the checkpoint was written by a newer memnb, or is no checkpoint at all.
     """
     for path in _checkpoints(folder):
         try:
@@ -59,7 +60,13 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
         if hashlib.sha256(content).hexdigest() != expected:
             log.warning("%s is damaged; trying the one before.", path)
             continue
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError):
+            raise RunError(
+                f"{path} is not a checkpoint of memnb (it holds more than tensors and plain "
+                "values, which is never loaded); remove the file to start the run again."
+            ) from None
         if state["format"] > FORMAT:
             raise RunError(
                 f"{path} has checkpoint format {state['format']}, but this memnb reads up to "

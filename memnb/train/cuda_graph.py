@@ -1,5 +1,199 @@
-from memnb.train.engine import Engine
+"""The CUDA engine: a whole optimisation step as one replayed graph, so the GPU never waits.
+
+Forward and backward are compiled; gathering the batch, the step, the learning rate and the running
+sums are captured together with them in a CUDA graph. Nothing is read back between evaluations.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memnb.config import Training
+from memnb.errors import MemnbError
+from memnb.models.network import Network
+from memnb.tasks import Dataset
+from memnb.train.device import Device
+from memnb.train.engine import DeviceSplit, Engine, Interrupted
+
+log = logging.getLogger(__name__)
+
+ENGINES = ("auto", "eager", "graph")
+WARM_UP = 3  # steps before capture, undone afterwards
 
 
-def make_engine(kind, network, data, training, device):
-    return Engine(network, data, training, device)
+def make_engine(
+    kind: str, network: Network, dataset: Dataset, training: Training, device: Device
+) -> Engine:
+    """The engine called ``kind``; ``auto`` is ``graph`` on CUDA and ``eager`` elsewhere.
+
+    Where ``auto`` cannot compile or capture, the plain loop takes over and the log says why.
+
+    Raises:
+        MemnbError: an unknown name, or ``graph`` without CUDA.
+    """
+    if kind not in ENGINES:
+        raise MemnbError(
+            f"The engine must be one of {', '.join(ENGINES)}, but got '{kind}'; choose one."
+        )
+    if kind == "graph" and device.kind != "cuda":
+        raise MemnbError("The engine 'graph' needs a CUDA device; use the engine 'eager'.")
+    if kind == "eager" or device.kind == "cpu":
+        return Engine(network, dataset, training, device)
+    try:
+        return GraphEngine(network, dataset, training, device)
+    except (torch.cuda.OutOfMemoryError, MemnbError):
+        raise
+    except Exception as error:  # a compiler's failures have no common type
+        if kind == "graph":
+            raise
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        log.warning(
+            "The step could not be compiled (%s: %s); the plain loop is used, which is slower.",
+            type(error).__name__,
+            first_line,
+        )
+        return Engine(network, dataset, training, device)
+
+
+class GraphEngine(Engine):
+    """Training and evaluation steps as CUDA graphs over compiled code.
+
+    Exact in the sense of the plain loop: the same order, the same schedule, the same optimizer.
+    Random numbers of dropout come from the device's generator, whose state is part of
+    :meth:`state`, so a resumed run draws what the uninterrupted one would have drawn.
+    """
+
+    kind = "graph"
+    chunk = 25
+
+    def __init__(
+        self, network: Network, dataset: Dataset, training: Training, device: Device
+    ) -> None:
+        super().__init__(network, dataset, training, device)
+        self._lr = self.optimizer.param_groups[0]["lr"]
+        self._steps_done = torch.zeros((), dtype=torch.float64, device="cuda")
+        self._rows = torch.arange(training.batch, device="cuda")
+        self._compiled = torch.compile(self.network, dynamic=False)
+        self._train_graph = self._capture_training()
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        # The graph reads the learning rate from memory at each replay, so it is a tensor.
+        return torch.optim.AdamW(
+            [p for p in self.network.parameters() if p.requires_grad],
+            lr=torch.tensor(0.0, device="cuda"),
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=self.training.weight_decay,
+            fused=True,
+            capturable=True,
+        )
+
+    # --- training ----------------------------------------------------------------------------
+
+    def train(self, batches: Tensor) -> None:
+        """One optimisation step per row of example numbers, int64 (steps, batch)."""
+        for rows in batches.pin_memory().to("cuda", non_blocking=True):
+            self._rows.copy_(rows)
+            self._train_graph.replay()
+        self.step += len(batches)
+        self._summed += batches.numel()
+
+    def _captured_step(self) -> None:
+        split, training = self.train_split, self.training
+        self._steps_done += 1
+        steps = self._steps_done
+        rate = training.lr * (steps / training.warmup).clamp(max=1.0)
+        self._lr.copy_(rate / steps.clamp(min=training.warmup).sqrt())
+        labels = split.labels[self._rows]
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            scores = self._compiled(split.inputs[self._rows], split.lengths[self._rows])
+        loss = functional.cross_entropy(scores.float(), labels)
+        loss.backward()
+        self.optimizer.step()
+        correct = (scores.detach().argmax(-1) == labels).sum()
+        self._sums += torch.stack([loss.detach().double() * len(labels), correct.double()])
+
+    def _capture_training(self) -> torch.cuda.CUDAGraph:
+        """Compile and warm up on a side stream, undo the steps taken, and capture one step."""
+        weights = {k: v.clone() for k, v in self.network.state_dict().items()}
+        generator = torch.cuda.get_rng_state()
+        self.network.train()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                self._captured_step()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.optimizer.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._captured_step()
+        self.network.load_state_dict(weights)
+        for moments in self.optimizer.state.values():
+            for value in moments.values():
+                value.zero_()
+        self._steps_done.zero_()
+        self._sums.zero_()
+        torch.cuda.set_rng_state(generator)
+        return graph
+
+    # --- evaluation --------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(
+        self, split: DeviceSplit, should_stop: Callable[[], bool] = lambda: False
+    ) -> tuple[float, float]:
+        """Mean loss and accuracy on a split, by compiled code in large batches.
+
+        Raises:
+            Interrupted: ``should_stop`` said so between two batches.
+        """
+        self.network.eval()
+        batch = min(len(split), self._evaluation_batch(split))
+        sums = torch.zeros(2, dtype=torch.float64, device="cuda")
+        for start in range(0, len(split), batch):
+            if should_stop():
+                raise Interrupted
+            # One shape for every batch: the last one is filled up with examples already scored.
+            first = min(start, len(split) - batch)
+            part = slice(first, first + batch)
+            fresh = torch.arange(first, first + batch, device="cuda") >= start
+            sums += self._scored(split.inputs[part], split.lengths[part], split.labels[part], fresh)
+        self.network.train()
+        loss, accuracy = (sums / len(split)).tolist()
+        return loss, accuracy
+
+    @staticmethod
+    def _evaluation_batch(split: DeviceSplit) -> int:
+        return max(1, 2**20 // split.inputs[0].numel())
+
+    def _scored(self, inputs: Tensor, lengths: Tensor, labels: Tensor, fresh: Tensor) -> Tensor:
+        with self._autocast():
+            scores = self._compiled(inputs, lengths)
+        loss = functional.cross_entropy(scores.float(), labels, reduction="none")
+        correct = scores.argmax(-1) == labels
+        return torch.stack([(loss.double() * fresh).sum(), (correct & fresh).sum().double()])
+
+    # --- state -------------------------------------------------------------------------------
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on exactly where :meth:`state` was taken; captured tensors are written in place."""
+        self.step, self._summed = state["step"], state["summed"]
+        self.network.load_state_dict(state["network"])
+        saved = state["optimizer"]["state"]
+        for number, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+            # Parameters that nothing reads (the last block's memory norm) have no moments.
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                value.copy_(saved[number][name])
+        self._steps_done.fill_(self.step)
+        self._sums.copy_(state["sums"])
+        torch.set_rng_state(state["rng_cpu"])
+        if state["rng_cuda"] is not None:
+            torch.cuda.set_rng_state(state["rng_cuda"])

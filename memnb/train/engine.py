@@ -21,7 +21,7 @@ from memnb.train.device import Device
 from memnb.train.schedule import learning_rate
 
 # Evaluation works on about this many positions at a time: enough to keep a device busy.
-EVALUATION_POSITIONS = {"cpu": 2**14, "cuda": 2**20}
+EVALUATION_POSITIONS = {"cpu": 2**14, "cuda": 2**18}
 
 
 class Interrupted(Exception):
@@ -60,18 +60,21 @@ class Engine:
         self.train_split = DeviceSplit(dataset.train, device.kind)
         self.validation = DeviceSplit(dataset.validation, device.kind)
         self.test = DeviceSplit(dataset.test, device.kind)
-        self.optimizer = torch.optim.AdamW(
-            [p for p in self.network.parameters() if p.requires_grad],
-            lr=learning_rate(1, training.lr, training.warmup),
-            betas=(0.9, 0.999),
-            eps=1e-8,
-            weight_decay=training.weight_decay,
-            fused=True,
-        )
+        self.optimizer = self._make_optimizer()
         self.step = 0
         # Sums since the last report, on the device: reading them back would stall it.
         self._sums = torch.zeros(2, dtype=torch.float64, device=device.kind)
         self._summed = 0
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            [p for p in self.network.parameters() if p.requires_grad],
+            lr=learning_rate(1, self.training.lr, self.training.warmup),
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=self.training.weight_decay,
+            fused=True,
+        )
 
     def train(self, batches: Tensor) -> None:
         """One optimisation step per row of example numbers, int64 (steps, batch)."""

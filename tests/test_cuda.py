@@ -1,0 +1,129 @@
+"""The CUDA engine does what the plain loop does, only faster. Needs a CUDA device."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from memnb import tasks
+from memnb.config import Run, run_config
+from memnb.models.network import Network
+from memnb.train import loop
+from memnb.train.cuda_graph import GraphEngine
+from memnb.train.device import Device, choose_device
+from memnb.train.engine import Engine
+from memnb.train.loop import train
+from memnb.train.sampler import EpochSampler
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device, PyTorch finds none"
+)
+
+FP32 = Device("cuda", "test", "fp32", "asked for by the test")
+MODELS = ["transformer", "luna-1", "luna-16", "convluna-1", "convluna-16", "poolluna-16"]
+
+
+def small(model: str, dropout: float = 0.0, seed: int = 0, **training: Any) -> Run:
+    return run_config(
+        model,
+        "listops-short",
+        seed,
+        task_changes={"train": 400, "validation": 70, "test": 70},
+        training_changes={"steps": 60, "evaluate_every": 20, "batch": 16, **training},
+        model_changes={"dropout": dropout},
+    )
+
+
+def engine_of(kind: type[Engine], run: Run, device: Device) -> Engine:
+    torch.manual_seed(run.seed)
+    network = Network(run.model, run.task)
+    return kind(network, tasks.load(run.task), run.training, device)
+
+
+def losses(engine: Engine, run: Run, steps: int) -> list[float]:
+    sampler = EpochSampler(400, run.training.batch, run.seed)
+    found = []
+    for _ in range(steps):
+        engine.train(sampler.take(1))
+        found.append(engine.report()[0])
+    return found
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_fp32_losses_equal_those_of_the_plain_loop(model: str) -> None:
+    run = small(model)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    plain = engine_of(Engine, run, FP32)
+    graph = engine_of(GraphEngine, run, FP32)
+    expected, got = losses(plain, run, 100), losses(graph, run, 100)
+    assert got == pytest.approx(expected, rel=1e-5)
+    loss, accuracy = graph.evaluate(graph.validation)
+    plain_loss, plain_accuracy = plain.evaluate(plain.validation)
+    assert loss == pytest.approx(plain_loss, rel=1e-4)
+    assert accuracy == pytest.approx(plain_accuracy, abs=1.5 / 70)
+
+
+def test_bf16_losses_stay_close_to_fp32() -> None:
+    run = small("convluna-16")
+    device = choose_device("cuda")
+    if device.precision != "bf16":
+        pytest.skip(f"needs bf16: {device.reason}")
+    fp32 = losses(engine_of(GraphEngine, run, FP32), run, 60)
+    bf16 = losses(engine_of(GraphEngine, run, device), run, 60)
+    assert bf16 == pytest.approx(fp32, rel=0.05)
+
+
+def test_capture_undoes_its_warm_up() -> None:
+    run = small("luna-16", dropout=0.1)
+    torch.manual_seed(0)
+    fresh = Network(run.model, run.task)
+    engine = engine_of(GraphEngine, run, FP32)
+    for (name, one), two in zip(fresh.named_parameters(), engine.network.parameters(), strict=True):
+        assert torch.equal(one, two.cpu()), name
+    for moments in engine.optimizer.state.values():
+        assert all(not value.any() for value in moments.values())
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
+
+
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+def test_same_seed_same_rows(engine: str, tmp_path: Path) -> None:
+    run = small("convluna-16", dropout=0.1)
+    for name in ("one", "two"):
+        record = train(run, tmp_path / name, device="cuda", engine=engine)
+        assert record["engine"] == engine
+    assert rows(tmp_path / "one") == rows(tmp_path / "two")
+
+
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+@pytest.mark.parametrize("model", ["luna-16", "convluna-1"])
+def test_resumed_equals_uninterrupted_dropout_included(
+    model: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)
+    run = small(model, dropout=0.1)
+    train(run, tmp_path / "whole", device="cuda", engine=engine)
+    for calls in (2, 3):
+        asked = itertools.count()
+        train(
+            run,
+            tmp_path / "cut",
+            device="cuda",
+            engine=engine,
+            should_stop=lambda asked=asked, calls=calls: next(asked) >= calls,
+        )
+    record = train(run, tmp_path / "cut", device="cuda", engine=engine)
+    assert record["resumed"] == 2
+    assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+    one = torch.load(tmp_path / "whole" / "best.pt", weights_only=True)
+    two = torch.load(tmp_path / "cut" / "best.pt", weights_only=True)
+    for name in one:
+        assert torch.equal(one[name], two[name]), name

@@ -1,0 +1,169 @@
+"""The measures measure what their names say."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from memnb import build_model
+from memnb.models.network import Network
+from memnb.probes.attention_maps import attention_maps
+from memnb.probes.degradation import (
+    dominant_rows,
+    effective_rank,
+    measure,
+    normalised_entropy,
+    pairwise_cosine,
+)
+from memnb.probes.row_removal import accuracy_by_rows_left, keeping_rows, rows_left
+
+
+def network(name: str = "luna-4", **changes: Any) -> Network:
+    torch.manual_seed(0)
+    return build_model(name, "listops-short", width=16, mlp=16, **changes)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(1, 16, (5, 30), generator=generator, dtype=torch.uint8)
+    return inputs, torch.tensor([30, 30, 20, 10, 5]), torch.tensor([0, 1, 2, 3, 4])
+
+
+def test_cosine_is_one_for_equal_directions_and_zero_for_orthogonal() -> None:
+    row = torch.randn(8)
+    assert pairwise_cosine(torch.stack([row, 3 * row, 0.1 * row])) == pytest.approx(1.0)
+    assert pairwise_cosine(torch.eye(5)) == pytest.approx(0.0)
+    assert pairwise_cosine(torch.stack([row, -row])) == pytest.approx(-1.0)
+    assert math.isnan(pairwise_cosine(row[None]))
+
+
+def test_cosine_is_the_mean_over_pairs() -> None:
+    rows = torch.randn(3, 6, 8)
+    pairs = [
+        torch.nn.functional.cosine_similarity(rows[:, i], rows[:, j])
+        for i in range(6)
+        for j in range(i)
+    ]
+    torch.testing.assert_close(pairwise_cosine(rows), torch.stack(pairs).mean(0))
+
+
+def test_effective_rank_counts_directions() -> None:
+    row = torch.randn(8)
+    assert effective_rank(torch.stack([row, 2 * row, -row])) == pytest.approx(1.0, abs=1e-3)
+    assert effective_rank(torch.eye(5)) == pytest.approx(5.0)
+    assert effective_rank(torch.eye(5)[:, :3]) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6)])
+def test_effective_rank_agrees_with_singular_values(shape: tuple[int, int]) -> None:
+    rows = torch.randn(shape, dtype=torch.float64)
+    share = torch.linalg.svdvals(rows)
+    share = share / share.sum()
+    expected = math.exp(-(share * share.log()).sum())
+    assert effective_rank(rows) == pytest.approx(expected)
+
+
+def test_entropy_is_one_when_uniform_and_zero_when_one_key_has_all() -> None:
+    assert normalised_entropy(torch.full((7,), 1 / 7)) == pytest.approx(1.0)
+    assert normalised_entropy(torch.tensor([0.0, 1.0, 0.0])) == pytest.approx(0.0)
+    assert math.isnan(normalised_entropy(torch.ones(1)))
+
+
+def test_dominant_rows_are_those_that_receive_over_half() -> None:
+    one = torch.tensor([0.9, 0.05, 0.03, 0.02]).expand(1, 1, 3, 4)
+    assert dominant_rows(one) == pytest.approx(0.25)
+    assert dominant_rows(torch.full((1, 1, 3, 4), 0.25)) == pytest.approx(0.75)
+    assert dominant_rows(torch.full((1, 2, 3, 100), 0.01)) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_collapsed_memory_is_seen_in_the_packed_stream_only() -> None:
+    """Rows that pack the same show cosine 1 and rank 1; m' hides it behind its start."""
+    model = network("luna-4")
+    with torch.no_grad():
+        for block in model.encoder.blocks:
+            block.attention.pack["query"].weight.zero_()
+    first = measure(model, *batch())[0]
+    assert first["packed_cosine"] == pytest.approx(1.0, abs=1e-4)
+    assert first["packed_rank"] == pytest.approx(1.0, abs=0.05)
+    assert first["memory_cosine"] < 0.9
+    assert first["memory_rank"] > 2
+
+
+def test_every_block_is_measured_and_a_single_row_has_no_pairs() -> None:
+    found = measure(network("convluna-1"), *batch())
+    assert [row["block"] for row in found] == [1, 2]
+    assert found[0]["packed_cosine"] is None
+    assert found[0]["unpack_entropy"] is None
+    assert 0 <= found[0]["pack_entropy"] <= 1
+    assert measure(network("transformer"), *batch()) == []
+
+
+def test_gradient_norms_are_those_of_the_loss() -> None:
+    model = network("luna-4").double()
+    found = measure(model, *batch())
+    assert found[0]["packed_gradient"] > 0
+    assert found[0]["memory_gradient"] > 0
+    assert found[1]["memory_gradient"] is None, "nothing reads the last block's memory"
+    assert model.training, "the mode is given back"
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_measures_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network("convluna-4").double()
+    one = measure(model, *batch())
+    monkeypatch.setattr("memnb.probes.degradation.CHUNK", 5)
+    for a, b in zip(one, measure(model, *batch()), strict=True):
+        assert a == pytest.approx(b)
+
+
+def test_rows_left_halve_down_to_one() -> None:
+    assert rows_left(256) == [256, 128, 64, 16, 1]
+    assert rows_left(4) == [4, 2, 1]
+    assert rows_left(2) == [2, 1]
+
+
+def test_removal_scores_the_network_with_fewer_rows_and_gives_them_back() -> None:
+    model = network("luna-4").eval()
+    inputs, lengths, _ = batch()
+    before = model(inputs, lengths)
+    outputs: list[torch.Tensor] = []
+
+    def accuracy() -> float:
+        outputs.append(model(inputs, lengths))
+        return 0.5
+
+    found = accuracy_by_rows_left(model, accuracy, seed=0)
+    assert [row["kept"] for row in found] == [4, 2, 1]
+    torch.testing.assert_close(outputs[0], before)
+    assert (outputs[-1] - before).abs().max() > 1e-4
+    assert torch.equal(model(inputs, lengths), before)
+    assert accuracy_by_rows_left(network("convluna-1"), accuracy, seed=0) == []
+
+
+def test_keeping_rows_is_undone_after_an_error() -> None:
+    model = network("luna-4").eval()
+    inputs, lengths, _ = batch()
+    before = model(inputs, lengths)
+    with (
+        pytest.raises(RuntimeError),
+        keeping_rows(model, torch.tensor([True, False, False, False])),
+    ):
+        raise RuntimeError
+    assert torch.equal(model(inputs, lengths), before)
+
+
+@pytest.mark.parametrize("name", ["luna-4", "convluna-1", "poolluna-4"])
+def test_attention_maps_are_cut_to_the_sequence(name: str) -> None:
+    inputs, lengths, labels = batch()
+    found = attention_maps(network(name), inputs[3], lengths[3], labels[3])
+    rows = 1 if name.endswith("-1") else 4
+    assert found["unpack"].shape == (2, 4, 11, rows)
+    assert found["pack"].shape == (2, 4, rows, 11)
+    assert found["tokens"].tolist() == inputs[3, :10].tolist()
+    assert found["pack"].dtype == np.float16
+    assert (int(found["length"]), int(found["label"])) == (10, 3)
+    assert attention_maps(network("transformer"), inputs[3], lengths[3], labels[3]) == {}

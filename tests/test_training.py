@@ -1,0 +1,426 @@
+"""Training is exact, resumable and honest about failure."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from memnb import tasks
+from memnb.config import Run, run_config
+from memnb.errors import MemnbError, RunError
+from memnb.models.network import Network
+from memnb.train import checkpoint, loop
+from memnb.train.device import choose_device
+from memnb.train.engine import Engine, Interrupted
+from memnb.train.loop import Progress, train
+from memnb.train.sampler import EpochSampler
+from memnb.train.schedule import learning_rate
+
+TASK = {"min_length": 4, "max_length": 20, "train": 200, "validation": 40, "test": 40}
+TRAINING = {"steps": 40, "batch": 16, "evaluate_every": 10, "warmup": 5}
+
+
+def tiny(model: str = "convluna-4", seed: int = 0, **training: Any) -> Run:
+    return run_config(
+        model,
+        "listops-short",
+        seed,
+        task_changes=TASK,
+        training_changes={**TRAINING, **training},
+        model_changes={"width": 16, "mlp": 16, "dropout": 0.1},
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "best.pt", weights_only=True)
+
+
+def rows(folder: Path, name: str = "metrics") -> list[dict[str, Any]]:
+    lines = (folder / f"{name}.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
+
+
+def assert_same_result(one: Path, two: Path) -> None:
+    assert rows(one) == rows(two)
+    assert rows(one, "probes") == rows(two, "probes")
+    assert rows(one, "removal") == rows(two, "removal")
+    for (name, a), b in zip(weights(one).items(), weights(two).values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def stop_after(calls: int) -> Any:
+    """A should_stop that says yes at its n-th question."""
+    asked = iter(range(10**9))
+    return lambda: next(asked) >= calls
+
+
+def test_a_run_leaves_a_complete_folder(tmp_path: Path) -> None:
+    run = tiny()
+    seen: list[Progress] = []
+    record = train(run, tmp_path, device="cpu", progress=seen.append)
+    assert record == json.loads((tmp_path / "run.json").read_text())
+    assert (record["outcome"], record["stopped"], record["step"]) == ("finished", "steps", 40)
+    assert Run.of(record["config"]) == run
+    assert record["run_id"] == run.run_id
+    assert record["preset"] == "custom"
+    splits = [(row["step"], row["split"]) for row in rows(tmp_path)]
+    expected = [(step, s) for step in (10, 20, 30, 40) for s in ("train", "validation")]
+    assert splits == [*expected, (record["best_step"], "test")]
+    best = max(rows(tmp_path)[1:-1:2], key=lambda row: row["accuracy"])
+    assert (best["step"], best["accuracy"]) == (
+        record["best_step"],
+        record["validation_accuracy"],
+    )
+    assert [row["kept"] for row in rows(tmp_path, "removal")] == [4, 2, 1]
+    assert rows(tmp_path, "removal")[0]["accuracy"] == record["test_accuracy"]
+    assert [(row["step"], row["block"]) for row in rows(tmp_path, "probes")] == [
+        (step, block) for step in (10, 20, 30, 40) for block in (1, 2)
+    ]
+    assert seen[-1].step == 40
+    assert not list(tmp_path.glob("checkpoint*")), "a finished run needs none"
+
+
+def test_the_best_weights_are_kept_and_tested(tmp_path: Path) -> None:
+    run = tiny()
+    record = train(run, tmp_path, device="cpu")
+    network = Network(run.model, run.task)
+    network.load_state_dict(weights(tmp_path))
+    network.eval()
+    data = tasks.load(run.task)
+    with torch.no_grad():
+        scores = network(torch.from_numpy(data.test.inputs))
+    accuracy = (scores.argmax(-1).numpy() == data.test.labels).mean()
+    assert accuracy == pytest.approx(record["test_accuracy"])
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """On 200 examples the training loss falls far below that of guessing."""
+    run = tiny("luna-4", steps=300, evaluate_every=100, lr=0.05, warmup=30)
+    train(run, tmp_path, device="cpu")
+    losses = [row["loss"] for row in rows(tmp_path) if row["split"] == "train"]
+    assert losses[0] > losses[-1]
+    assert losses[-1] < 0.8 * math.log(10)
+
+
+@pytest.mark.parametrize("model", ["transformer", "luna-4", "convluna-1", "poolluna-4"])
+def test_same_seed_same_result_and_another_seed_another(model: str, tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        train(tiny(model, seed), tmp_path / name, device="cpu")
+    assert_same_result(tmp_path / "one", tmp_path / "two")
+    assert rows(tmp_path / "one") != rows(tmp_path / "other")
+
+
+@pytest.mark.parametrize("model", ["transformer", "luna-4", "convluna-4"])
+def test_resumed_equals_uninterrupted_bit_for_bit(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)  # look up after every step
+    run = tiny(model)
+    train(run, tmp_path / "whole", device="cpu")
+    outcomes = []
+    for calls in (1, 4, 9, 13, 10**9):  # within evaluations and between them
+        torch.rand(3)  # whatever else the process draws must not matter
+        record = train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(calls))
+        outcomes.append(record["outcome"])
+    assert outcomes == ["interrupted"] * 4 + ["finished"]
+    assert record["resumed"] == 4
+    assert_same_result(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("lost", ["sampler", "rng_cpu", "optimizer"])
+def test_resuming_without_a_part_of_the_state_gives_another_result(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of the test above: each part of the state is needed."""
+    monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)
+    run = tiny()
+    train(run, tmp_path / "whole", device="cpu")
+    train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(13))
+    state = checkpoint.load_newest(tmp_path / "cut")
+    assert state is not None
+    step = state["engine"]["step"]
+    assert 0 < step < 40
+    if lost == "sampler":
+        state["sampler"] = {"epoch": 0, "index": 0}
+    elif lost == "rng_cpu":
+        state["engine"]["rng_cpu"] = torch.get_rng_state()
+    else:
+        for moments in state["engine"]["optimizer"]["state"].values():
+            moments["exp_avg"].zero_()
+    checkpoint.save(tmp_path / "cut", step, state)
+    train(run, tmp_path / "cut", device="cpu")
+    assert rows(tmp_path / "whole") != rows(tmp_path / "cut")
+
+
+def _train_in_process(run: Run, folder: Path) -> None:
+    torch.set_num_threads(1)
+    loop.SAVE_EVERY = 0.0
+    loop.RESPOND_WITHIN = 0.0
+    train(run, folder, device="cpu")
+
+
+def test_killed_at_random_and_started_again_gives_the_same_result(tmp_path: Path) -> None:
+    run = tiny("luna-4", steps=120, evaluate_every=20)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train(run, tmp_path / "whole", device="cpu")
+    torch.set_num_threads(before)
+    context = multiprocessing.get_context("fork")
+    deaths = 0
+    for pause in (0.05, 0.3, 0.15, 0.4, 0.25):
+        process = context.Process(target=_train_in_process, args=(run, tmp_path / "cut"))
+        process.start()
+        time.sleep(pause)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            deaths += 1
+        process.join()
+    process = context.Process(target=_train_in_process, args=(run, tmp_path / "cut"))
+    process.start()
+    process.join()
+    assert deaths > 0
+    assert_same_result(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    first = train(tiny(), tmp_path, device="cpu")
+    changed = (tmp_path / "run.json").stat().st_mtime_ns
+    assert train(tiny(), tmp_path, device="cpu") == first
+    assert (tmp_path / "run.json").stat().st_mtime_ns == changed
+
+
+def test_a_budget_stops_at_a_checkpoint(tmp_path: Path) -> None:
+    record = train(tiny(), tmp_path, device="cpu", budget=0.0)
+    assert record["outcome"] == "interrupted"
+    assert list(tmp_path.glob("checkpoint-*.pt"))
+    assert train(tiny(), tmp_path, device="cpu")["outcome"] == "finished"
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path) -> None:
+    run = tiny(steps=400, evaluate_every=1, patience=3)
+    record = train(run, tmp_path, device="cpu")
+    assert record["stopped"] == "patience"
+    assert record["step"] == record["best_step"] + 3
+
+
+def test_a_loss_that_is_no_number_is_a_recorded_failure(tmp_path: Path) -> None:
+    record = train(tiny("luna-4", lr=1e38, warmup=1), tmp_path, device="cpu")
+    assert record["outcome"] == "failed"
+    assert "not a finite number" in record["reason"]
+    assert record["test_accuracy"] is None
+    json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert train(tiny("luna-4", lr=1e38, warmup=1), tmp_path, device="cpu") == record
+
+
+def test_divergence_is_a_recorded_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "report", lambda self: (1e3, 0.1))
+    record = train(tiny(), tmp_path, device="cpu")
+    assert record["outcome"] == "failed"
+    assert "diverged to 1e+03 at step 10" in record["reason"]
+
+
+def test_running_out_of_memory_is_recorded_and_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_big(self: Engine, batches: torch.Tensor) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "train", too_big)
+        record = train(tiny(), tmp_path, device="cpu")
+    assert record["outcome"] == "failed"
+    assert "lower training.batch" in record["reason"]
+    assert train(tiny(), tmp_path, device="cpu")["outcome"] == "finished"
+
+
+def _hold(folder: Path, ready: Any, done: Any) -> None:
+    loop.RESPOND_WITHIN = 0.0
+
+    def wait() -> bool:
+        ready.set()
+        done.wait(30)
+        return True
+
+    train(tiny(), folder, device="cpu", should_stop=wait)
+
+
+def test_two_processes_on_one_run_are_told_apart(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, ready, done))
+    process.start()
+    assert ready.wait(30)
+    with pytest.raises(RunError, match="Another process is training"):
+        train(tiny(), tmp_path, device="cpu")
+    done.set()
+    process.join()
+    assert train(tiny(), tmp_path, device="cpu")["outcome"] == "finished"
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="could not be written") as caught:
+        train(tiny(), tmp_path / "file" / "run", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tiny(), tmp_path, device="cpu", budget=0.0)
+    kept = sorted(tmp_path.glob("checkpoint-*"))
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match="The disk is full"):
+            train(tiny(), tmp_path, device="cpu")
+    assert sorted(tmp_path.glob("checkpoint-*")) == kept
+    assert not list(tmp_path.glob(".*tmp"))
+    assert train(tiny(), tmp_path, device="cpu")["outcome"] == "finished"
+
+
+def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
+    train(tiny(seed=1), tmp_path, device="cpu", budget=0.0)
+    with pytest.raises(RunError, match="holds a checkpoint of"):
+        train(tiny(seed=0), tmp_path, device="cpu")
+
+
+STATE = {"value": torch.arange(4), "nested": {"step": 3}}
+
+
+class TestCheckpoint:
+    @pytest.mark.parametrize("damage", ["truncated", "flipped", "no sum"])
+    def test_a_damaged_file_gives_way_to_the_one_before(
+        self, damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        checkpoint.save(tmp_path, 1, {**STATE, "which": 1})
+        newest = checkpoint.save(tmp_path, 2, {**STATE, "which": 2})
+        content = bytearray(newest.read_bytes())
+        if damage == "truncated":
+            newest.write_bytes(content[:-20])
+        elif damage == "flipped":
+            content[len(content) // 2] ^= 1
+            newest.write_bytes(content)
+        else:
+            newest.with_suffix(".sha256").unlink()
+        state = checkpoint.load_newest(tmp_path)
+        assert state is not None
+        assert state["which"] == 1
+        if damage != "no sum":  # without its sum it was never finished: nothing to warn of
+            assert "damaged" in caplog.text
+
+    def test_the_newest_two_are_kept(self, tmp_path: Path) -> None:
+        for step in (5, 100, 20, 3000):
+            checkpoint.save(tmp_path, step, STATE)
+        names = sorted(path.name for path in tmp_path.glob("*.pt"))
+        assert names == ["checkpoint-00000100.pt", "checkpoint-00003000.pt"]
+        assert len(list(tmp_path.iterdir())) == 4
+
+    def test_code_in_a_checkpoint_is_not_run(self, tmp_path: Path) -> None:
+        class Evil:
+            def __reduce__(self) -> Any:
+                return (os.mkdir, (str(tmp_path / "owned"),))
+
+        checkpoint.save(tmp_path, 1, {"evil": Evil()})
+        with pytest.raises(RunError, match="not a checkpoint"):
+            checkpoint.load_newest(tmp_path)
+        assert not (tmp_path / "owned").exists()
+
+    def test_a_newer_format_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "FORMAT", 99)
+            checkpoint.save(tmp_path, 1, STATE)
+        with pytest.raises(RunError, match="update memnb"):
+            checkpoint.load_newest(tmp_path)
+
+    def test_nothing_there_is_nothing(self, tmp_path: Path) -> None:
+        assert checkpoint.load_newest(tmp_path) is None
+
+
+class TestSampler:
+    def test_every_epoch_is_a_new_order_of_all_examples(self) -> None:
+        sampler = EpochSampler(examples=12, batch=4, seed=0)
+        epochs = [sampler.take(3).flatten().tolist() for _ in range(3)]
+        assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+        assert epochs[0] != epochs[1] != epochs[2]
+
+    def test_an_unfilled_last_batch_is_left_out(self) -> None:
+        sampler = EpochSampler(examples=11, batch=4, seed=0)
+        first = sampler.take(2)
+        assert (sampler.epoch, sampler.index) == (0, 2)
+        assert len(first.unique()) == 8
+        sampler.take(1)
+        assert (sampler.epoch, sampler.index) == (1, 1)
+
+    @pytest.mark.parametrize("taken", [0, 1, 3, 5])
+    def test_the_state_leads_to_the_very_next_batch(self, taken: int) -> None:
+        one = EpochSampler(examples=12, batch=4, seed=3)
+        if taken:
+            one.take(taken)
+        two = EpochSampler(examples=12, batch=4, seed=3)
+        two.restore(one.state())
+        assert torch.equal(one.take(5), two.take(5))
+
+    def test_one_call_or_many_make_no_difference(self) -> None:
+        one, two = (EpochSampler(examples=12, batch=4, seed=3) for _ in range(2))
+        assert torch.equal(one.take(7), torch.cat([two.take(2), two.take(4), two.take(1)]))
+
+    def test_too_few_examples_are_refused(self) -> None:
+        with pytest.raises(MemnbError, match=r"lower training\.batch"):
+            EpochSampler(examples=3, batch=4, seed=0)
+
+
+def test_learning_rate_rises_to_the_warmup_and_falls_after() -> None:
+    assert learning_rate(1, 0.005, 8000) == pytest.approx(0.005 / 8000**1.5)
+    assert learning_rate(4000, 0.005, 8000) == pytest.approx(0.5 * 0.005 / 8000**0.5)
+    assert learning_rate(8000, 0.005, 8000) == pytest.approx(0.005 / 8000**0.5)
+    assert learning_rate(32_000, 0.005, 8000) == pytest.approx(0.005 / 32_000**0.5)
+
+
+def test_every_parameter_decays_and_adam_is_as_the_protocol_says() -> None:
+    run = tiny()
+    network = Network(run.model, run.task)
+    engine = Engine(network, tasks.load(run.task), run.training, choose_device("cpu"))
+    (group,) = engine.optimizer.param_groups
+    assert group["weight_decay"] == run.training.weight_decay
+    assert (group["betas"], group["eps"]) == ((0.9, 0.999), 1e-8)
+    assert len(group["params"]) == sum(p.requires_grad for p in network.parameters())
+
+
+def test_evaluation_stops_when_asked_and_changes_nothing() -> None:
+    run = tiny()
+    network = Network(run.model, run.task)
+    engine = Engine(network, tasks.load(run.task), run.training, choose_device("cpu"))
+    with pytest.raises(Interrupted):
+        engine.evaluate(engine.test, lambda: True)
+    random = torch.get_rng_state()
+    assert engine.evaluate(engine.test) == engine.evaluate(engine.test)
+    assert torch.equal(random, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("device", ["gpu", "tpu"])
+def test_unknown_devices_are_refused(device: str) -> None:
+    with pytest.raises(MemnbError, match="must be one of auto, cpu, cuda"):
+        choose_device(device)
+
+
+def test_unknown_or_impossible_engines_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MemnbError, match="must be one of auto, eager, graph"):
+        train(tiny(), tmp_path, device="cpu", engine="turbo")
+    with pytest.raises(MemnbError, match="needs a CUDA device"):
+        train(tiny(), tmp_path, device="cpu", engine="graph")
