@@ -450,13 +450,14 @@ def _relative(
     weights = np.asarray(maps[stream], dtype=np.float64)
     if stream == "unpack":
         weights = weights.swapaxes(-1, -2)
-    positions = weights.shape[-1]
-    # A CLS vector stands in front of the tokens, where the model uses one.
-    front = positions - len(np.asarray(maps["tokens"])) == 1
-    length = min(int(maps["length"]) + front, positions)
+    positions, known = weights.shape[-1], len(np.asarray(maps["tokens"]))
     even = 1 / memory if stream == "unpack" else 1 / positions
-    labels = [*(["CLS"] if front else []), *(tokens or [])]
-    return weights[..., :length] / even, labels[:length] if tokens else []
+    labels: list[str] = []
+    # A CLS vector stands in front where the model uses one. A filter that shortens the sequence
+    # leaves positions that are no single token, hence without a name.
+    if tokens and positions - known in (0, 1):
+        labels = [*(["CLS"] * (positions - known)), *tokens]
+    return weights / even, labels[:positions]
 
 
 # --- memory size -----------------------------------------------------------------------------
@@ -683,14 +684,9 @@ def _forest(axis: Axes, rows: pd.DataFrame, unit: str) -> None:
 
 def _comparison_label(row: pd.Series[Any]) -> str:
     """``C1  ListOps short: ConvLuna-16 − Luna-16``; other measures than accuracy are named."""
-    sides = " − ".join(_side_label(side) for side in (row["a"], row["b"]) if side)
     measure = "" if row["measure"] == "test accuracy" else f", {row['measure']}"
-    return f"{row['claim']}  {style.task_label(row['task'])}: {sides}{measure}"
-
-
-def _side_label(side: str) -> str:
-    name, _, changes = side.partition(" ")
-    return f"{style.model_label(name)} {changes}".strip()
+    compared = style.comparison_label(row["a"], row["b"])
+    return f"{row['claim']}  {style.task_label(row['task'])}: {compared}{measure}"
 
 
 def _target(axis: Axes, position: float, target: str) -> None:

@@ -55,6 +55,7 @@ FAMILY: dict[str, Family] = {
     "poolluna": Family("PoolLuna", "#8A1C7C", "^", (0, (6, 1))),
 }
 
+
 def family(name: str) -> Family:
     """The look of a family.
 
@@ -71,6 +72,15 @@ def model_label(name: str) -> str:
     base, _, memory = name.partition("-")
     look = family(base)
     return f"{look.label}-{memory}" if memory else look.label
+
+
+def comparison_label(a: str, b: str = "") -> str:
+    """``ConvLuna-16 − Luna-16`` from ``convluna-16`` and ``luna-16``; changed settings stay."""
+    sides = []
+    for side in filter(None, (a, b)):
+        name, _, changes = side.partition(" ")
+        sides.append(f"{model_label(name)} {changes}".rstrip())
+    return " − ".join(sides)
 
 
 def task_label(name: str) -> str:
@@ -267,4 +277,3 @@ def _spread(wanted: np.ndarray, gap: float) -> np.ndarray:
         placed[:-1] -= push
         placed[1:] += push
     return placed
-

@@ -1,0 +1,438 @@
+"""Tidy frames to tables of ready text: every cell is a string, every column a heading.
+
+A cell such as ``37.1 ± 0.4 (3)`` is the mean test accuracy in percent, the standard deviation
+over seeds, and the number of seeds; ``(3, 1 failed)`` counts failed runs beside the finished
+ones, whose values alone enter the mean. Where there is no run the cell says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from memnb import config, paths
+from memnb.draw import style
+from memnb.errors import DataError
+from memnb.evidence import statistics
+from memnb.evidence.claims import Verdict
+
+OURS = "memnb"
+READINGS = ("as_coded", "as_intended")
+
+
+# --- accuracy --------------------------------------------------------------------------------
+
+
+def accuracy(
+    runs: pd.DataFrame,
+    published: pd.DataFrame | None = None,
+    tasks: Sequence[str] = config.LRA_TASKS,
+    models: Iterable[str] = (),
+) -> pd.DataFrame:
+    """The benchmark table: a row per model and source, a column per task.
+
+    Args:
+        runs: rows of :func:`memnb.evidence.rows.load_runs`; changed settings are left out.
+        published: rows of :func:`memnb.evidence.published.load`. Those of a model of ours stand
+            below our row, the others at the end; a source without any number is left out.
+        tasks: the columns.
+        models: our models that have a row even without a run; others are added as runs have them.
+
+    Returns:
+        Columns ``Model``, ``Source`` and one per task.
+    """
+    columns = ["Model", "Source", *map(style.task_label, tasks)]
+    plain = runs[(runs["changes"] == "") & runs["task"].isin(tasks)]
+    ours = {
+        (name, task): _cell(group)
+        for (name, task), group in plain.groupby(["model", "task"], sort=False)
+    }
+    theirs = _published_rows(published, tasks)
+    rows = []
+    for name in style.model_order([*models, *plain["model"]]):
+        label = style.model_label(name)
+        rows.append([label, OURS, *(ours.get((name, task), style.MISSING) for task in tasks)])
+        rows += [[label, *rest] for model, *rest in theirs if model.lower() == name]
+    known = {row[0].lower() for row in rows}
+    rows += [row for row in theirs if row[0].lower() not in known]
+    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def _published_rows(published: pd.DataFrame | None, tasks: Sequence[str]) -> list[list[str]]:
+    """Model, source and a cell per task, for each pair that has a number for a task shown."""
+    if published is None:
+        return []
+    some = published.dropna(subset=["accuracy"])
+    some = some[some["task"].isin(tasks)]
+    rows = []
+    for (source, model), group in some.groupby(["source", "model"], sort=False):
+        found = dict(zip(group["task"], group["accuracy"], strict=True))
+        cells = [f"{found[task]:.2f}" if task in found else "–" for task in tasks]
+        rows.append([str(model), str(source), *cells])
+    return rows
+
+
+def _cell(group: pd.DataFrame) -> str:
+    """Runs of one model on one task as ``mean ± sd (n, k failed)`` in percent."""
+    finished = group.loc[group["outcome"] == "finished", "test_accuracy"]
+    failed = int((group["outcome"] == "failed").sum())
+    summary = statistics.mean(100 * finished)
+    if summary.n == 0:
+        return f"all failed ({failed})" if failed else style.MISSING
+    spread = "" if math.isnan(summary.sd) else f" ± {summary.sd:.1f}"
+    count = f"{summary.n}, {failed} failed" if failed else f"{summary.n}"
+    return f"{summary.mean:.1f}{spread} ({count})"
+
+
+def runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where the numbers come from: one line per run with its seed, outcome, cost and origin."""
+    rows = []
+    for _, run in frame.iterrows():
+        finished = run["outcome"] == "finished"
+        rows.append(
+            {
+                "Run": run["run_id"],
+                "Model": style.model_label(run["model"]),
+                "Task": style.task_label(run["task"]),
+                "Changed settings": run["changes"] or "–",
+                "Seed": f"{run['seed']}",
+                "Test accuracy (%)": f"{100 * run['test_accuracy']:.1f}" if finished else "–",
+                "Outcome": _text(run["reason"]) if not finished else "finished",
+                "Steps": _number(run["step"]),
+                "Parameters": _number(run["parameters"]),
+                "Seconds": _number(run["seconds"]),
+                "Device": _text(run["device_name"]),
+                "Precision": _text(run["precision"]),
+                "Version": _text(run["version"]),
+                "Commit": _text(run["commit"])[:10],
+            }
+        )
+    columns = list(rows[0]) if rows else ["Run"]
+    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def _nothing(columns: Sequence[str]) -> pd.DataFrame:
+    """A table that says that there is nothing in it."""
+    return pd.DataFrame([[style.MISSING, *[""] * (len(columns) - 1)]], columns=list(columns))
+
+
+def _text(value: Any) -> str:
+    return "–" if pd.isna(value) else str(value)
+
+
+def _number(value: Any) -> str:
+    return "–" if pd.isna(value) else f"{round(value):,}"
+
+
+# --- ablation --------------------------------------------------------------------------------
+
+_TEMPERATURES = {"unit": "1", "sqrt": "√d", "learn": "learned"}
+_FILTER_NAMES = {"none": "none", "conv": "convolution", "pool": "max pooling"}
+
+
+def ablation(
+    runs: pd.DataFrame,
+    tasks: Sequence[str],
+    *,
+    memory: int = 16,
+    readings: Sequence[str] = READINGS,
+) -> pd.DataFrame:
+    """ConvLuna taken apart: filter (rows) by pack temperature (rows) by reading (columns).
+
+    Only runs of the simplified ConvLuna that differ in these three settings are shown. Under
+    ``as_intended`` the unpack temperature is of the same kind as the pack temperature; as coded,
+    it is always 1.
+
+    Returns:
+        Columns ``Filter``, ``Pack temperature`` and one per task and reading. All combinations of
+        three filters and three temperatures have a row, those without a run say so.
+    """
+    keys = ["filter", "filter_width", "filter_stride", "pack_temperature", "reading", "task"]
+    found: dict[tuple[Any, ...], str] = {
+        key: _cell(group)
+        for key, group in _ablated(runs, memory).groupby(keys, sort=False)
+        if isinstance(key, tuple)
+    }
+    filters = [("none", 4, 1), ("conv", 4, 1), ("pool", 4, 1)]
+    filters += sorted({key[:3] for key in found} - set(filters))
+    rows = []
+    for kind, width, stride in filters:
+        for temperature, label in _TEMPERATURES.items():
+            cells = [
+                found.get((kind, width, stride, temperature, reading, task), style.MISSING)
+                for task in tasks
+                for reading in readings
+            ]
+            rows.append([_filter_label(kind, width, stride), label, *cells])
+    columns = [
+        f"{style.task_label(task)}, {reading.replace('_', ' ')}"
+        for task in tasks
+        for reading in readings
+    ]
+    return pd.DataFrame(rows, columns=["Filter", "Pack temperature", *columns])
+
+
+def _ablated(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
+    """Runs of ConvLuna-M that differ in filter, temperature and reading only."""
+    standard = config.Model.model_fields
+    same = (runs["kind"] == "convluna") & (runs["memory"] == memory)
+    for key in ("representation", "sharing", "memory_init", "pack_output", "variant"):
+        same &= runs[key] == standard[key].default
+    intended = runs["reading"] == "as_intended"
+    return runs[same & (~intended | (runs["unpack_temperature"] == runs["pack_temperature"]))]
+
+
+def _filter_label(kind: str, width: int, stride: int) -> str:
+    if kind == "none":
+        return _FILTER_NAMES[kind]
+    return f"{_FILTER_NAMES[kind]}, width {width}" + (f", stride {stride}" if stride > 1 else "")
+
+
+# --- settings --------------------------------------------------------------------------------
+
+_SETTINGS_COLUMNS = ["task", "setting", "authors", "lra", "luna"]
+NOT_STATED = "not stated"
+
+
+def settings(task: str) -> pd.DataFrame:
+    """The protocol of one task: the authors' code, LRA, the official Luna, and memnb.
+
+    The first three are read from ``data/reference/settings.csv``; memnb's column is made from
+    :mod:`memnb.config`, so it cannot say anything else than what is trained.
+
+    Returns:
+        Columns ``Setting``, ``Authors' code``, ``LRA``, ``Official Luna``, ``memnb``.
+
+    Raises:
+        DataError: the file is missing or is not what its header promises.
+    """
+    ours = memnb_settings(task)
+    rows = [
+        [row["setting"], *(row[who] or NOT_STATED for who in ("authors", "lra", "luna")),
+         ours[row["setting"]]]
+        for row in _reference_settings() if row["task"] == task
+    ]  # fmt: skip
+    columns = ["Setting", "Authors' code", "LRA", "Official Luna", "memnb"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def all_settings() -> pd.DataFrame:
+    """The tables of :func:`settings` for the five tasks, one below the other."""
+    frames = []
+    for task in config.LRA_TASKS:
+        frame = settings(task)
+        frame.insert(0, "Task", style.task_label(task))
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def memnb_settings(task: str) -> dict[str, str]:
+    """What memnb does on ``task``, from its configs: setting to value, as printed."""
+    run = config.run_config("luna-16", task)
+    model, training = run.model, run.training
+    pair = "2 × " if run.task.layout == "pair" else ""
+    return {
+        "maximum length": f"{pair}{run.task.max_length}",
+        "blocks": f"{model.blocks}",
+        "width H": f"{model.width}",
+        "heads": f"{model.heads}",
+        "feed-forward width": f"{model.mlp}",
+        "dropout": f"{model.dropout:g}",
+        "batch": f"{training.batch}",
+        "optimiser": "AdamW, betas 0.9, 0.999",
+        "schedule": "warm-up, then 1/√t",
+        "base learning rate": _decimal(training.lr),
+        "warm-up steps": f"{training.warmup}",
+        "peak learning rate": _decimal(training.lr / math.sqrt(training.warmup)),
+        "weight decay": _decimal(training.weight_decay),
+        "optimiser steps": f"{training.steps:,}",
+        "evaluation every (steps)": f"{training.evaluate_every}",
+        "early stop after (evaluations)": f"{training.patience}",
+        "representation": {"cls": "CLS"}.get(model.representation, model.representation),
+    }
+
+
+def _decimal(value: float) -> str:
+    """Three significant digits without an exponent: ``0.0000559``."""
+    if value == 0:
+        return "0"
+    digits = 2 - math.floor(math.log10(value))
+    return f"{value:.{max(digits, 0)}f}".rstrip("0").rstrip(".")
+
+
+def _reference_settings() -> list[dict[str, str]]:
+    path = paths.reference() / "settings.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except OSError as error:
+        raise DataError(
+            f"The reference settings could not be read from {path} ({error.strerror}); restore it."
+        ) from None
+    if reader.fieldnames != _SETTINGS_COLUMNS or any(None in row.values() for row in rows):
+        raise DataError(
+            f"{path} must have the columns {','.join(_SETTINGS_COLUMNS)} on every line; mend it."
+        )
+    return rows
+
+
+#: The official Luna (arXiv 2106.01540), where it differs from the authors' Luna.
+_OFFICIAL_LUNA: Mapping[str, str] = {
+    "reading": "as_intended",
+    "sharing": "none",
+    "memory_init": "luna",
+    "pack_output": "False",
+}
+_MEANING = {
+    "representation": "what the head reads: CLS, mean over positions, mean over memory rows",
+    "reading": "as_coded: padding not masked, unpack temperature of ConvLuna frozen at 1",
+    "sharing": "projections that pack and unpack share: all, query and key, none",
+    "memory_init": "N(0, 1), or N(0, 1/H) · √H plus sinusoidal positions",
+    "pack_output": "whether pack has an output projection",
+    "variant": "simplified: no value projections",
+    "filter": "what keys and values of pack pass through",
+    "filter_width": "taps of the filter",
+    "filter_stride": "stride of the filter",
+    "pack_temperature": "T of pack: 1, √d, or learned",
+    "unpack_temperature": "T of unpack: 1, √d, or learned (frozen at 1 as coded)",
+}
+
+
+def model_settings() -> pd.DataFrame:
+    """Every switch of the models: its choices, and what the named models take.
+
+    Generated from :class:`memnb.config.Model`; only the column of the official Luna is typed.
+
+    Returns:
+        Columns ``Setting``, ``Choices``, ``Luna``, ``ConvLuna``, ``PoolLuna``, ``Official Luna``,
+        ``Meaning``.
+    """
+    families = {
+        name: config.model_config(f"{name}-16", "listops").model_dump()
+        for name in ("luna", "convluna", "poolluna")
+    }
+    rows = []
+    for key, meaning in _MEANING.items():
+        only_convluna = key in ("variant", *(k for k in _MEANING if k.startswith("filter")))
+        luna = "–" if only_convluna else str(families["luna"][key])
+        rows.append(
+            [
+                key,
+                _choices(key),
+                luna,
+                str(families["convluna"][key]),
+                str(families["poolluna"][key]),
+                _OFFICIAL_LUNA.get(key, luna),
+                meaning,
+            ]
+        )
+    columns = ["Setting", "Choices", "Luna", "ConvLuna", "PoolLuna", "Official Luna", "Meaning"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _choices(key: str) -> str:
+    annotation = config.Model.model_fields[key].annotation
+    if typing.get_origin(annotation) is Literal:
+        return ", ".join(typing.get_args(annotation))
+    return "True, False" if annotation is bool else "1, 2, ..."
+
+
+def deviations() -> pd.DataFrame:
+    """Known traps in the authors' code and LRA: what they do, what memnb does, which switch.
+
+    Returns:
+        Columns ``Where``, ``Authors' code or LRA``, ``memnb``, ``Switch``.
+
+    Raises:
+        DataError: ``data/reference/deviations.toml`` is missing or damaged.
+    """
+    path = paths.reference() / "deviations.toml"
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))["deviation"]
+        rows = [
+            [entry["place"], entry["theirs"], entry["memnb"], entry.get("switch", "–")]
+            for entry in entries
+        ]
+    except OSError as error:
+        raise DataError(
+            f"The deviations could not be read from {path} ({error.strerror}); restore it."
+        ) from None
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}); restore it.") from None
+    return pd.DataFrame(rows, columns=["Where", "Authors' code or LRA", "memnb", "Switch"])
+
+
+# --- claims ----------------------------------------------------------------------------------
+
+_SCALES = {"paper": "full", "quick": "laptop"}
+
+
+def claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """One row per claim and scale: the verdict, the deciding effect, and how to read it.
+
+    Returns:
+        Columns ``Claim``, ``Statement``, ``Scale``, ``Verdict``, ``Effect``, ``Seeds``,
+        ``Reading``.
+    """
+    rows = [
+        [
+            verdict.claim,
+            verdict.statement,
+            _SCALES.get(verdict.preset, verdict.preset),
+            verdict.verdict,
+            _effect(verdict.effect, verdict.low, verdict.high, verdict.unit),
+            f"{verdict.n}" if verdict.n else "–",
+            verdict.reading,
+        ]
+        for verdict in verdicts
+    ]
+    columns = ["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds", "Reading"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Every comparison behind the verdicts, one per row.
+
+    Returns:
+        Columns ``Claim``, ``Scale``, ``Task``, ``Comparison``, ``Measure``, ``Effect``,
+        ``Target``, ``Seeds``, ``Result``.
+    """
+    columns = ["Claim", "Scale", "Task", "Comparison", "Measure", "Effect", "Target", "Seeds",
+               "Result"]  # fmt: skip
+    rows = [
+        [
+            verdict.claim,
+            _SCALES.get(verdict.preset, verdict.preset),
+            style.task_label(row["task"]),
+            style.comparison_label(row["a"], row["b"]),
+            row["measure"],
+            _effect(row["effect"], row["low"], row["high"], row["unit"]),
+            row["target"],
+            _seeds(row),
+            row["result"],
+        ]
+        for verdict in verdicts
+        for _, row in verdict.evidence.iterrows()
+    ]
+    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def _effect(effect: float, low: float, high: float, unit: str) -> str:
+    if math.isnan(effect):
+        return "–"
+    digits = 1 if unit == "points" else 2
+    interval = "" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{effect:.{digits}f}{interval} {unit}".replace("-", "−")
+
+
+def _seeds(row: pd.Series[Any]) -> str:
+    count = f"{row['n_a']} and {row['n_b']}" if row["b"] else f"{row['n_a']}"
+    failed = row["failed_a"] + row["failed_b"]
+    return f"{count}, {failed} failed" if failed else count
