@@ -166,12 +166,12 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
     used = 0.08 + title_height + (0.165 * (subtitle.count("\n") + 1) + 0.05 if subtitle else 0.03)
     figure.text(
         0.08 / width, 1 - 0.06 / height, title, ha="left", va="top", fontsize=10.5,
-        fontweight="bold", linespacing=1.2,
+        fontweight="bold", linespacing=1.2, gid="title",
     )  # fmt: skip
     if subtitle:
         figure.text(
             0.08 / width, 1 - (0.09 + title_height) / height, subtitle, ha="left", va="top",
-            fontsize=8.5, color=QUIET, linespacing=1.2,
+            fontsize=8.5, color=QUIET, linespacing=1.2, gid="subtitle",
         )  # fmt: skip
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):

@@ -1,0 +1,692 @@
+"""Pictures and tables: what is drawn is what the rows say, and nothing is left out in silence."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_runs import COLLAPSED, SPREAD_OUT, write_run, write_runs
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from memnb import config, paths, tasks
+from memnb.draw import diagrams, figures, style, tables
+from memnb.errors import DataError, MemnbError
+from memnb.evidence import claims, published, rows
+
+# Machado et al. (2009), full severity, on linear RGB.
+SIGHT = {
+    "full": np.eye(3),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "tritanopia": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Runs of the laptop task: three seeds each, one of them failed, and one ablated run."""
+    folder = tmp_path_factory.mktemp("quick")
+    write_runs(folder, "transformer", [0.30, 0.31, 0.29])
+    write_runs(folder, "luna-1", [0.22, 0.23, 0.21])
+    write_runs(folder, "luna-16", [0.25, 0.26, None], probes=COLLAPSED)
+    write_runs(folder, "convluna-1", [0.33, 0.34, 0.35])
+    write_runs(folder, "convluna-16", [0.35, 0.36, 0.37], probes=SPREAD_OUT, removal={8: 0.3})
+    write_runs(folder, "poolluna-16", [0.31, 0.32, 0.33], probes=SPREAD_OUT)
+    write_run(folder, "convluna-16", accuracy=0.20, model_changes={"filter": "none"})
+    return rows.load_runs(folder)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("full")
+    for task in ("listops", "text"):
+        write_runs(folder, "transformer", [0.36, 0.37], task=task)
+        write_runs(folder, "luna-256", [0.25, 0.26], task=task)
+        write_runs(folder, "convluna-256", [0.38, 0.39], task=task)
+    return rows.load_runs(folder)
+
+
+def words(figure: Figure) -> str:
+    """Everything that is written in a figure."""
+    found = [text.get_text() for text in figure.findobj(plt.Text)]
+    return "\n".join(found)
+
+
+def panels(figure: Figure) -> list[Axes]:
+    return [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
+
+
+def panel(figure: Figure, title: str) -> Axes:
+    def heading(axis: Axes) -> str:
+        return axis.get_title(loc="left") + axis.get_title(loc="center")
+
+    return next(axis for axis in panels(figure) if heading(axis) == title)
+
+
+def colours(axis: Axes) -> set[str]:
+    return {line.get_color() for line in axis.lines}
+
+
+# --- style -----------------------------------------------------------------------------------
+
+
+def linear(colour: str) -> np.ndarray:
+    channels = np.array(to_rgb(colour))
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def lab(colour: np.ndarray) -> np.ndarray:
+    matrix = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz = matrix @ np.clip(colour, 0, 1) / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def contrast_on_white(colour: str) -> float:
+    return 1.05 / (linear(colour) @ [0.2126, 0.7152, 0.0722] + 0.05)
+
+
+@pytest.mark.parametrize(
+    "colour", [*(look.colour for look in style.FAMILY.values()), style.INK, style.QUIET]
+)
+def test_colours_of_text_are_readable_on_white(colour: str) -> None:
+    assert contrast_on_white(colour) >= 4.5
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_families_stay_apart_for_colour_blind_readers(sight: str) -> None:
+    seen = [lab(SIGHT[sight] @ linear(look.colour)) for look in style.FAMILY.values()]
+    nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
+    assert nearest > 20
+
+
+def test_families_stay_apart_without_colour() -> None:
+    looks = style.FAMILY.values()
+    assert len({look.marker for look in looks}) == len(style.FAMILY)
+
+
+def test_every_model_of_the_package_has_a_look() -> None:
+    families = {config.model_config(name, "text").family for name in config.MODELS}
+    assert families == set(style.FAMILY)
+
+
+def test_names_in_print() -> None:
+    assert style.model_label("convluna-16") == "ConvLuna-16"
+    assert style.model_label("transformer") == "Transformer"
+    assert style.task_label("listops-short") == "ListOps short"
+    assert style.comparison_label("convluna-16 (filter=none)", "luna-16") == (
+        "ConvLuna-16 (filter=none) − Luna-16"
+    )
+
+
+def test_models_are_ordered_by_family_and_then_by_size_as_a_number() -> None:
+    names = ["luna-16", "convluna-1", "luna-2", "transformer", "luna-16"]
+    assert style.model_order(names) == ["transformer", "luna-2", "luna-16", "convluna-1"]
+
+
+def test_an_unknown_family_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(MemnbError, match="did you mean 'convluna'"):
+        style.model_label("convluma-16")
+
+
+def test_line_names_never_overlap() -> None:
+    figure, axes = style.canvas(1, 1, 3.0)
+    axes[0, 0].set_ylim(0, 1)
+    figure.draw_without_rendering()
+    style.label_lines(axes[0, 0], [(0.5, name, style.INK) for name in "abcd"])
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert len(boxes) == 4
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+# --- figures ---------------------------------------------------------------------------------
+
+FRAMES = {
+    figures.accuracy: rows.load_runs,
+    figures.learning_curves: rows.load_metrics,
+    figures.degradation: rows.load_probes,
+    figures.memory_size: rows.load_runs,
+    figures.row_removal: rows.load_removal,
+}
+
+
+def drawn(function: Any, runs: pd.DataFrame, subtitle: str) -> Figure:
+    load = FRAMES[function]
+    return function(runs if load is rows.load_runs else load(runs), subtitle=subtitle)
+
+
+@pytest.mark.parametrize("function", FRAMES, ids=lambda function: function.__name__)
+@pytest.mark.parametrize("scale", ["quick", "full"])
+def test_every_figure_says_where_its_rows_come_from(
+    function: Any, scale: str, request: pytest.FixtureRequest
+) -> None:
+    figure = drawn(function, request.getfixturevalue(scale), "Some scale (this machine)")
+    assert "Some scale (this machine)" in words(figure)
+    assert style.MISSING not in words(figure).split("\n")[:2]
+
+
+@pytest.mark.parametrize("function", FRAMES, ids=lambda function: function.__name__)
+def test_a_figure_without_rows_says_so(function: Any, quick: pd.DataFrame) -> None:
+    figure = drawn(function, quick.iloc[:0], "Full scale (committed)")
+    assert style.MISSING in words(figure)
+    assert "Full scale (committed)" in words(figure)
+    assert not any(axis.lines for axis in figure.axes)
+
+
+@pytest.mark.parametrize("function", FRAMES, ids=lambda function: function.__name__)
+def test_headings_stay_clear_of_the_panels(function: Any, quick: pd.DataFrame) -> None:
+    figure = drawn(function, quick, "A long subtitle. " * 12)
+    figure.draw_without_rendering()
+    written = {text.get_gid(): text.get_window_extent() for text in figure.texts}
+    title, subtitle = written["title"], written["subtitle"]
+    assert not title.overlaps(subtitle)
+    tops = [axis.get_tightbbox().y1 for axis in figure.axes if axis.get_visible()]  # type: ignore[union-attr]
+    assert subtitle.y0 >= max(tops) - 1
+
+
+def test_pyplot_holds_no_figure(quick: pd.DataFrame) -> None:
+    figures.accuracy(quick)
+    diagrams.blocks()
+    assert plt.get_fignums() == []
+
+
+def test_accuracy_draws_every_seed_and_counts_the_failed(quick: pd.DataFrame) -> None:
+    figure = figures.accuracy(quick, published.load())
+    axis = panel(figure, "ListOps short")
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == [
+        "Transformer", "Luna-1", "Luna-16", "ConvLuna-1", "ConvLuna-16", "PoolLuna-16",
+    ]  # fmt: skip
+    seeds = [line for line in axis.lines if line.get_alpha() == 0.55]
+    assert [len(line.get_xdata()) for line in seeds] == [3, 3, 2, 3, 3, 3]
+    assert sorted(seeds[4].get_xdata()) == pytest.approx([35, 36, 37])  # not the ablated 20
+    assert "1 failed" in words(figure)
+    assert "published" not in words(figure)  # nobody published the laptop task
+
+
+def test_accuracy_puts_published_marks_in_the_row_of_their_model(full: pd.DataFrame) -> None:
+    figure = figures.accuracy(full, published.load())
+    labels = [label.get_text() for label in panels(figure)[0].get_yticklabels()]
+    marks = {
+        labels[int(y)]: x
+        for line in panel(figure, "ListOps").lines
+        if line.get_markerfacecolor() == "none"
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+        if x < 37.2
+    }
+    assert marks["Transformer"] in (36.37, 37.11)
+    assert "published: LRA leaderboard" in words(figure)
+    assert "2404.00798" not in words(figure)  # its numbers are not known
+
+
+def test_accuracy_keeps_every_seed_and_published_mark_inside(full: pd.DataFrame) -> None:
+    for axis in panels(figures.accuracy(full, published.load())):
+        low, high = axis.get_xlim()
+        for line in axis.lines:
+            if line.get_marker() not in ("None", "<", ">"):
+                assert all(low < x < high for x in line.get_xdata())
+
+
+def test_learning_curves_have_a_thin_line_per_seed_and_a_thick_mean(quick: pd.DataFrame) -> None:
+    figure = figures.learning_curves(rows.load_metrics(quick))
+    axis = panel(figure, "1 memory row")
+    for name, seeds in (("transformer", 3), ("luna", 3), ("convluna", 3)):
+        own = [line for line in axis.lines if line.get_color() == style.FAMILY[name].colour]
+        thin = [line for line in own if line.get_alpha() == 0.4]
+        assert (len(thin), len(own) - len(thin)) == (seeds, 1)
+    assert style.FAMILY["poolluna"].colour not in colours(axis)
+    # The failed seed of Luna-16 learned for a while: its line is there too.
+    sixteen = panel(figure, "16 memory rows")
+    luna = [line for line in sixteen.lines if line.get_color() == style.FAMILY["luna"].colour]
+    assert len(luna) == 4
+
+
+def test_families_missing_from_the_last_panel_are_named_in_a_legend(quick: pd.DataFrame) -> None:
+    some = quick[(quick["model"] != "luna-16")]
+    direct = figures.learning_curves(rows.load_metrics(quick))
+    legend = figures.learning_curves(rows.load_metrics(some))
+    assert not direct.legends
+    assert [text.get_text() for text in legend.legends[0].get_texts()] == [
+        "Transformer", "Luna", "ConvLuna", "PoolLuna",
+    ]  # fmt: skip
+
+
+def test_degradation_shows_both_streams_per_block(quick: pd.DataFrame) -> None:
+    probes = rows.load_probes(quick)
+    figure = figures.degradation(probes)
+    assert len(figure.axes) == len(figures.STREAMS) * 2
+    cosine = panel(figure, "block 1")
+    ends = {
+        line.get_color(): line.get_ydata()[-1] for line in cosine.lines if line.get_alpha() is None
+    }
+    assert ends[style.FAMILY["luna"].colour] == pytest.approx(COLLAPSED["packed_cosine"], abs=0.05)
+    assert ends[style.FAMILY["convluna"].colour] == pytest.approx(
+        SPREAD_OUT["packed_cosine"], abs=0.05
+    )
+    assert "16 memory rows" in words(figure)
+
+
+def test_degradation_leaves_out_single_rows_and_other_sizes(quick: pd.DataFrame) -> None:
+    probes = rows.load_probes(quick)
+    assert style.MISSING in words(figures.degradation(probes[probes["memory"] == 1]))
+    assert style.MISSING in words(figures.degradation(probes, memory=256))
+
+
+@pytest.mark.parametrize("measures", [figures.STREAMS, figures.ATTENTION])
+def test_every_measure_of_the_probes_can_be_drawn(
+    measures: tuple[str, ...], quick: pd.DataFrame
+) -> None:
+    assert set(measures) <= set(figures.MEASURES)
+    figure = figures.degradation(rows.load_probes(quick), measures=measures)
+    assert len(figure.axes) == 2 * len(measures)
+
+
+def test_memory_size_draws_seeds_and_the_transformer_as_a_level(quick: pd.DataFrame) -> None:
+    axis = panel(figures.memory_size(quick), "ListOps short")
+    assert axis.get_xscale() == "log"
+    dots = [line for line in axis.lines if line.get_linestyle() == "None"]
+    luna = next(line for line in dots if line.get_color() == style.FAMILY["luna"].colour)
+    assert sorted(luna.get_xdata()) == [1, 1, 1, 16, 16]
+    level = next(
+        line for line in axis.lines if line.get_color() == style.FAMILY["transformer"].colour
+    )
+    assert list(level.get_ydata()) == pytest.approx([30.0, 30.0])
+
+
+def test_row_removal_reaches_from_one_row_to_all(quick: pd.DataFrame) -> None:
+    axis = panel(figures.row_removal(rows.load_removal(quick)), "16 memory rows")
+    colour = style.FAMILY["luna"].colour
+    mean = next(
+        line for line in axis.lines if line.get_color() == colour and line.get_alpha() is None
+    )
+    assert (mean.get_xdata()[0], mean.get_xdata()[-1]) == (1, 16)
+    assert mean.get_ydata() == pytest.approx(25.5)
+
+
+# --- attention maps --------------------------------------------------------------------------
+
+
+def maps(memory: int = 4, tokens: int = 6, cls: int = 1) -> dict[str, np.ndarray]:
+    """Even attention, except that block 2, head 1 looks at position 2 alone."""
+    positions = tokens + cls
+    pack = np.full((2, 3, memory, positions), 1 / positions)
+    pack[1, 0] = 0
+    pack[1, 0, :, 2] = 1
+    return {
+        "pack": pack.astype(np.float16),
+        "unpack": np.full((2, 3, positions, memory), 1 / memory, np.float16),
+        "tokens": np.arange(1, tokens + 1, dtype=np.uint8),
+        "length": np.array(tokens),
+        "label": np.array(0),
+        "prediction": np.array(0),
+    }
+
+
+def images(figure: Figure) -> list[np.ndarray]:
+    return [np.asarray(axis.images[0].get_array()) for axis in panels(figure) if axis.images]
+
+
+def test_even_attention_is_drawn_as_one() -> None:
+    shown = images(figures.attention(maps(), "unpack", memory=4))
+    assert len(shown) == 6
+    for image in shown:
+        assert image.shape == (4, 7)  # rows by positions, as in the pack map
+        np.testing.assert_allclose(image, 1.0, rtol=1e-3)
+
+
+def test_a_focused_head_stands_out_at_its_position() -> None:
+    shown = images(figures.attention(maps(), "pack", memory=4))
+    focused = shown[3]
+    assert (focused.argmax(axis=1) == 2).all()
+    assert focused.max() > 5
+
+
+def test_tokens_are_ticks_where_they_fit() -> None:
+    names = list("abcdef")
+    one = figures.attention(maps(), "pack", memory=4, tokens=names, blocks=[2], heads=[1])
+    axis = panel(one, "head 1")
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["CLS", *names]
+    long = figures.attention(maps(tokens=200), "pack", memory=4, tokens=["x"] * 200)
+    assert "position in the sequence" in words(long)
+
+
+def test_a_window_keeps_the_names_at_their_positions() -> None:
+    figure = figures.attention(
+        maps(cls=0), "pack", memory=4, tokens=list("abcdef"), window=(2, 5), blocks=[1], heads=[1]
+    )
+    axis = panel(figure, "head 1")
+    assert list(axis.get_xticks()) == [2, 3, 4]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["c", "d", "e"]
+
+
+def test_positions_of_a_shortening_filter_have_no_token_names() -> None:
+    short = maps(tokens=12)
+    short["pack"] = short["pack"][..., :4]
+    figure = figures.attention(short, "pack", memory=4, tokens=["x"] * 12, heads=[1])
+    assert "position in the sequence" in words(figure)
+
+
+def test_with_one_row_the_unpack_map_says_why_it_is_empty() -> None:
+    figure = figures.attention(maps(memory=1), "unpack", memory=1)
+    assert "every unpack weight is 1" in words(figure).replace("\n", " ")
+    assert not images(figure)
+
+
+def test_a_run_without_maps_gives_an_honest_panel() -> None:
+    assert style.MISSING in words(figures.attention(None, "pack", memory=16))
+
+
+def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -> None:
+    run = quick[(quick["model"] == "convluna-16") & (quick["changes"] == "")].iloc[0]
+    found = rows.load_attention(run)
+    assert found is not None
+    task = config.task_config(run["task"])
+    names = tasks.tokens(task, found["tokens"], int(found["length"]))
+    figure = figures.attention(
+        found, "pack", memory=int(run["memory"]), tokens=names, window=(0, 10), heads=[1]
+    )
+    assert names[1] in words(figure)
+
+
+# --- claims ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def verdicts(quick: pd.DataFrame) -> list[claims.Verdict]:
+    found = claims.check(quick, rows.load_removal(quick), rows.load_probes(quick))
+    return [verdict for verdict in found if verdict.preset == "quick"]
+
+
+def test_the_forest_plot_shows_every_comparison_that_has_an_effect(
+    verdicts: list[claims.Verdict],
+) -> None:
+    evidence = pd.concat([v.evidence for v in verdicts if len(v.evidence)])
+    figure = figures.claims(verdicts, "Laptop scale")
+    labels = [label.get_text() for axis in panels(figure) for label in axis.get_yticklabels()]
+    assert len(labels) == evidence["effect"].notna().sum()
+    assert "C1  ListOps short: ConvLuna-1 − Luna-1" in labels
+    text = words(figure)
+    for result in set(evidence.loc[evidence["effect"].notna(), "result"]):
+        assert result in text
+    first = evidence.iloc[0]
+    assert f"+{first['effect']:.1f}  [{first['low']:.1f}, {first['high']:.1f}]  holds" in text
+
+
+def test_the_band_is_where_the_target_says(verdicts: list[claims.Verdict]) -> None:
+    figure = figures.claims(verdicts)
+    axis = next(a for a in panels(figure) if "cosine" in a.get_xlabel())
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    position = labels.index("C3  ListOps short: Luna-16, packed cosine")
+    left = axis.collections[position].get_paths()[0].vertices[:, 0].min()
+    assert left == pytest.approx(claims.COLLAPSED_COSINE)
+
+
+def test_without_any_comparison_the_forest_plot_says_so(quick: pd.DataFrame) -> None:
+    nothing = quick.iloc[:0]
+    verdicts = claims.check(nothing, rows.load_removal(nothing), rows.load_probes(nothing))
+    assert "nothing to compare" in words(figures.claims(verdicts))
+
+
+# --- diagrams --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("draw", [diagrams.blocks, diagrams.single_row])
+def test_a_diagram_writes_inside_its_sheet_and_on_nothing_else(draw: Any) -> None:
+    figure = draw()
+    figure.draw_without_rendering()
+    boxes = [
+        text.get_window_extent()
+        for text in figure.findobj(plt.Text)
+        if text.get_text().strip() and text.get_visible() and text.axes is not None
+        and text in text.axes.texts
+    ]  # fmt: skip
+    assert len(boxes) > 8
+    sheet = figure.bbox
+    for box in boxes:
+        assert sheet.x0 <= box.x0
+        assert box.x1 <= sheet.x1
+        assert sheet.y0 <= box.y0
+        assert box.y1 <= sheet.y1
+    inner = [box.shrunk(0.9, 0.8) for box in boxes]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(inner, 2))
+
+
+def test_the_diagram_names_streams_shapes_filter_and_temperatures() -> None:
+    text = words(diagrams.blocks())
+    for part in ("sequence", "memory", "pack attention", "unpack attention", "filter", "LayerNorm",
+                 r"L \times H", r"M \times H", r"\sqrt{d}", "learned", "packed"):  # fmt: skip
+        assert part in text
+    assert "pack attention" in words(diagrams.single_row())
+
+
+# --- tables ----------------------------------------------------------------------------------
+
+
+def row(table: pd.DataFrame, **where: str) -> pd.Series:
+    found = table
+    for column, value in where.items():
+        found = found[found[column.replace("_", " ")] == value]
+    assert len(found) == 1, f"{len(found)} rows for {where}"
+    return found.iloc[0]
+
+
+def test_accuracy_cells_count_finished_and_failed_runs(quick: pd.DataFrame) -> None:
+    table = tables.accuracy(quick, published.load(), ["listops-short"])
+    assert row(table, Model="ConvLuna-16")["ListOps short"] == "36.0 ± 1.0 (3)"
+    assert row(table, Model="Luna-16")["ListOps short"] == "25.5 ± 0.7 (2, 1 failed)"
+    assert set(table["Source"]) == {"memnb"}
+
+
+def test_accuracy_of_one_seed_has_no_spread_and_of_none_no_number(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-1", accuracy=0.4)
+    write_runs(tmp_path, "luna-16", [None, None])
+    table = tables.accuracy(rows.load_runs(tmp_path), tasks=["listops-short"])
+    assert row(table, Model="Luna-1")["ListOps short"] == "40.0 (1)"
+    assert row(table, Model="Luna-16")["ListOps short"] == "all failed (2)"
+
+
+def test_accuracy_says_no_run_yet_and_shows_published_rows(quick: pd.DataFrame) -> None:
+    table = tables.accuracy(quick.iloc[:0], published.load(), models=config.MODELS)
+    ours = table[table["Source"] == "memnb"]
+    assert list(ours["Model"]) == [style.model_label(name) for name in config.MODELS]
+    assert (ours.drop(columns=["Model", "Source"]) == style.MISSING).all().all()
+    lra = row(table, Model="Transformer", Source="LRA leaderboard")
+    assert (lra["ListOps"], lra["Pathfinder"]) == ("36.37", "71.40")
+    # Below our Transformer, not at the end.
+    assert list(table["Model"][:3]) == ["Transformer"] * 3
+    assert "Longformer" in set(table["Model"])
+    assert not table["Source"].str.contains("2404.00798").any()
+
+
+def test_accuracy_without_rows_or_models_says_so(quick: pd.DataFrame) -> None:
+    table = tables.accuracy(quick.iloc[:0], tasks=["listops-short"])
+    assert list(table["Model"]) == [style.MISSING]
+
+
+def test_the_papers_numbers_appear_once_a_reader_enters_them(
+    tmp_path: Path, quick: pd.DataFrame
+) -> None:
+    text = (paths.reference() / "published.csv").read_text(encoding="utf-8")
+    entered = text.replace(
+        "arXiv 2404.00798,text,ConvLuna-1,,", "arXiv 2404.00798,text,ConvLuna-1,71.5,"
+    )
+    assert entered != text
+    (tmp_path / "published.csv").write_text(entered, encoding="utf-8")
+    table = tables.accuracy(
+        quick.iloc[:0], published.load(tmp_path / "published.csv"), models=config.MODELS
+    )
+    assert row(table, Model="ConvLuna-1", Source="arXiv 2404.00798")["Text"] == "71.50"
+
+
+def test_ablation_has_every_combination(quick: pd.DataFrame) -> None:
+    table = tables.ablation(quick, ["listops-short"])
+    assert len(table) == 9
+    assert list(table.columns[2:]) == ["ListOps short, as coded", "ListOps short, as intended"]
+    whole = row(table, Filter="convolution, width 4", Pack_temperature="learned")
+    assert whole["ListOps short, as coded"] == "36.0 ± 1.0 (3)"
+    assert whole["ListOps short, as intended"] == style.MISSING
+    bare = row(table, Filter="none", Pack_temperature="learned")
+    assert bare["ListOps short, as coded"] == "20.0 (1)"
+    assert row(table, Filter="max pooling, width 4", Pack_temperature="learned")[
+        "ListOps short, as coded"
+    ] == "32.0 ± 1.0 (3)"  # fmt: skip
+
+
+def test_ablation_keeps_readings_and_strides_apart(tmp_path: Path) -> None:
+    as_intended = {"reading": "as_intended"}
+    write_run(tmp_path, "convluna-16", accuracy=0.31)
+    write_run(tmp_path, "convluna-16", accuracy=0.41, model_changes=as_intended)
+    mixed = as_intended | {"pack_temperature": "unit"}  # unpack still learns: not of this grid
+    write_run(tmp_path, "convluna-16", accuracy=0.51, model_changes=mixed)
+    write_run(tmp_path, "poolluna-16", accuracy=0.61, model_changes={"filter_stride": 4})
+    write_run(
+        tmp_path, "convluna-16", accuracy=0.71, model_changes={"representation": "mean"}
+    )  # another question
+    table = tables.ablation(rows.load_runs(tmp_path), ["listops-short"])
+    whole = row(table, Filter="convolution, width 4", Pack_temperature="learned")
+    assert (whole.iloc[2], whole.iloc[3]) == ("31.0 (1)", "41.0 (1)")
+    strided = row(table, Filter="max pooling, width 4, stride 4", Pack_temperature="learned")
+    assert strided.iloc[2] == "61.0 (1)"
+    assert not table.isin(["51.0 (1)", "71.0 (1)"]).any().any()
+
+
+@pytest.mark.parametrize("task", config.LRA_TASKS)
+def test_memnb_takes_every_setting_of_the_authors(task: str) -> None:
+    table = tables.settings(task)
+    assert len(table) == 17
+    differing = table[table["Authors' code"] != table["memnb"]]
+    assert differing.empty, differing
+
+
+@pytest.mark.parametrize("task", config.LRA_TASKS)
+@pytest.mark.parametrize("who", ["Authors' code", "LRA"])
+def test_peak_rates_follow_from_the_schedule(task: str, who: str) -> None:
+    stated = dict(zip(tables.settings(task)["Setting"], tables.settings(task)[who], strict=True))
+    base, warmup = float(stated["base learning rate"]), float(stated["warm-up steps"])
+    peak = base if "cosine" in stated["schedule"] else base / math.sqrt(warmup)
+    assert float(stated["peak learning rate"]) == pytest.approx(peak, rel=5e-3)
+
+
+def test_all_settings_hold_the_five_tasks() -> None:
+    table = tables.all_settings()
+    assert list(dict.fromkeys(table["Task"])) == [style.task_label(t) for t in config.LRA_TASKS]
+
+
+def test_model_settings_follow_the_configs() -> None:
+    table = tables.model_settings()
+    assert row(table, Setting="filter")["ConvLuna"] == "conv"
+    assert row(table, Setting="pack_temperature")["Choices"] == "unit, sqrt, learn"
+    named = set(config.Model.model_fields) - {"kind", "blocks", "width", "heads", "mlp", "dropout",
+                                              "memory"}  # fmt: skip
+    assert set(table["Setting"]) == named
+
+
+@pytest.mark.parametrize("switch", [s for s in tables.deviations()["Switch"] if s != "–"])
+def test_every_switch_of_the_deviations_exists(switch: str) -> None:
+    key, _, written = switch.partition("=")
+    value = eval(written, {"__builtins__": {}})  # a literal of our own file
+    if key in config.Model.model_fields:
+        model = "luna-16" if key == "memory_init" else "convluna-16"
+        changes = {key: value}
+        if key in ("sharing",):
+            changes["variant"] = "full"
+        config.model_config(model, "text", **changes)
+    elif key in config.Text.model_fields:
+        config.task_config("text", **{key: value})
+    elif key in config.Training.model_fields:
+        config.run_config("luna-16", "listops", training_changes={key: value})
+    else:
+        config.run_config("luna-16", "text", **{key: value})
+
+
+def test_deviations_cover_the_known_traps() -> None:
+    text = " ".join(tables.deviations().to_numpy().ravel())
+    for trap in ("unpack temperature", "not masked", "does not run", "none is set", "same batches",
+                 "test set", "never fires", "10 output units", "57 %"):  # fmt: skip
+        assert trap in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "draw"),
+    [
+        ("settings.csv", "task,setting,authors\n", lambda: tables.settings("text")),
+        ("settings.csv", None, lambda: tables.settings("text")),
+        ("deviations.toml", "[[deviation]]\nplace = 'x'\n", tables.deviations),
+        ("deviations.toml", "no toml", tables.deviations),
+        ("deviations.toml", None, tables.deviations),
+    ],
+)
+def test_a_damaged_reference_file_is_named(
+    name: str, content: str | None, draw: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    monkeypatch.setattr(paths, "reference", lambda: tmp_path)
+    with pytest.raises(DataError, match=re.escape(name)):
+        draw()
+
+
+def test_the_claims_table_has_a_line_per_claim(verdicts: list[claims.Verdict]) -> None:
+    table = tables.claims(verdicts)
+    assert list(table["Claim"]) == ["C1", "C2", "C3", "C4", "C5"]
+    assert set(table["Scale"]) == {"laptop"}
+    assert row(table, Claim="C5")["Effect"] == "–"
+    assert re.fullmatch(r"−?\d+\.\d \[−?\d+\.\d, −?\d+\.\d\] points", table["Effect"][0])
+
+
+def test_the_comparisons_count_failed_runs(verdicts: list[claims.Verdict]) -> None:
+    table = tables.comparisons(verdicts)
+    one = row(table, Claim="C1", Comparison="ConvLuna-16 − Luna-16")
+    assert one["Seeds"] == "3 and 2, 1 failed"
+    assert one["Result"] == "not enough rows"
+    assert tables.comparisons([])["Claim"][0] == style.MISSING
+
+
+def test_every_run_is_listed_with_its_origin(quick: pd.DataFrame) -> None:
+    table = tables.runs(quick)
+    assert len(table) == len(quick)
+    failed = table[table["Outcome"] != "finished"]
+    assert list(failed["Test accuracy (%)"]) == ["–"]
+    assert list(failed["Model"]) == ["Luna-16"]
+    assert "filter=none" in set(table["Changed settings"])
+    assert tables.runs(quick.iloc[:0])["Run"][0] == style.MISSING
+
+
+def test_every_cell_is_text(quick: pd.DataFrame, verdicts: list[claims.Verdict]) -> None:
+    for table in (
+        tables.accuracy(quick, published.load()), tables.ablation(quick, ["listops-short"]),
+        tables.settings("text"), tables.model_settings(), tables.deviations(),
+        tables.claims(verdicts), tables.comparisons(verdicts), tables.runs(quick),
+    ):  # fmt: skip
+        assert table.map(lambda cell: isinstance(cell, str)).all().all()
+        assert isinstance(table.index, pd.RangeIndex)
