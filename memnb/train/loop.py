@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import math
+import os
 import platform
 import resource
 import subprocess
@@ -446,10 +447,13 @@ def _now() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that is running, with a + if it was changed; None in a wheel."""
+    """The commit of the checkout that is running, with a + if it was changed; None if unknown.
+
+    Where the code travels without its history (a container, a cluster), MEMNB_COMMIT says it.
+    """
     root = paths.checkout()
-    if root is None:
-        return None
+    if root is None or not (root / ".git").exists():
+        return os.environ.get("MEMNB_COMMIT")
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],

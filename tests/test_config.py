@@ -1,0 +1,96 @@
+"""Configs are closed, frozen, and their ids stay what they were."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from memnb.config import (
+    LRA_TASKS,
+    TASKS,
+    Run,
+    list_models,
+    list_tasks,
+    model_config,
+    run_config,
+    task_config,
+)
+from memnb.errors import MemnbError
+
+# Committed rows are found by these ids. If one changes, a default was changed: undo that.
+PINNED = {
+    ("luna-16", "listops", 0): "listops-luna-16-s0-29ef663596",
+    ("convluna-1", "text", 2): "text-convluna-1-s2-f88e342125",
+    ("transformer", "image", 1): "image-transformer-s1-37b1c30ccc",
+}
+
+
+@pytest.mark.parametrize(("key", "run_id"), PINNED.items())
+def test_run_ids_stay(key: tuple[str, str, int], run_id: str) -> None:
+    assert run_config(*key).run_id == run_id
+
+
+def test_every_setting_changes_the_id() -> None:
+    base = run_config("convluna-16", "listops-short")
+    changed = [
+        run_config("convluna-16", "listops-short", 1),
+        run_config("convluna-4", "listops-short"),
+        run_config("convluna-16", "listops-short", task_changes={"seed": 1}),
+        run_config("convluna-16", "listops-short", training_changes={"lr": 0.01}),
+        run_config("convluna-16", "listops-short", model_changes={"reading": "as_intended"}),
+        run_config("convluna-16", "listops-short", model_changes={"filter_stride": 2}),
+    ]
+    ids = {run.run_id.rsplit("-", 1)[1] for run in [base, *changed]}
+    assert len(ids) == len(changed) + 1
+
+
+@pytest.mark.parametrize("task", list_tasks())
+@pytest.mark.parametrize("model", list_models())
+def test_a_config_survives_json(model: str, task: str) -> None:
+    run = run_config(model, task)
+    assert Run.of(json.loads(json.dumps(run.model_dump()))) == run
+    assert run.preset == ("paper" if task in LRA_TASKS else "quick")
+
+
+def test_a_changed_protocol_is_no_longer_the_papers() -> None:
+    run = run_config("luna-16", "listops", training_changes={"steps": 10})
+    assert run.preset == "custom"
+
+
+def test_configs_are_frozen() -> None:
+    model = model_config("luna-16", "text")
+    with pytest.raises(ValidationError, match="frozen"):
+        model.memory = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_and_its_digest_follow_its_definition(task: str) -> None:
+    assert task_config(task).name == task
+    digests = {config.digest for config in TASKS.values()}
+    assert len(digests) == len(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training_changes": {"step": 3}}, "did you mean 'steps'"),
+        ({"training_changes": {"steps": 0}}, "greater than or equal to 1"),
+        ({"training_changes": {"lr": float("nan")}}, "finite"),
+        ({"training_changes": {"steps": "many"}}, "valid integer"),
+        ({"task_changes": {"min_length": 199}}, "raise max_length"),
+        ({"seed": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_impossible_values_are_one_sentence(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(MemnbError, match=message) as caught:
+        run_config("luna-16", "listops-short", **changes)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_value_is_named() -> None:
+    values = run_config("luna-16", "listops-short").model_dump()
+    del values["training"]["steps"]
+    with pytest.raises(MemnbError, match=r"needs a value for 'training\.steps'"):
+        Run.of(values)
