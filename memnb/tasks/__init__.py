@@ -4,7 +4,8 @@
     data = tasks.load(config.task_config("listops-short"))
     data.train.inputs.shape     # (32000, 200)
 
-Generated data are cached in :func:`memnb.paths.data_cache` under the digest of their definition.
+ListOps and Pathfinder are generated, and cached in :func:`memnb.paths.data_cache` under the digest
+of their definition. The others are downloaded or imported first (``memnb data list`` says how).
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ import numpy as np
 
 from memnb import config
 from memnb.errors import MemnbError
-from memnb.tasks import listops
+from memnb.tasks import image, listops, pathfinder, retrieval, text
 from memnb.tasks.base import Dataset, Split
 
 __all__ = ["Dataset", "Split", "load", "tokens"]
 
 _LOADERS: dict[type[config.Task], Callable[[Any], Dataset]] = {
     config.ListOps: listops.load,
+    config.Text: text.load,
+    config.Retrieval: retrieval.load,
+    config.RetrievalACL: retrieval.load,
+    config.Image: image.load,
+    config.Pathfinder: pathfinder.load,
 }
 
 

@@ -61,7 +61,7 @@ def load(task: config.ListOps) -> Dataset:
         DataError: see :func:`make`, or the cache cannot be written.
     """
     path = paths.data_cache() / f"{task.name}-{task.digest}.npz"
-    return cache.cached(path, lambda: _read(task, path), lambda: _arrays(make(task)))
+    return cache.cached(path, lambda: read(task, path), lambda: _arrays(make(task)))
 
 
 def _arrays(made: Examples) -> cache.Arrays:
@@ -73,7 +73,7 @@ def _arrays(made: Examples) -> cache.Arrays:
     }
 
 
-def _read(task: config.ListOps, path: Path) -> Dataset:
+def read(task: config.ListOps, path: Path) -> Dataset:
     members = {"bytes": "uint8", "offsets": "int64", "label": "uint8", "split": "uint8"}
     found = cache.read(path, members)
     sequences = Sequences.checked(found["bytes"], found["offsets"], path)

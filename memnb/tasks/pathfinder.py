@@ -33,15 +33,19 @@ Nearly all of the time goes to attempts that fail, so thousands of attempts are 
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memnb import config
-from memnb.tasks.base import Bytes, Ints
+from memnb import config, paths
+from memnb.errors import DataError
+from memnb.tasks import cache, prepared
+from memnb.tasks.base import Bytes, Dataset, Ints, Split
 from memnb.tasks.draws import Draws
 
 Bools = NDArray[np.bool_]
@@ -59,6 +63,9 @@ CROWDED = 459  # 1.8 in units of 1 / 255
 OCCUPIED = 77  # more than 0.3 in units of 1 / 255
 _RIM = 14  # pixels around the window, so that nothing near its border needs a special case
 _ATTEMPTS = 4096
+# A definition that yields no image in so many chunks is taken to be impossible.
+_FRUITLESS_CHUNKS = 16
+log = logging.getLogger(__name__)
 
 
 # --- dashes ----------------------------------------------------------------------------------
@@ -530,3 +537,79 @@ def _stretched(images: Floats) -> Bytes:
     low = images.min(axis=1, keepdims=True)
     stretched = (images - low) * (255 / (images.max(axis=1, keepdims=True) - low))
     return (np.clip(stretched, 0, 255) + 0.5).astype(np.uint8)
+
+
+# --- data sets -------------------------------------------------------------------------------
+
+
+def load(task: config.Pathfinder) -> Dataset:
+    """The three splits: generated (and cached), or LRA's imported images.
+
+    Raises:
+        DataError: the images are not here or damaged, cannot be made, or the cache cannot be
+            written.
+    """
+    if task.source == "lra":
+        found = prepared.read("pathfinder")
+        if task.side != 32:
+            raise DataError(f"LRA's images have 32 x 32 pixels, not {task.max_length}.")
+        return _dataset(task, found["images"].reshape(-1, 1024), found["label"], found["split"])
+    path = paths.data_cache() / f"{task.name}-{task.digest}.npz"
+    return cache.cached(path, lambda: read(task, path), lambda: _made(task))
+
+
+def _made(task: config.Pathfinder) -> cache.Arrays:
+    counts = [task.train, task.validation, task.test]
+    drawn = generate(task, sum(counts))
+    split = np.repeat(np.arange(3, dtype=np.uint8), counts)
+    return {"images": drawn.images, "label": drawn.labels, "split": split}
+
+
+def read(task: config.Pathfinder, path: Path) -> Dataset:
+    found = cache.read(path, prepared.DRAWN)
+    images, label, split = found["images"], found["label"], found["split"]
+    counts = [task.train, task.validation, task.test]
+    if not (
+        images.shape == (sum(counts), task.max_length)
+        and label.shape == split.shape == (sum(counts),)
+        and np.array_equal(split, np.repeat(np.arange(3), counts))
+        and label.max() < 2
+    ):
+        raise DataError(f"{path} does not hold what the task '{task.name}' asks for.")
+    return _dataset(task, images, label, split)
+
+
+def _dataset(task: config.Pathfinder, images: Bytes, label: Bytes, split: Bytes) -> Dataset:
+    parts = []
+    for number, most in enumerate((task.train, task.validation, task.test)):
+        rows = np.flatnonzero(split == number)[:most]
+        lengths = np.full(len(rows), task.max_length, np.int32)
+        parts.append(Split(images[rows], lengths, label[rows].astype(np.int64)))
+    return Dataset(*parts)
+
+
+def generate(task: config.Pathfinder, count: int) -> Drawn:
+    """The first ``count`` images of ``task.seed``, with their contours.
+
+    Raises:
+        DataError: the definition leaves no room for the contours.
+    """
+    chunks: list[Drawn] = []
+    made = 0
+    while made < count:
+        chunk = draw(task, len(chunks))
+        chunks.append(chunk)
+        made += len(chunk.labels)
+        if len(chunks) == _FRUITLESS_CHUNKS and not made:
+            raise DataError(
+                f"Pathfinder found no room for two contours of {task.contour_length} dashes in "
+                f"{task.side} x {task.side} pixels; make them shorter or the images larger."
+            )
+        if len(chunks) % 100 == 0:
+            log.info("Pathfinder: %d of %d images", min(made, count), count)
+    return Drawn(
+        *(
+            np.concatenate([getattr(chunk, field) for chunk in chunks])[:count]
+            for field in ("images", "labels", "contours", "marked")
+        )
+    )
