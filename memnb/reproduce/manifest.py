@@ -157,10 +157,14 @@ def safe_name(kind: str, name: str) -> str:
 def _entry(values: Any, number: int) -> Artefact:
     if not isinstance(values, dict):
         raise MemnbError(f"Artefact {number} of the manifest must be a table ([[artefact]]).")
+    name = values.get("id", f"number {number}")
     try:
+        # A misspelt key is also a missing one: the misspelling says more.
+        for key in values:
+            if key not in Artefact.model_fields:
+                raise unknown("setting", key, Artefact.model_fields)
         return Artefact.of(values)
     except MemnbError as error:
-        name = values.get("id", f"number {number}")
         raise MemnbError(f"Artefact '{name}' of the manifest: {error}") from None
 
 

@@ -135,8 +135,9 @@ def follow(display: Display) -> Callable[[Any], None]:
 
 def describe(progress: Any) -> str:
     """One run in a few words; ``progress`` is a :class:`memnb.train.loop.Progress`."""
+    loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
     accuracy = "" if progress.accuracy is None else f", validation {progress.accuracy:.1%}"
-    return f"step {progress.step:,} of {progress.steps:,}, loss {progress.loss:.3f}{accuracy}"
+    return f"step {progress.step:,} of {progress.steps:,}{loss}{accuracy}"
 
 
 def duration(seconds: float) -> str:

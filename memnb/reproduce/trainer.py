@@ -36,14 +36,18 @@ def outcome(folder: Path) -> dict[str, Any] | None:
 def missing(runs: Iterable[Run], folder: Path) -> list[Run]:
     """The runs that have not ended in ``folder``, in the same order.
 
-    A run that failed by itself (NaN, out of memory) has ended: its failure is a result. To try it
-    again, remove its folder.
+    A run that failed by itself (NaN, divergence) has ended: its failure is a result, and it would
+    fail again. Running out of memory says something of the machine: such a run is tried again.
     """
     return [run for run in runs if not _ended(outcome(folder / run.run_id))]
 
 
 def _ended(record: dict[str, Any] | None) -> bool:
-    return record is not None and record.get("outcome") in ("finished", "failed")
+    if record is None:
+        return False
+    out_of_memory = str(record.get("reason")).startswith("out of memory")
+    failed = record.get("outcome") == "failed" and not out_of_memory
+    return record.get("outcome") == "finished" or failed
 
 
 def train_missing(

@@ -1,0 +1,335 @@
+"""Reproduce: train what is missing, execute the notebooks, write the report.
+
+Whatever was finished before is kept: a run that has ended is not trained again, and a notebook is
+not executed again while its source, its parameters, its rows, the code and its outputs are the
+same. So a killed call goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from memnb import __version__, paths
+from memnb.config import Run
+from memnb.errors import MemnbError, RunError, unknown
+from memnb.evidence import rows
+from memnb.reproduce import cost, manifest, notebooks, plan
+from memnb.reproduce.manifest import Artefact, Manifest
+from memnb.reproduce.page import write
+from memnb.reproduce.progress import Display, choose, duration
+from memnb.reproduce.report import Entry, Step, Training, write_report
+from memnb.reproduce.trainer import TRAIN, missing, train_missing
+from memnb.reproduce.workers import Ended, Stop, cores, run_jobs
+
+_NOTEBOOK_GRACE = 5.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a call of :func:`reproduce` ended.
+
+    Attributes:
+        exit_code: 0, 1 if a run or a notebook failed, 130 or 143 if it was interrupted.
+        report: the page of results; None if it was interrupted before there was one.
+        failures: one sentence each.
+    """
+
+    exit_code: int
+    report: Path | None
+    failures: tuple[str, ...]
+
+
+def reproduce(
+    preset: str = "quick",
+    only: Iterable[str] = (),
+    out: str | Path | None = None,
+    *,
+    jobs: int | None = None,
+    device: str = "auto",
+    display: Display | None = None,
+    stop: Stop | None = None,
+    source: Manifest | None = None,
+    function: str = TRAIN,
+) -> Result:
+    """Reproduce the artefacts of the study.
+
+    Args:
+        preset: ``stored`` draws committed rows, ``quick`` also trains small models, ``paper``
+            trains the full protocol.
+        only: ids of artefacts; none for all.
+        out: the output folder (:func:`memnb.paths.output`).
+        jobs: processes at a time; by default one per core, but one for ``paper``, whose runs
+            fill a graphics card or all cores.
+        device: where to train: ``auto``, ``cpu`` or ``cuda``.
+        display: shows how far things are; by default what fits where the process runs.
+        stop: once it is asked for, what runs is saved and the call returns.
+        source: the manifest; by default the one beside the notebooks.
+        function: ``module:name`` of the training function.
+
+    Raises:
+        MemnbError: an unknown preset or artefact, or a wrong manifest.
+        RunError: the output folder cannot be written, or another call is at work in it.
+    """
+    if preset not in plan.PRESETS:
+        raise unknown("preset", preset, plan.PRESETS)
+    source = source or manifest.load()
+    chosen = source.select(only)
+    call = _Call(source, preset, paths.output(out), display or choose(), stop or Stop())
+    with _alone(call.report):
+        training = call.train(chosen, jobs, device, function)
+        if call.stop():
+            return call.interrupted()
+        call.execute(chosen, jobs or cores())
+        if call.stop():
+            return call.interrupted()
+        return call.write_report(chosen, training)
+
+
+class _Call:
+    """One call of :func:`reproduce`."""
+
+    def __init__(
+        self, source: Manifest, preset: str, out: Path, display: Display, stop: Stop
+    ) -> None:
+        self.source = source
+        self.preset = preset
+        self.out = out
+        self.report = paths.report(out)
+        self.display = display
+        self.stop = stop
+        self.began = time.monotonic()
+        self.kept: set[str] = set()
+
+    def note(self, text: str) -> None:
+        self.display.note(text)
+
+    def train(
+        self, chosen: Sequence[Artefact], jobs: int | None, device: str, function: str
+    ) -> Training:
+        folder = paths.runs(self.out)
+        runs = plan.together({name for each in chosen for name in each.sets}, self.preset)
+        todo = missing(runs, folder)
+        self.announce(runs, todo)
+        start = time.monotonic()
+        ended = train_missing(
+            todo,
+            folder,
+            jobs=jobs or (1 if self.preset == "paper" else cores()),
+            device=device,
+            display=self.display,
+            should_stop=self.stop,
+            function=function,
+        )
+        return Training(tuple(runs), folder, ended, time.monotonic() - start)
+
+    def announce(self, runs: Sequence[Run], todo: Sequence[Run]) -> None:
+        """Say what is about to be trained, and for the full protocol what it costs."""
+        if not runs:
+            return
+        ended = len(runs) - len(todo)
+        self.note(f"Training: {len(runs)} runs, {ended} of them ended before, {len(todo)} to do.")
+        if self.preset == "paper" and todo:
+            for task in dict.fromkeys(run.task.title for run in todo):
+                count = sum(run.task.title == task for run in todo)
+                self.note(f"  {task}: {count} runs under the full protocol")
+            for sentence in cost.estimate(todo, rows.load_runs(paths.stored_results())).sentences():
+                self.note(f"Cost: {sentence}")
+            self.note(
+                "Ctrl-C saves and stops at any time; the same command goes on. Runs are kept in "
+                f"{paths.runs(self.out)}."
+            )
+
+    def execute(self, chosen: Sequence[Artefact], jobs: int) -> None:
+        """Execute the notebooks whose outputs are not up to date."""
+        inputs = _digest_of_inputs(self.preset, self.out)
+        todo: dict[str, tuple[Artefact, str]] = {}
+        for artefact in chosen:
+            digest = self.digest(artefact, inputs)
+            if self.up_to_date(artefact, digest):
+                self.kept.add(artefact.id)
+            else:
+                todo[artefact.id] = artefact, digest
+        if self.kept:
+            self.note(f"Notebooks: {len(self.kept)} of {len(chosen)} are up to date and kept.")
+        watch = _NotebookWatch([artefact for artefact, _ in todo.values()], self.display)
+        start_long_ones_first = sorted(todo, key=lambda name: -todo[name][0].seconds)
+
+        def end(ended: Ended) -> None:
+            artefact, digest = todo[ended.name]
+            if not ended.stopped:
+                self.remember(artefact, digest, ended)
+                watch.end(ended)
+
+        run_jobs(
+            notebooks.job,
+            {name: self.payload(todo[name][0]) for name in start_long_ones_first},
+            processes=min(jobs, max(1, len(todo))),
+            should_stop=self.stop,
+            on_end=end,
+            on_tick=watch.show,
+            grace=_NOTEBOOK_GRACE,
+        )
+        self.display.close()
+
+    def payload(self, artefact: Artefact) -> dict[str, Any]:
+        """The arguments of :func:`memnb.reproduce.notebooks.execute`."""
+        return {
+            "notebook": self.source.notebook(artefact),
+            "parameters": artefact.parameters(self.preset, self.out),
+            "executed": self.executed(artefact),
+            "outputs": artefact.outputs(self.report),
+            "timeout": artefact.timeout,
+        }
+
+    def executed(self, artefact: Artefact) -> Path:
+        return self.report / "notebooks" / artefact.notebook
+
+    def step_file(self, artefact: Artefact) -> Path:
+        return self.report / "steps" / f"{artefact.id}.json"
+
+    def digest(self, artefact: Artefact, inputs: str) -> str:
+        parts = [
+            self.source.notebook(artefact).read_text(encoding="utf-8"),
+            json.dumps(artefact.parameters(self.preset, self.out), sort_keys=True),
+            inputs,
+        ]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def up_to_date(self, artefact: Artefact, digest: str) -> bool:
+        step = self.step(artefact)
+        if step is None or step.outcome != "done" or step.digest != digest:
+            return False
+        here = {path.name: _hash(path) for path in artefact.outputs(self.report)}
+        return here == step.outputs and self.executed(artefact).is_file()
+
+    def step(self, artefact: Artefact) -> Step | None:
+        """What is remembered of the artefact; None if nothing, or nothing that can be read."""
+        try:
+            return Step.of(json.loads(self.step_file(artefact).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, MemnbError):
+            return None
+
+    def remember(self, artefact: Artefact, digest: str, ended: Ended) -> None:
+        outputs = {path.name: _hash(path) for path in artefact.outputs(self.report)}
+        step = Step(
+            artefact=artefact.id,
+            preset=self.preset,
+            digest=digest,
+            outcome="failed" if ended.error else "done",
+            seconds=ended.seconds,
+            error=ended.error,
+            details=ended.details,
+            outputs={} if ended.error else outputs,
+            ended=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write(self.step_file(artefact), step.model_dump_json(indent=1).encode())
+
+    def write_report(self, chosen: Sequence[Artefact], training: Training) -> Result:
+        entries = [
+            Entry(artefact, self.step(artefact), artefact.id in self.kept, self.executed(artefact))
+            for artefact in self.source.artefacts
+        ]
+        path = write_report(entries, training, self.preset, self.out, time.monotonic() - self.began)
+        # An artefact that failed in an earlier call stands in the report, but is not this call's.
+        mine = [entry.error for entry in entries if entry.artefact in chosen and entry.error]
+        failures = [*training.failures(), *mine]
+        for failure in failures:
+            self.note(f"Failed: {failure}")
+        self.note(f"Report: {path} ({duration(time.monotonic() - self.began)})")
+        return Result(1 if failures else 0, path, tuple(failures))
+
+    def interrupted(self) -> Result:
+        self.display.close()
+        self.note("Stopped. What is finished is kept; the same command goes on from here.")
+        return Result(self.stop.exit_code, None, ())
+
+
+class _NotebookWatch:
+    """What the person in front of the screen sees of the notebooks."""
+
+    def __init__(self, artefacts: Sequence[Artefact], display: Display) -> None:
+        self.costs = {artefact.id: artefact.seconds for artefact in artefacts}
+        self.display = display
+        self.done: list[str] = []
+        self.began = time.monotonic()
+
+    def end(self, ended: Ended) -> None:
+        self.done.append(ended.name)
+        how = ended.error or f"done, {duration(ended.seconds)}"
+        self.display.note(f"[{len(self.done)}/{len(self.costs)}] notebook {ended.name}: {how}")
+
+    def show(self) -> None:
+        fraction = sum(self.costs[name] for name in self.done) / sum(self.costs.values())
+        gone = time.monotonic() - self.began
+        left = f", about {duration(gone / fraction - gone)} left" if fraction else ""
+        text = f"notebooks, {len(self.done)} of {len(self.costs)} done{left}"
+        self.display.update(text, fraction)
+
+
+@contextmanager
+def _alone(report: Path) -> Iterator[None]:
+    """Only one call works on a report at a time."""
+    import filelock
+
+    lock = filelock.FileLock(report / "reproduce.lock", timeout=0)
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        raise RunError(
+            f"Another 'memnb reproduce' is at work in {report}; wait for it, or choose another "
+            "folder with --out."
+        ) from None
+    except OSError as error:
+        raise RunError(
+            f"Cannot write to {report}: {(error.strerror or str(error)).lower()}; choose another "
+            "folder with --out."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# --- digests ---------------------------------------------------------------------------------
+
+
+def _digest_of_inputs(preset: str, out: Path) -> str:
+    """Hash of what all notebooks read: the code, the reference numbers and the rows."""
+    package = Path(paths.__file__).parent
+    files = sorted(package.rglob("*.py")) + sorted(paths.reference().glob("*"))
+    lines = [__version__] + [f"{file.name} {_hash(file)}" for file in files]
+    folders = [paths.stored_results()] + ([] if preset == "stored" else [paths.runs(out)])
+    for folder in folders:
+        for run in sorted(folder.glob("*/run.json")):
+            lines += _digest_of_run(run.parent)
+        lines.append("")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest_of_run(folder: Path) -> list[str]:
+    """Its files' hashes; nothing for a run that no page shows (unfinished, or a custom one)."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        shown = record["outcome"] in ("finished", "failed") and record["preset"] != "custom"
+    except (OSError, ValueError, KeyError, TypeError):
+        shown = True  # damaged: the pages name it as a problem
+    if not shown:
+        return []
+    return [f"{folder.name}/{name} {_hash(folder / name)}" for name in rows.RESULT_FILES]
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file's content; empty if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
