@@ -302,7 +302,7 @@ def test_degradation_leaves_out_single_rows_and_other_sizes(quick: pd.DataFrame)
     assert style.MISSING in words(figures.degradation(probes, memory=256))
 
 
-@pytest.mark.parametrize("measures", [figures.STREAMS, figures.ATTENTION])
+@pytest.mark.parametrize("measures", [figures.STREAMS, figures.ATTENTION, figures.GRADIENTS])
 def test_every_measure_of_the_probes_can_be_drawn(
     measures: tuple[str, ...], quick: pd.DataFrame
 ) -> None:
@@ -501,7 +501,7 @@ def row(table: pd.DataFrame, **where: str) -> pd.Series:
 
 
 def test_accuracy_cells_count_finished_and_failed_runs(quick: pd.DataFrame) -> None:
-    table = tables.accuracy(quick, published.load(), ["listops-short"])
+    table = tables.accuracy(quick, published.load(), "quick")
     assert row(table, Model="ConvLuna-16")["ListOps short"] == "36.0 ± 1.0 (3)"
     assert row(table, Model="Luna-16")["ListOps short"] == "25.5 ± 0.7 (2, 1 failed)"
     assert set(table["Source"]) == {"memnb"}
@@ -510,13 +510,13 @@ def test_accuracy_cells_count_finished_and_failed_runs(quick: pd.DataFrame) -> N
 def test_accuracy_of_one_seed_has_no_spread_and_of_none_no_number(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-1", accuracy=0.4)
     write_runs(tmp_path, "luna-16", [None, None])
-    table = tables.accuracy(rows.load_runs(tmp_path), tasks=["listops-short"])
+    table = tables.accuracy(rows.load_runs(tmp_path), scale="quick")
     assert row(table, Model="Luna-1")["ListOps short"] == "40.0 (1)"
     assert row(table, Model="Luna-16")["ListOps short"] == "all failed (2)"
 
 
 def test_accuracy_says_no_run_yet_and_shows_published_rows(quick: pd.DataFrame) -> None:
-    table = tables.accuracy(quick.iloc[:0], published.load(), models=config.MODELS)
+    table = tables.accuracy(quick.iloc[:0], published.load())
     ours = table[table["Source"] == "memnb"]
     assert list(ours["Model"]) == [style.model_label(name) for name in config.MODELS]
     assert (ours.drop(columns=["Model", "Source"]) == style.MISSING).all().all()
@@ -529,7 +529,7 @@ def test_accuracy_says_no_run_yet_and_shows_published_rows(quick: pd.DataFrame) 
 
 
 def test_accuracy_without_rows_or_models_says_so(quick: pd.DataFrame) -> None:
-    table = tables.accuracy(quick.iloc[:0], tasks=["listops-short"])
+    table = tables.accuracy(quick.iloc[:0], scale="quick")
     assert list(table["Model"]) == [style.MISSING]
 
 
@@ -542,14 +542,12 @@ def test_the_papers_numbers_appear_once_a_reader_enters_them(
     )
     assert entered != text
     (tmp_path / "published.csv").write_text(entered, encoding="utf-8")
-    table = tables.accuracy(
-        quick.iloc[:0], published.load(tmp_path / "published.csv"), models=config.MODELS
-    )
+    table = tables.accuracy(quick.iloc[:0], published.load(tmp_path / "published.csv"))
     assert row(table, Model="ConvLuna-1", Source="arXiv 2404.00798")["Text"] == "71.50"
 
 
 def test_ablation_has_every_combination(quick: pd.DataFrame) -> None:
-    table = tables.ablation(quick, ["listops-short"])
+    table = tables.ablation(quick)
     assert len(table) == 9
     assert list(table.columns[2:]) == ["ListOps short, as coded", "ListOps short, as intended"]
     whole = row(table, Filter="convolution, width 4", Pack_temperature="learned")
@@ -562,6 +560,34 @@ def test_ablation_has_every_combination(quick: pd.DataFrame) -> None:
     ] == "32.0 ± 1.0 (3)"  # fmt: skip
 
 
+def test_ablation_before_any_run_has_its_full_grid(quick: pd.DataFrame) -> None:
+    full = tables.ablation(quick.iloc[:0])
+    laptop = tables.ablation(quick.iloc[:0], "quick")
+    assert full.shape == (9, 2 + 2 * 2)
+    assert list(laptop.columns[2:]) == ["ListOps short, as coded"]
+    assert (full.iloc[:, 2:] == style.MISSING).all().all()
+
+
+def test_ablation_figure_has_a_row_per_combination(quick: pd.DataFrame) -> None:
+    figure = figures.ablation(quick, "Laptop scale")
+    axis = panel(figure, "ListOps short")
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert len(labels) == 9
+    seeds = {
+        labels[int(line.get_ydata()[0])]: sorted(line.get_xdata())
+        for line in axis.lines
+        if line.get_alpha() == 0.55
+    }
+    assert seeds == {
+        "none, T = learned": pytest.approx([20]),
+        "convolution, width 4, T = learned": pytest.approx([35, 36, 37]),
+        "max pooling, width 4, T = learned": pytest.approx([31, 32, 33]),
+    }
+    assert words(figure).count(style.MISSING) == 6
+    plain = quick[quick["changes"] == ""]
+    assert style.MISSING in words(figures.ablation(plain))
+
+
 def test_ablation_keeps_readings_and_strides_apart(tmp_path: Path) -> None:
     as_intended = {"reading": "as_intended"}
     write_run(tmp_path, "convluna-16", accuracy=0.31)
@@ -572,7 +598,7 @@ def test_ablation_keeps_readings_and_strides_apart(tmp_path: Path) -> None:
     write_run(
         tmp_path, "convluna-16", accuracy=0.71, model_changes={"representation": "mean"}
     )  # another question
-    table = tables.ablation(rows.load_runs(tmp_path), ["listops-short"])
+    table = tables.ablation(rows.load_runs(tmp_path))
     whole = row(table, Filter="convolution, width 4", Pack_temperature="learned")
     assert (whole.iloc[2], whole.iloc[3]) == ("31.0 (1)", "41.0 (1)")
     strided = row(table, Filter="max pooling, width 4, stride 4", Pack_temperature="learned")
@@ -684,7 +710,7 @@ def test_every_run_is_listed_with_its_origin(quick: pd.DataFrame) -> None:
 
 def test_every_cell_is_text(quick: pd.DataFrame, verdicts: list[claims.Verdict]) -> None:
     for table in (
-        tables.accuracy(quick, published.load()), tables.ablation(quick, ["listops-short"]),
+        tables.accuracy(quick, published.load()), tables.ablation(quick, "quick"),
         tables.settings("text"), tables.model_settings(), tables.deviations(),
         tables.claims(verdicts), tables.comparisons(verdicts), tables.runs(quick),
     ):  # fmt: skip

@@ -22,7 +22,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from memnb.draw import style
+from memnb import config
+from memnb.draw import style, tables
 from memnb.evidence import statistics
 from memnb.evidence.claims import MAJORITY, Verdict
 
@@ -38,12 +39,14 @@ MEASURES: dict[str, tuple[str, str]] = {
     "memory_rank": ("memory rows $m'$:\neffective rank", "1 = one direction left"),
     "pack_entropy": ("pack attention:\nentropy", "1 = looks everywhere alike"),
     "unpack_entropy": ("unpack attention:\nentropy", "1 = reads all rows alike"),
-    "dominant_rows": ("share of\ndominant rows", ""),
-    "packed_gradient": ("packed rows: spread\nof gradient norms", "0 = all rows learn alike"),
-    "memory_gradient": ("memory rows $m'$: spread\nof gradient norms", "0 = all rows learn alike"),
+    "dominant_rows": ("rows that take over\nhalf the unpack weight", "share of M; 1/2 = all alike"),
+    "packed_gradient": ("packed rows:\ngradient norm", "of one sample's loss, mean over rows"),
+    "memory_gradient": ("memory rows $m'$:\ngradient norm", "of one sample's loss, mean over rows"),
+    "gradient_spread": ("packed rows: spread\nof gradient norms", "0 = every row matters alike"),
 }
 STREAMS = ("packed_cosine", "packed_rank", "memory_cosine", "memory_rank")
 ATTENTION = ("pack_entropy", "unpack_entropy", "dominant_rows")
+GRADIENTS = ("packed_gradient", "gradient_spread")
 
 _HEAT = LinearSegmentedColormap.from_list(
     "memnb", ["#FFFFFF", "#CFE1F3", "#7FB2DF", "#2F7CC4", "#123F73", "#05142B"]
@@ -119,28 +122,37 @@ _HOLLOW = ("o", "s", "^", "v", "P", "X")
 def _accuracy_panel(
     axis: Axes, rows: pd.DataFrame, task: str, models: Sequence[str], published: list[float]
 ) -> None:
-    level = 100 * MAJORITY[task]
+    finished = rows[rows["outcome"] == "finished"]
+    _accuracy_axis(axis, task, [*published, *(100 * finished["test_accuracy"])])
+    for position, name in enumerate(models):
+        values = 100 * finished.loc[finished["model"] == name, "test_accuracy"]
+        if len(values):
+            _accuracy_row(axis, position, values, _look(name))
+        failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
+        _count(axis, position, values, failed)
+
+
+def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
+    """Title, majority level, and an x axis in percent that holds everything ``shown``."""
+    level = _majority_level(task)
     axis.set_title(style.task_label(task), loc="center")
     axis.set_xlabel("test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
     axis.axvline(level, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-    finished = rows[rows["outcome"] == "finished"]
-    shown = [level, *published, *(100 * finished["test_accuracy"])]
     # An interval of two or three seeds can be wider than the scale: the dots set the limits.
-    margin = max(0.12 * (max(shown) - min(shown)), 1.5)
-    low, high = max(min(shown) - margin, 0), min(max(shown) + margin, 100)
-    axis.set_xlim(low, high)
+    low, high = min([level, *shown]), max([level, *shown])
+    margin = max(0.12 * (high - low), 1.5)
+    axis.set_xlim(max(low - margin, 0), min(high + margin, 100))
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    for position, name in enumerate(models):
-        values = 100 * finished.loc[finished["model"] == name, "test_accuracy"]
-        failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
-        if len(values):
-            _accuracy_row(axis, position, values, _look(name))
-        if failed or not len(values):
-            text = f"{failed} failed" if failed else style.MISSING
-            style.note(axis, text, (1, position - 0.32), ha="right", va="center",
-                       fontsize=6.5, fontstyle="italic")  # fmt: skip
+
+
+def _count(axis: Axes, position: int, values: pd.Series[float], failed: int) -> None:
+    """Say in a row what its dots cannot: runs that failed, or that there are none."""
+    if failed or not len(values):
+        text = f"{failed} failed" if failed else style.MISSING
+        style.note(axis, text, (1, position - 0.32), ha="right", va="center", fontsize=6.5,
+                   fontstyle="italic")  # fmt: skip
 
 
 def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: style.Family) -> None:
@@ -174,6 +186,67 @@ def _references(
         return pd.DataFrame(columns=columns)
     rows = published.assign(name=published["model"].str.lower()).dropna(subset=["accuracy"])
     return rows[rows["task"].isin(tasks) & rows["name"].isin(models)]
+
+
+# --- ablation --------------------------------------------------------------------------------
+
+
+def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Figure:
+    """ConvLuna taken apart, as coded: every seed of filter by pack temperature, a panel per task.
+
+    The dashed line is the whole ConvLuna (convolution, learned temperature).
+    """
+    title = f"ConvLuna-{memory} taken apart: filter and pack temperature"
+    rows = tables.ablated(runs, memory)
+    rows = rows[rows["reading"] == "as_coded"]
+    tasks = style.task_order(rows.loc[rows["changes"] != "", "task"])
+    if not tasks:
+        return style.empty(title, subtitle)
+    keys = ["filter", "filter_width", "filter_stride", "pack_temperature"]
+    variants = [
+        (*kind, temperature)
+        for kind in tables.filters_of(rows)
+        for temperature in tables.TEMPERATURES
+    ]
+    figure, axes = style.canvas(
+        1, len(tasks), 1.2 + 0.24 * len(variants), sharey=True,
+        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
+    )  # fmt: skip
+    for axis, task in zip(axes[0], tasks, strict=True):
+        own = rows[rows["task"] == task]
+        groups = {key: group for key, group in own.groupby(keys, sort=False)}
+        _variants(axis, task, [groups.get(variant, own.iloc[:0]) for variant in variants])
+    labels = [
+        f"{tables.filter_label(kind, width, stride)}, T = {tables.TEMPERATURES[temperature]}"
+        for kind, width, stride, temperature in variants
+    ]
+    axes[0, 0].set_yticks(range(len(labels)), labels)
+    axes[0, 0].set_ylim(len(labels) - 0.45, -0.55)
+    style.heading(figure, title, subtitle)
+    return figure
+
+
+#: Colour and marker of a filter: those of the family that has it; no filter takes Luna's.
+_FILTER_FAMILY = {"none": "luna", "conv": "convluna", "pool": "poolluna"}
+
+
+def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> None:
+    whole = pd.concat(groups)
+    finished = whole[whole["outcome"] == "finished"]
+    _accuracy_axis(axis, task, list(100 * finished["test_accuracy"]))
+    standard = 100 * finished.loc[finished["changes"] == "", "test_accuracy"]
+    standard = standard[finished["filter"] == "conv"]
+    if len(standard):
+        look = style.FAMILY["convluna"]
+        axis.axvline(
+            standard.mean(), color=look.colour, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1
+        )
+    for position, group in enumerate(groups):
+        values = 100 * group.loc[group["outcome"] == "finished", "test_accuracy"]
+        if len(values):
+            look = style.FAMILY[_FILTER_FAMILY[group["filter"].iloc[0]]]
+            _accuracy_row(axis, position, values, look)
+        _count(axis, position, values, int((group["outcome"] == "failed").sum()))
 
 
 # --- learning curves -------------------------------------------------------------------------
@@ -331,7 +404,8 @@ def degradation(
 
 _DEGRADATION_TITLES = {
     STREAMS: "Memory degradation: how alike the rows become, per block",
-    ATTENTION: "Where pack and unpack look, per block",
+    ATTENTION: "How evenly pack and unpack look, per block",
+    GRADIENTS: "How the loss depends on the packed rows, per block",
 }
 
 
@@ -349,7 +423,7 @@ def _scale(axis: Axes, measure: str, size: int) -> None:
         if size <= 1.6 * high:
             axis.set_ylim(0, 1.12 * size)
         axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    elif measure.endswith("gradient"):
+    elif "gradient" in measure:
         axis.set_ylim(0, None)
     else:
         low, _ = axis.get_ylim()
@@ -720,7 +794,12 @@ def _look(model: str) -> style.Family:
 def _majority(panels: Iterable[Axes], task: str) -> None:
     """The accuracy of always giving the commonest label, once the panels' limits are settled."""
     for axis in panels:
-        style.reference_line(axis, 100 * MAJORITY[task], "majority class")
+        style.reference_line(axis, _majority_level(task), "majority class")
+
+
+def _majority_level(task: str) -> float:
+    """In percent; tasks whose labels nobody has counted are taken for balanced."""
+    return 100 * MAJORITY.get(task, 1 / config.task_config(task).classes)
 
 
 def _name_x(axes: np.ndarray, text: str) -> None:

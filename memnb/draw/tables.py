@@ -22,18 +22,18 @@ from memnb.errors import DataError
 from memnb.evidence import statistics
 from memnb.evidence.claims import Verdict
 
+Scale = Literal["full", "quick"]
+
 OURS = "memnb"
-READINGS = ("as_coded", "as_intended")
+READINGS = {"full": ("as_coded", "as_intended"), "quick": ("as_coded",)}
+"""The readings of the authors' code that are trained at a scale."""
 
 
 # --- accuracy --------------------------------------------------------------------------------
 
 
 def accuracy(
-    runs: pd.DataFrame,
-    published: pd.DataFrame | None = None,
-    tasks: Sequence[str] = config.LRA_TASKS,
-    models: Iterable[str] = (),
+    runs: pd.DataFrame, published: pd.DataFrame | None = None, scale: Scale = "full"
 ) -> pd.DataFrame:
     """The benchmark table: a row per model and source, a column per task.
 
@@ -41,14 +41,17 @@ def accuracy(
         runs: rows of :func:`memnb.evidence.rows.load_runs`; changed settings are left out.
         published: rows of :func:`memnb.evidence.published.load`. Those of a model of ours stand
             below our row, the others at the end; a source without any number is left out.
-        tasks: the columns.
-        models: our models that have a row even without a run; others are added as runs have them.
+        scale: ``full`` for the five tasks and the main models, run or not; ``quick`` for the
+            laptop tasks and models that have runs.
 
     Returns:
         Columns ``Model``, ``Source`` and one per task.
     """
+    plain = runs[runs["changes"] == ""]
+    models: Iterable[str] = config.MODELS if scale == "full" else ()
+    tasks = config.LRA_TASKS if scale == "full" else _laptop_tasks(plain)
+    plain = plain[plain["task"].isin(tasks)]
     columns = ["Model", "Source", *map(style.task_label, tasks)]
-    plain = runs[(runs["changes"] == "") & runs["task"].isin(tasks)]
     ours = {
         (name, task): _cell(group)
         for (name, task), group in plain.groupby(["model", "task"], sort=False)
@@ -62,6 +65,10 @@ def accuracy(
     known = {row[0].lower() for row in rows}
     rows += [row for row in theirs if row[0].lower() not in known]
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def _laptop_tasks(runs: pd.DataFrame) -> Sequence[str]:
+    return style.task_order(runs["task"]) or ["listops-short"]
 
 
 def _published_rows(published: pd.DataFrame | None, tasks: Sequence[str]) -> list[list[str]]:
@@ -132,44 +139,44 @@ def _number(value: Any) -> str:
 
 # --- ablation --------------------------------------------------------------------------------
 
-_TEMPERATURES = {"unit": "1", "sqrt": "√d", "learn": "learned"}
+TEMPERATURES = {"unit": "1", "sqrt": "√d", "learn": "learned"}
 _FILTER_NAMES = {"none": "none", "conv": "convolution", "pool": "max pooling"}
 
 
-def ablation(
-    runs: pd.DataFrame,
-    tasks: Sequence[str],
-    *,
-    memory: int = 16,
-    readings: Sequence[str] = READINGS,
-) -> pd.DataFrame:
+def ablation(runs: pd.DataFrame, scale: Scale = "full", *, memory: int = 16) -> pd.DataFrame:
     """ConvLuna taken apart: filter (rows) by pack temperature (rows) by reading (columns).
 
     Only runs of the simplified ConvLuna that differ in these three settings are shown. Under
     ``as_intended`` the unpack temperature is of the same kind as the pack temperature; as coded,
     it is always 1.
 
+    Args:
+        runs: rows of :func:`memnb.evidence.rows.load_runs`.
+        scale: ``full`` for both readings, ``quick`` for the one that a laptop trains.
+        memory: M of the ConvLuna that is taken apart.
+
     Returns:
-        Columns ``Filter``, ``Pack temperature`` and one per task and reading. All combinations of
-        three filters and three temperatures have a row, those without a run say so.
+        Columns ``Filter``, ``Pack temperature`` and one per task and reading. The tasks are those
+        with a changed run (at full scale Text and ListOps before there is one). All combinations
+        of three filters and three temperatures have a row, those without a run say so.
     """
+    some = ablated(runs, memory)
+    readings = READINGS[scale]
+    tasks = style.task_order(some.loc[some["changes"] != "", "task"])
+    tasks = tasks or (["listops", "text"] if scale == "full" else ["listops-short"])
     keys = ["filter", "filter_width", "filter_stride", "pack_temperature", "reading", "task"]
     found: dict[tuple[Any, ...], str] = {
-        key: _cell(group)
-        for key, group in _ablated(runs, memory).groupby(keys, sort=False)
-        if isinstance(key, tuple)
+        key: _cell(group) for key, group in some.groupby(keys, sort=False) if isinstance(key, tuple)
     }
-    filters = [("none", 4, 1), ("conv", 4, 1), ("pool", 4, 1)]
-    filters += sorted({key[:3] for key in found} - set(filters))
     rows = []
-    for kind, width, stride in filters:
-        for temperature, label in _TEMPERATURES.items():
+    for kind, width, stride in filters_of(some):
+        for temperature, label in TEMPERATURES.items():
             cells = [
                 found.get((kind, width, stride, temperature, reading, task), style.MISSING)
                 for task in tasks
                 for reading in readings
             ]
-            rows.append([_filter_label(kind, width, stride), label, *cells])
+            rows.append([filter_label(kind, width, stride), label, *cells])
     columns = [
         f"{style.task_label(task)}, {reading.replace('_', ' ')}"
         for task in tasks
@@ -178,7 +185,7 @@ def ablation(
     return pd.DataFrame(rows, columns=["Filter", "Pack temperature", *columns])
 
 
-def _ablated(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
+def ablated(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
     """Runs of ConvLuna-M that differ in filter, temperature and reading only."""
     standard = config.Model.model_fields
     same = (runs["kind"] == "convluna") & (runs["memory"] == memory)
@@ -188,7 +195,15 @@ def _ablated(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
     return runs[same & (~intended | (runs["unpack_temperature"] == runs["pack_temperature"]))]
 
 
-def _filter_label(kind: str, width: int, stride: int) -> str:
+def filters_of(runs: pd.DataFrame) -> list[tuple[str, int, int]]:
+    """Kind, width and stride: the three standard filters, then the others that have runs."""
+    standard = [("none", 4, 1), ("conv", 4, 1), ("pool", 4, 1)]
+    seen = set(zip(runs["filter"], runs["filter_width"], runs["filter_stride"], strict=True))
+    return standard + sorted(seen.difference(standard))
+
+
+def filter_label(kind: str, width: int, stride: int) -> str:
+    """``max pooling, width 4, stride 4``."""
     if kind == "none":
         return _FILTER_NAMES[kind]
     return f"{_FILTER_NAMES[kind]}, width {width}" + (f", stride {stride}" if stride > 1 else "")
