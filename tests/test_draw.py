@@ -389,6 +389,15 @@ def test_a_window_keeps_the_names_at_their_positions() -> None:
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["c", "d", "e"]
 
 
+def test_blanks_and_dollars_are_printed_as_they_are() -> None:
+    figure = figures.attention(
+        maps(cls=0), "pack", memory=4, tokens=["$", " ", "$", "a", "_", "^"], blocks=[1], heads=[1]
+    )
+    labels = panel(figure, "head 1").get_xticklabels()
+    assert [label.get_text() for label in labels] == [r"\$", "␣", r"\$", "a", "_", "^"]
+    figure.draw_without_rendering()
+
+
 def test_positions_of_a_shortening_filter_have_no_token_names() -> None:
     short = maps(tokens=12)
     short["pack"] = short["pack"][..., :4]
@@ -410,12 +419,20 @@ def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -
     run = quick[(quick["model"] == "convluna-16") & (quick["changes"] == "")].iloc[0]
     found = rows.load_attention(run)
     assert found is not None
-    task = config.task_config(run["task"])
-    names = tasks.tokens(task, found["tokens"], int(found["length"]))
-    figure = figures.attention(
-        found, "pack", memory=int(run["memory"]), tokens=names, window=(0, 10), heads=[1]
-    )
-    assert names[1] in words(figure)
+    names = tasks.tokens(config.task_config(run["task"]), found["tokens"], int(found["length"]))
+    figure = figures.attention_of(quick, "convluna-16", "pack", window=(0, 10), heads=[1])
+    ticks = [label.get_text() for label in panels(figure)[-1].get_xticklabels()]
+    assert set(ticks) <= {"CLS", *names}
+    assert len(ticks) == 10
+    assert "ConvLuna-16" in words(figure)
+    assert "ListOps short, seed 0" in words(figure)
+
+
+@pytest.mark.parametrize(("model", "seed"), [("convluna-16", 99), ("luna-256", 0), ("luna-16", 2)])
+def test_maps_of_a_run_that_is_not_there_give_an_honest_panel(
+    model: str, seed: int, quick: pd.DataFrame
+) -> None:
+    assert style.MISSING in words(figures.attention_of(quick, model, "unpack", seed))
 
 
 # --- claims ----------------------------------------------------------------------------------

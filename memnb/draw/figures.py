@@ -24,8 +24,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from memnb import config
 from memnb.draw import style, tables
+from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
 from memnb.evidence.claims import MAJORITY, Verdict
+from memnb.tasks import tokens as readable
 
 Stream = Literal["pack", "unpack"]
 Ends = list[tuple[float, str, str]]
@@ -517,6 +519,33 @@ def attention(
     return figure
 
 
+def attention_of(
+    runs: pd.DataFrame, model: str, stream: Stream, seed: int = 0, subtitle: str = "", **view: Any
+) -> Figure:
+    """:func:`attention` of the first run of ``model`` with this seed; an honest panel if none.
+
+    ``view`` is handed on: ``window``, ``blocks``, ``heads``.
+
+    Raises:
+        DataError: the run's file of attention maps is damaged.
+    """
+    plain = _plain(runs)
+    found = plain[
+        (plain["model"] == model) & (plain["seed"] == seed) & (plain["outcome"] == "finished")
+    ]
+    title, memory = style.model_label(model), int(model.partition("-")[2] or 0)
+    if found.empty:
+        return attention(None, stream, memory=memory, title=title, subtitle=subtitle)
+    run = found.iloc[0]
+    maps = evidence.load_attention(run)
+    names = None
+    if maps is not None:
+        task = config.task_config(run["task"])
+        names = readable(task, maps["tokens"], int(maps["length"]))
+    where = f"{style.task_label(run['task'])}, seed {seed}. {subtitle}".strip()
+    return attention(maps, stream, memory=memory, tokens=names, title=title, subtitle=where, **view)
+
+
 def _relative(
     maps: Mapping[str, np.ndarray], stream: Stream, memory: int, tokens: Sequence[str] | None
 ) -> tuple[np.ndarray, list[str]]:
@@ -530,8 +559,13 @@ def _relative(
     # A CLS vector stands in front where the model uses one. A filter that shortens the sequence
     # leaves positions that are no single token, hence without a name.
     if tokens and positions - known in (0, 1):
-        labels = [*(["CLS"] * (positions - known)), *tokens]
+        labels = [*(["CLS"] * (positions - known)), *map(_visible, tokens)]
     return weights / even, labels[:positions]
+
+
+def _visible(token: str) -> str:
+    """A token as a tick: a blank can be seen, and a dollar sign starts no formula."""
+    return "␣" if token == " " else token.replace("$", r"\$")
 
 
 # --- memory size -----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -149,6 +150,14 @@ def apply() -> None:
             # Same rows, same bytes: the committed SVG changes only when the picture does.
             "svg.hashsalt": "memnb",
         },
+    )
+
+
+def notebook() -> None:
+    """Set the style, and let a notebook print tables whole: every row, every word of a cell."""
+    apply()
+    pd.set_option(
+        "display.max_colwidth", None, "display.max_rows", None, "display.max_columns", None
     )
 
 
