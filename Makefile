@@ -55,8 +55,9 @@ lab: setup ## open the notebooks in JupyterLab
 wheel: setup ## build dist/memnb-*.whl, which carries the notebooks and the committed rows
 	@$(VENV)/bin/python -m build --wheel --no-isolation
 
-lock: setup ## resolve the newest versions afresh and write requirements.lock
-	@$(VENV)/bin/python tools/lock.py $(PIN)
+# By the oldest Python that memnb serves: newer ones run what it can run, not the reverse.
+lock: ## resolve the newest versions afresh (with PYTHON=python3.11) into requirements.lock
+	@"$(PYTHON)" tools/lock.py $(PIN)
 
 clean: ## remove what tools leave behind (not the environment, runs, data or report)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -167,6 +169,19 @@ def test_a_folder_that_cannot_be_written_to_gets_one_sentence(bootstrap, capsys,
     assert "cannot be written to (No such file or directory)" in error
 
 
+def test_a_disk_that_fills_up_on_the_way_gets_one_sentence(
+    bootstrap, monkeypatch, capsys, tmp_path
+):
+    def full(environment: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(bootstrap.Environment, "create", full)
+    assert bootstrap.main(["--exact"], str(tmp_path)) == 1
+    error = capsys.readouterr().err
+    assert one_sentence(error)
+    assert "the disk filled up" in error
+
+
 @pytest.mark.parametrize(
     ("output", "sentence"),
     [
@@ -299,6 +314,23 @@ def test_the_tests_run_on_the_locked_versions():
     assert {name: Version(version(name)).public for name in checked} == {
         name: str(pins[name]) for name in checked
     }
+
+
+def test_the_lock_suits_the_oldest_python(pyproject):
+    """Some releases ask for a patch level of 3.11 that Debian's Python, say, does not have."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    asked = pyproject["project"]["requires-python"]
+    assert asked == ">=3.11"
+    demanding = {}
+    for name in locked():
+        try:
+            needed = metadata(name).get("Requires-Python")
+        except PackageNotFoundError:  # a package for another platform or Python
+            continue
+        if needed and not SpecifierSet(needed).contains("3.11.0"):
+            demanding[name] = needed
+    assert demanding == {}
 
 
 def test_pins_of_a_freeze(lock):

@@ -7,6 +7,7 @@ annotations, no imports beyond the standard library.
 Usage: bootstrap.py [--exact]      --exact: use this interpreter, do not look for a newer one.
 """
 
+import errno
 import os
 import platform
 import subprocess
@@ -46,6 +47,10 @@ def main(arguments, root=ROOT):
         environment.install()
     except SetupError as error:
         sys.stderr.write("memnb: {0}\n".format(error))
+        return 1
+    except (IOError, OSError) as error:
+        full = error.errno == errno.ENOSPC
+        sys.stderr.write("memnb: {0}\n".format(disk_full(root) if full else error))
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nmemnb: the setup was interrupted; run make again to start it afresh.\n")
@@ -145,6 +150,15 @@ def check_space(root, needed):
         )
 
 
+def disk_full(root):
+    """The sentence for a disk that filled up on the way."""
+    return (
+        "the disk filled up while installing ({0:.1f} GB are free in {1}); the environment takes "
+        "2 GB with a CPU build of torch and 7 GB with a CUDA build: free some space and run make "
+        "again.".format(free_gb(root), root)
+    )
+
+
 class Environment(object):
     """``<root>/.venv``. Two marks tell how far an earlier setup came.
 
@@ -218,11 +232,7 @@ class Environment(object):
     def explain(self, output):
         """The sentence for a failed command, from what it printed."""
         if "No space left on device" in output or "Errno 28" in output:
-            return (
-                "the disk filled up while installing ({0:.1f} GB are free in {1}); a CPU build of "
-                "torch needs {2:.0f} GB and a CUDA build 8 GB: free some space and run make "
-                "again.".format(free_gb(self.root), self.root, FREE_GB)
-            )
+            return disk_full(self.root)
         if any(mark in output for mark in NETWORK_TROUBLE):
             return (
                 "the package index could not be reached; look at the network and at pip's "

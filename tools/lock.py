@@ -1,7 +1,9 @@
 """Write requirements.lock afresh: what pip makes of pyproject.toml today (``make lock``).
 
 A clean environment is filled with all that memnb and its extras ask for, and what lies in it is
-written down. Arguments are requirements that narrow the choice: ``make lock PIN=torch==2.13.0``.
+written down. Run it with the oldest Python that memnb serves: some packages ask for a newer patch
+release of 3.11, which pip sees only there. Arguments are requirements that narrow the choice:
+``make lock PYTHON=python3.11 PIN=torch==2.13.0``.
 """
 
 from __future__ import annotations
