@@ -72,9 +72,11 @@ def _of_archive(path: Path, wanted: re.Pattern[str]) -> Found:
                 # tarfile remembers every member it has seen; a long archive would fill the memory.
                 archive.members = []  # type: ignore[attr-defined]
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        # tarfile's longest reason is a table of all formats it tried.
+        reason = (str(error) or type(error).__name__).split("\n")[0].rstrip(":")
         raise DataError(
-            f"{path} is cut off, damaged or no tar archive ({error or 'no reason given'}"
-            f"{_looks_like(path)}); get it again."
+            f"{path} is cut off, damaged or no tar archive ({reason}{_looks_like(path)}); "
+            "get it again."
         ) from None
 
 

@@ -1,0 +1,477 @@
+"""From the publishers' files to padded examples: true formats, and every way to be wrong."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import made_up_data as made
+import numpy as np
+import pytest
+
+from memnb import config, tasks
+from memnb.errors import DataError
+from memnb.tasks import archives, catalogue, image, pathfinder_lra, prepared, retrieval, text
+
+TEXT = config.Text(max_length=24)
+PATHFINDER = config.Pathfinder(source="lra")
+RETRIEVAL = config.Retrieval(max_length=30)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "my data"))
+    monkeypatch.setattr(text, "REVIEWS", made.REVIEWS)
+    monkeypatch.setattr(image, "PER_BATCH", made.PER_BATCH)
+    return tmp_path
+
+
+@pytest.fixture
+def official(monkeypatch: pytest.MonkeyPatch):
+    """Take an archive for the one that its publishers offer."""
+
+    def accept(path: Path) -> Path:
+        monkeypatch.setattr(text, "ARCHIVE_MD5", archives.digest(path, "md5"))
+        monkeypatch.setattr(image, "BINARY_SHA256", archives.digest(path, "sha256"))
+        return path
+
+    return accept
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def refused(name: str, source: Path, says: str) -> None:
+    """Importing fails in one sentence, and what was in the cache stays."""
+    path = prepared.file(name)
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(DataError, match=says) as error:
+        catalogue.import_data(name, source)
+    assert "\n" not in str(error.value)
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+# --- text ------------------------------------------------------------------------------------
+
+
+def test_text_from_archive_to_ids(folder: Path, official):
+    catalogue.import_data("text", official(made.tar(folder / "a.tar.gz", made.reviews())))
+    data = tasks.load(TEXT)
+    assert data.train.inputs.shape == (2 * made.REVIEWS, 24)
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    body = "train neg 1 <br />caf\u00e9".encode()[:24]
+    assert data.train.inputs[1].tobytes() == bytes(byte + 1 for byte in body).ljust(24, b"\0")
+    assert data.train.lengths[1] == len(body)
+    shown = tasks.tokens(TEXT, data.test.inputs[0], 24)
+    assert "".join(shown).startswith("test neg 0 <br />caf")
+    # The paper's protocol: validation on the test set.
+    assert data.validation is data.test
+
+
+def test_text_from_a_folder_and_from_an_archive_are_the_same(folder: Path, official):
+    one = text.read(official(made.tar(folder / "a.tar.gz", made.reviews())))
+    other = text.read(made.unpacked(folder / "there", made.reviews()))
+    inner = text.read(folder / "there" / "aclImdb")
+    assert same(one, other)
+    assert same(one, inner)
+
+
+def test_text_holdout_is_balanced_and_apart(folder: Path):
+    catalogue.import_data("text", made.unpacked(folder / "there", made.reviews()))
+    data = tasks.load(TEXT.but(validation="holdout", holdout=2))
+    assert sorted(data.validation.labels.tolist()) == [0, 1]
+    assert len(data.train) == 4
+    rows = {row.tobytes() for row in np.concatenate([data.train.inputs, data.validation.inputs])}
+    assert len(rows) == 6
+    again = tasks.load(TEXT.but(validation="holdout", holdout=2))
+    assert np.array_equal(data.validation.inputs, again.validation.inputs)
+
+
+def test_fewer_reviews_are_drawn_in_equal_shares(folder: Path):
+    catalogue.import_data("text", made.unpacked(folder / "there", made.reviews()))
+    chosen = {
+        tasks.load(TEXT.but(train=2, test=4, seed=s)).train.inputs.tobytes() for s in range(8)
+    }
+    assert len(chosen) > 1
+    assert tasks.load(TEXT.but(test=4)).test.labels.tolist() == [0, 0, 1, 1]
+    with pytest.raises(DataError, match="ask for fewer"):
+        tasks.load(TEXT.but(train=100))
+
+
+def test_text_refuses_the_wrong_archive(folder: Path):
+    refused("text", made.tar(folder / "a.tar.gz", made.reviews()), "md5 should be .* but is")
+
+
+def test_text_refuses_an_incomplete_folder(folder: Path):
+    files = made.reviews()
+    del files["aclImdb/test/pos/1_9.txt"]
+    refused("text", made.unpacked(folder / "there", files), "3 reviews in test/pos, but holds 2")
+
+
+def test_text_refuses_a_huge_review_and_a_byte_that_is_no_text(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    files = made.reviews()
+    files["aclImdb/test/pos/1_9.txt"] = b"caf\xff"
+    refused("text", made.unpacked(folder / "odd", files), "byte 255")
+    monkeypatch.setattr(text, "MOST_BYTES", 10)
+    refused("text", made.unpacked(folder / "large", made.reviews()), "at most 10 bytes")
+
+
+def test_missing_data_say_what_to_do():
+    with pytest.raises(DataError, match="memnb data list"):
+        tasks.load(TEXT)
+
+
+# --- hostile archives ------------------------------------------------------------------------
+
+
+def hostile(path: Path, member: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        member.size = 0 if not member.isfile() else 4
+        archive.addfile(member, io.BytesIO(b"evil") if member.isfile() else None)
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    made_up = tarfile.TarInfo(name)
+    made_up.type, made_up.linkname = kind, target
+    return made_up
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        (member("../../evil.txt"), "leads outside"),
+        (member("/etc/evil"), "leads outside"),
+        (member("C:\\evil"), "leads outside"),
+        (member("aclImdb/train/pos/0_9.txt", tarfile.SYMTYPE, "/etc/passwd"), "link or device"),
+        (member("aclImdb/train/pos/0_9.txt", tarfile.LNKTYPE, "aclImdb/x"), "link or device"),
+        (member("aclImdb/fifo", tarfile.FIFOTYPE), "link or device"),
+    ],
+)
+def test_archives_that_reach_out_are_refused(folder: Path, official, what, says: str):
+    refused("text", official(hostile(folder / "evil.tar.gz", what)), says)
+    refused("retrieval", folder / "evil.tar.gz", says)
+    assert not (folder / "evil.txt").exists()
+    assert not (folder.parent / "evil.txt").exists()
+
+
+def test_an_archive_of_absurd_size_is_refused(
+    folder: Path, official, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(archives, "MOST_BYTES", 1000)
+    bomb = made.tar(folder / "a.tar.gz", {"aclImdb/README": bytes(10**6)})
+    assert bomb.stat().st_size < 5000
+    refused("text", official(bomb), "claims to hold over")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.95])
+def test_a_cut_off_archive_is_refused(folder: Path, official, share: float):
+    path = made.tar(folder / "a.tar.gz", made.reviews())
+    catalogue.import_data("text", made.unpacked(folder / "there", made.reviews()))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    refused("text", official(path), "cut off, damaged or no tar archive")
+
+
+def test_a_web_page_is_called_one(folder: Path):
+    page = folder / "aclImdb_v1.tar.gz"
+    page.write_text("<!DOCTYPE html><html>403 Forbidden</html>")
+    refused("text", page, "begins like a web page")
+    refused("retrieval", page, "begins like a web page")
+
+
+def test_a_path_that_is_not_there(folder: Path):
+    refused("text", folder / "nowhere", "no file or folder")
+
+
+# --- image -----------------------------------------------------------------------------------
+
+
+def grey_by_hand(rgb: tuple[int, int, int]) -> int:
+    """The same sum in exact arithmetic: right wherever the value is not close to an integer."""
+    light = 0.2989 * rgb[0] + 0.5870 * rgb[1] + 0.1140 * rgb[2]
+    return int(light / 255 * 255.5)
+
+
+def test_image_from_both_archives(folder: Path, official):
+    catalogue.import_data("image", official(made.tar(folder / "b.tar.gz", made.cifar_binary())))
+    data = tasks.load(config.Image())
+    assert len(data.train) + len(data.validation) == 25
+    assert data.train.inputs.shape[1] == 1024
+    assert data.train.labels[:5].tolist() == made.labels(1)
+    pixels = made.colours(1)[2, :, 5, 7]
+    assert data.train.inputs[2, 5 * 32 + 7] == grey_by_hand(tuple(pixels.tolist()))
+    assert data.test.labels.tolist() == made.labels(6)
+    binary = prepared.read("image")
+    python = image.read(official(made.tar(folder / "p.tar.gz", made.cifar_python())))
+    assert same(binary, python)
+
+
+def test_image_from_a_folder(folder: Path):
+    one = image.read(made.unpacked(folder / "b", made.cifar_binary()))
+    other = image.read(made.unpacked(folder / "p", made.cifar_python()))
+    assert same(one, other)
+
+
+def test_grey_is_that_of_tensorflow():
+    """Values of ``tf.image.rgb_to_grayscale`` on whole colours, and at the ends of the range."""
+    colours = [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255), (10, 20, 30)]
+    greys = image.grey(np.array(colours, np.uint8)).tolist()
+    assert greys == [0, 255, 76, 149, 29, 18]
+    noise = np.random.default_rng(0).integers(0, 256, (5000, 3)).astype(np.uint8)
+    exact = np.array([grey_by_hand(tuple(colour)) for colour in noise.tolist()])
+    assert np.mean(image.grey(noise) == exact) > 0.999
+
+
+def test_a_batch_is_never_unpickled(folder: Path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(folder / "sprung"),)
+
+    import pickle
+
+    files = made.cifar_python()
+    files["cifar-10-batches-py/data_batch_2"] = pickle.dumps({"labels": Trap()}, protocol=2)
+    refused("image", made.unpacked(folder / "p", files), "data_batch_2 should hold 5 images")
+    assert not (folder / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "should have 15365 bytes, but has 0"),
+        (bytes(5 * 3073 - 1), "but has 15364"),
+        (bytes([10]) + bytes(5 * 3073 - 1), "label 10"),
+    ],
+    ids=["empty", "short", "label"],
+)
+def test_image_refuses_a_bad_binary_batch(folder: Path, body: bytes, says: str):
+    files = {**made.cifar_binary(), "cifar-10-batches-bin/data_batch_3.bin": body}
+    refused("image", made.unpacked(folder / "b", files), says)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\x80\x02}q", b"hello", made.python_batch(3)[:-9000]],
+    ids=["empty", "begun", "text", "cut off"],
+)
+def test_image_refuses_a_bad_python_batch(folder: Path, body: bytes):
+    files = {**made.cifar_python(), "cifar-10-batches-py/data_batch_3": body}
+    refused("image", made.unpacked(folder / "p", files), "data_batch_3 (is damaged|should hold)")
+
+
+def test_image_refuses_the_wrong_archive_and_a_missing_batch(folder: Path):
+    refused("image", made.tar(folder / "b.tar.gz", made.cifar_binary()), "sha256 should be")
+    files = made.cifar_binary()
+    del files["cifar-10-batches-bin/test_batch.bin"]
+    refused("image", made.unpacked(folder / "b", files), "holds no test_batch")
+
+
+# --- retrieval -------------------------------------------------------------------------------
+
+
+def test_retrieval_from_the_release(folder: Path):
+    catalogue.import_data("retrieval", made.tar(folder / "lra.gz", made.pair_tables()))
+    data = tasks.load(RETRIEVAL)
+    assert data.train.inputs.shape == (4, 2, 30)
+    assert data.train.lengths.shape == (4, 2)
+    for split, part in ((data.train, "train"), (data.validation, "eval"), (data.test, "test")):
+        assert split.labels.tolist() == [label for label, _, _ in made.PAIRS[part]]
+        for row, (_, *pair) in zip(split.inputs, made.PAIRS[part], strict=True):
+            for ids, paper in zip(row, pair, strict=True):
+                body = made.PAPERS[paper].encode()[:30]
+                assert ids.tobytes() == bytes(byte + 1 for byte in body).ljust(30, b"\0")
+    # Each paper is stored once, however often it is paired.
+    assert len(prepared.read("retrieval")["offsets"]) == len(made.PAPERS) + 1
+
+
+def test_retrieval_from_a_folder_whatever_the_order(folder: Path):
+    tables = made.pair_tables()
+    turned = dict(reversed(list(tables.items())))
+    one = retrieval.read(made.unpacked(folder / "there", tables))
+    other = retrieval.read(made.tar(folder / "turned.tar", turned, "w"))
+    assert np.array_equal(one["pair_label"], other["pair_label"])
+    assert np.array_equal(one["pair_split"], other["pair_split"])
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"1.0\tP1\tP2\tonly one text\n", "line 1 should have the columns"),
+        (b"label\tid1\tid2\ttext1\ttext2\n", "label 'label'"),
+        (b"2\tP1\tP2\ta\tb\n", "label '2'"),
+        (b"1\tP1\tP2\ta\xff\tb\n", "byte 255"),
+        (b"", "no new_aan_pairs.eval.tsv with pairs"),
+    ],
+)
+def test_retrieval_refuses_a_bad_table(folder: Path, line: bytes, says: str):
+    tables = made.pair_tables()
+    tables["lra_release/lra_release/tsv_data/new_aan_pairs.eval.tsv"] = line
+    refused("retrieval", made.unpacked(folder / "there", tables), says)
+
+
+def test_the_substitute_is_called_one():
+    assert "substitute" in config.RetrievalACL.title
+    assert "substitute" in catalogue.card("retrieval-acl").title
+
+
+# --- pathfinder ------------------------------------------------------------------------------
+
+
+def test_pathfinder_from_lras_folder(folder: Path):
+    files = made.pathfinder_folder()
+    catalogue.import_data("pathfinder", made.unpacked(folder / "there", files))
+    data = tasks.load(PATHFINDER)
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [48, 6, 6]
+    assert np.array_equal(data.train.inputs[0], made.drawing(0).ravel())
+    # Batches in the order of their numbers: 0, 2, 10.
+    assert np.array_equal(data.train.inputs[25], made.drawing(45).ravel())
+    assert data.train.labels[:4].tolist() == [0, 1, 0, 1]
+    archive = pathfinder_lra.read(made.tar(folder / "p.tar", files, "w"))
+    assert same(archive, prepared.read("pathfinder"))
+
+
+def test_pathfinder_from_tfds(folder: Path):
+    files = made.pathfinder_tfds()
+    catalogue.import_data("pathfinder", made.unpacked(folder / "there", files))
+    data = tasks.load(PATHFINDER)
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [24, 3, 3]
+    assert np.array_equal(data.test.inputs[2], made.drawing(29).ravel())
+    assert data.test.labels.tolist() == [1, 0, 1]
+
+
+def test_empty_images_are_left_out_and_counted(folder: Path, caplog: pytest.LogCaptureFixture):
+    files = made.pathfinder_folder()
+    files["pathfinder32/curv_contour_length_14/imgs/0/sample_3.png"] = b""
+    found = pathfinder_lra.read(made.unpacked(folder / "there", files))
+    assert len(found["label"]) == 59
+    assert "1 of 60 images are empty files" in caplog.text
+    assert np.bincount(found["split"]).tolist() == [47, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"\x89PNG\r\n\x1a\nnonsense", "another size|no readable PNG"),
+        (b"GIF89a", "no readable PNG"),
+        (made.png(np.zeros((31, 32), np.uint8)), "another size"),
+        (made.png(np.zeros((32, 32, 3), np.uint8)), "mode RGB"),
+        (made.png(made.drawing(0))[:-40], "no readable PNG"),
+    ],
+    ids=["nonsense", "gif", "small", "colour", "cut off"],
+)
+def test_a_bad_image_is_refused(folder: Path, body: bytes, says: str):
+    files = made.pathfinder_folder()
+    files["pathfinder32/curv_contour_length_14/imgs/0/sample_3.png"] = body
+    refused("pathfinder", made.unpacked(folder / "there", files), says)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"imgs/0 sample_0.png 0 2 1.0\n", "label 0 or 1"),
+        (b"imgs/0 sample_0.png\n", "should read"),
+        (b"imgs/7 sample_0.png 0 1 1.0\n", "which is not there"),
+        (b"\x93NUMPY\x01\x00", "should read"),
+    ],
+)
+def test_bad_metadata_are_refused(folder: Path, line: bytes, says: str):
+    files = made.pathfinder_folder()
+    files["pathfinder32/curv_contour_length_14/metadata/2.npy"] = line
+    refused("pathfinder", made.unpacked(folder / "there", files), says)
+
+
+def test_bad_records_are_refused(folder: Path):
+    name = "pathfinder32/1.0.0/pathfinder32-hard.tfrecord-00001-of-00002"
+    good = made.pathfinder_tfds()[name]
+    broken = {
+        "cut": (good[:-5], "cut off"),
+        "length": (bytes([good[0] ^ 1]) + good[1:], "no TFRecord file or damaged"),
+        "page": (b"<html>403 Forbidden</html>", "no TFRecord file"),
+        "huge": (made.record(bytes(2**20 + 1)), "holds a record of"),
+        "other": (made.record(b"hello"), "image and a label"),
+        "label": (made.record(made.example(made.png(made.drawing(0)), 7)), "label 0 or 1"),
+    }
+    for title, (body, says) in broken.items():
+        refused(
+            "pathfinder",
+            made.unpacked(folder / title, {**made.pathfinder_tfds(), name: body}),
+            says,
+        )
+    lost = made.pathfinder_tfds()
+    del lost[name]
+    refused("pathfinder", made.unpacked(folder / "lost", lost), "1 of 2 files")
+    refused("pathfinder", made.unpacked(folder / "none", {"x": b""}), "neither")
+
+
+# --- listops ---------------------------------------------------------------------------------
+
+
+def listops_tables(rows: int) -> dict[str, bytes]:
+    body = "Source\tTarget\n" + "( ( ( [MAX 4 ) 7 ) ] )\t7\n" * rows
+    return {
+        f"lra/listops-1000/basic_{part}.tsv": body.encode() for part in ("train", "val", "test")
+    }
+
+
+def test_listops_is_imported_and_old_caches_go(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    class Small(config.ListOps):
+        train: int = 3
+        validation: int = 3
+        test: int = 3
+
+    monkeypatch.setattr(catalogue.config, "ListOps", Small)
+    task = config.task_config("listops", source="lra", train=3, validation=3, test=3)
+    catalogue.import_data("listops", made.tar(folder / "lra.gz", listops_tables(3)))
+    assert tasks.load(task).train.labels.tolist() == [7, 7, 7]
+    with pytest.raises(DataError, match="ends after 2"):
+        catalogue.import_data("listops", made.tar(folder / "short.gz", listops_tables(2)))
+    assert len(tasks.load(task).train) == 3
+    changed = {
+        name: body.replace(b"4", b"9").replace(b"\t7", b"\t9")
+        for name, body in listops_tables(3).items()
+    }
+    catalogue.import_data("listops", made.tar(folder / "new.gz", changed))
+    assert tasks.load(task).train.labels.tolist() == [9, 9, 9]
+
+
+# --- prepared files --------------------------------------------------------------------------
+
+
+def test_a_prepared_file_is_imported(folder: Path):
+    arrays = text.read(made.unpacked(folder / "there", made.reviews()))
+    np.savez_compressed(folder / "imdb.npz", **arrays, rating=np.zeros(12, np.uint8))
+    catalogue.import_data("text", folder / "imdb.npz")
+    assert same(prepared.read("text"), arrays)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"label": np.full(12, 2, np.uint8)}, "labels should be 0 or 1"),
+        ({"label": np.zeros(5, np.uint8)}, "differ in length"),
+        ({"split": np.zeros(12, np.uint8)}, "split should hold"),
+        ({"offsets": np.arange(13)}, "offsets do not fit"),
+        ({"bytes": np.zeros(5, np.float32)}, "should be uint8"),
+    ],
+)
+def test_a_prepared_file_that_does_not_fit_is_refused(folder: Path, changes: dict, says: str):
+    catalogue.import_data("text", made.unpacked(folder / "there", made.reviews()))
+    arrays = {**prepared.read("text"), **changes}
+    np.savez(folder / "imdb.npz", **arrays)
+    refused("text", folder / "imdb.npz", says)
+
+
+def test_a_prepared_pair_that_leads_nowhere_is_refused(folder: Path):
+    arrays = retrieval.read(made.unpacked(folder / "there", made.pair_tables()))
+    arrays["pair_doc2"][3] = 99
+    np.savez(folder / "pairs.npz", **arrays)
+    refused("retrieval-acl", folder / "pairs.npz", "pair_doc2 leads nowhere")
+
+
+def test_the_substitute_needs_a_prepared_file(folder: Path):
+    refused("retrieval-acl", made.unpacked(folder / "there", made.pair_tables()), r"prepared \.npz")
