@@ -22,8 +22,8 @@ from typing import Any
 
 from memnb import paths
 from memnb.errors import MemnbError, RunError
+from memnb.reproduce.files import write
 from memnb.reproduce.manifest import check_parameters, read_notebook, read_parameters
-from memnb.reproduce.page import write
 from memnb.reproduce.workers import JobError
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")

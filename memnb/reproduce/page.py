@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -20,8 +18,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from memnb import paths
-from memnb.errors import MemnbError, RunError, unknown
+from memnb.errors import MemnbError, unknown
 from memnb.evidence import rows
+from memnb.reproduce.files import write
 from memnb.reproduce.manifest import safe_name
 from memnb.reproduce.plan import PRESETS
 
@@ -133,30 +132,6 @@ def as_markdown(frame: pd.DataFrame, caption: str = "") -> str:
     )
     lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *body)]
     return "\n".join(lines) + "\n" + (f"\nTable: {caption}\n" if caption else "")
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, making its folder.
-
-    Raises:
-        RunError: the disk is full or the folder is read-only; the old file, if any, stands.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp makes files private; a report is for reading.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise RunError(
-            f"Cannot write {path}: {(error.strerror or str(error)).lower()}; free some space or "
-            "choose another folder with --out."
-        ) from error
 
 
 def _layer(title: str, scale: Scale, preset: str, folders: tuple[Path, ...]) -> Layer:

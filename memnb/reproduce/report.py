@@ -24,8 +24,9 @@ from pydantic import Field
 from memnb import __version__, paths
 from memnb.config import Config, Run
 from memnb.evidence import claims, rows
+from memnb.reproduce.files import write
 from memnb.reproduce.manifest import Artefact
-from memnb.reproduce.page import Page, write
+from memnb.reproduce.page import Page
 from memnb.reproduce.progress import duration
 from memnb.reproduce.trainer import outcome
 from memnb.reproduce.workers import Ended, cores

@@ -22,8 +22,8 @@ from memnb.config import Run
 from memnb.errors import MemnbError, RunError, unknown
 from memnb.evidence import rows
 from memnb.reproduce import cost, manifest, notebooks, plan
+from memnb.reproduce.files import content_hash, write
 from memnb.reproduce.manifest import Artefact, Manifest
-from memnb.reproduce.page import write
 from memnb.reproduce.progress import Display, choose, duration
 from memnb.reproduce.report import Entry, Step, Training, write_report
 from memnb.reproduce.trainer import TRAIN, missing, train_missing
@@ -149,14 +149,8 @@ class _Call:
 
     def execute(self, chosen: Sequence[Artefact], jobs: int) -> None:
         """Execute the notebooks whose outputs are not up to date."""
-        inputs = _digest_of_inputs(self.preset, self.out)
-        todo: dict[str, tuple[Artefact, str]] = {}
-        for artefact in chosen:
-            digest = self.digest(artefact, inputs)
-            if self.up_to_date(artefact, digest):
-                self.kept.add(artefact.id)
-            else:
-                todo[artefact.id] = artefact, digest
+        todo = self.stale(chosen)
+        self.kept = {artefact.id for artefact in chosen} - set(todo)
         if self.kept:
             self.note(f"Notebooks: {len(self.kept)} of {len(chosen)} are up to date and kept.")
         watch = _NotebookWatch([artefact for artefact, _ in todo.values()], self.display)
@@ -178,6 +172,12 @@ class _Call:
             grace=_NOTEBOOK_GRACE,
         )
         self.display.close()
+
+    def stale(self, chosen: Sequence[Artefact]) -> dict[str, tuple[Artefact, str]]:
+        """The artefacts to execute, each with the digest of what it will be made from."""
+        inputs = _digest_of_inputs(self.preset, self.out)
+        digests = {artefact.id: (artefact, self.digest(artefact, inputs)) for artefact in chosen}
+        return {name: each for name, each in digests.items() if not self.up_to_date(*each)}
 
     def payload(self, artefact: Artefact) -> dict[str, Any]:
         """The arguments of :func:`memnb.reproduce.notebooks.execute`."""
@@ -207,7 +207,7 @@ class _Call:
         step = self.step(artefact)
         if step is None or step.outcome != "done" or step.digest != digest:
             return False
-        here = {path.name: _hash(path) for path in artefact.outputs(self.report)}
+        here = {path.name: content_hash(path) for path in artefact.outputs(self.report)}
         return here == step.outputs and self.executed(artefact).is_file()
 
     def step(self, artefact: Artefact) -> Step | None:
@@ -218,7 +218,7 @@ class _Call:
             return None
 
     def remember(self, artefact: Artefact, digest: str, ended: Ended) -> None:
-        outputs = {path.name: _hash(path) for path in artefact.outputs(self.report)}
+        outputs = {path.name: content_hash(path) for path in artefact.outputs(self.report)}
         step = Step(
             artefact=artefact.id,
             preset=self.preset,
@@ -304,15 +304,21 @@ def _alone(report: Path) -> Iterator[None]:
 
 def _digest_of_inputs(preset: str, out: Path) -> str:
     """Hash of what all notebooks read: the code, the reference numbers and the rows."""
-    package = Path(paths.__file__).parent
-    files = sorted(package.rglob("*.py")) + sorted(paths.reference().glob("*"))
-    lines = [__version__] + [f"{file.name} {_hash(file)}" for file in files]
+    reference = sorted(paths.reference().glob("*"))
+    lines = [_digest_of_code()] + [f"{file.name} {content_hash(file)}" for file in reference]
     folders = [paths.stored_results()] + ([] if preset == "stored" else [paths.runs(out)])
     for folder in folders:
         for run in sorted(folder.glob("*/run.json")):
             lines += _digest_of_run(run.parent)
         lines.append("")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest_of_code() -> str:
+    # The version alone would leave old figures in place while someone works on the drawing.
+    package = Path(paths.__file__).parent
+    sources = [f"{file.name} {content_hash(file)}" for file in sorted(package.rglob("*.py"))]
+    return hashlib.sha256("\n".join([__version__, *sources]).encode()).hexdigest()
 
 
 def _digest_of_run(folder: Path) -> list[str]:
@@ -324,12 +330,4 @@ def _digest_of_run(folder: Path) -> list[str]:
         shown = True  # damaged: the pages name it as a problem
     if not shown:
         return []
-    return [f"{folder.name}/{name} {_hash(folder / name)}" for name in rows.RESULT_FILES]
-
-
-def _hash(path: Path) -> str:
-    """SHA-256 of a file's content; empty if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
+    return [f"{folder.name}/{name} {content_hash(folder / name)}" for name in rows.RESULT_FILES]
