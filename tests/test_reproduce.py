@@ -32,7 +32,7 @@ title = "About {id}"
 see = "See {id}."
 notebook = "{id}.ipynb"
 sets = ["table"]
-tables = ["{id}"]
+outputs = ["{id}.csv"]
 timeout = 30
 """
 COUNT = """

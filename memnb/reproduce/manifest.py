@@ -27,6 +27,8 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 Claims = Annotated[tuple[Literal["C1", "C2", "C3", "C4", "C5"], ...], Field(strict=False)]
 
 _SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+# Suffix in the manifest -> folder in the report, and the suffix of the same thing's second file.
+_OUTPUTS = {".png": ("figures", ".svg"), ".csv": ("tables", ".md")}
 _NOTEBOOK = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}\.ipynb")
 
 
@@ -40,8 +42,8 @@ class Artefact(Config):
         notebook: file name, beside the manifest.
         claims: the claims it serves.
         sets: sets of runs it reads (:data:`memnb.reproduce.plan.SETS`).
-        figures: names of figures it draws; each is a PNG and an SVG file.
-        tables: names of tables it writes; each is a CSV and a Markdown file.
+        outputs: what it saves, in the order of the report: ``name.png`` for a figure (which is
+            an SVG file as well), ``name.csv`` for a table (which is a Markdown file as well).
         seconds: about how long the notebook takes on two cores in the stored preset.
         timeout: seconds that one cell may take before the notebook counts as hanging.
         stored, quick, paper: parameters under that preset; ``preset`` and ``out`` are added.
@@ -53,8 +55,7 @@ class Artefact(Config):
     notebook: str
     claims: Claims = ()
     sets: Names = ()
-    figures: Names = ()
-    tables: Names = ()
+    outputs: Names = ()
     seconds: Annotated[float, Field(gt=0)] = 10.0
     timeout: Annotated[int, Field(ge=1)] = 600
     stored: Parameters = Field(default_factory=dict)
@@ -66,19 +67,14 @@ class Artefact(Config):
         own: Parameters = getattr(self, preset)
         return {"preset": preset, "out": str(out), **own}
 
-    def outputs(self, report: Path) -> list[Path]:
-        """The files that executing the notebook has to write."""
-        figures = [
-            report / "figures" / f"{name}.{suffix}"
-            for name in self.figures
-            for suffix in ("png", "svg")
-        ]
-        tables = [
-            report / "tables" / f"{name}.{suffix}"
-            for name in self.tables
-            for suffix in ("csv", "md")
-        ]
-        return figures + tables
+    def files(self, report: Path) -> list[Path]:
+        """The files that executing the notebook has to write, in the order of ``outputs``."""
+        shown = [report / _OUTPUTS[Path(name).suffix][0] / name for name in self.outputs]
+        return [file for path in shown for file in (path, path.with_suffix(_twin(path)))]
+
+
+def _twin(path: Path) -> str:
+    return _OUTPUTS[path.suffix][1]
 
 
 class Manifest:
@@ -135,8 +131,7 @@ def load(path: Path | None = None) -> Manifest:
         _check(artefact, path.parent)
     _refuse_repeats("id", [artefact.id for artefact in artefacts])
     _refuse_repeats("notebook", [artefact.notebook for artefact in artefacts])
-    _refuse_repeats("figure", [name for artefact in artefacts for name in artefact.figures])
-    _refuse_repeats("table", [name for artefact in artefacts for name in artefact.tables])
+    _refuse_repeats("output", [name for artefact in artefacts for name in artefact.outputs])
     return Manifest(artefacts, path.parent)
 
 
@@ -171,8 +166,14 @@ def _entry(values: Any, number: int) -> Artefact:
 def _check(artefact: Artefact, folder: Path) -> None:
     where = f"Artefact '{artefact.id}' of the manifest"
     safe_name("artefact", artefact.id)
-    for name in (*artefact.figures, *artefact.tables):
-        safe_name("output", name)
+    for name in artefact.outputs:
+        stem, dot, suffix = name.rpartition(".")
+        if dot + suffix not in _OUTPUTS:
+            raise MemnbError(
+                f"{where}: an output must end in .png (a figure) or .csv (a table), but got "
+                f"{name!r}; give it one of these endings."
+            )
+        safe_name("output", stem)
     for name in artefact.sets:
         if name not in SETS:
             raise unknown("set of runs", name, SETS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import csv
 import importlib.metadata
+import io
 import math
 import platform
 import subprocess
@@ -66,6 +67,7 @@ class Figure:
     name: str
     source: str
     caption: str
+    kind: Literal["figure"] = "figure"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Table:
     header: list[str]
     body: list[list[str]]
     caption: str
+    kind: Literal["table"] = "table"
 
 
 @dataclass(frozen=True)
@@ -106,25 +109,15 @@ class Entry:
             return "not executed"
         return "kept" if self.kept else self.step.outcome
 
-    def figures(self) -> Iterator[Figure]:
-        """Its pictures; none if the notebook failed, since they would be old ones."""
-        for path in self._outputs(".png"):
-            picture = base64.b64encode(path.read_bytes()).decode()
-            caption = _description(path)
-            yield Figure(path.stem, f"data:image/png;base64,{picture}", caption)
-
-    def tables(self) -> Iterator[Table]:
-        """Its tables; none if the notebook failed, since they would be old ones."""
-        for path in self._outputs(".csv"):
-            with path.open(encoding="utf-8", newline="") as file:
-                header, *body = csv.reader(file)
-            yield Table(path.stem, header, body, _table_caption(path.with_suffix(".md")))
-
-    def _outputs(self, suffix: str) -> list[Path]:
+    def shown(self) -> Iterator[Figure | Table]:
+        """Its figures and tables; none if the notebook failed, since they would be old ones."""
         if self.step is None or self.step.outcome != "done":
-            return []
-        files = self.artefact.outputs(self.executed.parent.parent)
-        return [path for path in files if path.suffix == suffix and path.is_file()]
+            return
+        for path in self.artefact.files(self.executed.parent.parent):
+            if path.suffix == ".png":
+                yield _figure(path)
+            elif path.suffix == ".csv":
+                yield _table(path)
 
 
 @dataclass(frozen=True)
@@ -311,17 +304,17 @@ def _why_not(record: dict[str, Any]) -> str:
     return "It has not been trained."
 
 
-def _description(path: Path) -> str:
+def _figure(path: Path) -> Figure:
     from PIL import Image
 
-    with Image.open(path, formats=["PNG"]) as image:
-        return str(image.info.get("Description", ""))
+    content = path.read_bytes()
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        caption = str(image.info.get("Description", ""))
+    return Figure(path.stem, f"data:image/png;base64,{base64.b64encode(content).decode()}", caption)
 
 
-def _table_caption(path: Path) -> str:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    marked = [line.removeprefix("Table: ") for line in lines if line.startswith("Table: ")]
-    return marked[-1] if marked else ""
+def _table(path: Path) -> Table:
+    header, *body = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
+    lines = path.with_suffix(".md").read_text(encoding="utf-8").splitlines()
+    captions = [line.removeprefix("Table: ") for line in lines if line.startswith("Table: ")]
+    return Table(path.stem, header, body, captions[-1] if captions else "")

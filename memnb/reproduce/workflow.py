@@ -185,7 +185,7 @@ class _Call:
             "notebook": self.source.notebook(artefact),
             "parameters": artefact.parameters(self.preset, self.out),
             "executed": self.executed(artefact),
-            "outputs": artefact.outputs(self.report),
+            "outputs": artefact.files(self.report),
             "timeout": artefact.timeout,
         }
 
@@ -207,7 +207,7 @@ class _Call:
         step = self.step(artefact)
         if step is None or step.outcome != "done" or step.digest != digest:
             return False
-        here = {path.name: content_hash(path) for path in artefact.outputs(self.report)}
+        here = {path.name: content_hash(path) for path in artefact.files(self.report)}
         return here == step.outputs and self.executed(artefact).is_file()
 
     def step(self, artefact: Artefact) -> Step | None:
@@ -218,7 +218,7 @@ class _Call:
             return None
 
     def remember(self, artefact: Artefact, digest: str, ended: Ended) -> None:
-        outputs = {path.name: content_hash(path) for path in artefact.outputs(self.report)}
+        outputs = {path.name: content_hash(path) for path in artefact.files(self.report)}
         step = Step(
             artefact=artefact.id,
             preset=self.preset,
