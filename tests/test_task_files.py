@@ -324,7 +324,9 @@ def test_the_substitute_is_called_one():
 
 def test_pathfinder_from_lras_folder(folder: Path):
     files = made.pathfinder_folder()
+    assert not catalogue.status("pathfinder").lra
     catalogue.import_data("pathfinder", made.unpacked(folder / "there", files))
+    assert catalogue.status("pathfinder").lra
     data = tasks.load(PATHFINDER)
     assert [len(split) for split in (data.train, data.validation, data.test)] == [48, 6, 6]
     assert np.array_equal(data.train.inputs[0], made.drawing(0).ravel())

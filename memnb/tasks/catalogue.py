@@ -59,12 +59,16 @@ class Card:
 
 @dataclass(frozen=True)
 class Status:
-    """A card and what lies in the cache of this machine."""
+    """A card and what lies in the cache of this machine.
+
+    ``lra`` says whether LRA's own examples of a generated task were imported (``source="lra"``).
+    """
 
     card: Card
     ready: bool
     path: Path
     size: int
+    lra: bool
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,8 @@ def status(name: str) -> Status:
     found = card(name)
     path = _where(name)
     ready = path.is_file()
-    return Status(found, ready, path, path.stat().st_size if ready else 0)
+    size = path.stat().st_size if ready else 0
+    return Status(found, ready, path, size, name in _LRA and _LRA[name]().exists())
 
 
 def get(name: str, seen: download.Seen | None = None) -> Path:
@@ -288,13 +293,21 @@ def import_data(name: str, source: Path) -> Path:
     return prepared.store(name, _READERS[name](source))
 
 
+def _listops_tables() -> Path:
+    return paths.data_cache() / "lra" / "listops-1000"
+
+
+_LRA: dict[str, Callable[[], Path]] = {
+    "listops": _listops_tables,
+    "pathfinder": lambda: prepared.file("pathfinder"),
+}
 _LISTOPS = re.compile(r"(?:^|/)listops-1000/(basic_(?:train|val|test)\.tsv)$")
 
 
 def _import_listops(source: Path) -> Path:
     """LRA's three tables, copied to where ``source="lra"`` looks for them."""
     task = config.ListOps(source="lra")
-    folder = paths.data_cache() / "lra" / "listops-1000"
+    folder = _listops_tables()
     new = folder.with_name("listops-1000.part")
     try:
         shutil.rmtree(new, ignore_errors=True)

@@ -7,7 +7,6 @@ can be imported.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +140,3 @@ def balanced(rows: Ints, labels: Bytes, count: int | None, draws: Draws, what: s
             )
         chosen.append(those[np.argsort(draws.raw(len(those)), kind="stable")[:share]])
     return np.sort(np.concatenate(chosen))
-
-
-Reader = Callable[[Path], cache.Arrays]
