@@ -173,7 +173,7 @@ class Network(nn.Module):
         both = self.encoder(
             inputs.flatten(0, 1), None if lengths is None else lengths.flatten(), trace
         )
-        return self.head(both.view(inputs.shape[0], -1))
+        return self.head(both.reshape(inputs.shape[0], -1))
 
     def parameter_count(self) -> int:
         """Trained and frozen parameters, each shared one once."""
