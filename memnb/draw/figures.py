@@ -146,7 +146,7 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     low, high = min([level, *shown]), max([level, *shown])
     margin = max(0.12 * (high - low), 1.5)
     axis.set_xlim(max(low - margin, 0), min(high + margin, 100))
-    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.xaxis.set_major_locator(_ticks(4))
 
 
 def _count(axis: Axes, position: int, values: pd.Series[float], failed: int) -> None:
@@ -277,7 +277,7 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
             ends = _curves(axis, own, "accuracy", 100.0)
             if task == tasks[0]:
                 axis.set_title(_rows_of_memory(size))
-            axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axis.xaxis.set_major_locator(_ticks(4))
             axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
             named.append((axis, ends))
         _majority(line, task)
@@ -385,7 +385,7 @@ def degradation(
         for axis, block in zip(line, blocks, strict=True):
             own = rows[rows["block"] == block].dropna(subset=[measure])
             ends = _curves(axis, own, measure)
-            axis.xaxis.set_major_locator(MaxNLocator(4 if len(blocks) < 4 else 2, integer=True))
+            axis.xaxis.set_major_locator(_ticks(4 if len(blocks) < 4 else 2))
             axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
             if own.empty:
                 _missing(axis)
@@ -424,7 +424,7 @@ def _scale(axis: Axes, measure: str, size: int) -> None:
         axis.set_ylim(0, max(high, 1.5))
         if size <= 1.6 * high:
             axis.set_ylim(0, 1.12 * size)
-        axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axis.yaxis.set_major_locator(_ticks(4))
     elif "gradient" in measure:
         axis.set_ylim(0, None)
     else:
@@ -505,7 +505,7 @@ def attention(
             if fits:
                 axis.set_xticks(range(start, start + length), labels, rotation=90, fontsize=7)
             else:
-                axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+                axis.xaxis.set_major_locator(_ticks(4))
             if block == blocks[0]:
                 axis.set_title(f"head {head}", fontsize=8.5)
         line[0].set_ylabel(f"block {block}\nmemory row", fontsize=8)
@@ -828,7 +828,7 @@ def _look(model: str) -> style.Family:
 def _majority(panels: Iterable[Axes], task: str) -> None:
     """The accuracy of always giving the commonest label, once the panels' limits are settled."""
     for axis in panels:
-        style.reference_line(axis, _majority_level(task), "majority class")
+        style.reference_line(axis, _majority_level(task), "majority class", least=5.0)
 
 
 def _majority_level(task: str) -> float:
@@ -852,6 +852,11 @@ def _missing(axis: Axes) -> None:
         0.5, 0.5, style.MISSING, transform=axis.transAxes, ha="center", va="center", fontsize=7,
         color=style.QUIET, fontstyle="italic",
     )  # fmt: skip
+
+
+def _ticks(count: int) -> MaxNLocator:
+    """At most about ``count`` whole numbers that read well."""
+    return MaxNLocator(count, integer=True, steps=[1, 2, 2.5, 5, 10])
 
 
 def _thousands(value: float, _: Any) -> str:

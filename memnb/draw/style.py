@@ -228,10 +228,14 @@ def empty(title: str, subtitle: str = "", note: str = MISSING) -> Figure:
     return figure
 
 
-def reference_line(axis: Axes, level: float, text: str) -> None:
-    """A quiet dotted line at ``level``, named below its right end, inside the panel's limits."""
+def reference_line(axis: Axes, level: float, text: str, *, least: float = 0.0) -> None:
+    """A quiet dotted line at ``level``, named below its right end, inside the panel's limits.
+
+    ``least`` is the height that the panel has to span, so that noise does not fill it.
+    """
     low, high = axis.get_ylim()
-    axis.set_ylim(min(low, level - 0.14 * (high - low)), max(high, level))
+    high = max(high, level, low + least)
+    axis.set_ylim(min(low, level - 0.14 * (high - low)), high)
     axis.axhline(level, color=QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     note(axis, text, (1, level), (-1, -2), ha="right", va="top")
 
