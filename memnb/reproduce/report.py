@@ -32,7 +32,8 @@ from memnb.reproduce.progress import duration
 from memnb.reproduce.trainer import outcome
 from memnb.reproduce.workers import Ended, cores
 
-_SCALES = {"paper": "Full scale", "quick": "Laptop scale"}
+#: Preset of a row -> what its scale is called.
+SCALES = {"paper": "Full scale", "quick": "Laptop scale"}
 _LIBRARIES = ("torch", "numpy", "pandas", "scipy", "matplotlib", "seaborn", "papermill")
 
 
@@ -268,16 +269,17 @@ def _claims(verdicts: Sequence[claims.Verdict]) -> list[dict[str, Any]]:
         )
         claim["verdicts"].append(
             {
-                "scale": _SCALES[verdict.preset],
+                "scale": SCALES[verdict.preset],
                 "verdict": verdict.verdict,
-                "effect": _effect(verdict),
+                "effect": effect(verdict),
                 "reading": verdict.reading,
             }
         )
     return list(found.values())
 
 
-def _effect(verdict: claims.Verdict) -> str:
+def effect(verdict: claims.Verdict) -> str:
+    """The deciding effect with its interval and n; empty if there is none."""
     if math.isnan(verdict.effect):
         return ""
     sign = "+" if verdict.unit == "points" else ""

@@ -1,0 +1,494 @@
+"""The command line: ``memnb COMMAND``. PyTorch is imported by the commands that train."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from memnb import __version__, config, paths
+from memnb.errors import MemnbError, RunError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FORMATS = ("text", "csv", "md")
+_DEVICES = ("auto", "cpu", "cuda")
+_SECTIONS = ("model", "task", "training")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: without the program's name; by default those of the process.
+
+    Returns:
+        0 if all went well, 1 if a run or a notebook failed or a file could not be used, 2 for a
+        mistake in the call, 130 for Ctrl-C, 143 for SIGTERM.
+    """
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except MemnbError as error:
+        print(f"memnb: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("memnb: interrupted; what was finished is kept.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (such as head) has left. Nothing more can be printed, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in _EXPLAINED:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"memnb: {_EXPLAINED[error.errno]}{where}.", file=sys.stderr)
+        return 1
+
+
+_EXPLAINED = {
+    errno.ENOSPC: "The disk is full; free some space or choose another folder with --out",
+    errno.EDQUOT: "The disk quota is used up; free some space or choose another folder with --out",
+    errno.EROFS: "The folder is read-only; choose another one with --out",
+    errno.EACCES: "There is no permission to use a file; choose another folder with --out",
+}
+
+
+def _run(arguments: list[str]) -> int:
+    parser = _parser()
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    if command is not None and command not in COMMANDS:
+        raise unknown("command", command, COMMANDS)
+    values, rest = parser.parse_known_args(arguments)
+    if rest:
+        # The name of an option ends at "="; what is no option is a word too many.
+        options = _options(values.parser if values.command else parser)
+        if not rest[0].startswith("-"):
+            raise MemnbError(f"'{rest[0]}' is one word too many; see 'memnb {command} --help'.")
+        raise unknown("option", rest[0].partition("=")[0], options)
+    if values.command is None:
+        parser.print_help()
+        return 0
+    run: Callable[[argparse.Namespace], int] = values.run
+    return run(values)
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+def _reproduce(values: argparse.Namespace) -> int:
+    from memnb.reproduce.workers import stop_on_signals
+    from memnb.reproduce.workflow import reproduce
+
+    with stop_on_signals() as stop:
+        result = reproduce(
+            values.preset,
+            values.only,
+            values.out,
+            jobs=values.jobs,
+            device=_one_of("device", values.device, _DEVICES),
+            stop=stop,
+        )
+    return result.exit_code
+
+
+def _train(values: argparse.Namespace) -> int:
+    changes = _changes(values.set)
+    run = config.run_config(
+        values.model,
+        values.task,
+        values.seed,
+        model_changes=changes["model"],
+        task_changes=changes["task"],
+        training_changes=changes["training"],
+    )
+    device = _one_of("device", values.device, _DEVICES)
+    budget = None if values.budget is None else seconds(values.budget)
+
+    from memnb.reproduce import progress
+    from memnb.reproduce.workers import stop_on_signals
+    from memnb.train.loop import train
+
+    folder = paths.runs(values.out) / run.run_id
+    display = progress.choose()
+    display.note(f"{run.run_id} in {folder}")
+    with stop_on_signals() as stop:
+        record = train(
+            run,
+            folder,
+            device=device,
+            budget=budget,
+            progress=progress.follow(display),
+            should_stop=stop,
+        )
+    display.close()
+    print(_ending(record))
+    if stop():
+        return stop.exit_code
+    return 1 if record["outcome"] == "failed" else 0
+
+
+def _ending(record: dict[str, Any]) -> str:
+    if record["outcome"] == "failed":
+        return f"Failed at step {record['step']:,}: {record['reason']}"
+    if record["outcome"] == "interrupted":
+        return f"Stopped at step {record['step']:,} and saved; the same command goes on from there."
+    from memnb.reproduce.progress import duration
+
+    return (
+        f"Test accuracy {record['test_accuracy']:.2%} (best validation "
+        f"{record['validation_accuracy']:.2%} at step {record['best_step']:,}), "
+        f"{duration(record['seconds'])} on {record['device_name']}, {record['precision']}."
+    )
+
+
+def _results(values: argparse.Namespace) -> int:
+    form = _one_of("format", values.format, _FORMATS)
+    from memnb.draw import tables
+
+    runs = _load_runs(values.out)
+    if runs.empty and form == "text":
+        print("There are no rows yet; 'memnb reproduce' makes some.")
+    else:
+        _print(tables.runs(runs) if values.runs else _per_model(runs), form)
+    return 0
+
+
+def _per_model(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean, spread and interval of the test accuracy in percent, as text."""
+    from memnb.evidence import statistics
+
+    keys = ["preset", "task", "model", "changes"]
+    rows = statistics.summarise(runs, keys).sort_values(["preset", "task"], kind="stable")
+    for column in ("mean", "sd", "low", "high"):
+        rows[column] = [f"{100 * share:.2f}" if share == share else "" for share in rows[column]]
+    return rows.rename(columns={"mean": "accuracy (%)"}).reset_index(drop=True)
+
+
+def _check(values: argparse.Namespace) -> int:
+    from memnb.draw import tables
+    from memnb.evidence import claims, rows
+    from memnb.reproduce.report import SCALES, effect
+
+    runs = _load_runs(values.out)
+    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    for claim in dict.fromkeys(verdict.claim for verdict in verdicts):
+        same = [verdict for verdict in verdicts if verdict.claim == claim]
+        print(f"{claim}: {same[0].statement}")
+        for verdict in same:
+            numbers = f": {effect(verdict)}" if effect(verdict) else ""
+            print(f"  {SCALES[verdict.preset]}: {verdict.verdict.upper()}{numbers}")
+            print(f"    {verdict.reading}")
+    if values.evidence:
+        print()
+        _print(tables.comparisons(verdicts), "text")
+    return 0
+
+
+def _doctor(values: argparse.Namespace) -> int:
+    from memnb import doctor
+
+    findings = doctor.examine(values.out)
+    for finding in findings:
+        print(finding)
+    return 1 if any(finding.state == "problem" for finding in findings) else 0
+
+
+def _models(values: argparse.Namespace) -> int:
+    del values
+    for name in config.list_models():
+        print(f"{name:<14}{_MODEL_NOTES[name.split('-')[0]]}")
+    print("Any memory size may stand in a name, such as luna-4.")
+    return 0
+
+
+_MODEL_NOTES = {
+    "transformer": "full attention, no memory",
+    "luna": "memory rows read the sequence, and every position reads them",
+    "convluna": "the same, with a convolution before the memory and learned temperatures",
+    "poolluna": "the same, with max pooling in place of the convolution",
+}
+
+
+def _tasks(values: argparse.Namespace) -> int:
+    del values
+    for name in config.list_tasks():
+        task = config.task_config(name)
+        protocol = "full protocol" if name in config.LRA_TASKS else "small variant"
+        shape = f"2 x {task.max_length}" if task.layout == "pair" else str(task.max_length)
+        print(f"{name:<16}{task.title}: length {shape}, {task.classes} classes, {protocol}")
+    return 0
+
+
+# --- arguments -------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose complaints are raised like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise MemnbError(f"{message[:1].upper()}{message[1:]}; see '{self.prog} --help'.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="memnb",
+        description="Reproduce a study of shared memory in Transformers (arXiv 2404.00798).",
+        epilog="'memnb COMMAND --help' says more about a command.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"memnb {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        one = commands.add_parser(
+            name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=command.more,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.arguments(one)
+        one.set_defaults(run=command.run, parser=one)
+    return parser
+
+
+_REPRODUCE_HELP = """\
+presets:
+  stored  draw the committed rows; trains nothing and does not import PyTorch (a minute)
+  quick   the same, and train small models first (at most ten minutes on two cores)
+  paper   the full protocol on all five tasks; says what it costs before it starts
+
+Whatever was finished before is kept, so a call that was interrupted goes on where it was."""
+
+_TRAIN_HELP = """\
+examples:
+  memnb train convluna-16 listops-short
+  memnb train luna-256 text --seed 1 --device cuda --budget 9m
+  memnb train convluna-16 listops --set model.filter=none --set training.steps=5000
+
+A finished run is not trained again; an interrupted one goes on where it was."""
+
+_RESULTS_HELP = """\
+Reads the committed rows and those of this machine. Every finished seed is in the mean, and runs
+that failed are counted beside it."""
+
+_CHECK_HELP = """\
+Verdicts: supported, partly supported, not supported, not enough rows. The committed rows and
+those of this machine are judged, full scale and laptop scale apart."""
+
+_DOCTOR_HELP = """\
+Exit code 1 if something stands in the way of 'memnb reproduce'."""
+
+
+def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default="quick", help="stored, quick (default) or paper")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="ID", help="an artefact; may be repeated"
+    )
+    _out(parser)
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="processes at a time (default: one per core; for runs of paper: one)",
+    )
+    _device(parser)
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="such as transformer, luna-16, convluna-1 ('memnb models')")
+    parser.add_argument("task", help="such as listops-short, text ('memnb tasks')")
+    parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: 0")
+    _device(parser)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a setting of model, task or training; may be repeated",
+    )
+    parser.add_argument(
+        "--budget", metavar="TIME", help="save and stop after this time, such as 90s, 9m, 1h30m"
+    )
+    _out(parser)
+
+
+def _results_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", default="text", help="text (default), csv or md")
+    parser.add_argument("--runs", action="store_true", help="one row per run instead of per model")
+    _out(parser)
+
+
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--evidence", action="store_true", help="show every comparison as well")
+    _out(parser)
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    _out(parser)
+
+
+def _no_arguments(parser: argparse.ArgumentParser) -> None:
+    del parser
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: what runs it, what adds its arguments, its line in the help, and more help."""
+
+    run: Callable[[argparse.Namespace], int]
+    arguments: Callable[[argparse.ArgumentParser], None]
+    summary: str
+    more: str = ""
+
+
+COMMANDS = {
+    "reproduce": Command(
+        _reproduce,
+        _reproduce_arguments,
+        "train what is missing, execute the notebooks, write report/index.html",
+        _REPRODUCE_HELP,
+    ),
+    "train": Command(_train, _train_arguments, "train one model on one task", _TRAIN_HELP),
+    "results": Command(
+        _results,
+        _results_arguments,
+        "mean, spread and number of seeds of all rows",
+        _RESULTS_HELP,
+    ),
+    "check": Command(_check, _check_arguments, "judge the paper's claims on the rows", _CHECK_HELP),
+    "doctor": Command(
+        _doctor,
+        _doctor_arguments,
+        "say what this machine can do, and what is missing",
+        _DOCTOR_HELP,
+    ),
+    "models": Command(_models, _no_arguments, "list the models"),
+    "tasks": Command(_tasks, _no_arguments, "list the tasks"),
+}
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=_folder,
+        metavar="DIR",
+        help="folder that holds runs/ and report/ (default: the checkout, else memnb-output)",
+    )
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="auto (default: CUDA if there is any), cpu or cuda"
+    )
+
+
+def _folder(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected the name of a folder, but got nothing")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError("a folder's name cannot hold a null character")
+    return text
+
+
+def _positive(text: str) -> int:
+    number = _natural(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, but got {text!r}")
+    return number
+
+
+def _natural(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, but got {text!r}")
+    return int(text)
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    return [name for action in parser._actions for name in action.option_strings]
+
+
+def _one_of(kind: str, name: str, choices: Iterable[str]) -> str:
+    if name not in choices:
+        raise unknown(kind, name, choices)
+    return name
+
+
+def _changes(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """``model.memory=4`` and the like, by section.
+
+    Raises:
+        MemnbError: not of that form, or no such section. Keys and values are checked by config.
+    """
+    changes: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    for setting in settings:
+        match = re.fullmatch(r"([^.=]+)\.([^.=]+)=(.+)", setting, flags=re.DOTALL)
+        if match is None:
+            raise MemnbError(
+                f"--set needs SECTION.KEY=VALUE, such as model.memory=4, but got '{setting}'."
+            )
+        section, key, value = match.groups()
+        if section not in changes:
+            raise unknown("section", section, _SECTIONS)
+        changes[section][key] = _value(value)
+    return changes
+
+
+def _value(text: str) -> Any:
+    """A number, true or false, null; anything else is a word."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def seconds(text: str) -> float:
+    """A length of time such as ``45``, ``90s``, ``9m``, ``1h30m`` or ``2.5h``, in seconds.
+
+    Raises:
+        MemnbError: not of that form, or no time at all.
+    """
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
+    match = re.fullmatch(r"(?:(?:\d{1,6}(?:\.\d{1,3})?[hms])+|\d{1,9})", text)
+    if match is None:
+        raise MemnbError(f"A time is written 90s, 9m or 1h30m, but got '{text}'.")
+    parts = re.findall(r"([\d.]+)([hms]?)", text)
+    total = sum(float(number) * units[unit or "s"] for number, unit in parts)
+    if total <= 0:
+        raise MemnbError(f"The time must be longer than nothing, but got '{text}'.")
+    return total
+
+
+# --- rows ------------------------------------------------------------------------------------
+
+
+def _load_runs(out: str | None) -> pd.DataFrame:
+    """This machine's rows and the committed ones; what could not be read goes to stderr."""
+    from memnb.evidence import rows
+
+    here = paths.runs(out)
+    if out is not None and not here.is_dir():
+        raise RunError(f"There are no runs in {here}; is --out the folder that holds runs/?")
+    runs = rows.load_runs(here, paths.stored_results())
+    for problem in runs.attrs["problems"]:
+        print(f"memnb: {problem}", file=sys.stderr)
+    return runs
+
+
+def _print(frame: pd.DataFrame, form: str) -> None:
+    from memnb.reproduce.page import as_csv, as_markdown
+
+    if form == "csv":
+        print(as_csv(frame), end="")
+    elif form == "md":
+        print(as_markdown(frame), end="")
+    else:
+        print(frame.to_string(index=False))

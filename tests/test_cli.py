@@ -1,0 +1,345 @@
+"""The command line: what it prints, what it refuses, its exit codes, what it never imports."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_runs import write_run, write_runs
+
+from memnb import cli, config, paths
+from memnb.errors import MemnbError
+from memnb.reproduce import manifest
+
+ROOT = Path(__file__).parents[1]
+
+
+def memnb(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a call in this process."""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as leave:  # argparse's --help and --version
+        code = int(leave.code or 0)
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("reprodce", "no command named 'reprodce'; did you mean 'reproduce'?"),
+        ("--versio", "no option named '--versio'; did you mean '--version'?"),
+        ("reproduce --preset quik", "no preset named 'quik'; did you mean 'quick'?"),
+        ("reproduce --prset=quick", "no option named '--prset'; did you mean '--preset'?"),
+        ("reproduce --pre quick", "no option named '--pre'; did you mean '--preset'?"),
+        ("reproduce --only acuracy", "no artefact named 'acuracy'; did you mean 'accuracy'?"),
+        ("reproduce --jobs 0", "--jobs: expected a whole number from 1, but got '0'"),
+        ("reproduce --jobs two", "--jobs: expected a whole number from 0, but got 'two'"),
+        ("reproduce --device cudda", "no device named 'cudda'; did you mean 'cuda'?"),
+        ("reproduce --out=", "--out: expected the name of a folder"),
+        ("train luna-16", "arguments are required: task; see 'memnb train --help'"),
+        ("train lunar-16 text", "no model named 'lunar-16'; did you mean 'luna-16'?"),
+        ("train luna-16 txt", "no task named 'txt'; did you mean 'text'?"),
+        ("train luna-16 text more", "'more' is one word too many; see 'memnb train --help'"),
+        ("train luna-16 text --seed -1", "--seed: expected a whole number from 0, but got '-1'"),
+        ("train luna-16 text --set memory=4", "SECTION.KEY=VALUE, such as model.memory=4"),
+        ("train luna-16 text --set modl.memory=4", "no section named 'modl'; did you mean 'model'"),
+        ("train luna-16 text --set model.memry=4", "setting named 'memry'; did you mean 'memory'"),
+        ("train luna-16 text --set model.memory=0", "at least one memory row, but got memory=0"),
+        ("train luna-16 text --set model.memory=x", "Model.memory"),
+        ("train luna-16 text --budget soon", "A time is written 90s, 9m or 1h30m"),
+        ("train luna-16 text --budget 0m", "must be longer than nothing"),
+        ("results --format cvs", "no format named 'cvs'; did you mean 'csv'?"),
+        ("models extra", "'extra' is one word too many"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_what_was_meant(
+    call: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = memnb(capsys, *call.split())
+    assert code == 2
+    assert out == ""
+    assert err.startswith("memnb: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = memnb(capsys, "--help")
+    assert code == 0
+    for name, command in cli.COMMANDS.items():
+        assert name in out
+        code, more, _ = memnb(capsys, name, "--help")
+        assert code == 0
+        assert more.startswith(f"usage: memnb {name}")
+        assert command.more.strip() in more
+    assert memnb(capsys)[1] == out
+    assert memnb(capsys, "--version")[1].startswith("memnb 0.")
+
+
+def test_models_and_tasks_are_those_that_config_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    _, models, _ = memnb(capsys, "models")
+    assert [line.split()[0] for line in models.splitlines()[:-1]] == config.list_models()
+    _, tasks, _ = memnb(capsys, "tasks")
+    assert [line.split()[0] for line in tasks.splitlines()] == config.list_tasks()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("45", 45), ("90s", 90), ("9m", 540), ("1h30m", 5400), ("2.5h", 9000), ("1m1s", 61)],
+)
+def test_lengths_of_time(text: str, expected: float) -> None:
+    assert cli.seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "m", "9 m", "-9m", "9d", "1e3", "0", "0s", "9m30"])
+def test_what_is_no_length_of_time(text: str) -> None:
+    with pytest.raises(MemnbError):
+        cli.seconds(text)
+
+
+# --- train -----------------------------------------------------------------------------------
+
+TINY = [
+    "--set=task.train=64",
+    "--set=task.validation=32",
+    "--set=task.test=32",
+    "--set=training.steps=4",
+    "--set=training.evaluate_every=2",
+    "--set=training.batch=8",
+    "--set=model.width=8",
+]
+
+
+def test_train_for_real_once_and_then_from_the_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["train", "luna-2", "listops-short", *TINY, "--seed", "3", f"--out={tmp_path}"]
+    code, out, err = memnb(capsys, *call)
+    assert code == 0, err
+    assert out.startswith("Test accuracy ")
+    assert "fp32" in out
+    folder = next((tmp_path / "runs").iterdir())
+    assert folder.name.startswith("listops-short-luna-2-s3-")
+    assert (folder / "run.json").is_file()
+    before = (folder / "run.json").read_bytes()
+    assert memnb(capsys, *call)[1] == out
+    assert (folder / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "message"),
+    [
+        ("failed", 1, "Failed at step 7: the loss is not a number"),
+        ("interrupted", 0, "Stopped at step 7 and saved; the same command goes on"),
+    ],
+)
+def test_what_train_says_of_a_run_without_a_result(
+    outcome: str,
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given: dict[str, Any] = {}
+
+    def pretend(run: config.Run, folder: Path, **settings: Any) -> dict[str, Any]:
+        given.update(settings, run=run, folder=folder)
+        return {"outcome": outcome, "step": 7, "reason": "the loss is not a number"}
+
+    monkeypatch.setattr("memnb.train.loop.train", pretend)
+    arguments = ["--set", "model.filter=pool", "--set", "training.lr=0.25", "--budget", "9m"]
+    found = memnb(capsys, "train", "convluna-4", "text", "--device", "cpu", *arguments)
+    assert found[0] == code
+    assert message in found[1]
+    assert given["run"].model.filter == "pool"
+    assert given["run"].training.lr == 0.25
+    assert given["budget"] == 540
+    assert given["device"] == "cpu"
+    assert given["folder"] == paths.runs() / given["run"].run_id
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_training(
+    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pretend(run: config.Run, folder: Path, *, should_stop: Any, **_: Any) -> dict[str, Any]:
+        assert not should_stop()
+        signal.raise_signal(number)
+        assert should_stop()
+        return {"outcome": "interrupted", "step": 7}
+
+    monkeypatch.setattr("memnb.train.loop.train", pretend)
+    before = signal.getsignal(number)
+    found = memnb(capsys, "train", "luna-4", "text")
+    assert found[0] == code
+    assert "goes on from there" in found[1]
+    assert signal.getsignal(number) is before
+
+
+def test_a_missing_device_is_the_users_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, _, err = memnb(capsys, "train", "luna-2", "listops-short", *TINY, "--device=cuda")
+    assert code == 2
+    assert "use --device cpu" in err
+
+
+# --- results and claims ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def some_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Five runs of this machine and one committed one."""
+    write_runs(tmp_path / "runs", "luna-16", [0.30, 0.34, None])
+    write_runs(tmp_path / "runs", "convluna-16", [0.50, 0.52])
+    write_run(tmp_path / "assets" / "data" / "results", "luna-1", "text", accuracy=0.6)
+    monkeypatch.setattr(paths, "assets", lambda: tmp_path / "assets")
+    return tmp_path
+
+
+def test_results_in_each_format(some_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = f"--out={some_runs}"
+    code, text, err = memnb(capsys, "results", out)
+    assert (code, err) == (0, "")
+    first = ["quick", "listops-short", "luna-16", "32.00", "2.83", "2", "1"]
+    assert any(line.split()[:7] == first for line in text.splitlines())
+    _, table, _ = memnb(capsys, "results", out, "--format", "csv")
+    assert table.splitlines()[0] == "preset,task,model,changes,accuracy (%),sd,n,failed,low,high"
+    assert "paper,text,luna-1,,60.00,,1,0,," in table.splitlines()
+    _, markdown, _ = memnb(capsys, "results", out, "--format", "md")
+    assert "| quick | listops-short | convluna-16 |  | 51.00 |" in markdown
+    _, runs, _ = memnb(capsys, "results", out, "--runs", "--format=csv")
+    assert len(runs.splitlines()) == 1 + 6
+
+
+def test_damaged_rows_are_named(some_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = next((some_runs / "runs").glob("*convluna*/run.json"))
+    record.write_text("{")
+    code, text, err = memnb(capsys, "results", f"--out={some_runs}")
+    assert code == 0
+    assert str(record) in err
+    assert "luna-16" in text
+
+
+def test_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(paths, "assets", lambda: tmp_path)
+    assert "There are no rows yet" in memnb(capsys, "results")[1]
+    assert len(memnb(capsys, "results", "--format=csv")[1].splitlines()) == 1
+    code, _, err = memnb(capsys, "results", f"--out={tmp_path / 'nowhere'}")
+    assert code == 1
+    assert "There are no runs in" in err
+
+
+def test_check_names_every_claim_at_both_scales(
+    some_runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"--out={some_runs}"
+    write_run(some_runs / "runs", "convluna-16", seed=2, accuracy=0.51)
+    write_run(some_runs / "runs", "luna-16", seed=3, accuracy=0.32)
+    code, text, _ = memnb(capsys, "check", out)
+    assert code == 0
+    for claim in ("C1", "C2", "C3", "C4", "C5"):
+        assert f"\n{claim}: " in f"\n{text}"
+    assert "Laptop scale: SUPPORTED: +19 points (95 % interval" in text
+    assert "Full scale: NOT ENOUGH ROWS" in text
+    _, more, _ = memnb(capsys, "check", out, "--evidence")
+    assert more.startswith(text)
+    assert len(more) > len(text)
+
+
+# --- the machine's own errors ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "The disk is full"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "no permission"),
+    ],
+)
+def test_an_error_of_the_disk_is_one_sentence(
+    number: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    monkeypatch.setattr("memnb.reproduce.workflow.reproduce", full)
+    code, _, err = memnb(capsys, "reproduce")
+    assert code == 1
+    assert message in err
+    assert "/some/file" in err
+    assert err.count("\n") == 1
+
+
+def test_an_unforeseen_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EBADF, "a mistake of ours")
+
+    monkeypatch.setattr("memnb.reproduce.workflow.reproduce", wrong)
+    with pytest.raises(OSError, match="a mistake of ours"):
+        cli.main(["reproduce"])
+
+
+def test_a_second_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def impatient(*_: Any, **__: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("memnb.reproduce.workflow.reproduce", impatient)
+    code, _, err = memnb(capsys, "reproduce")
+    assert code == 130
+    assert "interrupted" in err
+
+
+def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``python -m memnb`` in another working directory."""
+    more = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(
+        [sys.executable, "-m", "memnb", *arguments],
+        env=more,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    line = f"{sys.executable} -m memnb tasks | true"
+    done = subprocess.run(
+        ["sh", "-c", line],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_the_stored_report_of_the_committed_rows_is_drawn_without_torch(tmp_path: Path) -> None:
+    """Every committed notebook, from another folder, with a torch that nobody may import."""
+    forbidden = tmp_path / "forbidden" / "torch"
+    forbidden.mkdir(parents=True)
+    (forbidden / "__init__.py").write_text("raise ImportError('torch was imported')\n")
+    search = os.pathsep.join([str(ROOT), str(forbidden.parent)])
+    out = tmp_path / "out with space"
+    done = process("reproduce", "--preset", "stored", "--out", str(out), PYTHONPATH=search, CI="1")
+    assert done.returncode == 0, done.stderr
+    page = (out / "report" / "index.html").read_text(encoding="utf-8")
+    for artefact in manifest.load().artefacts:
+        assert artefact.title in page
+        for file in artefact.files(out / "report"):
+            assert file.is_file()
+    assert page.count('src="data:image/png;base64,') == len(
+        list((out / "report" / "figures").glob("*.png"))
+    )
