@@ -219,7 +219,7 @@ class Pathfinder(Task):
 
     name: Literal["pathfinder", "pathfinder-short"] = "pathfinder"
     source: Literal["generated", "lra"] = "generated"
-    max_length: Positive = 1024
+    max_length: Annotated[int, Field(ge=1, le=4096)] = 1024
     contour_length: Positive = 14
     distractor_length: Positive = 4
     distractors: Annotated[int, Field(ge=0)] = 5

@@ -243,6 +243,8 @@ def test_impossible_definitions_are_refused(monkeypatch: pytest.MonkeyPatch):
         config.task_config("pathfinder", max_length=1000)
     with pytest.raises(MemnbError, match="4 \\* seed_distance"):
         config.task_config("pathfinder", seed_distance=8)
+    with pytest.raises(DataError, match="no room for a first dash"):
+        pathfinder.generate(SMALL.but(max_length=169, seed_distance=3), 1)
     monkeypatch.setattr(pathfinder, "_FRUITLESS_CHUNKS", 1)
     with pytest.raises(DataError, match="no room"):
         pathfinder.generate(SMALL.but(contour_length=60), 1)

@@ -165,8 +165,12 @@ class _Tables:
             its pivot.
         anchored: (360, n, 2) where a dash's footprint must be free around its start.
         starts: the directions that may start a contour, by the quirk above.
-        centre: (len(starts), size, size) where a first contour may start.
+        centre_starts, centre: those of them that find a free pixel in the middle, and where the
+            first contour may start then, (n, size * size).
         marker: (size * size, size * size) the disc at each pixel.
+        size, stride: side of the window, and of the mask around it.
+        inside: 1 in the window, 0 around it. window, stamp, cross: places of the window's pixels,
+            of a stamp's pixels and of a pixel's neighbours within a mask.
     """
 
     size: int
@@ -180,6 +184,7 @@ class _Tables:
     back: Ints
     anchored: Ints
     starts: Ints
+    centre_starts: Ints
     centre: Bools
     marker: Bytes
     inside: Bytes
@@ -200,9 +205,13 @@ def _tables(size: int, seed_distance: int) -> _Tables:
     origins = range(-_RIM, size + _RIM)
     anchored = _anchored([footprint for _, footprint in stamps[:360]])
     everywhere = np.ones((size, size), bool)
-    starts = np.flatnonzero([not _padding_shows(where, everywhere) for where in anchored])
+    # The padding shows at a pixel around which every place of the footprint is outside.
+    starts = np.flatnonzero([np.all(_dilated(everywhere, places)) for places in anchored])
     border = 2 * seed_distance
     blocked = np.pad(np.zeros((size - 2 * border,) * 2, bool), border, constant_values=True)
+    centre = np.array([~_dilated(blocked, anchored[start]).ravel() for start in starts])
+    centre = centre.reshape(len(starts), -1)
+    roomy = np.any(centre, axis=1)
     stride = size + 2 * _RIM
     row = np.arange(size) + _RIM
     stamp = np.arange(-RADIUS, RADIUS + 1)
@@ -218,7 +227,8 @@ def _tables(size: int, seed_distance: int) -> _Tables:
         back=steps([opposite(one) for one in first], LENGTH + MARGIN, origins),
         anchored=anchored,
         starts=starts,
-        centre=~np.array([_dilated(blocked, anchored[start]) for start in starts]),
+        centre_starts=starts[roomy],
+        centre=centre[roomy],
         marker=_markers(size),
         inside=np.pad(np.ones((size, size), np.uint8), _RIM).ravel(),
         window=(row[:, None] * stride + row).ravel(),
@@ -247,27 +257,22 @@ def _anchored(footprints: list[Bytes]) -> Ints:
     return np.array([np.resize(place, (longest, 2)) for place in places])
 
 
-def _shifted(image: Bools, by: Ints, fill: bool) -> Bools:
-    padded = np.pad(image, 3, constant_values=fill)
-    y, x = by + 3
-    return padded[y : y + len(image), x : x + len(image)]
-
-
 def _dilated(image: Bools, places: Ints) -> Bools:
-    return np.any([_shifted(image, place, False) for place in places], axis=0)
-
-
-def _padding_shows(places: Ints, everywhere: Bools) -> bool:
-    return not np.all(_dilated(everywhere, places))
+    """Where any of the ``places`` (n, 2) around a pixel is set; nothing is outside."""
+    padded = np.pad(image, 3)
+    size = len(image)
+    return np.any([padded[y : y + size, x : x + size] for y, x in places + 3], axis=0)
 
 
 def _markers(size: int) -> Bytes:
     """The disc at each pixel of the window, cut off at its border: (size * size, size * size)."""
     fine = np.arange(size * SCALE)
     away = (fine - SCALE * np.arange(size)[:, None]) ** 2
-    discs = away[:, None, :, None] + away[None, :, None, :] <= (DISC * SCALE) ** 2
-    ink = np.where(discs, np.uint8(255), np.uint8(0))
-    return shrink(ink.reshape(-1, size * SCALE, size * SCALE), size).reshape(size * size, -1)
+    rows = []
+    for y in range(size):  # all at once would take gigabytes for large images
+        discs = away[y][None, :, None] + away[:, None, :] <= (DISC * SCALE) ** 2
+        rows.append(shrink(np.where(discs, np.uint8(255), np.uint8(0)), size))
+    return np.concatenate(rows).reshape(size * size, -1)
 
 
 def _moved(table: Ints, direction: Ints, origin: Ints) -> Ints:
@@ -385,10 +390,10 @@ def _targets(task: config.Pathfinder, tables: _Tables, draws: Draws) -> tuple[_T
     """Many attempts at the two target contours; those that came to an end, with their masks."""
     masks = _Masks(tables, _ATTEMPTS)
     rows = np.arange(_ATTEMPTS)
-    kind = draws.below(len(tables.starts), _ATTEMPTS)
-    pixel = _one_of(tables.centre.reshape(len(tables.starts), -1)[kind], draws)
+    kind = draws.below(len(tables.centre_starts), _ATTEMPTS)
+    pixel = _one_of(tables.centre[kind], draws)
     start = np.stack(np.divmod(pixel, tables.size), axis=1)
-    fits, first = _first_dash(tables, start, tables.starts[kind])
+    fits, first = _first_dash(tables, start, tables.centre_starts[kind])
     rows, tips = _second(task, tables, rows[fits], first[fits], draws)
     place = np.zeros((_ATTEMPTS, 2, task.contour_length, 2), np.int64)
     stamp = np.zeros((_ATTEMPTS, 2, task.contour_length), np.int64)
@@ -596,6 +601,11 @@ def generate(task: config.Pathfinder, count: int) -> Drawn:
     """
     chunks: list[Drawn] = []
     made = 0
+    if not len(_tables(task.side, task.seed_distance).centre_starts):
+        raise DataError(
+            f"Pathfinder found no room for a first dash in {task.side} x {task.side} pixels with "
+            f"seed_distance={task.seed_distance}; make the images larger or the distance smaller."
+        )
     while made < count:
         chunk = draw(task, len(chunks))
         chunks.append(chunk)
