@@ -164,7 +164,7 @@ def _committed() -> Finding:
 
     runs = rows.load_runs(paths.stored_results())
     problems = runs.attrs["problems"]
-    text = f"{len(runs)} runs in {paths.stored_results()}"
+    text = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} in {paths.stored_results()}"
     if problems:
         return Finding("committed", "problem", f"{text}; {len(problems)} damaged: {problems[0]}")
     return Finding("committed", "fine", text)

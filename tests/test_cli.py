@@ -107,13 +107,16 @@ def test_what_is_no_length_of_time(text: str) -> None:
 # --- train -----------------------------------------------------------------------------------
 
 TINY = [
-    "--set=task.train=64",
-    "--set=task.validation=32",
-    "--set=task.test=32",
-    "--set=training.steps=4",
-    "--set=training.evaluate_every=2",
-    "--set=training.batch=8",
-    "--set=model.width=8",
+    f"--set={setting}"
+    for setting in (
+        "task.train=64",
+        "task.validation=32",
+        "task.test=32",
+        "training.steps=4",
+        "training.evaluate_every=2",
+        "training.batch=8",
+        "model.width=8",
+    )
 ]
 
 

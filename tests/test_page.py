@@ -1,0 +1,219 @@
+"""What notebooks rely on: the right rows, and files that are whole, stable and readable."""
+
+from __future__ import annotations
+
+import csv
+import stat
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from made_up_runs import write_run
+from matplotlib.figure import Figure
+from PIL import Image
+
+from memnb import paths
+from memnb.errors import MemnbError, RunError
+from memnb.reproduce.notebooks import unfit
+from memnb.reproduce.page import Page, as_csv, as_markdown
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Committed rows of both scales, and an output folder with rows of both."""
+    monkeypatch.setattr(paths, "assets", lambda: tmp_path / "assets")
+    stored = paths.stored_results()
+    write_run(stored, "luna-1", "text", accuracy=0.6)
+    write_run(stored, "luna-1", "listops", accuracy=0.2)
+    write_run(stored, "luna-1", accuracy=0.30)
+    here = tmp_path / "out" / "runs"
+    write_run(here, "luna-1", "text", accuracy=0.7)  # the committed run, trained again
+    write_run(here, "luna-1", "listops", outcome="running")
+    write_run(here, "luna-16", "text", outcome="failed", reason="The loss is not a number.")
+    write_run(here, "convluna-1", accuracy=0.40)
+    write_run(here, "luna-4", training_changes={"steps": 3})
+    return tmp_path / "out"
+
+
+def shown(page: Page) -> list[tuple[str, str, set[tuple[str, str, float | None]]]]:
+    return [
+        (
+            layer.scale,
+            layer.where,
+            {
+                (task, model, None if pd.isna(accuracy) else accuracy)
+                for task, model, accuracy in zip(
+                    layer.runs["task"],
+                    layer.runs["model"],
+                    layer.runs["test_accuracy"],
+                    strict=True,
+                )
+            },
+        )
+        for layer in page.layers()
+    ]
+
+
+COMMITTED_FULL = {("text", "luna-1", 0.6), ("listops", "luna-1", 0.2)}
+
+
+def test_stored_shows_committed_rows(out: Path) -> None:
+    assert shown(Page("accuracy", "stored", str(out))) == [
+        ("full", "committed", COMMITTED_FULL),
+        ("quick", "committed", {("listops-short", "luna-1", 0.30)}),
+    ]
+
+
+def test_quick_shows_small_runs_of_this_machine_beside_the_committed_full_scale(out: Path) -> None:
+    assert shown(Page("accuracy", "quick", str(out))) == [
+        ("full", "committed", COMMITTED_FULL),
+        ("quick", "this machine", {("listops-short", "convluna-1", 0.40)}),
+    ]
+
+
+def test_paper_prefers_this_machine_and_shows_failures_but_nothing_unfinished(out: Path) -> None:
+    full, quick = shown(Page("accuracy", "paper", str(out)))
+    assert full == (
+        "full",
+        "this machine and committed",
+        {("text", "luna-1", 0.7), ("listops", "luna-1", 0.2), ("text", "luna-16", None)},
+    )
+    assert quick[1] == "committed"
+
+
+def test_no_rows_are_an_empty_frame_with_all_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "assets", lambda: tmp_path / "nothing")
+    for preset in ("stored", "quick", "paper"):
+        for layer in Page("accuracy", preset, str(tmp_path)).layers():
+            assert layer.runs.empty
+            assert {"run_id", "task", "model", "test_accuracy"} <= set(layer.runs.columns)
+
+
+def test_a_damaged_row_is_named_in_its_layer(out: Path) -> None:
+    record = next((out / "runs").glob("*convluna*/run.json"))
+    record.write_text("{")
+    quick = Page("accuracy", "quick", str(out)).layers()[1]
+    assert quick.runs.empty
+    assert len(quick.problems) == 1
+    assert str(record) in quick.problems[0]
+
+
+def test_the_default_folder_follows_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMNB_OUT", str(tmp_path / "elsewhere"))
+    assert Page("accuracy").runs_folder == tmp_path / "elsewhere" / "runs"
+
+
+# --- saving ----------------------------------------------------------------------------------
+
+
+def picture() -> Figure:
+    figure, axes = plt.subplots()
+    axes.plot([1, 2, 3])
+    return figure
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Page:
+    return Page("accuracy", "stored", str(tmp_path / "out put"))
+
+
+def test_a_figure_becomes_png_and_svg_with_its_caption_as_description(page: Page) -> None:
+    caption = "Accuracy ± spread <of> each “model”."
+    figure = picture()
+    assert page.save(figure, "accuracy", caption=caption) is figure
+    folder = page.out / "report" / "figures"
+    assert unfit(folder / "accuracy.png") is None
+    assert unfit(folder / "accuracy.svg") is None
+    with Image.open(folder / "accuracy.png") as image:
+        assert image.info["Description"] == caption
+    texts = [node.text for node in ElementTree.parse(folder / "accuracy.svg").iter()]
+    assert caption in texts
+    assert not plt.fignum_exists(figure.number)  # type: ignore[attr-defined]
+    assert sorted(path.name for path in folder.iterdir()) == ["accuracy.png", "accuracy.svg"]
+
+
+def test_the_same_rows_give_the_same_bytes(page: Page) -> None:
+    folder = page.out / "report" / "figures"
+    page.save(picture(), "a")
+    first = [(folder / f"a.{suffix}").read_bytes() for suffix in ("png", "svg")]
+    page.save(picture(), "a")
+    assert [(folder / f"a.{suffix}").read_bytes() for suffix in ("png", "svg")] == first
+
+
+def test_a_table_becomes_csv_and_markdown_as_printed(page: Page) -> None:
+    frame = pd.DataFrame(
+        {"Accuracy (%)": ["36.10", None], "Note": ["a|b", 'say "x",\ny']},
+        index=pd.Index(["luna", "convluna"], name="Model"),
+    )
+    assert page.save(frame, "table", caption="All of it.") is frame
+    folder = page.out / "report" / "tables"
+    with (folder / "table.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["Model", "Accuracy (%)", "Note"],
+            ["luna", "36.10", "a|b"],
+            ["convluna", "", 'say "x",\ny'],
+        ]
+    assert (folder / "table.md").read_text().splitlines() == [
+        "| Model | Accuracy (%) | Note |",
+        "| --- | --- | --- |",
+        "| luna | 36.10 | a\\|b |",
+        '| convluna |  | say "x", y |',
+        "",
+        "Table: All of it.",
+    ]
+
+
+def test_columns_under_several_headings_are_joined() -> None:
+    frame = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("Text", "n"), ("x", "")]))
+    assert as_csv(frame) == "Text n,x\n1,2\n"
+    assert as_markdown(frame).splitlines()[0] == "| Text n | x |"
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a/b", "A", "a.png", "a b", "-a", "ä", "a" * 61])
+def test_a_name_that_cannot_name_a_file_is_refused(page: Page, name: str) -> None:
+    with pytest.raises(MemnbError, match="lower-case letters, digits"):
+        page.save(pd.DataFrame({"a": [1]}), name)
+    assert not page.out.exists()
+
+
+def test_other_things_are_refused(page: Page) -> None:
+    thing: Any = "a string"
+    with pytest.raises(MemnbError, match="'name' is a str"):
+        page.save(thing, "name")
+
+
+def test_unknown_preset_and_artefact() -> None:
+    with pytest.raises(MemnbError, match="preset named 'quik'; did you mean 'quick'"):
+        Page("accuracy", "quik")
+    with pytest.raises(MemnbError, match=r"artefact name '\.\./x'"):
+        Page("../x")
+
+
+def test_a_failed_write_is_one_sentence_and_leaves_the_old_file(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = pd.DataFrame({"a": [1]})
+    page.save(frame, "table")
+    folder = page.out / "report" / "tables"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(RunError, match=r"Cannot write .*table.csv: no space left.*--out"):
+        page.save(pd.DataFrame({"a": [2]}), "table")
+    assert (folder / "table.csv").read_text() == "a\n1\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["table.csv", "table.md"]
+
+
+def test_files_can_be_read_by_others(page: Page) -> None:
+    page.save(pd.DataFrame({"a": [1]}), "table")
+    file = page.out / "report" / "tables" / "table.csv"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
