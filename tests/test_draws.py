@@ -8,7 +8,6 @@ from scipy import stats
 
 from memnb.tasks.draws import Draws, below
 
-
 GOLDEN = [11749869230777074271, 4976686463289251617]
 
 
