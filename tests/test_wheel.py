@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
@@ -13,18 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_runs import write_run
 
 ROOT = Path(__file__).resolve().parent.parent
 CARRIED = ("notebooks", "data/results", "data/reference")
 # What lies about in a working copy and is nobody else's.
 JUNK = (
     "notebooks/.ipynb_checkpoints/junk-checkpoint.ipynb",
-    "data/results/made-up/best.pt",
-    "data/results/made-up/train.lock",
+    "data/results/some-run/best.pt",
+    "data/results/some-run/train.lock",
     "data/cache/junk.npz",
     "memnb/__pycache__/junk.pyc",
     "runs/made-up/run.json",
 )
+
+# No committed run has it.
+MADE_UP_SEED = 4321
 
 
 def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -49,9 +54,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ".*_cache",
     )
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*left_out))
-    for name in (*JUNK, "data/results/made-up/run.json"):
+    for name in JUNK:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("{}")
+    write_run(copy / "data" / "results", seed=MADE_UP_SEED, accuracy=0.4321)
     return copy
 
 
@@ -85,7 +91,8 @@ def test_the_wheel_carries_the_package_and_its_assets(source: Path, wheel: Path)
     expected = {
         name if name.startswith("memnb/") else f"memnb/_assets/{name}" for name in files(source)
     }
-    assert "memnb/_assets/data/results/made-up/run.json" in expected
+    assert any(name.startswith("memnb/_assets/data/results/") for name in expected)
+    assert "memnb/_assets/notebooks/manifest.toml" in expected
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
@@ -137,7 +144,7 @@ def test_the_installed_package_finds_its_assets(installed: Path, elsewhere: Path
         "from memnb import paths\n"
         "print(paths.checkout(), paths.assets(), paths.output(), sep='\\n')\n"
         "print(paths.notebooks().is_dir(), paths.reference().is_dir(),\n"
-        "      (paths.stored_results() / 'made-up' / 'run.json').is_file(), sep='\\n')\n"
+        "      any(paths.stored_results().glob('*/run.json')), sep='\\n')\n"
     )
     done = run(installed / "python", "-c", code, cwd=elsewhere, env=plain_environment())
     assert done.returncode == 0, done.stderr
@@ -146,3 +153,17 @@ def test_the_installed_package_finds_its_assets(installed: Path, elsewhere: Path
     assert assets.startswith(str(installed.parent))
     assert Path(output) == elsewhere / "memnb-output"
     assert found == ["True", "True", "True"]
+
+
+def test_the_installed_command_draws_from_its_own_rows(installed: Path, elsewhere: Path):
+    """What a reader does on Colab: no checkout, no settings, another working directory."""
+    done = run(
+        installed / "memnb", "reproduce", "--preset", "stored", "--only", "accuracy",
+        cwd=elsewhere, env=plain_environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = elsewhere / "memnb-output" / "report"
+    assert (report / "index.html").is_file()
+    with (report / "tables" / "accuracy-runs.csv").open(encoding="utf-8", newline="") as file:
+        seeds = [row["Seed"] for row in csv.DictReader(file)]
+    assert str(MADE_UP_SEED) in seeds
