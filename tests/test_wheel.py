@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import subprocess
@@ -164,6 +163,4 @@ def test_the_installed_command_draws_from_its_own_rows(installed: Path, elsewher
     assert done.returncode == 0, done.stdout + done.stderr
     report = elsewhere / "memnb-output" / "report"
     assert (report / "index.html").is_file()
-    with (report / "tables" / "accuracy-runs.csv").open(encoding="utf-8", newline="") as file:
-        seeds = [row["Seed"] for row in csv.DictReader(file)]
-    assert str(MADE_UP_SEED) in seeds
+    assert str(MADE_UP_SEED) in (report / "tables" / "accuracy-runs.csv").read_text("utf-8")
