@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import tarfile
 from pathlib import Path
 
@@ -477,3 +478,46 @@ def test_a_prepared_pair_that_leads_nowhere_is_refused(folder: Path):
 
 def test_the_substitute_needs_a_prepared_file(folder: Path):
     refused("retrieval-acl", made.unpacked(folder / "there", made.pair_tables()), r"prepared \.npz")
+
+
+# --- random damage ---------------------------------------------------------------------------
+
+
+def damaged(body: bytes, chance: random.Random) -> bytes:
+    """A byte changed, a few lost, or a few put in between."""
+    place = chance.randrange(len(body))
+    more = chance.randbytes(4)
+    kind = chance.randrange(3)
+    if kind == 0:
+        return body[:place] + more[:1] + body[place + 1 :]
+    return body[:place] + (more + body[place:] if kind == 1 else body[place + 3 :])
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("pathfinder", made.pathfinder_tfds(3, 1)),
+        ("pathfinder", made.pathfinder_folder(2, (0,))),
+        ("image", made.cifar_python()),
+        ("retrieval", made.pair_tables()),
+    ],
+    ids=["tfds", "png", "python", "pairs"],
+)
+def test_random_damage_is_read_or_refused_in_one_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, files: dict
+):
+    chance = random.Random(0)
+    refusals: list[str] = []
+    for number in range(60):
+        chosen = chance.choice(sorted(files))
+        # The first kilobyte holds what a parser trips over; the rest are pixels and prose.
+        head, rest = files[chosen][:1000], files[chosen][1000:]
+        hurt = {**files, chosen: damaged(head, chance) + rest}
+        source = made.tar(folder / f"{number}.tar", hurt, "w")
+        monkeypatch.setattr(image, "PYTHON_SHA256", archives.digest(source, "sha256"))
+        try:
+            catalogue.import_data(name, source)
+        except DataError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 5
+    assert not any("\n" in refusal for refusal in refusals)
