@@ -153,7 +153,8 @@ def _count(axis: Axes, position: int, values: pd.Series[float], failed: int) -> 
     """Say in a row what its dots cannot: runs that failed, or that there are none."""
     if failed or not len(values):
         text = f"{failed} failed" if failed else style.MISSING
-        style.note(axis, text, (1, position - 0.32), ha="right", va="center", fontsize=6.5,
+        height = position - 0.32 if len(values) else position  # clear of the dots
+        style.note(axis, text, (1, height), (-2, 0), ha="right", va="center", fontsize=6.5,
                    fontstyle="italic")  # fmt: skip
 
 

@@ -98,30 +98,47 @@ def _cell(group: pd.DataFrame) -> str:
 
 
 def runs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Where the numbers come from: one line per run with its seed, outcome, cost and origin."""
+    """Where the numbers come from: a line per model, task and changed settings.
+
+    Returns:
+        Columns ``Model``, ``Task``, ``Changed settings``, ``Seeds``, ``Failed`` (seed and reason),
+        ``Parameters``, ``Steps``, ``Seconds per run``, ``Device``, ``Precision``, ``Code``. What
+        differs between the seeds is listed, times are averaged.
+    """
+    columns = ["Model", "Task", "Changed settings", "Seeds", "Failed", "Parameters", "Steps",
+               "Seconds per run", "Device", "Precision", "Code"]  # fmt: skip
     rows = []
-    for _, run in frame.iterrows():
-        finished = run["outcome"] == "finished"
+    for _, group in frame.groupby(["task", "model", "changes"], sort=False):
+        first, failed = group.iloc[0], group[group["outcome"] == "failed"]
+        code = [
+            f"{_text(version)} {_text(commit)[:10]}"
+            for version, commit in zip(group["version"], group["commit"], strict=True)
+        ]
         rows.append(
-            {
-                "Run": run["run_id"],
-                "Model": style.model_label(run["model"]),
-                "Task": style.task_label(run["task"]),
-                "Changed settings": run["changes"] or "–",
-                "Seed": f"{run['seed']}",
-                "Test accuracy (%)": f"{100 * run['test_accuracy']:.1f}" if finished else "–",
-                "Outcome": _text(run["reason"]) if not finished else "finished",
-                "Steps": _number(run["step"]),
-                "Parameters": _number(run["parameters"]),
-                "Seconds": _number(run["seconds"]),
-                "Device": _text(run["device_name"]),
-                "Precision": _text(run["precision"]),
-                "Version": _text(run["version"]),
-                "Commit": _text(run["commit"])[:10],
-            }
+            [
+                style.model_label(first["model"]),
+                style.task_label(first["task"]),
+                first["changes"] or "–",
+                _listed(sorted(group["seed"])),
+                "; ".join(
+                    f"{seed}: {_text(reason)}"
+                    for seed, reason in zip(failed["seed"], failed["reason"], strict=True)
+                )
+                or "–",
+                _listed(map(_number, group["parameters"])),
+                _listed(map(_number, group["step"])),
+                _number(group["seconds"].mean()),
+                _listed(map(_text, group["device_name"])),
+                _listed(map(_text, group["precision"])),
+                _listed(code),
+            ]
         )
-    columns = list(rows[0]) if rows else ["Run"]
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def _listed(values: Iterable[Any]) -> str:
+    """The distinct values, in order of appearance."""
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
 def _nothing(columns: Sequence[str]) -> pd.DataFrame:
@@ -140,7 +157,7 @@ def _number(value: Any) -> str:
 # --- ablation --------------------------------------------------------------------------------
 
 TEMPERATURES = {"unit": "1", "sqrt": "√d", "learn": "learned"}
-_FILTER_NAMES = {"none": "none", "conv": "convolution", "pool": "max pooling"}
+_FILTER_NAMES = {"none": "no filter", "conv": "convolution", "pool": "max pooling"}
 
 
 def ablation(runs: pd.DataFrame, scale: Scale = "full", *, memory: int = 16) -> pd.DataFrame:

@@ -1,0 +1,254 @@
+"""The notebooks as pages: what every one of them promises, checked on the committed files.
+
+That they run, and that their checked outputs still hold, is nbval's part (``make test``).
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from memnb import paths
+from memnb.evidence.claims import STATEMENTS
+
+FILES = sorted(paths.notebooks().glob("*.ipynb"))
+PAGES = [
+    "00_start_here", "01_accuracy", "02_ablation", "03_settings", "04_diagram", "05_degradation",
+    "06_attention", "07_memory_size", "08_claims",
+]  # fmt: skip
+CHECKED = {"keep_output", "nbval-check-output"}
+
+
+def load(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def tags(cell: Any) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+def code(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def python(notebook: Any) -> ast.Module:
+    """All code but the installation, which holds a magic command."""
+    return ast.parse("\n\n".join(cell.source for cell in code(notebook)[1:]))
+
+
+def saves(notebook: Any) -> list[ast.Call]:
+    return [
+        node
+        for node in ast.walk(python(notebook))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "page.save"
+    ]
+
+
+def test_the_pages_are_there() -> None:
+    assert [path.stem for path in FILES] == PAGES
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def notebook(request: pytest.FixtureRequest) -> Any:
+    return load(request.param)
+
+
+def test_the_file_is_valid_and_names_only_a_generic_kernel(notebook: Any) -> None:
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+
+
+def test_it_opens_with_a_title_and_the_claim_it_serves(notebook: Any) -> None:
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown"
+    title, _, rest = first.source.partition("\n")
+    assert re.fullmatch(r"# \S.*", title)
+    served = re.search(r"\*(.+?)\*", rest, re.DOTALL)
+    assert served is not None
+    assert "claim" in served[1].lower() or any(claim in served[1] for claim in STATEMENTS)
+    assert len(rest.split()) > 50  # an explanation, not a heading
+
+
+def test_it_tells_the_reader_what_to_see(notebook: Any) -> None:
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert any("**What to see:**" in text for text in prose)
+
+
+def test_every_first_code_cell_is_the_same_installation() -> None:
+    cells = {code(load(path))[0].source for path in FILES}
+    assert len(cells) == 1
+    source = cells.pop()
+    assert "except ModuleNotFoundError" in source
+    assert "memnb-*.whl" in source
+    assert '"memnb[notebooks]"' in source
+
+
+@pytest.mark.parametrize("wheels", [[], ["memnb-0.1.0-py3-none-any.whl"]])
+def test_the_installation_prefers_a_wheel_beside_the_page(
+    wheels: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wheel in wheels:
+        (tmp_path / wheel).touch()
+    source = code(load(FILES[0]))[0].source
+    # The command in the except branch is IPython's; here it only records what it would install.
+    runnable = re.sub(r"%pip install -q \"\{package\}\"", "installed.append(package)", source)
+    assert runnable != source
+    installed: list[str] = []
+    real = __import__
+
+    def missing_at_first(name: str, *rest: Any) -> Any:
+        if name == "memnb" and not installed:
+            raise ModuleNotFoundError(name)
+        return real(name, *rest)
+
+    monkeypatch.chdir(tmp_path)
+    builtins = {"__import__": missing_at_first, "ModuleNotFoundError": ModuleNotFoundError,
+                "sorted": sorted, "print": lambda *words: None}  # fmt: skip
+    exec(compile(runnable, "install", "exec"), {"__builtins__": builtins, "installed": installed})
+    assert installed == (wheels or ["memnb[notebooks]"])
+
+
+def test_parameters_are_typed_and_each_is_explained(notebook: Any) -> None:
+    cells = [cell for cell in code(notebook) if "parameters" in tags(cell)]
+    assert len(cells) == 1
+    assert cells[0] is code(notebook)[1]
+    lines = cells[0].source.splitlines()
+    for line in lines:
+        assert re.fullmatch(r"\w+: (str|int|bool|float) = \S+( \S+)?  # \S.*", line), line
+    assert lines[0].startswith('preset: str = "stored"')
+    assert lines[1].startswith('out: str = ""')
+
+
+def test_every_figure_and_table_is_saved_under_a_plain_name_with_a_caption(notebook: Any) -> None:
+    found = saves(notebook)
+    assert found
+    for call in found:
+        name = call.args[1]
+        assert isinstance(name, ast.Constant)
+        assert re.fullmatch(r"[a-z0-9][a-z0-9-]*", str(name.value))
+        captions = [keyword.value for keyword in call.keywords if keyword.arg == "caption"]
+        assert captions, f"{name.value} has no caption"
+        caption = captions[0]
+        if isinstance(caption, ast.Constant):
+            assert str(caption.value).endswith(".")
+            assert len(str(caption.value)) > 20
+
+
+def test_a_saved_thing_is_the_value_of_its_cell(notebook: Any) -> None:
+    for cell in code(notebook)[1:]:
+        if "page.save(" in cell.source:
+            assert cell.source.count("page.save(") == 1
+            last = ast.parse(cell.source).body[-1]
+            assert isinstance(last, ast.Expr)
+            assert ast.unparse(last).startswith("page.save(")
+
+
+def test_no_name_is_saved_twice_in_the_report() -> None:
+    kinds: dict[str, list[str]] = {"figures": [], "tables": [], "diagrams": []}
+    for path in FILES:
+        for call in saves(load(path)):
+            module = ast.unparse(call.args[0]).partition(".")[0]
+            kinds[module].append(ast.literal_eval(call.args[1]))
+    pictures = kinds["figures"] + kinds["diagrams"]
+    assert len(set(pictures)) == len(pictures)
+    assert len(set(kinds["tables"])) == len(kinds["tables"])
+
+
+def test_only_checked_cells_keep_an_output(notebook: Any) -> None:
+    for cell in code(notebook):
+        if tags(cell) & CHECKED:
+            assert tags(cell) >= CHECKED
+            assert cell.execution_count is not None  # nbval compares no cell without one
+            assert cell.outputs
+            assert all(output.output_type == "stream" for output in cell.outputs)
+            assert all(output.name == "stdout" for output in cell.outputs)
+        else:
+            assert cell.outputs == []
+
+
+def test_pages_stay_thin(notebook: Any) -> None:
+    functions = [node.name for node in ast.walk(python(notebook))
+                 if isinstance(node, (ast.FunctionDef, ast.ClassDef))]  # fmt: skip
+    # Only the maths that the first page spells out for its readers.
+    assert set(functions) <= {"softmax", "cosine", "effective_rank"}
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    names = {path.name for path in FILES}
+    linked = {
+        target
+        for path in FILES
+        for cell in load(path).cells
+        if cell.cell_type == "markdown"
+        for target in re.findall(r"\]\(([^)#]+)\)", cell.source)
+    }
+    assert linked
+    assert linked <= names
+
+
+def test_the_retrieval_jump_is_explained_where_both_numbers_stand() -> None:
+    text = "".join(cell.source for cell in load(paths.notebooks() / "01_accuracy.ipynb").cells)
+    assert "57" in text
+    assert "79" in text
+    assert "more training steps" in text
+    assert r"$[u, v, u \cdot v, u - v]$" in text
+
+
+@pytest.mark.parametrize("name", ["00_start_here", "04_diagram", "07_memory_size"])
+def test_the_single_row_is_explained(name: str) -> None:
+    cells = load(paths.notebooks() / f"{name}.ipynb").cells
+    text = " ".join(" ".join(cell.source for cell in cells if cell.cell_type == "markdown").split())
+    assert "global pooling" in text
+    assert "same vector" in text
+
+
+DRAW_ALL = """
+import json, sys
+import matplotlib
+matplotlib.use("agg")
+from pathlib import Path
+for path in sorted(Path({folder!r}).glob("*.ipynb")):
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    names = {{"print": lambda *words: None}}
+    for number, cell in enumerate(cells[1:]):
+        exec(compile("".join(cell["source"]), f"{{path.name}}[{{number}}]", "exec"), names)
+        if number == 0:
+            names.update(out={out!r}, train=False)
+print("torch" in sys.modules)
+"""
+
+
+def test_the_stored_pages_draw_everything_without_torch(tmp_path: Path) -> None:
+    out = tmp_path / "an output folder"
+    script = DRAW_ALL.format(folder=str(paths.notebooks()), out=str(out))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "False"
+    for path in FILES:
+        for call in saves(load(path)):
+            name = ast.literal_eval(call.args[1])
+            table = ast.unparse(call.args[0]).startswith("tables.")
+            folder = out / "report" / ("tables" if table else "figures")
+            for suffix in ("csv", "md") if table else ("png", "svg"):
+                assert (folder / f"{name}.{suffix}").stat().st_size > 0
+
+
+def test_the_files_are_stored_the_way_nbstripout_leaves_them() -> None:
+    for path in FILES:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        assert "version" not in content["metadata"]["language_info"]
+        for cell in content["cells"]:
+            assert not {"execution", "papermill"} & set(cell["metadata"])
