@@ -251,7 +251,7 @@ def test_check_names_every_claim_at_both_scales(
     assert code == 0
     for claim in ("C1", "C2", "C3", "C4", "C5"):
         assert f"\n{claim}: " in f"\n{text}"
-    assert "Laptop scale: SUPPORTED: +19 points (95 % interval" in text
+    assert "Laptop scale: SUPPORTED: +19.0 points (95 % interval" in text
     assert "Full scale: NOT ENOUGH ROWS" in text
     _, more, _ = memnb(capsys, "check", out, "--evidence")
     assert more.startswith(text)

@@ -139,7 +139,7 @@ def test_claims_come_first_each_with_a_verdict_at_both_scales(out: Path) -> None
     first = html[positions[0] : positions[1]]
     assert 'class="mark not-enough-rows">not enough rows' in first
     assert 'class="mark supported">supported' in first
-    assert "+20 points (95 % interval +17.7 to +22.3), n = 3" in first
+    assert "+20.0 points (95 % interval +17.7 to +22.3), n = 3" in first
     assert "Laptop scale (this machine): 6 runs" in html
 
 

@@ -282,10 +282,10 @@ def effect(verdict: claims.Verdict) -> str:
     """The deciding effect with its interval and n; empty if there is none."""
     if math.isnan(verdict.effect):
         return ""
-    sign = "+" if verdict.unit == "points" else ""
-    text = f"{verdict.effect:{sign}.3g} {verdict.unit}"
+    form = "+.1f" if verdict.unit == "points" else ".2f"
+    text = f"{verdict.effect:{form}} {verdict.unit}"
     if not math.isnan(verdict.low):
-        text += f" (95 % interval {verdict.low:{sign}.3g} to {verdict.high:{sign}.3g})"
+        text += f" (95 % interval {verdict.low:{form}} to {verdict.high:{form}})"
     return f"{text}, n = {verdict.n}"
 
 
