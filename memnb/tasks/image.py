@@ -55,7 +55,7 @@ def load(task: config.Image) -> Dataset:
 
 def grey(rgb: Bytes) -> Bytes:
     """Colours (..., 3) of 0..255 in grey (...,), as ``tf.image.rgb_to_grayscale`` rounds it."""
-    # In single precision and in this order, because every last bit counts.
+    # In single precision, in this order and without a division: every last bit counts.
     red, green, blue = np.moveaxis(rgb.astype(np.float32) * np.float32(1 / 255), -1, 0)
     light = red * np.float32(0.2989) + green * np.float32(0.5870) + blue * np.float32(0.1140)
     return np.minimum(light * np.float32(255.5), np.float32(255)).astype(np.uint8)
