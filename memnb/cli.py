@@ -151,14 +151,19 @@ def _ending(record: dict[str, Any]) -> str:
 
 def _results(values: argparse.Namespace) -> int:
     form = _one_of("format", values.format, _FORMATS)
-    from memnb.draw import tables
-
     runs = _load_runs(values.out)
     if runs.empty and form == "text":
         print("There are no rows yet; 'memnb reproduce' makes some.")
     else:
-        _print(tables.runs(runs) if values.runs else _per_model(runs), form)
+        _print(runs[list(_RUN_COLUMNS)] if values.runs else _per_model(runs), form)
     return 0
+
+
+_RUN_COLUMNS = (
+    "run_id", "preset", "task", "model", "changes", "seed", "outcome", "reason", "test_accuracy",
+    "validation_accuracy", "step", "best_step", "seconds", "device_name", "precision", "version",
+    "commit",
+)  # fmt: skip
 
 
 def _per_model(runs: pd.DataFrame) -> pd.DataFrame:
@@ -491,4 +496,4 @@ def _print(frame: pd.DataFrame, form: str) -> None:
     elif form == "md":
         print(as_markdown(frame), end="")
     else:
-        print(frame.to_string(index=False))
+        print(frame.to_string(index=False, na_rep="-"))
