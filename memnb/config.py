@@ -257,11 +257,11 @@ TASKS: dict[str, Task] = {
     "pathfinder": Pathfinder(),
     "listops-short": ListOps(
         name="listops-short",
-        min_length=100,
-        max_length=200,
-        train=32_000,
-        validation=1_000,
-        test=2_000,
+        min_length=200,
+        max_length=400,
+        train=16_000,
+        validation=500,
+        test=1_000,
     ),
 }
 LRA_TASKS = ("listops", "text", "retrieval", "image", "pathfinder")
@@ -479,7 +479,7 @@ _TRAINING: dict[str, Training] = {
         evaluate_every=500, patience=50,
     ),
     "listops-short": Training(
-        steps=1000, batch=32, lr=0.05, warmup=100, weight_decay=0.002,
+        steps=800, batch=16, lr=0.05, warmup=100, weight_decay=0.002,
         evaluate_every=100, patience=300,
     ),
 }  # fmt: skip
