@@ -130,6 +130,7 @@ def test_one_run_is_followed_with_its_time_left(monkeypatch: pytest.MonkeyPatch)
         (3599, "1 h"),
         (7500, "2 h 5 min"),
         (48 * 3600, "2 days"),
+        (4.2 * 365 * 24 * 3600, "4 years"),
     ],
 )
 def test_lengths_of_time_as_one_would_say_them(seconds: float, text: str) -> None:

@@ -141,7 +141,7 @@ def describe(progress: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as one would say it: ``40 s``, ``3 min``, ``2 h 5 min``, ``3 days``."""
+    """A length of time as one would say it: ``40 s``, ``3 min``, ``2 h 5 min``, ``3 days``, ``4 years``."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -150,4 +150,5 @@ def duration(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours / 24:.0f} days"
+    days = hours / 24
+    return f"{days:.0f} days" if days < 730 else f"{days / 365:.0f} years"
