@@ -79,7 +79,7 @@ def test_a_task_and_its_digest_follow_its_definition(task: str) -> None:
         ({"training_changes": {"steps": 0}}, "greater than or equal to 1"),
         ({"training_changes": {"lr": float("nan")}}, "finite"),
         ({"training_changes": {"steps": "many"}}, "valid integer"),
-        ({"task_changes": {"min_length": 199}}, "raise max_length"),
+        ({"task_changes": {"min_length": 1999}}, "raise max_length"),
         ({"seed": -1}, "greater than or equal to 0"),
     ],
 )
