@@ -14,8 +14,8 @@ import pandas as pd
 from memnb.config import Model, Run
 from memnb.reproduce.progress import duration
 
-#: Operations per second that models as narrow as these reach, rounded from ListOps runs. A guess for
-#: any other task and model.
+#: Operations per second that models as narrow as these reach, rounded from ListOps runs: a guess
+#: for any other task and model.
 ASSUMED = {"one H100": 50e12, "one CPU core": 25e9}
 
 # Examples scored at each evaluation; the paper's Text is validated on the whole test set.

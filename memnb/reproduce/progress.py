@@ -141,7 +141,7 @@ def describe(progress: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as one would say it: ``40 s``, ``3 min``, ``2 h 5 min``, ``3 days``, ``4 years``."""
+    """A length of time as one would say it: ``40 s``, ``3 min``, ``2 h 5 min``, ``3 days``."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
