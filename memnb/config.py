@@ -505,7 +505,7 @@ class Run(Config):
     def preset(self) -> Preset:
         """``paper`` if this is the full protocol on a full task, ``quick`` on a laptop task."""
         name = self.task.name
-        if self.training != _TRAINING[name] or self.task != TASKS[name]:
+        if self.training != _TRAINING.get(name) or self.task != TASKS.get(name):
             return "custom"
         return "paper" if name in LRA_TASKS else "quick"
 
