@@ -234,6 +234,14 @@ def test_accuracy_draws_every_seed_and_counts_the_failed(quick: pd.DataFrame) ->
     assert "published" not in words(figure)  # nobody published the laptop task
 
 
+def test_accuracy_has_a_row_for_a_published_model_that_has_no_run(full: pd.DataFrame) -> None:
+    some = full[full["model"] == "convluna-256"]
+    figure = figures.accuracy(some, published.load())
+    labels = [label.get_text() for label in panels(figure)[0].get_yticklabels()]
+    assert labels == ["Transformer", "Luna-256", "ConvLuna-256"]
+    assert style.MISSING in words(figure)
+
+
 def test_accuracy_puts_published_marks_in_the_row_of_their_model(full: pd.DataFrame) -> None:
     figure = figures.accuracy(full, published.load())
     labels = [label.get_text() for label in panels(figure)[0].get_yticklabels()]
@@ -371,6 +379,30 @@ def test_a_focused_head_stands_out_at_its_position() -> None:
     assert focused.max() > 5
 
 
+def test_attention_spent_on_padding_is_said_and_not_drawn_as_indifference() -> None:
+    padded = maps()
+    padded["pack"][0, 1] /= 4  # three quarters of the weight are beyond the true length
+    padded["pack"][0, 2] = 0  # all of it
+    figure = figures.attention(padded, "pack", memory=4)
+    assert "75 % on padding" in words(figure)
+    assert "100 % on padding" in words(figure)
+    shown = images(figure)
+    np.testing.assert_allclose(shown[1], 1.0, rtol=2e-3)
+    assert np.ma.getmaskarray(np.ma.masked_invalid(shown[2])).all()
+    assert "padding" not in words(figures.attention(maps(), "pack", memory=4))
+
+
+def test_no_position_of_a_long_sequence_vanishes() -> None:
+    long = maps(tokens=1999)
+    for position in (0, 1, 777, 1998, 1999):
+        long["pack"][1, 0] = 0
+        long["pack"][1, 0, :, position] = 1
+        image = images(figures.attention(long, "pack", memory=4))[3]
+        assert image.shape[1] < 300
+        expected = position / 2000 * image.shape[1]
+        assert (np.abs(image.argmax(axis=1) - expected) <= 1).all()
+
+
 def test_tokens_are_ticks_where_they_fit() -> None:
     names = list("abcdef")
     one = figures.attention(maps(), "pack", memory=4, tokens=names, blocks=[2], heads=[1])
@@ -425,7 +457,8 @@ def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -
     assert set(ticks) <= {"CLS", *names}
     assert len(ticks) == 10
     assert "ConvLuna-16" in words(figure)
-    assert "ListOps short, seed 0" in words(figure)
+    most = config.task_config("listops-short").max_length
+    assert f"ListOps short, seed 0, {len(names)} tokens of at most {most}" in words(figure)
 
 
 @pytest.mark.parametrize(("model", "seed"), [("convluna-16", 99), ("luna-256", 0), ("luna-16", 2)])

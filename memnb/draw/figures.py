@@ -41,7 +41,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "memory_rank": ("memory rows $m'$:\neffective rank", "1 = one direction left"),
     "pack_entropy": ("pack attention:\nentropy", "1 = looks everywhere alike"),
     "unpack_entropy": ("unpack attention:\nentropy", "1 = reads all rows alike"),
-    "dominant_rows": ("rows that take over\nhalf the unpack weight", "share of M; 1/2 = all alike"),
+    "dominant_rows": ("dominant rows:\nshare of all rows", "1/2 = no row dominates"),
     "packed_gradient": ("packed rows:\ngradient norm", "of one sample's loss, mean over rows"),
     "memory_gradient": ("memory rows $m'$:\ngradient norm", "of one sample's loss, mean over rows"),
     "gradient_spread": ("packed rows: spread\nof gradient norms", "0 = every row matters alike"),
@@ -52,7 +52,7 @@ GRADIENTS = ("packed_gradient", "gradient_spread")
 
 _HEAT = LinearSegmentedColormap.from_list(
     "memnb", ["#FFFFFF", "#CFE1F3", "#7FB2DF", "#2F7CC4", "#123F73", "#05142B"]
-)
+).with_extremes(bad="#EDEDED")
 
 
 # --- accuracy --------------------------------------------------------------------------------
@@ -73,8 +73,9 @@ def accuracy(
     plain = _plain(runs)
     if plain.empty:
         return style.empty(title, subtitle)
-    tasks, models = style.task_order(plain["task"]), style.model_order(plain["model"])
-    references = _references(published, tasks, models)
+    tasks = style.task_order(plain["task"])
+    references = _references(published, tasks)
+    models = style.model_order([*plain["model"], *references["name"]])
     sources = list(dict.fromkeys(references["source"]))
     figure, axes = style.canvas(
         1, len(tasks), 1.5 + 0.27 * len(models) + 0.17 * bool(sources), sharey=True,
@@ -103,7 +104,7 @@ def accuracy(
     labels = ["one seed", "mean", "95 % interval", "majority class"]
     labels += [f"published: {source}" for source in sources]
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=4 if len(tasks) == 1 else 3,
+        handles, labels, loc="outside lower center", ncols=3 if sources else 4,
         handletextpad=0.5, columnspacing=1.6,
     )  # fmt: skip
     style.heading(figure, title, subtitle)
@@ -180,15 +181,14 @@ def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: sty
                       clip_on=False, zorder=2)  # fmt: skip
 
 
-def _references(
-    published: pd.DataFrame | None, tasks: Sequence[str], models: Sequence[str]
-) -> pd.DataFrame:
-    """Published rows of the tasks and models shown, with our name of the model as ``name``."""
+def _references(published: pd.DataFrame | None, tasks: Sequence[str]) -> pd.DataFrame:
+    """Published rows of the tasks shown and of models of ours, with our name as ``name``."""
     columns = ["source", "task", "model", "accuracy", "name"]
     if published is None or published.empty:
         return pd.DataFrame(columns=columns)
     rows = published.assign(name=published["model"].str.lower()).dropna(subset=["accuracy"])
-    return rows[rows["task"].isin(tasks) & rows["name"].isin(models)]
+    ours = rows["name"].str.partition("-")[0].isin(style.FAMILY)
+    return rows[rows["task"].isin(tasks) & ours]
 
 
 # --- ablation --------------------------------------------------------------------------------
@@ -454,7 +454,9 @@ def attention(
     Both streams are drawn with the sequence along x and memory rows along y, so that a pack map
     (each row looks at the sequence) and an unpack map (each position looks at the rows) can be
     laid one over the other. Colour is the weight relative to an even spread over the keys: 1 is
-    no preference.
+    no preference. As coded, padding is not masked: what a head spends on padding is printed above
+    its map, and the colours are those of the weight that falls on tokens. Of more positions than
+    a panel can show, neighbours are averaged.
 
     Args:
         maps: arrays of :func:`memnb.evidence.rows.load_attention`, or None where a run has none.
@@ -478,7 +480,7 @@ def attention(
             "vector. There is nothing to look at."
         )
         return style.empty(heading, subtitle, note)
-    weights, labels = _relative(maps, stream, memory, tokens)
+    weights, padding, labels = _relative(maps, stream, memory, tokens)
     start, stop = window or (0, weights.shape[-1])
     weights, labels = weights[..., start:stop], labels[start:stop]
     blocks = list(blocks or range(1, weights.shape[0] + 1))
@@ -490,7 +492,8 @@ def attention(
         len(blocks), len(heads), 1.05 + len(blocks) * (0.42 + 0.05 * max(rows, 6)) + 0.25 * fits,
         sharex=True, sharey=True,
     )  # fmt: skip
-    high = max(float(np.quantile(weights, 0.998)), 2.0)
+    weights = _binned(weights, _COLUMNS // len(heads))
+    high = max(float(np.nanquantile(weights, 0.998)), 2.0)
     for line, block in zip(axes, blocks, strict=True):
         for axis, head in zip(line, heads, strict=True):
             # Log scale: twice and half the even share are equally far from it.
@@ -508,7 +511,10 @@ def attention(
             else:
                 axis.xaxis.set_major_locator(_ticks(4))
             if block == blocks[0]:
-                axis.set_title(f"head {head}", fontsize=8.5)
+                axis.set_title(f"head {head}", fontsize=8.5, pad=12 if padding.max() > 0.02 else 5)
+            if padding[block - 1, head - 1] > 0.02:
+                share = f"{padding[block - 1, head - 1]:.0%} on padding".replace("%", " %")
+                style.note(axis, share, (1, 0.5), (0, 1), ha="right", va="bottom", fontsize=6.5)
         line[0].set_ylabel(f"block {block}\nmemory row", fontsize=8)
     _name_x(axes, "token" if fits else "position in the sequence")
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
@@ -539,29 +545,57 @@ def attention_of(
         return attention(None, stream, memory=memory, title=title, subtitle=subtitle)
     run = found.iloc[0]
     maps = evidence.load_attention(run)
-    names = None
+    task = config.task_config(run["task"])
+    names, where = None, f"{style.task_label(run['task'])}, seed {seed}"
     if maps is not None:
-        task = config.task_config(run["task"])
-        names = readable(task, maps["tokens"], int(maps["length"]))
-    where = f"{style.task_label(run['task'])}, seed {seed}. {subtitle}".strip()
+        length = int(maps["length"])
+        names = readable(task, maps["tokens"], length)
+        where += f", {length:,} tokens of at most {task.max_length:,}"
+    where = f"{where}. {subtitle}".strip()
     return attention(maps, stream, memory=memory, tokens=names, title=title, subtitle=where, **view)
 
 
 def _relative(
     maps: Mapping[str, np.ndarray], stream: Stream, memory: int, tokens: Sequence[str] | None
-) -> tuple[np.ndarray, list[str]]:
-    """Weights over their even share, (blocks, heads, rows, positions), and the positions' names."""
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Weights over their even share, what fell on padding, and the positions' names.
+
+    Shapes: (blocks, heads, rows, positions), NaN where all of a row's weight is on padding;
+    (blocks, heads); positions, or none.
+    """
     weights = np.asarray(maps[stream], dtype=np.float64)
-    if stream == "unpack":
-        weights = weights.swapaxes(-1, -2)
-    positions, known = weights.shape[-1], len(np.asarray(maps["tokens"]))
-    even = 1 / memory if stream == "unpack" else 1 / positions
+    positions = weights.shape[-1 if stream == "pack" else -2]
+    if stream == "pack":
+        on_tokens = weights.sum(axis=-1, keepdims=True)
+        padding = 1 - on_tokens.mean(axis=(-2, -1))
+        # Below a thousandth, half precision has too few digits left to tell where it falls.
+        shares = np.where(on_tokens > 1e-3, weights / np.maximum(on_tokens, 1e-3), np.nan)
+        relative = shares * positions
+    else:
+        relative, padding = weights.swapaxes(-1, -2) * memory, np.zeros(weights.shape[:2])
+    known = len(np.asarray(maps["tokens"]))
     labels: list[str] = []
     # A CLS vector stands in front where the model uses one. A filter that shortens the sequence
     # leaves positions that are no single token, hence without a name.
     if tokens and positions - known in (0, 1):
         labels = [*(["CLS"] * (positions - known)), *map(_visible, tokens)]
-    return weights / even, labels[:positions]
+    return relative, padding, labels[:positions]
+
+
+_COLUMNS = 640
+"""Positions that stay apart across a page at 100 dots per inch."""
+
+
+def _binned(weights: np.ndarray, most: int) -> np.ndarray:
+    """(..., positions) averaged over equal stretches, so that at most ``most`` remain.
+
+    Left to the renderer, all but every n-th position would silently vanish.
+    """
+    positions = weights.shape[-1]
+    if positions <= most:
+        return weights
+    edges = np.linspace(0, positions, most + 1).round().astype(int)
+    return np.add.reduceat(weights, edges[:-1], axis=-1) / np.diff(edges)
 
 
 def _visible(token: str) -> str:
@@ -757,8 +791,10 @@ def _result_mark(result: str) -> Line2D:
 def _forest(axis: Axes, rows: pd.DataFrame, unit: str) -> None:
     digits = 1 if unit == "points" else 2
     ends = rows[["effect", "low", "high"]].to_numpy(dtype=float)
-    low, high = min(float(np.nanmin(ends)), 0.0), max(float(np.nanmax(ends)), 0.0)
-    margin = 0.06 * (high - low or 1)
+    targets = [_target_value(target) for target in rows["target"]]
+    low = min(float(np.nanmin(ends)), 0.0, *targets)
+    high = max(float(np.nanmax(ends)), 0.0, *targets)
+    margin = 0.08 * (high - low or 1)
     axis.set_xlim(low - margin, high + margin)
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.axvline(0, color=style.INK, linewidth=0.9, zorder=1)
@@ -798,11 +834,15 @@ def _comparison_label(row: pd.Series[Any]) -> str:
     return f"{row['claim']}  {style.task_label(row['task'])}: {compared}{measure}"
 
 
+def _target_value(target: str) -> float:
+    """The number in a target: 0.9 of ``> 0.9``, 1 of ``within ±1``."""
+    return float(target.rpartition(" ")[2].lstrip("±"))
+
+
 def _target(axis: Axes, position: float, target: str) -> None:
     """A band where the interval has to lie: ``> x``, ``< x`` or ``within ±x``."""
     low, high = axis.get_xlim()
-    sign, _, number = target.rpartition(" ")
-    value = float(number.lstrip("±"))
+    sign, value = target.partition(" ")[0], _target_value(target)
     if sign == ">":
         low = max(low, value)
     elif sign == "<":

@@ -234,7 +234,7 @@ def reference_line(axis: Axes, level: float, text: str, *, least: float = 0.0) -
     ``least`` is the height that the panel has to span, so that noise does not fill it.
     """
     low, high = axis.get_ylim()
-    high = max(high, level, low + least)
+    low, high = min(low, level), max(high, level, low + least)
     axis.set_ylim(min(low, level - 0.14 * (high - low)), high)
     axis.axhline(level, color=QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     note(axis, text, (1, level), (-1, -2), ha="right", va="top")
