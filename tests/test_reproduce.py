@@ -203,6 +203,10 @@ def test_only_some_artefacts(project: Project) -> None:
     # The failure of another call's artefact stands in the report, but is not this call's.
     assert project("stored", "second").exit_code == 0
     assert "ZeroDivisionError" in project.html()
+    # What somebody removed since is not shown, and not missed.
+    (project.out / "report" / "tables" / "second.md").unlink()
+    project("stored", "first")
+    assert "--only second" in project.html()
 
 
 def test_stored_trains_nothing(project: Project) -> None:

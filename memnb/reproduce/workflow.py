@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from memnb import __version__, paths
 from memnb.config import Run
 from memnb.errors import MemnbError, RunError, unknown
@@ -217,6 +219,12 @@ class _Call:
         except (OSError, ValueError, TypeError, MemnbError):
             return None
 
+    def result(self, artefact: Artefact) -> Step | None:
+        """What the report can show; None if an earlier call's files were since removed."""
+        step = self.step(artefact)
+        there = all(path.is_file() for path in artefact.files(self.report))
+        return step if step is None or step.outcome == "failed" or there else None
+
     def remember(self, artefact: Artefact, digest: str, ended: Ended) -> None:
         outputs = {path.name: content_hash(path) for path in artefact.files(self.report)}
         step = Step(
@@ -234,7 +242,9 @@ class _Call:
 
     def write_report(self, chosen: Sequence[Artefact], training: Training) -> Result:
         entries = [
-            Entry(artefact, self.step(artefact), artefact.id in self.kept, self.executed(artefact))
+            Entry(
+                artefact, self.result(artefact), artefact.id in self.kept, self.executed(artefact)
+            )
             for artefact in self.source.artefacts
         ]
         path = write_report(entries, training, self.preset, self.out, time.monotonic() - self.began)
@@ -277,8 +287,6 @@ class _NotebookWatch:
 @contextmanager
 def _alone(report: Path) -> Iterator[None]:
     """Only one call works on a report at a time."""
-    import filelock
-
     lock = filelock.FileLock(report / "reproduce.lock", timeout=0)
     try:
         report.mkdir(parents=True, exist_ok=True)
