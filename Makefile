@@ -4,7 +4,7 @@
 #   PYTHON=/path/to/python3.x                                            for the environment
 #   PIN="torch==2.13.0 ..."                                              for `make lock`
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab wheel lock clean distclean
+.PHONY: help setup reproduce test lint lab wheel readme lock clean distclean
 SHELL := /bin/sh
 
 VENV  := .venv
@@ -54,6 +54,9 @@ lab: setup ## open the notebooks in JupyterLab
 
 wheel: setup ## build dist/memnb-*.whl, which carries the notebooks and the committed rows
 	@$(VENV)/bin/python -m build --wheel --no-isolation
+
+readme: setup ## write the headline results into README.md from the committed rows
+	@$(VENV)/bin/python tools/readme.py
 
 # By the oldest Python that memnb serves: newer ones run what it can run, not the reverse.
 lock: ## resolve the newest versions afresh (with PYTHON=python3.11) into requirements.lock

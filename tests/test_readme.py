@@ -1,0 +1,35 @@
+"""The README's numbers are those of the committed rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOL = ROOT / "tools" / "readme.py"
+
+
+def check(tool: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(tool), "--check"], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_headline_results_come_from_the_committed_rows() -> None:
+    done = check(TOOL)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_changed_number_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    tool = tmp_path / "tools" / "readme.py"
+    tool.write_text(TOOL.read_text(encoding="utf-8"), encoding="utf-8")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, after = text.split("<!-- results:start -->")
+    assert "36.2 (" in after, "the number that this test changes"
+    changed = before + "<!-- results:start -->" + after.replace("36.2 (", "66.2 (", 1)
+    (tmp_path / "README.md").write_text(changed, encoding="utf-8")
+    done = check(tool)
+    assert done.returncode == 1
+    assert "make readme" in done.stderr
