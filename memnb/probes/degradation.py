@@ -1,8 +1,8 @@
 """Memory degradation: how alike the memory rows are, per block, in both streams.
 
 Unpack reads ``packed``, the rows before the residual; the memory stream m' keeps its N(0, 1)
-start through the residual and hardly moves. Measuring m' alone shows no degradation at all, so
-both are measured. The choice of measures is ours; the authors only logged pictures.
+start through the residual, so it shows the degradation late, in the last blocks, or not at all.
+Both are measured. The choice of measures is ours; the authors only logged pictures.
 """
 
 from __future__ import annotations
