@@ -32,7 +32,10 @@ def results(folder: Path) -> str:
     shown = [c for c in table if c == "Model" or (table[c] != style.MISSING).any()]
     table = table[shown]
     ran = (table.drop(columns="Model") != style.MISSING).any(axis=1)
-    parts += ["**Full scale** (the authors' protocol)\n", as_markdown(table[ran].reset_index(drop=True))]
+    parts += [
+        "**Full scale** (the authors' protocol)\n",
+        as_markdown(table[ran].reset_index(drop=True)),
+    ]
     quick = plain[plain["preset"] == "quick"]
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")
     parts += ["**Laptop scale** (`make reproduce`)\n", as_markdown(table)]
