@@ -318,7 +318,7 @@ def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
-    line = f"{sys.executable} -m memnb tasks | true"
+    line = f"'{sys.executable}' -m memnb tasks | true"
     done = subprocess.run(
         ["sh", "-c", line],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
