@@ -146,8 +146,9 @@ def _kernel_manager() -> type[Any]:
 
     class ThisPython(KernelSpecManager):
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            # Its warnings (about sockets, debuggers) are not for the reader of a report.
-            return KernelSpec(**get_kernel_dict(["--log-level=ERROR"]))
+            # What a kernel logs (on sockets, on being told to shut down) is not for the reader of a
+            # report; what happens in a cell comes back by itself.
+            return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]))
 
     class Manager(AsyncKernelManager):
         def _kernel_spec_manager_default(self) -> KernelSpecManager:
