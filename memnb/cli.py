@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from memnb import __version__, config, paths
@@ -17,6 +18,8 @@ from memnb.errors import MemnbError, RunError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from memnb.tasks.catalogue import Status
 
 _FORMATS = ("text", "csv", "md")
 _DEVICES = ("auto", "cpu", "cuda")
@@ -232,6 +235,56 @@ def _tasks(values: argparse.Namespace) -> int:
     return 0
 
 
+def _data(values: argparse.Namespace) -> int:
+    from memnb.tasks import catalogue
+
+    action = _one_of("action of 'memnb data'", values.action, _DATA_ACTIONS)
+    given = [word for word in (values.task, values.path) if word is not None]
+    least, most = _DATA_ACTIONS[action]
+    if not least <= len(given) <= most:
+        raise MemnbError(
+            f"'memnb data {action}' was given {len(given)} of its words; see 'memnb data --help'."
+        )
+    if action == "list":
+        for state in catalogue.list_data():
+            print(_data_line(state))
+    elif action == "get":
+        print(f"{values.task} is at {catalogue.get(values.task, _transfer_display())}.")
+    elif action == "import":
+        print(f"{values.task} is at {catalogue.import_data(values.task, Path(values.path))}.")
+    else:
+        verdicts = catalogue.check(values.task)
+        for verdict in verdicts:
+            print(f"{verdict.name:<14}{verdict.outcome:<11}{verdict.detail}")
+        return 1 if any(v.outcome in ("damaged", "different") for v in verdicts) else 0
+    return 0
+
+
+#: How many words each action of ``memnb data`` takes, at least and at most.
+_DATA_ACTIONS = {"list": (0, 0), "get": (1, 1), "import": (2, 2), "check": (0, 1)}
+
+
+def _data_line(state: Status) -> str:
+    """What there is of one data set, or what to do to have it."""
+    card = state.card
+    if state.ready:
+        there = f"here, {state.size / 1e6:,.0f} MB, {state.path}"
+    else:
+        there = f"missing, needs {card.disk / 1e6:,.0f} MB: {card.next_step}"
+    return f"{card.name:<14}{card.title}: {there}\n{'':<14}licence: {card.licence}"
+
+
+def _transfer_display() -> Callable[[int, int], None]:
+    """Shows a download on one line of a terminal, and nothing elsewhere."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if done >= total else ""
+            print(f"\r{done / 1e6:,.0f} of {total / 1e6:,.0f} MB", end=end, file=sys.stderr)
+
+    return show
+
+
 # --- arguments -------------------------------------------------------------------------------
 
 
@@ -289,6 +342,14 @@ _CHECK_HELP = """\
 Verdicts: supported, partly supported, not supported, not enough rows. The committed rows and
 those of this machine are judged, full scale and laptop scale apart."""
 
+_DATA_HELP = """\
+  memnb data list               what is here, what is missing, sizes, licences, what to do
+  memnb data get TASK           generate it, or download and verify it
+  memnb data import TASK PATH   take an archive, an unpacked folder, LRA's files or a prepared .npz
+  memnb data check [TASK]       verify what is here
+
+MEMNB_DATA moves the folder that they are kept in."""
+
 _DOCTOR_HELP = """\
 Exit code 1 if something stands in the way of 'memnb reproduce'."""
 
@@ -337,6 +398,12 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
     _out(parser)
 
 
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="ACTION", help="list, get, import or check")
+    parser.add_argument("task", metavar="TASK", nargs="?", help="a data set, such as text")
+    parser.add_argument("path", metavar="PATH", nargs="?", help="of what is imported")
+
+
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     _out(parser)
 
@@ -370,6 +437,12 @@ COMMANDS = {
         _RESULTS_HELP,
     ),
     "check": Command(_check, _check_arguments, "judge the paper's claims on the rows", _CHECK_HELP),
+    "data": Command(
+        _data,
+        _data_arguments,
+        "say which data sets are here; get, import and check them",
+        _DATA_HELP,
+    ),
     "doctor": Command(
         _doctor,
         _doctor_arguments,

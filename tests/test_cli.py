@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import made_up_data
 import pytest
 from made_up_runs import write_run, write_runs
 
@@ -346,3 +347,46 @@ def test_the_stored_report_of_the_committed_rows_is_drawn_without_torch(tmp_path
     assert page.count('src="data:image/png;base64,') == len(
         list((out / "report" / "figures").glob("*.png"))
     )
+
+
+class TestData:
+    def test_list_names_every_data_set_and_what_to_do(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MEMNB_DATA", str(tmp_path))
+        code, out, _ = memnb(capsys, "data", "list")
+        assert code == 0
+        for name in ("listops", "text", "retrieval", "retrieval-acl", "image", "pathfinder"):
+            assert any(line.startswith(f"{name} ") for line in out.splitlines())
+        assert out.count("missing, needs") == out.count("licence: ") == 6
+
+    def test_what_is_imported_is_listed_and_checked(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "cache"))
+        monkeypatch.setattr("memnb.tasks.text.REVIEWS", 3)
+        folder = made_up_data.unpacked(tmp_path / "reviews", made_up_data.reviews())
+        code, out, err = memnb(capsys, "data", "import", "text", str(folder))
+        assert code == 0, err
+        assert out.startswith("text is at ")
+        code, out, _ = memnb(capsys, "data", "check", "text")
+        assert out.split()[0] == "text"
+        assert memnb(capsys, "data", "list")[1].count("missing, needs") == 5
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["lost"], "did you mean 'list'"),
+            (["get"], "was given 0 of its words"),
+            (["get", "txt"], "did you mean 'text'"),
+            (["import", "text", "/nowhere"], "There is no file or folder /nowhere"),
+            (["get", "retrieval-acl"], "cannot be downloaded"),
+        ],
+    )
+    def test_mistakes_are_one_sentence(
+        self, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        code, out, err = memnb(capsys, "data", *words)
+        assert (code, out) in ((1, ""), (2, ""))
+        assert message in err
+        assert err.count("\n") == 1
