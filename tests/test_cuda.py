@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +10,9 @@ import torch
 from memnb import tasks
 from memnb.config import Run, run_config
 from memnb.models.network import Network
-from memnb.train import loop
 from memnb.train.cuda_graph import GraphEngine
 from memnb.train.device import Device, choose_device
 from memnb.train.engine import Engine
-from memnb.train.loop import train
 from memnb.train.sampler import EpochSampler
 
 pytestmark = pytest.mark.skipif(
@@ -88,43 +83,3 @@ def test_capture_undoes_its_warm_up() -> None:
         assert torch.equal(one, two.cpu()), name
     for moments in engine.optimizer.state.values():
         assert all(not value.any() for value in moments.values())
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
-
-
-@pytest.mark.parametrize("engine", ["eager", "graph"])
-def test_same_seed_same_rows(engine: str, tmp_path: Path) -> None:
-    run = small("convluna-16", dropout=0.1)
-    for name in ("one", "two"):
-        record = train(run, tmp_path / name, device="cuda", engine=engine)
-        assert record["engine"] == engine
-    assert rows(tmp_path / "one") == rows(tmp_path / "two")
-
-
-@pytest.mark.parametrize("engine", ["eager", "graph"])
-@pytest.mark.parametrize("model", ["luna-16", "convluna-1"])
-def test_resumed_equals_uninterrupted_dropout_included(
-    model: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)
-    run = small(model, dropout=0.1)
-    train(run, tmp_path / "whole", device="cuda", engine=engine)
-    for calls in (2, 3):
-        asked = itertools.count()
-        train(
-            run,
-            tmp_path / "cut",
-            device="cuda",
-            engine=engine,
-            should_stop=lambda asked=asked, calls=calls: next(asked) >= calls,
-        )
-    record = train(run, tmp_path / "cut", device="cuda", engine=engine)
-    assert record["resumed"] == 2
-    assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
-    one = torch.load(tmp_path / "whole" / "best.pt", weights_only=True)
-    two = torch.load(tmp_path / "cut" / "best.pt", weights_only=True)
-    for name in one:
-        assert torch.equal(one[name], two[name]), name
