@@ -66,7 +66,7 @@ class GraphEngine(Engine):
 
     The same order, schedule and optimizer as the plain loop; in fp32 the losses agree within 1e-5.
     Random numbers of dropout come from the device's generator, whose state is part of
-    :meth:`state`. Runs are not repeatable bit for bit: some CUDA kernels add in any order.
+    :meth:`state`. That two runs agree bit for bit is not promised on CUDA.
     """
 
     kind = "graph"
