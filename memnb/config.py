@@ -257,8 +257,8 @@ TASKS: dict[str, Task] = {
     "pathfinder": Pathfinder(),
     "listops-short": ListOps(
         name="listops-short",
-        min_length=200,
-        max_length=400,
+        min_length=150,
+        max_length=300,
         train=16_000,
         validation=500,
         test=1_000,
@@ -479,7 +479,7 @@ _TRAINING: dict[str, Training] = {
         evaluate_every=500, patience=50,
     ),
     "listops-short": Training(
-        steps=800, batch=16, lr=0.05, warmup=100, weight_decay=0.002,
+        steps=700, batch=32, lr=0.01, warmup=100, weight_decay=0.002,
         evaluate_every=100, patience=300,
     ),
 }  # fmt: skip

@@ -38,7 +38,7 @@ def test_every_setting_changes_the_id() -> None:
         run_config("convluna-16", "listops-short", 1),
         run_config("convluna-4", "listops-short"),
         run_config("convluna-16", "listops-short", task_changes={"seed": 1}),
-        run_config("convluna-16", "listops-short", training_changes={"lr": 0.01}),
+        run_config("convluna-16", "listops-short", training_changes={"lr": 0.02}),
         run_config("convluna-16", "listops-short", model_changes={"reading": "as_intended"}),
         run_config("convluna-16", "listops-short", model_changes={"filter_stride": 2}),
     ]

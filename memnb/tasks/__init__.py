@@ -2,7 +2,7 @@
 
     from memnb import config, tasks
     data = tasks.load(config.task_config("listops-short"))
-    data.train.inputs.shape     # (16000, 400)
+    data.train.inputs.shape     # (16000, 300)
 
 ListOps and Pathfinder are generated, and cached in :func:`memnb.paths.data_cache` under the digest
 of their definition. The others are downloaded or imported first (``memnb data list`` says how).
