@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memnb import config, paths, tasks
-from memnb.tasks import catalogue, prepared
+from memnb.tasks import catalogue, counts, portraits, prepared
 
 # Other tests have a data cache of their own; this one is the user's.
 CACHE = paths.data_cache()
@@ -82,3 +82,25 @@ def test_retrieval_substitute():
     assert len(data.test) == 2_068
     assert data.train.labels.mean() == pytest.approx(0.5, abs=0.01)
     assert Path(prepared.file("retrieval-acl")).stat().st_size < 50_000_000
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs(name)) for name in ("text", "image", "retrieval-acl")]
+)
+def test_the_committed_numbers_are_those_of_the_data(name: str):
+    committed = counts.as_csv({name: counts.load()[name]})
+    assert counts.as_csv({name: counts.of_data(name)}) == committed
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        pytest.param("text", "positive", marks=needs("text")),
+        pytest.param("retrieval-acl", "citation", marks=needs("retrieval-acl")),
+    ],
+)
+def test_a_true_example_is_shown(name: str, word: str):
+    (found,) = portraits.portraits(1, [name])
+    assert isinstance(found.example, portraits.Passages)
+    assert found.example.word == word
+    assert all(len(text) > 500 for text in found.example.texts)

@@ -318,6 +318,48 @@ def _apply(operator: str, values: list[int]) -> int:
     return min(values) if operator == "[MIN" else max(values)
 
 
+@dataclass(frozen=True)
+class Node:
+    """A part of an expression: a digit, or an operator with its arguments.
+
+    ``length`` counts its tokens, the closing bracket included.
+    """
+
+    token: str
+    value: int
+    length: int
+    arguments: tuple[Node, ...] = ()
+
+    def ends(self, depth: int) -> int:
+        """How many nodes stand at the lower rim if everything below ``depth`` is folded."""
+        if not self.arguments or depth == 0:
+            return 1
+        return sum(one.ends(depth - 1) for one in self.arguments)
+
+
+def tree(tokens: Sequence[str]) -> Node:
+    """The expression as a tree.
+
+    Raises:
+        DataError: the tokens are no complete expression.
+    """
+    evaluate(tokens)
+    stack: list[list[Node]] = [[]]
+    operators: list[str] = []
+    for token in tokens:
+        if token in OPERATORS:
+            operators.append(token)
+            stack.append([])
+        elif token == "]":
+            operator, parts = operators.pop(), stack.pop()
+            value = _apply(operator, [one.value for one in parts])
+            length = 2 + sum(one.length for one in parts)
+            stack[-1].append(Node(operator, value, length, tuple(parts)))
+        else:
+            stack[-1].append(Node(token, int(token), 1))
+    return stack[0][0]
+
+
 def to_source(tokens: Sequence[str]) -> str:
     """The expression in LRA's file format, where an operator takes its arguments one by one.
 
