@@ -21,6 +21,8 @@ from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
 from memnb.evidence.claims import Verdict
+from memnb.tasks.pathfinder_original import IMAGES, Statistic
+from memnb.tasks.portraits import LABELS, Portrait
 
 Scale = Literal["full", "quick"]
 
@@ -468,3 +470,79 @@ def _seeds(row: pd.Series[Any]) -> str:
     count = f"{row['n_a']} and {row['n_b']}" if row["b"] else f"{row['n_a']}"
     failed = row["failed_a"] + row["failed_b"]
     return f"{count}, {failed} failed" if failed else count
+
+
+# --- data ------------------------------------------------------------------------------------
+
+
+def datasets(portraits: Sequence[Portrait]) -> pd.DataFrame:
+    """The card of each data set, one per row.
+
+    Returns:
+        Columns ``Data set``, ``Examples (train / validation / test)``, ``Length``, ``Labels``,
+        ``Counted``, ``Licence``, ``Please cite``, ``Source``, ``On this machine``.
+    """
+    rows = []
+    for one in portraits:
+        card = one.status.card
+        rows.append(
+            [card.title, card.contents, _data_lengths(one), _data_labels(one), one.basis or "–",
+             card.licence, card.citation, card.source, _data_here(one)]
+        )  # fmt: skip
+    columns = ["Data set", "Examples (train / validation / test)", "Length", "Labels", "Counted",
+               "Licence", "Please cite", "Source", "On this machine"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _data_lengths(one: Portrait) -> str:
+    if one.counts is None:
+        return f"not counted; cut at {one.max_length:,} bytes"
+    counts = one.counts
+    if counts.shortest == counts.longest:
+        return f"{counts.longest:,} pixels, all of them"
+    unit = "tokens" if one.name == "listops" else "bytes"
+    cut = counts.beyond(one.max_length)
+    text = f"{counts.shortest:,} to {counts.longest:,} {unit}, median {counts.median:,.0f}"
+    return f"{text}; {_percent(cut)} are cut at {one.max_length:,}" if cut else text
+
+
+def _data_labels(one: Portrait) -> str:
+    names = LABELS[one.name]
+    if one.counts is None:
+        return f"{' / '.join(names)}; not counted"
+    shares = one.counts.balance
+    if len(shares) == 2:
+        return ", ".join(f"{name} {_percent(x)}" for name, x in zip(names, shares, strict=True))
+    low, high = _percent(shares.min()), _percent(shares.max())
+    each = f"each {low}" if low == high else f"{low} to {high} each"
+    return f"{len(shares)} labels, {each}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _data_here(one: Portrait) -> str:
+    if one.status.ready:
+        size = f"yes, {one.status.size / 1e6:.0f} MB"
+        return f"{size}, but: {one.problem}" if one.problem else size
+    step = one.status.card.next_step
+    return f"no: {step.removeprefix('nothing: ')}"
+
+
+def pathfinder_statistics(measured: Sequence[Statistic], count: int) -> pd.DataFrame:
+    """``count`` images of ours beside the original program's.
+
+    Returns:
+        Columns ``Measure``, the two samples, ``Tolerance``, and whether they agree within it.
+    """
+    rows = []
+    for one in measured:
+        numbers = (one.original, one.ours, one.tolerance)
+        original, ours, tolerance = (
+            f"{100 * number:.3g} %" if one.share else f"{number:.4f}" for number in numbers
+        )
+        rows.append([one.name, original, ours, f"± {tolerance}", "yes" if one.agrees else "no"])
+    columns = ["Measure", f"Original program ({IMAGES:,} images)", f"memnb ({count:,} images)",
+               "Tolerance", "Agrees"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
