@@ -22,7 +22,7 @@ from memnb.evidence.claims import STATEMENTS
 FILES = sorted(paths.notebooks().glob("*.ipynb"))
 PAGES = [
     "00_start_here", "01_accuracy", "02_ablation", "03_settings", "04_diagram", "05_degradation",
-    "06_attention", "07_memory_size", "08_claims",
+    "06_attention", "07_memory_size", "08_claims", "09_data", "10_pathfinder",
 ]  # fmt: skip
 CHECKED = {"keep_output", "nbval-check-output"}
 
@@ -163,12 +163,14 @@ def test_a_saved_thing_is_the_value_of_its_cell(notebook: Any) -> None:
 
 
 def test_no_name_is_saved_twice_in_the_report() -> None:
-    kinds: dict[str, list[str]] = {"figures": [], "tables": [], "diagrams": []}
+    kinds: dict[str, list[str]] = {
+        "figures": [], "tables": [], "diagrams": [], "data_figures": [],
+    }  # fmt: skip
     for path in FILES:
         for call in saves(load(path)):
             module = ast.unparse(call.args[0]).partition(".")[0]
             kinds[module].append(ast.literal_eval(call.args[1]))
-    pictures = kinds["figures"] + kinds["diagrams"]
+    pictures = kinds["figures"] + kinds["diagrams"] + kinds["data_figures"]
     assert len(set(pictures)) == len(pictures)
     assert len(set(kinds["tables"])) == len(kinds["tables"])
 
