@@ -63,6 +63,15 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "convluna-5 full": ("convluna-5", {"variant": "full"}),
     "convluna-5 full unshared": ("convluna-5", {"variant": "full", "sharing": "none"}),
     "convluna-5 unfiltered": ("convluna-5", {"filter": "none", "pack_temperature": "unit"}),
+    # n * M <= H: the maps of the sequence are absorbed into the memory's side
+    "luna-3": ("luna-3", {}),
+    "luna-3 unshared": ("luna-3", {"sharing": "none", "pack_output": False}),
+    "convluna-3": ("convluna-3", {}),
+    "convluna-3 width 5": ("convluna-3", {"filter_width": 5}),
+    "convluna-3 stride": ("convluna-3", {"filter_stride": 3}),
+    "convluna-3 full": ("convluna-3", {"variant": "full", "sharing": "none"}),
+    "convluna-3 unfiltered": ("convluna-3", {"filter": "none", "pack_temperature": "unit"}),
+    "poolluna-3": ("poolluna-3", {}),
     "poolluna-1": ("poolluna-1", {}),
     "poolluna-5": ("poolluna-5", {}),
     "poolluna-5 stride": ("poolluna-5", {"filter_stride": 4}),
@@ -327,12 +336,24 @@ def test_single_row_dropout_has_the_law_of_attention_dropout() -> None:
     torch.manual_seed(0)
     attention = make("convluna-1", dropout=0.25).encoder.blocks[0].attention.train()
     packed = torch.randn(1, 1, 16)
-    draws = attention._unpack_single(packed, 40_000, 0.25)[0]
+    draws = attention._unpack_few(torch.zeros(1, 40_000, 16), packed, 0.25)[0]
     weights = torch.nn.functional.dropout(torch.ones(40_000, 4), 0.25)
     values = (weights[:, :, None] * packed.view(1, 4, 4)).flatten(1)
-    expected = attention.unpack_out(values)
+    expected = attention.unpack_maps.out(values)
     torch.testing.assert_close(draws.mean(0), expected.mean(0), atol=0.02, rtol=0)
     torch.testing.assert_close(draws.var(0), expected.var(0), atol=0.02, rtol=0.05)
+
+
+@pytest.mark.parametrize("variant", ["luna-3", "convluna-3", "luna-5", "convluna-5"])
+def test_dropout_keeps_the_mean_of_what_is_packed(variant: str) -> None:
+    attention = make(variant, dropout=0.2).encoder.blocks[0].attention.double()
+    rows = attention.memory_rows
+    x, memory = torch.randn(1, 9, 16).double(), torch.randn(1, rows, 16).double()
+    expected = attention(x, memory, None)[0]
+    attention.train()
+    drawn = attention(x.expand(20_000, -1, -1), memory.expand(20_000, -1, -1), None)[0]
+    assert drawn.std(0).min() > 0.01, "dropout acts"
+    torch.testing.assert_close(drawn.mean(0, keepdim=True), expected, atol=0.02, rtol=0)
 
 
 def test_dropout_acts_on_attention_and_stops_in_evaluation() -> None:
@@ -373,16 +394,17 @@ def test_projecting_together_equals_projecting_apart() -> None:
         torch.testing.assert_close(together, single(x))
 
 
-def test_removed_rows_are_not_read() -> None:
-    network = make("luna-5").double()
+@pytest.mark.parametrize("memory", [5, 3])
+def test_removed_rows_are_not_read(memory: int) -> None:
+    network = make(f"luna-{memory}").double()
     inputs, _ = tokens()
     trace: list[Trace] = []
     for block in network.encoder.blocks:
         assert isinstance(block, SharedMemoryBlock)
-        block.attention.keep_rows = torch.tensor([True, False, True, False, True])
+        block.attention.keep_rows = torch.tensor([True, False, True, False, True][:memory])
     out = network(inputs)
     torch.testing.assert_close(network(inputs, trace=trace), out)
-    assert trace[0].unpack[..., [1, 3]].abs().max() == 0
+    assert trace[0].unpack[..., 1::2].abs().max() == 0
 
 
 @pytest.mark.parametrize("name", ["transformer", "luna-4", "convluna-1", "poolluna-4"])

@@ -38,6 +38,27 @@ def project(x: Tensor, *maps: nn.Linear) -> tuple[Tensor, ...]:
     return functional.linear(x, weight, bias).split([m.out_features for m in maps], dim=-1)
 
 
+def absorbed_logits(x: Tensor, rows: Tensor, linear: nn.Linear) -> Tensor:
+    """Products of a few rows (B, n, M, d) with the mapped sequence, without mapping the sequence.
+
+    (x W + b) r = x (W r) + b r: (B, L, H), (B, n, M, d) -> (B, L, n * M), equal to
+    ``split_heads(linear(x), n) @ rows.mT`` with heads and rows side by side.
+    """
+    _, heads, _, channels = rows.shape
+    weight = linear.weight.view(heads, channels, -1)
+    columns = torch.einsum("bnmd,ndh->bnmh", rows, weight).flatten(1, 2)
+    constant = torch.einsum("bnmd,nd->bnm", rows, linear.bias.view(heads, channels)).flatten(1)
+    return (x @ to_multiple_of_8(columns, 1).mT)[..., : columns.shape[1]] + constant[:, None]
+
+
+def to_multiple_of_8(x: Tensor, dim: int) -> Tensor:
+    """``x`` with zeros added at the end of ``dim``: what the matrix units of GPUs are fast with."""
+    missing = -x.shape[dim] % 8
+    if not missing:
+        return x
+    return functional.pad(x, [0, 0] * (x.ndim - 1 - dim % x.ndim) + [0, missing])
+
+
 class Temperature(nn.Module):
     """The divisor T of attention logits, T = exp(log_temp).
 

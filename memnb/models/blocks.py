@@ -20,15 +20,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.config import Model
+from memnb.models import fused
 from memnb.models.attention import (
     Temperature,
+    absorbed_logits,
     attend,
     attention_weights,
     join_heads,
     project,
     split_heads,
+    to_multiple_of_8,
 )
-from memnb.models.filters import make_filter
+from memnb.models.filters import ConvFilter, make_filter
 
 LAYER_NORM_EPS = 1e-6
 _PARTS = ("query", "key", "value", "out")
@@ -73,6 +76,17 @@ class FeedForward(nn.Sequential):
             nn.Linear(mlp, width),
             nn.Dropout(dropout),
         )
+        self.dropout = dropout
+
+    @property
+    def up(self) -> nn.Linear:
+        """Linear(H, mlp)."""
+        return cast(nn.Linear, self[0])
+
+    @property
+    def down(self) -> nn.Linear:
+        """Linear(mlp, H)."""
+        return cast(nn.Linear, self[3])
 
 
 class TransformerBlock(nn.Module):
@@ -110,14 +124,28 @@ class TransformerBlock(nn.Module):
         return x + self.ffn(self.norm2(x)), memory
 
 
+@dataclass(frozen=True)
+class Maps:
+    """The four projections of one attention; None stands for the identity."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear | None
+    out: nn.Linear | None
+
+
 class SharedMemoryAttention(nn.Module, ABC):
     """Pack the sequence into M rows, then let every position read them.
 
         packed   = Attn(q = m, k = v = F(x); T_pack)
         unpacked = Attn(q = x, k = v = packed; T_unpack)
 
-    Subclasses say how queries, keys and values are made. Attributes: ``pack_temperature`` and
-    ``unpack_temperature`` return T; ``filter`` is F or None.
+    While n * M <= H, projecting the few memory rows is cheaper than projecting every position: then
+    the maps of the sequence are absorbed into the memory's side, (x W) r = x (W r), and the filter,
+    which is linear along the sequence, is moved from keys and values to logits and weights.
+
+    Subclasses say which projections and temperatures there are. Attributes: ``filter`` is F or
+    None.
     """
 
     filter: nn.Module | None
@@ -126,6 +154,8 @@ class SharedMemoryAttention(nn.Module, ABC):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.heads, self.dropout, self.memory_rows = model.heads, model.dropout, model.memory
+        self.filter = make_filter(model)
+        self.few_rows = model.heads * model.memory <= model.width
 
     @abstractmethod
     def pack_temperature(self) -> float | Tensor:
@@ -135,26 +165,15 @@ class SharedMemoryAttention(nn.Module, ABC):
     def unpack_temperature(self) -> float | Tensor:
         """T of the unpack attention."""
 
+    @property
     @abstractmethod
-    def pack_inputs(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query (B, M, H) of the memory; keys and values (B, L, H) of the sequence."""
-
-    @abstractmethod
-    def unpack_query(self, x: Tensor) -> Tensor:
-        """Query (B, L, H) of the sequence."""
-
-    @abstractmethod
-    def unpack_key_value(self, packed: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Keys and values (B, M, H) of the packed rows; no keys where M = 1 makes them idle."""
-
-    @abstractmethod
-    def pack_out(self, packed: Tensor) -> Tensor:
-        """The output projection of pack."""
+    def pack_maps(self) -> Maps:
+        """The projections of the pack attention."""
 
     @property
     @abstractmethod
-    def unpack_out(self) -> nn.Linear:
-        """The output projection of unpack."""
+    def unpack_maps(self) -> Maps:
+        """The projections of the unpack attention; it always has an output projection."""
 
     def forward(
         self,
@@ -165,58 +184,136 @@ class SharedMemoryAttention(nn.Module, ABC):
         trace: list[tuple[Tensor, Tensor]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(packed (B, M, H), unpacked (B, rows or L, H or broadcastable to it))."""
-        query, key, value = self.pack_inputs(x, memory)
+        dropout = self.dropout if self.training else 0.0
+        if trace is not None:
+            packed, pack = self._pack_written_out(x, memory, mask)
+            unpacked, unpack = self._unpack_written_out(x[:, :rows], packed)
+            trace.append((pack, unpack))
+            return packed, unpacked
+        movable = self.filter is None or (
+            isinstance(self.filter, ConvFilter) and self.filter.stride == 1
+        )
+        if self.few_rows and movable:
+            packed = self._pack_few(x, memory, mask, dropout)
+        else:
+            packed = self._pack(x, memory, mask, dropout)
+        if self.few_rows:
+            return packed, self._unpack_few(x[:, :rows], packed, dropout)
+        return packed, self._unpack(x[:, :rows], packed, dropout)
+
+    # --- pack: (B, L, H), (B, M, H) -> (B, M, H) ----------------------------------------------
+
+    def _pack_inputs(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Query (B, n, M, d), filtered keys and values (B, n, L', d), their mask."""
+        maps = self.pack_maps
+        if maps.value is None:
+            key = maps.key(x)
+            value = x.to(key.dtype)
+        else:
+            key, value = project(x, maps.key, maps.value)
         if self.filter is not None:
             key, value, mask = self.filter(key, value, mask)
-        query, key, value = (split_heads(t, self.heads) for t in (query, key, value))
-        key_mask = None if mask is None else mask[:, None, None, :]
-        dropout = self.dropout if self.training else 0.0
-        if trace is None:
-            packed = attend(query, key, value, self.pack_temperature(), key_mask, dropout)
-        else:
-            pack = attention_weights(query, key, self.pack_temperature(), key_mask)
-            packed = pack @ value
-        packed = self.pack_out(join_heads(packed))
+        query, key, value = (split_heads(t, self.heads) for t in (maps.query(memory), key, value))
+        return query, key, value, None if mask is None else mask[:, None, None, :]
 
-        if self.memory_rows == 1 and trace is None:
-            return packed, self._unpack_single(packed, x[:, :rows].shape[1], dropout)
-        row_key, row_value = self.unpack_key_value(packed)
-        value = split_heads(row_value, self.heads)
-        if row_key is None:
-            unpack = packed.new_ones(x.shape[0], self.heads, x[:, :rows].shape[1], 1)
-            read = unpack @ value
-        else:
-            key = split_heads(row_key, self.heads)
-            query = split_heads(self.unpack_query(x[:, :rows]), self.heads)
-            keep = None if self.keep_rows is None else self.keep_rows[None, None, None, :]
-            if trace is None:
-                read = attend(query, key, value, self.unpack_temperature(), keep, dropout)
-            else:
-                unpack = attention_weights(query, key, self.unpack_temperature(), keep)
-                read = unpack @ value
-        if trace is not None:
-            trace.append((pack, unpack))
-        return packed, self.unpack_out(join_heads(read))
+    def _pack_written_out(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        query, key, value, key_mask = self._pack_inputs(x, memory, mask)
+        weights = attention_weights(query, key, self.pack_temperature(), key_mask)
+        return _mapped(self.pack_maps.out, join_heads(weights @ value)), weights
 
-    def _unpack_single(self, packed: Tensor, positions: int, dropout: float) -> Tensor:
-        """Unpack for M = 1, where the softmax over one row is 1 whatever query and key are.
+    def _pack(self, x: Tensor, memory: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        query, key, value, key_mask = self._pack_inputs(x, memory, mask)
+        packed = attend(query, key, value, self.pack_temperature(), key_mask, dropout)
+        return _mapped(self.pack_maps.out, join_heads(packed))
 
-        Every position receives the same vector, (B, 1, H). Only dropout on the weights, one draw
-        per position and head, tells positions apart: then the heads' contributions to the output
-        projection are added with those weights, (B, L, H).
-        """
-        _, value = self.unpack_key_value(packed)
-        out = self.unpack_out
-        if dropout == 0.0:
-            return out(value)
-        batch, _, width = value.shape
-        by_head = value.view(batch, self.heads, width // self.heads)
-        weight = out.weight.view(width, self.heads, width // self.heads)
-        contributions = torch.einsum("bnd,hnd->bnh", by_head, weight.to(value.dtype))
-        draws = functional.dropout(
-            contributions.new_ones(batch, positions, self.heads), dropout, training=True
+    def _pack_few(self, x: Tensor, memory: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        maps = self.pack_maps
+        query = split_heads(maps.query(memory), self.heads) / self.pack_temperature()
+        logits = absorbed_logits(x, query, maps.key)
+        padding = None if mask is None else ~mask[:, :, None]
+        if isinstance(self.filter, ConvFilter):
+            if padding is not None:  # padding must look like the zeros beyond the end
+                logits = logits.masked_fill(padding, 0.0)
+            logits = self.filter.convolve(logits)
+        if padding is not None:
+            logits = logits.masked_fill(padding, float("-inf"))
+        weights = functional.dropout(logits.softmax(dim=1), dropout)
+        if isinstance(self.filter, ConvFilter):
+            weights = self.filter.transposed(weights)
+            if padding is not None:
+                weights = weights.masked_fill(padding, 0.0)
+        return _mapped(maps.out, join_heads(self._weighted_values(weights, x)))
+
+    def _weighted_values(self, weights: Tensor, x: Tensor) -> Tensor:
+        """Weights (B, L, n * M) times values (B, n, L, d) -> (B, n, M, d)."""
+        value = self.pack_maps.value
+        batch, _, width = x.shape
+        count = weights.shape[2]
+        means = (to_multiple_of_8(weights, 2).mT @ x)[:, :count].view(batch, self.heads, -1, width)
+        if value is None:  # each head reads its own channels
+            by_head = means.unflatten(3, (self.heads, -1))
+            return by_head.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+        weight = value.weight.view(self.heads, -1, width)
+        bias = value.bias.view(self.heads, 1, -1)
+        totals = weights.sum(dim=1).view(batch, self.heads, -1, 1)
+        return torch.einsum("bnmh,ndh->bnmd", means, weight) + totals * bias
+
+    # --- unpack: (B, L, H), (B, M, H) -> (B, L, H) --------------------------------------------
+
+    def _unpack_written_out(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.unpack_maps
+        query, key, value = (
+            split_heads(_mapped(one, source), self.heads)
+            for one, source in ((maps.query, x), (maps.key, packed), (maps.value, packed))
         )
-        return draws @ contributions + out.bias.to(contributions.dtype)
+        weights = attention_weights(query, key, self.unpack_temperature(), self._kept())
+        return _mapped(maps.out, join_heads(weights @ value)), weights
+
+    def _unpack(self, x: Tensor, packed: Tensor, dropout: float) -> Tensor:
+        maps = self.unpack_maps
+        query, key, value = (
+            split_heads(_mapped(one, source), self.heads)
+            for one, source in ((maps.query, x), (maps.key, packed), (maps.value, packed))
+        )
+        read = attend(query, key, value, self.unpack_temperature(), self._kept(), dropout)
+        return _mapped(maps.out, join_heads(read))
+
+    def _unpack_few(self, x: Tensor, packed: Tensor, dropout: float) -> Tensor:
+        """As :meth:`_unpack`; with M = 1 and no dropout (B, 1, H).
+
+        With M = 1 the softmax over one row is 1 whatever query and key are, so every position
+        receives the same vector; only dropout on the weights tells positions apart.
+        """
+        maps = self.unpack_maps
+        assert maps.out is not None
+        value = _mapped(maps.value, packed)
+        if self.memory_rows == 1:
+            if dropout == 0.0:
+                return maps.out(value)
+            weights = value.new_ones(x.shape[0], x.shape[1], self.heads)
+        else:
+            key = split_heads(maps.key(packed), self.heads) / self.unpack_temperature()
+            logits = absorbed_logits(x, key, maps.query).unflatten(2, (self.heads, -1))
+            if self.keep_rows is not None:
+                logits = logits.masked_fill(~self.keep_rows, float("-inf"))
+            weights = logits.softmax(dim=3).flatten(2)
+        weights = functional.dropout(weights, dropout)
+        width = x.shape[2]
+        by_head = maps.out.weight.view(width, self.heads, -1)
+        read = torch.einsum("bnmd,hnd->bnmh", split_heads(value, self.heads), by_head)
+        read = to_multiple_of_8(read.flatten(1, 2), 1)
+        return to_multiple_of_8(weights.to(read.dtype), 2) @ read + maps.out.bias.to(read.dtype)
+
+    def _kept(self) -> Tensor | None:
+        return None if self.keep_rows is None else self.keep_rows[None, None, None, :]
+
+
+def _mapped(linear: nn.Linear | None, x: Tensor) -> Tensor:
+    return x if linear is None else linear(x)
 
 
 class LunaAttention(SharedMemoryAttention):
@@ -235,8 +332,8 @@ class LunaAttention(SharedMemoryAttention):
         pack_parts = [part for part in _PARTS if part != "out" or model.pack_output]
         self.pack = LinearMaps(model.width, pack_parts)
         self.unpack = LinearMaps(model.width, [part for part in _PARTS if part in own])
-        self.filter = make_filter(model)
         head_width = model.width // model.heads
+        self.pack_output = model.pack_output
         self._constant = math.sqrt(head_width)
         self.temperatures: nn.ModuleDict | None = None
         if model.kind == "convluna":
@@ -253,28 +350,14 @@ class LunaAttention(SharedMemoryAttention):
     def unpack_temperature(self) -> float | Tensor:
         return self.temperatures["unpack"]() if self.temperatures else self._constant
 
-    def pack_inputs(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        key, value = project(x, self.pack["key"], self.pack["value"])
-        return self.pack["query"](memory), key, value
-
-    def unpack_query(self, x: Tensor) -> Tensor:
-        return self._unpack_map("query")(x)
-
-    def unpack_key_value(self, packed: Tensor) -> tuple[Tensor | None, Tensor]:
-        if self.memory_rows == 1:
-            return None, self._unpack_map("value")(packed)
-        key, value = project(packed, self._unpack_map("key"), self._unpack_map("value"))
-        return key, value
-
-    def pack_out(self, packed: Tensor) -> Tensor:
-        return self.pack["out"](packed) if "out" in self.pack else packed
+    @property
+    def pack_maps(self) -> Maps:
+        out = self.pack["out"] if self.pack_output else None
+        return Maps(self.pack["query"], self.pack["key"], self.pack["value"], out)
 
     @property
-    def unpack_out(self) -> nn.Linear:
-        return self._unpack_map("out")
-
-    def _unpack_map(self, part: str) -> nn.Linear:
-        return self.unpack[part] if part in self.unpack else self.pack[part]
+    def unpack_maps(self) -> Maps:
+        return Maps(*(self.unpack[p] if p in self.unpack else self.pack[p] for p in _PARTS))
 
 
 class ConvLunaAttention(SharedMemoryAttention):
@@ -287,7 +370,6 @@ class ConvLunaAttention(SharedMemoryAttention):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self.maps = LinearMaps(model.width, ("query", "key", "out"))
-        self.filter = make_filter(model)
         head_width = model.width // model.heads
         self.temperatures = nn.ModuleDict(
             {
@@ -302,23 +384,13 @@ class ConvLunaAttention(SharedMemoryAttention):
     def unpack_temperature(self) -> float | Tensor:
         return self.temperatures["unpack"]()
 
-    def pack_inputs(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        key = self.maps["key"](x)
-        return self.maps["query"](memory), key, x.to(key.dtype)
-
-    def unpack_query(self, x: Tensor) -> Tensor:
-        return self.maps["query"](x)
-
-    def unpack_key_value(self, packed: Tensor) -> tuple[Tensor | None, Tensor]:
-        key = None if self.memory_rows == 1 else self.maps["key"](packed)
-        return key, packed
-
-    def pack_out(self, packed: Tensor) -> Tensor:
-        return self.maps["out"](packed)
+    @property
+    def pack_maps(self) -> Maps:
+        return Maps(self.maps["query"], self.maps["key"], None, self.maps["out"])
 
     @property
-    def unpack_out(self) -> nn.Linear:
-        return self.maps["out"]
+    def unpack_maps(self) -> Maps:
+        return self.pack_maps
 
 
 class SharedMemoryBlock(nn.Module):
@@ -349,8 +421,14 @@ class SharedMemoryBlock(nn.Module):
         weights: list[tuple[Tensor, Tensor]] | None = None if trace is None else []
         packed, unpacked = self.attention(x, memory, mask, rows, weights)
         memory = self.norm_memory(memory + packed)
-        x = self.norm_in(x[:, :rows] + unpacked)
-        x = self.norm_out(x + self.ffn(x))
+        x = self._second_half(self.norm_in(x[:, :rows] + unpacked))
         if trace is not None and weights is not None:
             trace.append(Trace(packed, memory, *weights[0]))
         return x, memory
+
+    def _second_half(self, x: Tensor) -> Tensor:
+        """LN_out(x + FFN(x))."""
+        if fused.why_not(x, self.norm_out, self.ffn.up.out_features) is None:
+            dropout = self.ffn.dropout if self.training else 0.0
+            return fused.ffn_norm(x, self.ffn.up, self.ffn.down, self.norm_out, dropout)
+        return self.norm_out(x + self.ffn(x))

@@ -48,11 +48,25 @@ class ConvFilter(nn.Module):
         return self.convolve(key), self.convolve(value), mask
 
     def convolve(self, x: Tensor) -> Tensor:
-        """(B, L, H) -> (B, L', H) as a weighted sum of shifted copies: elementwise, so it fuses."""
-        x = self._pad(x)
+        """(B, L, C) -> (B, L', C), heads side by side; C may be any multiple of their number.
+
+        A weighted sum of shifted copies: elementwise, so it fuses with what comes before and after.
+        """
+        return self._shifted_sum(self._pad(x), self.weight)
+
+    def transposed(self, x: Tensor) -> Tensor:
+        """The transpose of :meth:`convolve` with stride 1: sum(w F(v)) = sum(F'(w) v).
+
+        (B, L, C) -> (B, L, C).
+        """
+        left = (self.width - 1) // 2
+        padded = functional.pad(x, (0, 0, self.width - 1 - left, left))
+        return self._shifted_sum(padded, self.weight.flip(1))
+
+    def _shifted_sum(self, x: Tensor, weight: Tensor) -> Tensor:
         positions = (x.shape[1] - self.width) // self.stride + 1
         reach = (positions - 1) * self.stride + 1
-        taps = self.weight.to(x.dtype).repeat_interleave(x.shape[2] // self.heads, dim=0).T
+        taps = weight.to(x.dtype).repeat_interleave(x.shape[2] // self.heads, dim=0).T
         out = x[:, : reach : self.stride] * taps[0]
         for tap in range(1, self.width):
             out = torch.addcmul(out, x[:, tap : tap + reach : self.stride], taps[tap])

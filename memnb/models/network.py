@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from memnb.config import Model, Task, model_config, task_config
 from memnb.models.blocks import LAYER_NORM_EPS, SharedMemoryBlock, Trace, TransformerBlock
@@ -26,7 +27,36 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, L), any integer type -> (B, L, H)."""
-        return self.table(tokens.int()) + self.positions[: tokens.shape[1]]
+        ids = tokens.int()
+        vectors = LookUp.apply(ids, self.table.weight) if ids.is_cuda else self.table(ids)
+        return vectors + self.positions[: tokens.shape[1]]
+
+
+class LookUp(torch.autograd.Function):
+    """Rows of a small table, whose gradient is a matrix product with the one-hot tokens.
+
+    On a GPU the usual way, adding every position's gradient to its row, lets 10^5 additions wait
+    for each other at 17 or 257 rows, and their order, so the last bits, differ from run to run.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, table: Tensor) -> Tensor:
+        """ids (B, L) into table (V, H) -> (B, L, H)."""
+        ctx.save_for_backward(ids)
+        ctx.rows = len(table)
+        return functional.embedding(ids, table)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        """The table's gradient; row 0 is padding and gets none."""
+        (ids,) = ctx.saved_tensors
+        precision = gradient.dtype
+        if torch.is_autocast_enabled("cuda") and gradient.is_cuda:
+            precision = torch.bfloat16
+        rows = torch.arange(1, ctx.rows, device=ids.device)
+        hot = (ids.flatten()[:, None] == rows).to(precision)
+        sums = hot.T @ gradient.flatten(0, 1).to(precision)
+        return None, functional.pad(sums.to(gradient.dtype), (0, 0, 1, 0))
 
 
 class PixelEmbedding(nn.Module):

@@ -24,6 +24,7 @@ from memnb.train.engine import DeviceSplit, Engine, Interrupted
 log = logging.getLogger(__name__)
 
 ENGINES = ("auto", "eager", "graph")
+RECOMPILATIONS = 100
 WARM_UP = 3  # steps before capture, undone afterwards
 
 
@@ -79,7 +80,12 @@ class GraphEngine(Engine):
         self._lr = self.optimizer.param_groups[0]["lr"]
         self._steps_done = torch.zeros((), dtype=torch.float64, device="cuda")
         self._rows = torch.arange(training.batch, device="cuda")
-        self._compiled = torch.compile(self.network, dynamic=False)
+        # Each engine adds its own versions of the same code; past the limit, compilation would be
+        # given up without a word. With fullgraph it is an error instead.
+        torch._dynamo.config.recompile_limit = max(
+            RECOMPILATIONS, torch._dynamo.config.recompile_limit
+        )
+        self._compiled = torch.compile(self.network, dynamic=False, fullgraph=True)
         self._train_graph = self._capture_training()
 
     def _make_optimizer(self) -> torch.optim.AdamW:

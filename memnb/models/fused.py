@@ -1,0 +1,308 @@
+"""A block's second half in two Triton kernels: y = LN(x + FFN(x)), forward and backward.
+
+The hidden layer of the FFN is four times as wide as the sequence; written to memory, activated,
+dropped and read back it costs more than the products themselves. Here it stays in registers: the
+forward pass never stores it, the backward pass makes it again and stores it once, for the weight
+gradients (plain matrix products).
+
+Dropout draws are a hash of (seed, index): nothing to keep for the backward pass. What the kernels
+compute is written out in :func:`ffn_norm_written_out`; the tests compare the two, in float64.
+
+Shapes: N positions, H width (a power of two, 32 to 256), F hidden width (a multiple of 64).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+try:
+    import triton
+    import triton.language as tl
+
+    MISSING: str | None = None
+except ImportError:  # Windows, macOS and CPU builds of PyTorch come without it
+    MISSING = "Triton is not installed"
+
+WIDTHS = (32, 64, 128, 256)
+HIDDEN_STEP = 64
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How a kernel is cut: positions and hidden units at a time, warps, stages of loading."""
+
+    rows: int
+    hidden: int
+    warps: int
+    stages: int
+
+
+# The fastest of those tried on an H100 at width 128, hidden width 512.
+FORWARD = Tiles(rows=64, hidden=64, warps=4, stages=1)
+BACKWARD = Tiles(rows=64, hidden=64, warps=4, stages=2)
+
+
+def why_not(x: Tensor, norm: nn.LayerNorm, hidden: int) -> str | None:
+    """Why the kernels cannot be used for such a block, or None if they can."""
+    if MISSING:
+        return MISSING
+    if not x.is_cuda or not torch.is_autocast_enabled("cuda"):
+        return "the kernels are for CUDA in bf16"  # the only precision of autocast in use here
+    if norm.normalized_shape[0] not in WIDTHS or hidden % HIDDEN_STEP:
+        return f"the kernels need a width of {WIDTHS} and a hidden width in steps of {HIDDEN_STEP}"
+    return None
+
+
+def ffn_norm(
+    x: Tensor, up: nn.Linear, down: nn.Linear, norm: nn.LayerNorm, dropout: float
+) -> Tensor:
+    """LN(x + drop(W2 drop(gelu(W1 x + b1)) + b2)): (..., H) -> (..., H) in bf16.
+
+    ``dropout`` is 0 in evaluation. Sums and norms are made in fp32, products in bf16.
+    """
+    half = torch.bfloat16
+    seed = torch.randint(0, 2**31 - 1, (2,), device=x.device)
+    y, _, _ = torch.ops.memnb.ffn_norm(
+        x.reshape(-1, x.shape[-1]).to(half),
+        up.weight.to(half),
+        up.bias,
+        down.weight.to(half),
+        down.bias,
+        norm.weight,
+        norm.bias,
+        seed,
+        dropout,
+        norm.eps,
+    )
+    return y.view(x.shape)
+
+
+def ffn_norm_written_out(
+    x: Tensor,
+    up: Tensor,
+    up_bias: Tensor,
+    down: Tensor,
+    down_bias: Tensor,
+    gain: Tensor,
+    shift: Tensor,
+    seed: Tensor,
+    dropout: float,
+    eps: float,
+) -> Tensor:
+    """What the forward kernel computes, in plain PyTorch and any precision."""
+    hidden = functional.gelu(functional.linear(x, up, up_bias))
+    hidden = hidden * kept(seed, 0, hidden.shape, dropout).to(x.dtype) / (1 - dropout)
+    out = functional.linear(hidden, down, down_bias)
+    out = out * kept(seed, 1, out.shape, dropout).to(x.dtype) / (1 - dropout)
+    return functional.layer_norm(x + out, x.shape[-1:], gain, shift, eps)
+
+
+def kept(seed: Tensor, which: int, shape: torch.Size, dropout: float) -> Tensor:
+    """What dropout keeps, bool (N, C): True where the hash of (seed, index) is large enough."""
+    index = torch.arange(shape.numel(), device=seed.device).view(shape)
+    return _hash(index, int(seed[which]), int(seed[1 - which])) >= _threshold(dropout)
+
+
+def _threshold(dropout: float) -> int:
+    return round(dropout * 2**24)
+
+
+def _hash(index: Tensor, first: int, second: int) -> Tensor:
+    """24 random bits of each index; a 32-bit multiply-and-shift mixer, keyed twice."""
+    bits = 2**32 - 1
+    x = (index + first) & bits
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & bits
+    x = (((x ^ (x >> 15)) + second) * 0x846CA68B) & bits
+    x = ((x ^ (x >> 16)) * 0x9E3779B1) & bits
+    return (x ^ (x >> 15)) >> 8
+
+
+if MISSING is None:
+
+    @triton.jit
+    def _mixed(index, first, second):  # the twin of _hash
+        x = (index + first).to(tl.uint32)
+        x = (x ^ (x >> 16)) * 0x7FEB352D
+        x = ((x ^ (x >> 15)) + second.to(tl.uint32)) * 0x846CA68B
+        x = (x ^ (x >> 16)) * 0x9E3779B1
+        return (x ^ (x >> 15)) >> 8
+
+    @triton.jit
+    def _normal(x):
+        """exp(-x^2 / 2), and the share of a normal distribution below x.
+
+        The share by Abramowitz and Stegun 26.2.17 (error below 7.5e-8), from the same exponential.
+        """
+        bell = tl.exp(-0.5 * x * x)
+        t = 1.0 / (1.0 + 0.2316419 * tl.abs(x))
+        tail = 1.330274429 * t - 1.821255978
+        tail = ((tail * t + 1.781477937) * t - 0.356563782) * t + 0.319381530
+        tail = tail * t * bell * 0.3989422804014327
+        return bell, tl.where(x > 0, 1.0 - tail, tail)
+
+    @triton.jit
+    def _forward_kernel(
+        x_at, up_at, up_bias_at, down_at, down_bias_at, gain_at, shift_at, seed_at,
+        y_at, z_at, scale_at,
+        positions, threshold, keep_scale, eps,
+        H: tl.constexpr, F: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
+        DROP: tl.constexpr,
+    ):  # fmt: skip
+        rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+        cols = tl.arange(0, H)
+        valid = (rows < positions)[:, None]
+        place = rows[:, None] * H + cols[None, :]
+        first, second = tl.load(seed_at), tl.load(seed_at + 1)
+        x = tl.load(x_at + place, mask=valid, other=0.0)
+        out = tl.zeros((ROWS, H), tl.float32)
+        for start in range(0, F, TILE):
+            inner = start + tl.arange(0, TILE)
+            up = tl.load(up_at + inner[None, :] * H + cols[:, None])
+            hidden = tl.dot(x, up) + tl.load(up_bias_at + inner)[None, :]
+            _, share = _normal(hidden)
+            hidden *= share
+            if DROP:
+                drawn = _mixed(rows[:, None] * F + inner[None, :], first, second)
+                hidden = tl.where(drawn >= threshold, hidden * keep_scale, 0.0)
+            down = tl.load(down_at + cols[None, :] * F + inner[:, None])
+            out = tl.dot(hidden.to(x.dtype), down, out)
+        out += tl.load(down_bias_at + cols)[None, :]
+        if DROP:
+            drawn = _mixed(place, second, first)
+            out = tl.where(drawn >= threshold, out * keep_scale, 0.0)
+        z = x.to(tl.float32) + out
+        mean = tl.sum(z, axis=1) / H
+        centred = z - mean[:, None]
+        scale = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=1) / H + eps)
+        unit = centred * scale[:, None]
+        y = unit * tl.load(gain_at + cols)[None, :] + tl.load(shift_at + cols)[None, :]
+        tl.store(y_at + place, y.to(y_at.dtype.element_ty), mask=valid)
+        tl.store(z_at + place, unit.to(z_at.dtype.element_ty), mask=valid)
+        tl.store(scale_at + rows, scale, mask=rows < positions)
+
+    @triton.jit
+    def _backward_kernel(
+        dy_at, x_at, z_at, scale_at, up_at, up_bias_at, down_at, gain_at, seed_at,
+        dx_at, dout_at, hidden_at, dhidden_at, sums_at,
+        positions, threshold, keep_scale,
+        H: tl.constexpr, F: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
+        DROP: tl.constexpr,
+    ):  # fmt: skip
+        program = tl.program_id(0)
+        rows = program * ROWS + tl.arange(0, ROWS)
+        cols = tl.arange(0, H)
+        valid = (rows < positions)[:, None]
+        place = rows[:, None] * H + cols[None, :]
+        first, second = tl.load(seed_at), tl.load(seed_at + 1)
+        dy = tl.load(dy_at + place, mask=valid, other=0.0).to(tl.float32)
+        unit = tl.load(z_at + place, mask=valid, other=0.0).to(tl.float32)
+        scale = tl.load(scale_at + rows, mask=rows < positions, other=0.0)
+        sums_at += program * (3 * H + F)
+        tl.store(sums_at + cols, tl.sum(dy * unit, axis=0))
+        tl.store(sums_at + H + cols, tl.sum(dy, axis=0))
+        dunit = dy * tl.load(gain_at + cols)[None, :]
+        along = tl.sum(dunit * unit, axis=1) / H
+        dz = (dunit - (tl.sum(dunit, axis=1) / H)[:, None] - unit * along[:, None]) * scale[:, None]
+        dout = dz
+        if DROP:
+            drawn = _mixed(place, second, first)
+            dout = tl.where(drawn >= threshold, dz * keep_scale, 0.0)
+        tl.store(sums_at + 2 * H + cols, tl.sum(dout, axis=0))
+        x = tl.load(x_at + place, mask=valid, other=0.0)
+        dout = dout.to(x.dtype)
+        tl.store(dout_at + place, dout, mask=valid)
+        dx = dz
+        for start in range(0, F, TILE):
+            inner = start + tl.arange(0, TILE)
+            up = tl.load(up_at + inner[None, :] * H + cols[:, None])
+            before = tl.dot(x, up) + tl.load(up_bias_at + inner)[None, :]
+            bell, share = _normal(before)
+            slope = share + before * 0.3989422804014327 * bell
+            hidden = before * share
+            down = tl.load(down_at + cols[:, None] * F + inner[None, :])
+            dhidden = tl.dot(dout, down) * slope
+            at = rows[:, None] * F + inner[None, :]
+            if DROP:
+                keep = _mixed(at, first, second) >= threshold
+                hidden = tl.where(keep, hidden * keep_scale, 0.0)
+                dhidden = tl.where(keep, dhidden * keep_scale, 0.0)
+            half = dhidden.to(x.dtype)
+            tl.store(hidden_at + at, hidden.to(x.dtype), mask=valid)
+            tl.store(dhidden_at + at, half, mask=valid)
+            tl.store(sums_at + 3 * H + inner, tl.sum(dhidden, axis=0))
+            dx = tl.dot(half, tl.trans(up), dx)
+        tl.store(dx_at + place, dx.to(dx_at.dtype.element_ty), mask=valid)
+
+    def _settings(x: Tensor, up: Tensor, dropout: float, tiles: Tiles) -> dict[str, Any]:
+        return {
+            "H": x.shape[1], "F": up.shape[0], "ROWS": tiles.rows, "TILE": tiles.hidden,
+            "DROP": dropout > 0, "num_warps": tiles.warps, "num_stages": tiles.stages,
+        }  # fmt: skip
+
+    @torch.library.custom_op("memnb::ffn_norm", mutates_args=())
+    def _forward(
+        x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, gain: Tensor,
+        shift: Tensor, seed: Tensor, dropout: float, eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """y, the normalised z and 1 / deviation of z."""
+        x, up, down = x.contiguous(), up.contiguous(), down.contiguous()
+        y, unit = torch.empty_like(x), torch.empty_like(x)
+        scale = torch.empty(len(x), dtype=torch.float32, device=x.device)
+        _forward_kernel[(triton.cdiv(len(x), FORWARD.rows),)](
+            x, up, up_bias, down, down_bias, gain, shift, seed, y, unit, scale,
+            len(x), _threshold(dropout), 1 / (1 - dropout), eps,
+            **_settings(x, up, dropout, FORWARD),
+        )  # fmt: skip
+        return y, unit, scale
+
+    @_forward.register_fake
+    def _(x, up, up_bias, down, down_bias, gain, shift, seed, dropout, eps):  # type: ignore[no-untyped-def]
+        scale = x.new_empty(x.shape[0], dtype=torch.float32)
+        return torch.empty_like(x), torch.empty_like(x), scale
+
+    @torch.library.custom_op("memnb::ffn_norm_backward", mutates_args=())
+    def _backward(
+        dy: Tensor, x: Tensor, unit: Tensor, scale: Tensor, up: Tensor, up_bias: Tensor,
+        down: Tensor, gain: Tensor, seed: Tensor, dropout: float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Gradients of x, up and down; of gain, shift, down_bias and up_bias side by side."""
+        dy, x, up, down = dy.contiguous(), x.contiguous(), up.contiguous(), down.contiguous()
+        programs = triton.cdiv(len(x), BACKWARD.rows)
+        width, hidden_width = x.shape[1], up.shape[0]
+        dx, dout = torch.empty_like(x), torch.empty_like(x)
+        hidden = x.new_empty(len(x), hidden_width)
+        dhidden = torch.empty_like(hidden)
+        # One row per program, summed afterwards: the same sum every time, unlike atomic additions.
+        sums = x.new_empty(programs, 3 * width + hidden_width, dtype=torch.float32)
+        _backward_kernel[(programs,)](
+            dy, x, unit, scale, up, up_bias, down, gain, seed,
+            dx, dout, hidden, dhidden, sums,
+            len(x), _threshold(dropout), 1 / (1 - dropout),
+            **_settings(x, up, dropout, BACKWARD),
+        )  # fmt: skip
+        return dx, dhidden.T @ x, dout.T @ hidden, sums.sum(0)
+
+    @_backward.register_fake
+    def _(dy, x, unit, scale, up, up_bias, down, gain, seed, dropout):  # type: ignore[no-untyped-def]
+        sums = gain.new_empty(3 * x.shape[1] + up.shape[0])
+        return torch.empty_like(x), torch.empty_like(up), torch.empty_like(down), sums
+
+    def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, up, up_bias, down, _, gain, _, seed, ctx.dropout, _ = inputs
+        _, unit, scale = output
+        ctx.save_for_backward(x, unit, scale, up, up_bias, down, gain, seed)
+
+    def _differentiate(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        dx, dup, ddown, sums = torch.ops.memnb.ffn_norm_backward(
+            dy, *ctx.saved_tensors, ctx.dropout
+        )
+        width, hidden_width = dx.shape[1], dup.shape[0]
+        dgain, dshift, ddown_bias, dup_bias = sums.split([width] * 3 + [hidden_width])
+        return dx, dup, dup_bias, ddown, ddown_bias, dgain, dshift, None, None, None
+
+    _forward.register_autograd(_differentiate, setup_context=_remember)
