@@ -229,9 +229,9 @@ def _tasks(values: argparse.Namespace) -> int:
     del values
     for name in config.list_tasks():
         task = config.task_config(name)
-        protocol = "full protocol" if name in config.LRA_TASKS else "small variant"
+        protocol = "full protocol" if name in config.FULL_TASKS else "small variant"
         shape = f"2 x {task.max_length}" if task.layout == "pair" else str(task.max_length)
-        print(f"{name:<16}{task.title}: length {shape}, {task.classes} classes, {protocol}")
+        print(f"{name:<18}{task.title}: length {shape}, {task.classes} classes, {protocol}")
     return 0
 
 

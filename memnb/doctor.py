@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from memnb import __version__, config, paths
+from memnb import __version__, paths
 from memnb.reproduce.workers import cores
 
 State = Literal["fine", "note", "problem"]
@@ -148,15 +148,13 @@ def _folder(subject: str, folder: Path) -> Finding:
 
 
 def _data() -> Iterator[Finding]:
-    for name in config.list_tasks():
-        task = config.task_config(name)
-        file = paths.data_cache() / f"{task.name}-{task.digest}.npz"
-        if file.is_file():
-            yield Finding(name, "fine", f"cached, {file.stat().st_size / 2**20:.0f} MiB")
-        elif isinstance(task, config.ListOps | config.Pathfinder):
-            yield Finding(name, "note", "not made yet; generated when it is first needed")
+    from memnb.tasks import catalogue
+
+    for data in catalogue.list_data():
+        if data.ready:
+            yield Finding(data.card.name, "fine", f"here, {data.size / 2**20:.0f} MiB")
         else:
-            yield Finding(name, "note", "not here; the data have to be downloaded or imported")
+            yield Finding(data.card.name, "note", f"not here; {data.card.next_step}")
 
 
 def _committed() -> Finding:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from memnb.config import (
-    LRA_TASKS,
+    FULL_TASKS,
     TASKS,
     Run,
     list_models,
@@ -51,7 +51,7 @@ def test_every_setting_changes_the_id() -> None:
 def test_a_config_survives_json(model: str, task: str) -> None:
     run = run_config(model, task)
     assert Run.of(json.loads(json.dumps(run.model_dump()))) == run
-    assert run.preset == ("paper" if task in LRA_TASKS else "quick")
+    assert run.preset == ("paper" if task in FULL_TASKS else "quick")
 
 
 def test_a_changed_protocol_is_no_longer_the_papers() -> None:

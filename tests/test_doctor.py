@@ -13,6 +13,7 @@ import pytest
 from made_up_runs import write_run
 
 from memnb import cli, config, doctor, paths
+from memnb.tasks import catalogue, prepared
 
 
 def finding(subject: str, out: Path | None = None) -> doctor.Finding:
@@ -31,7 +32,7 @@ def test_a_good_machine(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for subject in ("Python", "PyTorch", "CUDA", "precision", "cores", "output", "data cache"):
         assert subject in shown
-    assert all(task in shown for task in config.list_tasks())
+    assert all(name in shown for name in catalogue.CARDS)
 
 
 def test_without_cuda_it_says_why_and_which_precision_follows(
@@ -105,17 +106,19 @@ def test_a_full_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "0.5 are needed" in finding(subject).text
 
 
-def test_cached_data_are_found() -> None:
-    task = config.task_config("text")
-    assert "downloaded" in finding("text").text
+def test_data_that_are_here_are_found_and_the_next_step_told_for_the_others() -> None:
+    assert "memnb data get text" in finding("text").text
     assert "generated" in finding("listops").text
-    file = paths.data_cache() / f"text-{task.digest}.npz"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(bytes(3 * 2**20))
-    try:
-        assert finding("text") == doctor.Finding("text", "fine", "cached, 3 MiB")
-    finally:
-        file.unlink()
+    for name, file in (
+        ("text", prepared.file("text")),
+        ("listops", paths.data_cache() / f"listops-{config.task_config('listops').digest}.npz"),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(3 * 2**20))
+        try:
+            assert finding(name) == doctor.Finding(name, "fine", "here, 3 MiB")
+        finally:
+            file.unlink()
 
 
 def test_committed_rows_are_counted_and_damage_is_named() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from memnb import config
 from memnb.errors import MemnbError
 from memnb.evidence.rows import describe_changes
 from memnb.reproduce import plan
+from memnb.tasks import prepared
 
 
 def test_stored_trains_nothing() -> None:
@@ -78,13 +81,36 @@ def test_memory_sizes() -> None:
 
 @pytest.mark.parametrize("preset", ["quick", "paper"])
 def test_sets_together_hold_each_run_once_and_the_table_first(preset: str) -> None:
-    runs = plan.together(["memory-size", "ablation", "table"], preset)
+    runs = plan.together(reversed(plan.SETS), preset)
     ids = [run.run_id for run in runs]
     assert len(ids) == len(set(ids))
     assert ids[: len(plan.runs("table", preset))] == [
         run.run_id for run in plan.runs("table", preset)
     ]
     assert set(ids) == {run.run_id for name in plan.SETS for run in plan.runs(name, preset)}
+
+
+def test_other_laptop_tasks_need_no_data_except_where_they_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMNB_DATA", str(tmp_path))
+    assert {run.task.name for run in plan.runs("other-tasks", "quick")} == {"pathfinder-short"}
+    made = prepared.file("image")
+    made.parent.mkdir(parents=True)
+    made.touch()
+    runs = plan.runs("other-tasks", "quick")
+    assert {run.task.name for run in runs} == {"pathfinder-short", "image-short"}
+    assert all(run.preset == "quick" for run in runs)
+    # Each memory model has its counterpart of the same size: what C1 compares.
+    assert Counter(run.model.memory for run in runs) == {1: 4, 16: 4}
+
+
+def test_the_substitute_of_retrieval_is_trained_by_its_protocol() -> None:
+    runs = plan.runs("other-tasks", "paper")
+    assert {run.task.name for run in runs} == {"retrieval-acl"}
+    assert len(runs) == 8 * 3
+    assert all(run.preset == "paper" for run in runs)
+    assert runs[0].training == config.run_config("luna-1", "retrieval").training
 
 
 def test_unknown_names_are_refused_with_a_suggestion() -> None:

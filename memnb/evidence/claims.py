@@ -54,8 +54,11 @@ MAJORITY = {
     "listops": 0.17,
     "listops-short": 0.157,
     "text": 0.5,
+    "text-short": 0.5,
     "retrieval": 0.5,
+    "retrieval-acl": 0.5,
     "image": 0.1,
+    "image-short": 0.1,
     "pathfinder": 0.5,
     "pathfinder-short": 0.5,
 }

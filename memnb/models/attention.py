@@ -13,6 +13,9 @@ from torch.nn import functional
 
 from memnb.config import Temperature as TemperatureKind
 
+# Up to so many keys, on a CPU, two products beat the fused kernel.
+FEW_KEYS = 32
+
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, L, H) -> (B, n, L, d)."""
@@ -85,7 +88,9 @@ def attention_weights(
 
     ``mask`` is True where a key may be read, broadcastable to (B, n, Q, K).
     """
-    logits = query @ key.transpose(-2, -1) / temperature
+    logits = query @ key.transpose(-2, -1)
+    if isinstance(temperature, Tensor) or temperature != 1.0:
+        logits = logits / temperature
     if mask is not None:
         logits = logits.masked_fill(~mask, float("-inf"))
     return logits.softmax(dim=-1)
@@ -104,6 +109,9 @@ def attend(
     Equal to ``attention_weights(query, key, temperature, mask) @ value``; ``dropout`` acts on the
     weights.
     """
+    if not query.is_cuda and key.shape[-2] <= FEW_KEYS:
+        weights = attention_weights(query / temperature, key, 1.0, mask)
+        return functional.dropout(weights, dropout) @ value
     if isinstance(temperature, Tensor):  # the fused kernels take a plain number only
         query, scale = query / temperature.to(query.dtype), 1.0
     else:

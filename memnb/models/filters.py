@@ -7,6 +7,8 @@ channels. Inputs and outputs are keys or values of shape (B, L, H), heads side b
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -64,13 +66,7 @@ class ConvFilter(nn.Module):
         return self._shifted_sum(padded, self.weight.flip(1))
 
     def _shifted_sum(self, x: Tensor, weight: Tensor) -> Tensor:
-        positions = (x.shape[1] - self.width) // self.stride + 1
-        reach = (positions - 1) * self.stride + 1
-        taps = weight.to(x.dtype).repeat_interleave(x.shape[2] // self.heads, dim=0).T
-        out = x[:, : reach : self.stride] * taps[0]
-        for tap in range(1, self.width):
-            out = torch.addcmul(out, x[:, tap : tap + reach : self.stride], taps[tap])
-        return out
+        return ShiftedSum.apply(x, weight.to(x.dtype), self.stride)
 
     def written_out(self, x: Tensor) -> Tensor:
         """The same by PyTorch's grouped convolution: (B, L, H) -> (B, L', H)."""
@@ -86,6 +82,58 @@ class ConvFilter(nn.Module):
             left = (self.width - 1) // 2
             return functional.pad(x, (0, 0, left, self.width - 1 - left))
         return _at_least(x, self.width, fill=0.0)
+
+
+class ShiftedSum(torch.autograd.Function):
+    """out[l] = sum over t of weight[head, t] * x[l * stride + t], each head with its own weights.
+
+    x (B, L, C) with heads side by side, weight (n, width) -> (B, L', C). Forward and backward are
+    elementwise sums of shifted copies: on a GPU they fuse with what comes before and after, on a
+    CPU they run at the speed of memory, several times faster than grouped convolution.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        """The sums; raises nothing: the caller has padded x to at least ``width`` positions."""
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        width = weight.shape[1]
+        positions = (x.shape[1] - width) // stride + 1
+        taps = _taps(weight, positions, x.shape[2])
+        out = _shifted(x, 0, positions, stride) * taps[0]
+        for tap in range(1, width):
+            out = torch.addcmul(out, _shifted(x, tap, positions, stride), taps[tap])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Gradients of x and weight."""
+        x, weight = ctx.saved_tensors
+        heads, width = weight.shape
+        stride, positions = ctx.stride, gradient.shape[1]
+        products = [
+            (gradient * _shifted(x, tap, positions, stride)).sum((0, 1)) for tap in range(width)
+        ]
+        to_weight = torch.stack(products, dim=1).view(heads, -1, width).sum(1)
+        if stride == 1:
+            padded = functional.pad(gradient, (0, 0, width - 1, width - 1))
+            to_x = ShiftedSum.apply(padded, weight.flip(1), 1)
+        else:
+            taps = _taps(weight, positions, x.shape[2])
+            to_x = torch.zeros_like(x)
+            for tap in range(width):
+                _shifted(to_x, tap, positions, stride).add_(gradient * taps[tap])
+        return to_x, to_weight, None
+
+
+def _shifted(x: Tensor, tap: int, positions: int, stride: int) -> Tensor:
+    return x[:, tap : tap + (positions - 1) * stride + 1 : stride]
+
+
+def _taps(weight: Tensor, positions: int, channels: int) -> list[Tensor]:
+    """One (positions, channels) factor per tap: written out in full, so that products vectorise."""
+    by_channel = weight.repeat_interleave(channels // len(weight), dim=0).T
+    return [tap.expand(positions, -1).contiguous() for tap in by_channel]
 
 
 class PoolFilter(nn.Module):

@@ -261,7 +261,7 @@ if MISSING is None:
         return y, unit, scale
 
     @_forward.register_fake
-    def _(x, up, up_bias, down, down_bias, gain, shift, seed, dropout, eps):  # type: ignore[no-untyped-def]
+    def _(x, up, up_bias, down, down_bias, gain, shift, seed, dropout, eps):
         scale = x.new_empty(x.shape[0], dtype=torch.float32)
         return torch.empty_like(x), torch.empty_like(x), scale
 
@@ -288,7 +288,7 @@ if MISSING is None:
         return dx, dhidden.T @ x, dout.T @ hidden, sums.sum(0)
 
     @_backward.register_fake
-    def _(dy, x, unit, scale, up, up_bias, down, gain, seed, dropout):  # type: ignore[no-untyped-def]
+    def _(dy, x, unit, scale, up, up_bias, down, gain, seed, dropout):
         sums = gain.new_empty(3 * x.shape[1] + up.shape[0])
         return torch.empty_like(x), torch.empty_like(up), torch.empty_like(down), sums
 

@@ -12,6 +12,7 @@ from typing import Any
 from memnb import config
 from memnb.config import Run, run_config
 from memnb.errors import unknown
+from memnb.tasks import prepared
 
 #: ``stored`` only draws committed rows; ``quick`` and ``paper`` train.
 PRESETS = ("stored", "quick", "paper")
@@ -32,6 +33,11 @@ QUICK_ABLATION_SEEDS = SEEDS  # one change at a time: what C4 is judged on
 QUICK_GRID_SEEDS = (0,)  # the rest of filter x temperature
 QUICK_MEMORY_SIZES = (1, 4, 16)
 QUICK_MEMORY_SEEDS = (0,)
+
+# The other tasks at laptop scale: Pathfinder needs no data, the others run where theirs are here.
+QUICK_OTHER_TASKS = {"pathfinder-short": None, "text-short": "text", "image-short": "image"}
+QUICK_OTHER_MODELS = ("luna-1", "luna-16", "convluna-1", "convluna-16")
+QUICK_OTHER_SEEDS = (0,)
 
 # Filter name in print -> settings. A pool of stride 4 is the paper-scale study's second variant.
 FILTERS: dict[str, dict[str, Any]] = {
@@ -91,6 +97,21 @@ def memory_size(preset: str) -> Iterator[Run]:
         yield run_config(f"{family}-{size}", "text", seed)
 
 
+def other_tasks(preset: str) -> Iterator[Run]:
+    """At laptop scale the tasks besides ListOps; at full scale Retrieval's substitute."""
+    if preset == "quick":
+        there = [
+            task
+            for task, data in QUICK_OTHER_TASKS.items()
+            if data is None or prepared.file(data).is_file()
+        ]
+        for seed, task, model in product(QUICK_OTHER_SEEDS, there, QUICK_OTHER_MODELS):
+            yield run_config(model, task, seed)
+        return
+    for seed, model in product(SEEDS, PAPER_MODELS):
+        yield run_config(model, "retrieval-acl", seed)
+
+
 def _ablated(task: str, seed: int, settings: dict[str, Any], temperature: str) -> Run:
     changes = settings | {"pack_temperature": temperature}
     return run_config("convluna-16", task, seed, model_changes=changes)
@@ -101,6 +122,7 @@ SETS: dict[str, Callable[[str], Iterator[Run]]] = {
     "table": table,
     "ablation": ablation,
     "memory-size": memory_size,
+    "other-tasks": other_tasks,
 }
 
 

@@ -197,6 +197,10 @@ class _Pool:
                 self.bury(worker)
 
     def hire(self) -> _Worker:
+        # Read by glibc when a process starts: freed memory is kept for the next step, instead of
+        # being handed back and paged in anew (a tenth of the time of a step on a CPU).
+        for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+            os.environ.setdefault(name, str(2**30))
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(self.function, theirs), daemon=False)
