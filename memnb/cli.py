@@ -209,6 +209,33 @@ def _doctor(values: argparse.Namespace) -> int:
     return 1 if any(finding.state == "problem" for finding in findings) else 0
 
 
+def _bench(values: argparse.Namespace) -> int:
+    from memnb.train import bench
+    from memnb.train.device import choose_device
+
+    device = _one_of("device", values.device, _DEVICES)
+    chosen = choose_device(device)
+    models = values.model or (bench.LENGTH_MODELS if values.suite == "length" else config.MODELS)
+    tasks = values.task or config.LRA_TASKS
+    longest = values.longest or bench.LONGEST[chosen.kind]
+    runs = list(bench.plan(values.suite, models, tasks, longest))
+    file = paths.output(values.out) / "bench.jsonl"
+    print(f"{chosen.reason} {len(runs)} measurements go to {file}.")
+    print(f"{'task':<18}{'model':<14}{'length':>9}{'ms per step':>14}{'GiB':>7}{'first step':>12}")
+    failed = False
+    for run in runs:
+        row = bench.isolated(values.suite, run, device)
+        bench.append(file, row)
+        shown = f"{row.task:<18}{row.model:<14}{row.length:>9}"
+        if row.milliseconds is None:
+            failed |= row.outcome != "out of memory"
+            print(f"{shown}  {row.outcome}", flush=True)
+            continue
+        memory, first = (row.peak_memory or 0) / 2**30, row.first_step or 0.0
+        print(f"{shown}{row.milliseconds:>14.2f}{memory:>7.2f}{first:>10.1f} s", flush=True)
+    return int(failed)
+
+
 def _models(values: argparse.Namespace) -> int:
     del values
     for name in config.list_models():
@@ -350,6 +377,10 @@ _DATA_HELP = """\
 
 MEMNB_DATA moves the folder that they are kept in."""
 
+_BENCH_HELP = """\
+step: every model on every task of Long Range Arena, in its own shape. length: batch 1, Text's
+shape, longer and longer. Inputs are made up, each measurement runs in a process of its own.
+Rows are added to bench.jsonl in the output folder."""
 _DOCTOR_HELP = """\
 Exit code 1 if something stands in the way of 'memnb reproduce'."""
 
@@ -404,6 +435,21 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", nargs="?", help="of what is imported")
 
 
+def _bench_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", default="step", help="step (default) or length")
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="MODEL", help="may be repeated"
+    )
+    parser.add_argument(
+        "--task", action="append", default=[], metavar="TASK", help="may be repeated"
+    )
+    parser.add_argument(
+        "--longest", type=_positive, metavar="N", help="tokens at which the length suite ends"
+    )
+    _device(parser)
+    _out(parser)
+
+
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     _out(parser)
 
@@ -430,6 +476,7 @@ COMMANDS = {
         _REPRODUCE_HELP,
     ),
     "train": Command(_train, _train_arguments, "train one model on one task", _TRAIN_HELP),
+    "bench": Command(_bench, _bench_arguments, "time and memory of a training step", _BENCH_HELP),
     "results": Command(
         _results,
         _results_arguments,

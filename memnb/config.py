@@ -270,7 +270,7 @@ TASKS: dict[str, Task] = {
     "image-short": Image(name="image-short", validation=500, test=1_000),
     "pathfinder-short": Pathfinder(
         name="pathfinder-short",
-        max_length=144,
+        max_length=100,
         contour_length=2,
         distractors=0,
         seed_distance=2,
@@ -513,8 +513,8 @@ _TRAINING: dict[str, Training] = {
         evaluate_every=100, patience=300,
     ),
     "pathfinder-short": Training(
-        steps=2_500, batch=32, lr=0.06, warmup=200, weight_decay=0.01,
-        evaluate_every=500, patience=300,
+        steps=1_000, batch=32, lr=0.03, warmup=200, weight_decay=0.01,
+        evaluate_every=100, patience=300,
     ),
 }  # fmt: skip
 _TRAINING["retrieval-acl"] = _TRAINING["retrieval"]

@@ -102,7 +102,7 @@ def test_other_laptop_tasks_need_no_data_except_where_they_are_here(
     assert {run.task.name for run in runs} == {"pathfinder-short", "image-short"}
     assert all(run.preset == "quick" for run in runs)
     # Each memory model has its counterpart of the same size: what C1 compares.
-    assert Counter(run.model.memory for run in runs) == {1: 4, 16: 4}
+    assert Counter(run.model.memory for run in runs) == {1: 8, 16: 8}
 
 
 def test_the_substitute_of_retrieval_is_trained_by_its_protocol() -> None:

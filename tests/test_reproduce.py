@@ -20,6 +20,7 @@ from memnb import paths
 from memnb.config import run_config
 from memnb.errors import MemnbError, RunError
 from memnb.evidence import rows
+from memnb.models.operations import forward_operations
 from memnb.reproduce import cost, manifest, plan, workflow
 from memnb.reproduce.progress import Display
 from memnb.reproduce.workers import Stop
@@ -299,7 +300,7 @@ def test_cost_is_counted_from_the_matrix_products() -> None:
         + 2 * 2 * length**2 * model.width  # scores, weighted sum
         + 2 * 2 * length * model.width * model.mlp
     )
-    assert cost.forward_operations(model, length) == by_hand
+    assert forward_operations(model, length) == by_hand
     assert cost.operations_of(run) == by_hand * (3 * 50_000 * 32 + 250 * 2_000)
     small, large = (run_config(f"luna-{m}", "text") for m in (1, 256))
     assert cost.operations_of(small) < cost.operations_of(large)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from memnb.config import Model, Run
+from memnb.config import Run
+from memnb.models.operations import forward_operations
 from memnb.reproduce.progress import duration
 
 #: Operations per second that models as narrow as these reach, rounded from ListOps runs: a guess
@@ -95,19 +96,3 @@ def operations_of(run: Run) -> float:
     scored = evaluations * _VALIDATION.get(run.task.name, 1_000)
     # The backward pass costs twice the forward pass.
     return forward * (3 * training.steps * training.batch + scored)
-
-
-def forward_operations(model: Model, length: int) -> float:
-    """Operations of one forward pass over one sequence, those of the matrix products."""
-    width, memory = model.width, model.memory
-    feed_forward = 4 * length * width * model.mlp
-    if model.kind == "transformer":
-        projections = 8 * length * width**2
-        attention = 4 * length**2 * width
-    else:
-        # Pack and unpack project the sequence to keys, queries, output and, unless the variant
-        # has no value projection, values; the memory's own projections are as many per row.
-        per_row = 3 if model.kind == "convluna" and model.variant == "simplified" else 4
-        projections = 2 * per_row * (length + memory) * width**2
-        attention = 8 * length * memory * width
-    return float(model.blocks * (feed_forward + projections + attention))

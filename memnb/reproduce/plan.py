@@ -34,10 +34,14 @@ QUICK_GRID_SEEDS = (0,)  # the rest of filter x temperature
 QUICK_MEMORY_SIZES = (1, 4, 16)
 QUICK_MEMORY_SEEDS = (0,)
 
-# The other tasks at laptop scale: Pathfinder needs no data, the others run where theirs are here.
-QUICK_OTHER_TASKS = {"pathfinder-short": None, "text-short": "text", "image-short": "image"}
+# The other tasks at laptop scale -> the data that they need and their seeds. Pathfinder needs no
+# data; the others are trained where their data are here.
+QUICK_OTHER_TASKS: dict[str, tuple[str | None, tuple[int, ...]]] = {
+    "pathfinder-short": (None, SEEDS),
+    "text-short": ("text", (0,)),
+    "image-short": ("image", (0,)),
+}
 QUICK_OTHER_MODELS = ("luna-1", "luna-16", "convluna-1", "convluna-16")
-QUICK_OTHER_SEEDS = (0,)
 
 # Filter name in print -> settings. A pool of stride 4 is the paper-scale study's second variant.
 FILTERS: dict[str, dict[str, Any]] = {
@@ -100,13 +104,10 @@ def memory_size(preset: str) -> Iterator[Run]:
 def other_tasks(preset: str) -> Iterator[Run]:
     """At laptop scale the tasks besides ListOps; at full scale Retrieval's substitute."""
     if preset == "quick":
-        there = [
-            task
-            for task, data in QUICK_OTHER_TASKS.items()
-            if data is None or prepared.file(data).is_file()
-        ]
-        for seed, task, model in product(QUICK_OTHER_SEEDS, there, QUICK_OTHER_MODELS):
-            yield run_config(model, task, seed)
+        for task, (data, seeds) in QUICK_OTHER_TASKS.items():
+            if data is None or prepared.file(data).is_file():
+                for seed, model in product(seeds, QUICK_OTHER_MODELS):
+                    yield run_config(model, task, seed)
         return
     for seed, model in product(SEEDS, PAPER_MODELS):
         yield run_config(model, "retrieval-acl", seed)

@@ -383,7 +383,7 @@ class _Trainer:
             "preset": self.run.preset,
             "parameters": self.parameters,
             "version": __version__,
-            "commit": _commit(),
+            "commit": commit_of_checkout(),
             "torch": str(torch.__version__),
             "python": platform.python_version(),
             "device": self.device.kind,
@@ -410,7 +410,7 @@ class _Trainer:
             "seconds": self._total_seconds(),
             "seconds_training": self.seconds["training"],
             "seconds_evaluation": self.seconds["evaluation"],
-            "peak_memory": _peak_memory(self.device),
+            "peak_memory": peak_memory(self.device),
             "resumed": self.resumed,
         }
         self.record = {**self.record, **state, **changes}
@@ -446,7 +446,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _commit() -> str | None:
+def commit_of_checkout() -> str | None:
     """The commit of the checkout that is running, with a + if it was changed; None if unknown.
 
     Where the code travels without its history (a container, a cluster), MEMNB_COMMIT says it.
@@ -464,7 +464,7 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-def _peak_memory(device: Device) -> int:
+def peak_memory(device: Device) -> int:
     """Bytes: of the device on CUDA, else the largest resident size of this process so far."""
     if device.kind == "cuda":
         return torch.cuda.max_memory_allocated()

@@ -1,0 +1,127 @@
+"""Benchmarks: what is measured, on what, and what becomes of trouble."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memnb import cli, config
+from memnb.config import run_config
+from memnb.errors import MemnbError
+from memnb.train import bench
+
+
+def tiny(**training: int) -> config.Run:
+    small = {"blocks": 1, "width": 8, "heads": 2, "mlp": 8}
+    return run_config(
+        "luna-2",
+        "listops-short",
+        task_changes={"min_length": 10, "max_length": 30},
+        model_changes=small,
+        training_changes={"batch": 4, **training},
+    )
+
+
+def test_a_measurement_is_whole_and_in_order() -> None:
+    row = bench.measure("step", tiny(), "cpu", repeats=4, seconds=0.05)
+    assert row.outcome == "measured"
+    assert 0 < row.lower <= row.milliseconds <= row.upper
+    assert row.steps >= 4
+    assert row.peak_memory > 2**20
+    assert row.first_step > 0
+    assert row.scored_per_second > 0
+    assert (row.model, row.length, row.batch, row.device) == ("luna-2", 30, 4, "cpu")
+    assert row.operations == bench.operations_of_step(tiny())
+
+
+def test_more_work_takes_more_time() -> None:
+    short = bench.measure("step", tiny(), "cpu", repeats=3, seconds=0.1)
+    long = bench.measure("step", tiny(batch=500), "cpu", repeats=3, seconds=0.1)
+    assert long.milliseconds > 1.5 * short.milliseconds
+
+
+def test_running_out_of_memory_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(bench, "make_engine", full)
+    row = bench.measure("step", tiny(), "cpu")
+    assert row.outcome == "out of memory"
+    assert row.milliseconds is None
+
+
+def test_a_process_that_dies_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "measure", _die)
+    row = bench.isolated("step", tiny(), "cpu")
+    assert row.outcome == "failed: the process died"
+    assert row.model == "luna-2"
+
+
+def _die(*_: object) -> None:
+    os._exit(9)
+
+
+@pytest.mark.parametrize("task", [name for name in config.TASKS if "short" not in name])
+def test_made_up_data_have_the_shape_and_range_of_the_task(task: str) -> None:
+    wanted = config.task_config(task)
+    data = bench.made_up(wanted, 5)
+    shape = (5, 2, wanted.max_length) if wanted.layout == "pair" else (5, wanted.max_length)
+    assert data.train.inputs.shape == shape
+    assert data.train.inputs.dtype == np.uint8
+    assert data.train.inputs.max() < (wanted.vocabulary or 256)
+    assert data.train.labels.max() < wanted.classes
+
+
+def test_the_step_suite_is_every_model_in_the_shape_of_every_task() -> None:
+    runs = list(bench.plan("step", config.MODELS, config.LRA_TASKS))
+    assert len(runs) == 8 * 5
+    assert all(run.preset == "paper" for run in runs)
+
+
+def test_the_length_suite_grows_up_to_a_million_at_batch_one() -> None:
+    runs = list(bench.plan("length", ["luna-1"], []))
+    lengths = [run.task.max_length for run in runs]
+    assert lengths[0] == 1000
+    assert lengths[-1] == 2**20
+    assert lengths == sorted(lengths)
+    assert {run.training.batch for run in runs} == {1}
+    assert [run.task.max_length for run in bench.plan("length", ["luna-1"], [], 4000)] == [
+        1000,
+        4000,
+    ]
+
+
+def test_operations_grow_in_proportion_to_the_length_of_luna_only() -> None:
+    def growth(model: str) -> float:
+        short, long = (
+            bench.operations_of_step(run_config(model, "text", task_changes={"max_length": n}))
+            for n in (2**16, 2**18)
+        )
+        return long / short
+
+    assert growth("luna-16") == pytest.approx(4, rel=0.01)
+    assert growth("transformer") > 12
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(MemnbError, match="suite named 'lenght'; did you mean 'length'"):
+        list(bench.plan("lenght", [], []))
+
+
+def test_the_command_appends_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = iter([bench.measure("step", tiny(), "cpu", repeats=2, seconds=0.02)] * 2)
+    monkeypatch.setattr(bench, "isolated", lambda *_: next(rows))
+    for _ in range(2):
+        given = ["--model", "luna-1", "--task", "listops-short", "--out", str(tmp_path)]
+        assert cli.main(["bench", "--device", "cpu", *given]) == 0
+    shown = capsys.readouterr().out
+    assert "ms per step" in shown
+    found = [json.loads(line) for line in (tmp_path / "bench.jsonl").read_text().splitlines()]
+    assert [row["model"] for row in found] == ["luna-2", "luna-2"]
+    assert found[0]["format"] == bench.FORMAT
