@@ -127,6 +127,7 @@ def _train(values: argparse.Namespace) -> int:
             run,
             folder,
             device=device,
+            deterministic=values.deterministic,
             budget=budget,
             progress=progress.follow(display),
             should_stop=stop,
@@ -405,6 +406,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", help="such as listops-short, text ('memnb tasks')")
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: 0")
     _device(parser)
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="CUDA: the same bits every time, where that may cost speed (the CPU always does so)",
+    )
     parser.add_argument(
         "--set",
         action="append",

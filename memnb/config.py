@@ -265,7 +265,7 @@ TASKS: dict[str, Task] = {
         test=1_000,
     ),
     "text-short": Text(
-        name="text-short", max_length=600, validation="holdout", holdout=1_000, test=1_000
+        name="text-short", max_length=500, validation="holdout", holdout=1_000, test=1_000
     ),
     "image-short": Image(name="image-short", validation=500, test=1_000),
     "pathfinder-short": Pathfinder(
@@ -505,7 +505,7 @@ _TRAINING: dict[str, Training] = {
         evaluate_every=100, patience=300,
     ),
     "text-short": Training(
-        steps=700, batch=32, lr=0.01, warmup=100, weight_decay=0.01,
+        steps=800, batch=32, lr=0.02, warmup=100, weight_decay=0.01,
         evaluate_every=100, patience=300,
     ),
     "image-short": Training(

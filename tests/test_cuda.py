@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from memnb import tasks
+from memnb import config, tasks
 from memnb.config import Run, run_config
 from memnb.models.network import Network
 from memnb.train.cuda_graph import GraphEngine
-from memnb.train.device import Device, choose_device
+from memnb.train.device import Device, choose_device, deterministic_sums
 from memnb.train.engine import Engine
 from memnb.train.sampler import EpochSampler
 
@@ -83,3 +83,63 @@ def test_capture_undoes_its_warm_up() -> None:
         assert torch.equal(one, two.cpu()), name
     for moments in engine.optimizer.state.values():
         assert all(not value.any() for value in moments.values())
+
+
+def trained(
+    kind: type[Engine], run: Run, device: Device, steps: int, sampler: EpochSampler
+) -> Engine:
+    engine = engine_of(kind, run, device)
+    engine.train(sampler.take(steps))
+    return engine
+
+
+def weights(engine: Engine) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in engine.network.parameters()])
+
+
+def precisions() -> list[Device]:
+    best = choose_device("cuda")
+    return [FP32] if best.precision == "fp32" else [FP32, best]
+
+
+@pytest.mark.parametrize("kind", [Engine, GraphEngine])
+@pytest.mark.parametrize("model", ["luna-1", "luna-16", "convluna-1", "convluna-16"])
+def test_models_with_few_rows_repeat_bit_for_bit(kind: type[Engine], model: str) -> None:
+    # At the shape of the full protocol: with n * M <= H no attention kernel is used.
+    run = small(model, dropout=0.1).but(
+        model=config.model_config(model, "listops", blocks=2).model_dump()
+    )
+    for device in precisions():
+        one, two = (
+            trained(kind, run, device, 30, EpochSampler(400, run.training.batch, 0))
+            for _ in range(2)
+        )
+        assert torch.equal(weights(one), weights(two)), device.precision
+
+
+@pytest.mark.parametrize("model", ["transformer", "luna-16", "convluna-16", "poolluna-16"])
+def test_deterministic_mode_repeats_every_model_bit_for_bit(model: str) -> None:
+    run = small(model, dropout=0.1)
+    with deterministic_sums(True):
+        for device in precisions():
+            one, two = (
+                trained(GraphEngine, run, device, 30, EpochSampler(400, run.training.batch, 0))
+                for _ in range(2)
+            )
+            assert torch.equal(weights(one), weights(two)), device.precision
+
+
+@pytest.mark.parametrize("kind", [Engine, GraphEngine])
+def test_a_restored_engine_goes_on_bit_for_bit(kind: type[Engine]) -> None:
+    run = small("convluna-16", dropout=0.1)
+    with deterministic_sums(True):
+        for device in precisions():
+            whole, first, second = (EpochSampler(400, run.training.batch, 0) for _ in range(3))
+            expected = weights(trained(kind, run, device, 40, whole))
+            half = trained(kind, run, device, 20, first)
+            state = half.state()
+            second.restore(first.state())
+            fresh = engine_of(kind, run.but(seed=5), device)
+            fresh.restore(state)
+            fresh.train(second.take(20))
+            assert torch.equal(weights(fresh), expected), device.precision

@@ -424,3 +424,11 @@ def test_unknown_or_impossible_engines_are_refused(tmp_path: Path) -> None:
         train(tiny(), tmp_path, device="cpu", engine="turbo")
     with pytest.raises(MemnbError, match="needs a CUDA device"):
         train(tiny(), tmp_path, device="cpu", engine="graph")
+
+
+def test_deterministic_mode_is_recorded_and_leaves_no_trace(tmp_path: Path) -> None:
+    record = train(tiny(), tmp_path, device="cpu", deterministic=True)
+    assert record["outcome"] == "finished"
+    assert record["deterministic"] is True
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +32,31 @@ class Device:
     name: str
     precision: Precision
     reason: str
+
+
+@contextmanager
+def deterministic_sums(wanted: bool) -> Iterator[None]:
+    """While open, and if ``wanted``: only kernels whose sums have a fixed order.
+
+    On CUDA the attention kernels (the Transformer, and memories with n * M > H) then take a slower
+    way back; models with few rows use no other kernels anyway. On the CPU nothing changes.
+
+    Raises:
+        RuntimeError: (from PyTorch, inside) an operation has no deterministic form.
+    """
+    if not wanted:
+        yield
+        return
+    # Read when the first matrix product is made: cuBLAS then keeps one workspace per stream.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cuda.cudnn_sdp_enabled()
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # its gradients have no deterministic form
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cuda.enable_cudnn_sdp(before[1])
 
 
 def choose_device(wanted: str = "auto") -> Device:

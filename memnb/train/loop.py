@@ -36,7 +36,7 @@ from memnb.probes.degradation import measure
 from memnb.probes.row_removal import accuracy_by_rows_left
 from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
-from memnb.train.device import Device, choose_device
+from memnb.train.device import Device, choose_device, deterministic_sums
 from memnb.train.engine import DeviceSplit, Engine, Interrupted
 from memnb.train.sampler import EpochSampler
 
@@ -72,6 +72,7 @@ def train(
     *,
     device: str = "auto",
     engine: str = "auto",
+    deterministic: bool = False,
     budget: float | None = None,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -83,6 +84,8 @@ def train(
         folder: the run's own folder; made if missing.
         device: ``auto``, ``cpu`` or ``cuda``.
         engine: ``auto`` (the fastest that the device allows), ``eager`` or ``graph``.
+        deterministic: use only kernels whose sums have a fixed order, which on CUDA may be slower;
+            the CPU always does.
         budget: seconds after which the run saves and stops; it goes on at the next call.
         progress: called about twice a second.
         should_stop: asked about twice a second; once true, the run saves and stops.
@@ -109,7 +112,8 @@ def train(
             record = read_record(folder)
             if record is not None and _has_ended(record):
                 return record
-            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            devices = range(torch.cuda.device_count())
+            with deterministic_sums(deterministic), torch.random.fork_rng(devices=devices):
                 chosen = choose_device(device)
                 return _Trainer(run, folder, chosen, engine, progress, stop, record).go()
     except filelock.Timeout:
@@ -390,6 +394,9 @@ class _Trainer:
             "device_name": self.device.name,
             "precision": self.device.precision,
             "engine": self.engine.kind,
+            "deterministic": (
+                self.device.kind == "cpu" or torch.are_deterministic_algorithms_enabled()
+            ),
             "threads": torch.get_num_threads(),
             "started": (earlier or {}).get("started") or _now(),
         }
