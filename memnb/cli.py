@@ -128,6 +128,7 @@ def _train(values: argparse.Namespace) -> int:
             folder,
             device=device,
             deterministic=values.deterministic,
+            accumulate=values.accumulate,
             budget=budget,
             progress=progress.follow(display),
             should_stop=stop,
@@ -406,6 +407,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", help="such as listops-short, text ('memnb tasks')")
     parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="default: 0")
     _device(parser)
+    parser.add_argument(
+        "--accumulate",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="work a batch through in N parts: the same step in less memory",
+    )
     parser.add_argument(
         "--deterministic",
         action="store_true",

@@ -29,14 +29,19 @@ WARM_UP = 3  # steps before capture, undone afterwards
 
 
 def make_engine(
-    kind: str, network: Network, dataset: Dataset, training: Training, device: Device
+    kind: str,
+    network: Network,
+    dataset: Dataset,
+    training: Training,
+    device: Device,
+    parts: int = 1,
 ) -> Engine:
     """The engine called ``kind``; ``auto`` is ``graph`` on CUDA and ``eager`` elsewhere.
 
     Where ``auto`` cannot compile or capture, the plain loop takes over and the log says why.
 
     Raises:
-        MemnbError: an unknown name, or ``graph`` without CUDA.
+        MemnbError: an unknown name, ``graph`` without CUDA, or ``parts`` does not divide the batch.
     """
     if kind not in ENGINES:
         raise MemnbError(
@@ -45,9 +50,9 @@ def make_engine(
     if kind == "graph" and device.kind != "cuda":
         raise MemnbError("The engine 'graph' needs a CUDA device; use the engine 'eager'.")
     if kind == "eager" or device.kind == "cpu":
-        return Engine(network, dataset, training, device)
+        return Engine(network, dataset, training, device, parts)
     try:
-        return GraphEngine(network, dataset, training, device)
+        return GraphEngine(network, dataset, training, device, parts)
     except (torch.cuda.OutOfMemoryError, MemnbError):
         raise
     except Exception as error:  # a compiler's failures have no common type
@@ -59,7 +64,7 @@ def make_engine(
             type(error).__name__,
             first_line,
         )
-        return Engine(network, dataset, training, device)
+        return Engine(network, dataset, training, device, parts)
 
 
 class GraphEngine(Engine):
@@ -74,9 +79,14 @@ class GraphEngine(Engine):
     chunk = 25
 
     def __init__(
-        self, network: Network, dataset: Dataset, training: Training, device: Device
+        self,
+        network: Network,
+        dataset: Dataset,
+        training: Training,
+        device: Device,
+        parts: int = 1,
     ) -> None:
-        super().__init__(network, dataset, training, device)
+        super().__init__(network, dataset, training, device, parts)
         self._lr = self.optimizer.param_groups[0]["lr"]
         self._steps_done = torch.zeros((), dtype=torch.float64, device="cuda")
         self._rows = torch.arange(training.batch, device="cuda")
@@ -111,20 +121,14 @@ class GraphEngine(Engine):
         self._summed += batches.numel()
 
     def _captured_step(self) -> None:
-        split, training = self.train_split, self.training
+        training = self.training
         self._steps_done += 1
         steps = self._steps_done
         rate = training.lr * (steps / training.warmup).clamp(max=1.0)
         self._lr.copy_(rate / steps.clamp(min=training.warmup).sqrt())
-        labels = split.labels[self._rows]
         self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            scores = self._compiled(split.inputs[self._rows], split.lengths[self._rows])
-        loss = functional.cross_entropy(scores.float(), labels)
-        loss.backward()
+        self._accumulate(self._rows, self._compiled)
         self.optimizer.step()
-        correct = (scores.detach().argmax(-1) == labels).sum()
-        self._sums += torch.stack([loss.detach().double() * len(labels), correct.double()])
 
     def _capture_training(self) -> torch.cuda.CUDAGraph:
         """Compile and warm up on a side stream, undo the steps taken, and capture one step."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from memnb.config import Training
+from memnb.errors import MemnbError
 from memnb.models.network import Network
 from memnb.tasks import Dataset, Split
 from memnb.train.device import Device
@@ -46,6 +47,8 @@ class Engine:
     Attributes:
         network: the network, on the device.
         step: optimisation steps done.
+        parts: a batch is worked through in so many equal parts, whose gradients are added: the
+            same step (but for rounding and dropout's draws) in less memory.
         kind: what a result row calls this engine.
     """
 
@@ -53,9 +56,19 @@ class Engine:
     chunk = 1  # steps that one call of train() is best given
 
     def __init__(
-        self, network: Network, dataset: Dataset, training: Training, device: Device
+        self,
+        network: Network,
+        dataset: Dataset,
+        training: Training,
+        device: Device,
+        parts: int = 1,
     ) -> None:
-        self.device, self.training = device, training
+        if training.batch % parts:
+            raise MemnbError(
+                f"A batch of {training.batch} cannot be split into {parts} equal parts; choose "
+                "--accumulate from the divisors of the batch."
+            )
+        self.device, self.training, self.parts = device, training, parts
         self.network = network.to(device.kind)
         self.train_split = DeviceSplit(dataset.train, device.kind)
         self.validation = DeviceSplit(dataset.validation, device.kind)
@@ -87,16 +100,21 @@ class Engine:
     def _train_step(self, rows: Tensor) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step + 1, self.training.lr, self.training.warmup)
-        split = self.train_split
-        labels = split.labels[rows]
-        with self._autocast():
-            scores = self.network(split.inputs[rows], split.lengths[rows])
-        loss = functional.cross_entropy(scores.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self._accumulate(rows, self.network)
         self.optimizer.step()
-        correct = (scores.detach().argmax(-1) == labels).sum()
-        self._sums += torch.stack([loss.detach().double() * len(rows), correct.double()])
+
+    def _accumulate(self, rows: Tensor, network: Callable[..., Tensor]) -> None:
+        """Gradients and running sums of a batch; ``network`` may be a compiled form of it."""
+        split = self.train_split
+        for part in rows.chunk(self.parts):
+            labels = split.labels[part]
+            with self._autocast():
+                scores = network(split.inputs[part], split.lengths[part])
+            loss = functional.cross_entropy(scores.float(), labels)
+            (loss / self.parts).backward()
+            correct = (scores.detach().argmax(-1) == labels).sum()
+            self._sums += torch.stack([loss.detach().double() * len(part), correct.double()])
 
     @property
     def learning_rate(self) -> float:

@@ -73,6 +73,7 @@ def train(
     device: str = "auto",
     engine: str = "auto",
     deterministic: bool = False,
+    accumulate: int = 1,
     budget: float | None = None,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -86,6 +87,8 @@ def train(
         engine: ``auto`` (the fastest that the device allows), ``eager`` or ``graph``.
         deterministic: use only kernels whose sums have a fixed order, which on CUDA may be slower;
             the CPU always does.
+        accumulate: work each batch through in so many equal parts, adding their gradients: the same
+            batch in less memory.
         budget: seconds after which the run saves and stops; it goes on at the next call.
         progress: called about twice a second.
         should_stop: asked about twice a second; once true, the run saves and stops.
@@ -97,7 +100,7 @@ def train(
     Raises:
         RunError: another process trains this run, or the folder cannot be written.
         DataError: the task's data are missing or damaged.
-        MemnbError: the device is not available.
+        MemnbError: the device is not available, or ``accumulate`` does not divide the batch.
     """
     deadline = None if budget is None else time.monotonic() + budget
 
@@ -115,7 +118,9 @@ def train(
             devices = range(torch.cuda.device_count())
             with deterministic_sums(deterministic), torch.random.fork_rng(devices=devices):
                 chosen = choose_device(device)
-                return _Trainer(run, folder, chosen, engine, progress, stop, record).go()
+                return _Trainer(
+                    run, folder, chosen, engine, accumulate, progress, stop, record
+                ).go()
     except filelock.Timeout:
         raise RunError(
             f"Another process is training {run.run_id}; wait for it, or choose another folder "
@@ -171,6 +176,7 @@ class _Trainer:
         folder: Path,
         device: Device,
         engine: str,
+        parts: int,
         progress: Callable[[Progress], None] | None,
         stop: Callable[[], bool],
         record: dict[str, Any] | None,
@@ -178,12 +184,9 @@ class _Trainer:
         self.run, self.folder, self.device = run, folder, device
         self.progress, self.stop = progress, stop
         self.started = time.monotonic()
-        data = tasks.load(run.task)
-        torch.manual_seed(run.seed)
-        network = Network(run.model, run.task)
-        self.parameters = network.parameter_count()
-        self.engine: Engine = make_engine(engine, network, data, run.training, device)
-        self.sampler = EpochSampler(len(data.train), run.training.batch, run.seed)
+        self.kind, self.parts = engine, parts
+        self._engine: Engine | None = None
+        self.parameters: int | None = None
         self.metrics = _Journal(folder / "metrics.jsonl")
         self.probes = _Journal(folder / "probes.jsonl")
         self.best: dict[str, Any] = {"step": 0, "accuracy": -1.0, "loss": None, "network": None}
@@ -193,9 +196,25 @@ class _Trainer:
         self.saved = time.monotonic()
         self.record = self._new_record(record)
 
+    @property
+    def engine(self) -> Engine:
+        """The engine; there is one as soon as :meth:`_start` is done."""
+        assert self._engine is not None
+        return self._engine
+
+    def _start(self) -> None:
+        data = tasks.load(self.run.task)
+        torch.manual_seed(self.run.seed)
+        network = Network(self.run.model, self.run.task)
+        self.parameters = network.parameter_count()
+        training = self.run.training
+        self.sampler = EpochSampler(len(data.train), training.batch, self.run.seed)
+        self._engine = make_engine(self.kind, network, data, training, self.device, self.parts)
+
     def go(self) -> dict[str, Any]:
         """Resume if there is something to resume, train, test, and write the record."""
         try:
+            self._start()
             self._resume()
             self._write_record(outcome="running")
             stopped = self._train()
@@ -209,7 +228,8 @@ class _Trainer:
             log.warning("%s: %s", self.run.run_id, error)
             self._write_record(
                 outcome="failed",
-                reason="out of memory; lower training.batch or use a device with more memory",
+                reason="out of memory; the same batch fits in parts (memnb train --accumulate "
+                f"{2 * self.parts}), or use a device with more memory",
             )
         except KeyboardInterrupt:
             self._write_record(outcome="interrupted")
@@ -385,7 +405,6 @@ class _Trainer:
             "run_id": self.run.run_id,
             "config": self.run.model_dump(),
             "preset": self.run.preset,
-            "parameters": self.parameters,
             "version": __version__,
             "commit": commit_of_checkout(),
             "torch": str(torch.__version__),
@@ -393,10 +412,10 @@ class _Trainer:
             "device": self.device.kind,
             "device_name": self.device.name,
             "precision": self.device.precision,
-            "engine": self.engine.kind,
             "deterministic": (
                 self.device.kind == "cpu" or torch.are_deterministic_algorithms_enabled()
             ),
+            "accumulate": self.parts,
             "threads": torch.get_num_threads(),
             "started": (earlier or {}).get("started") or _now(),
         }
@@ -407,7 +426,9 @@ class _Trainer:
             "outcome": "running",
             "reason": None,
             "stopped": None,
-            "step": self.engine.step,
+            "parameters": self.parameters,
+            "engine": None if self._engine is None else self._engine.kind,
+            "step": 0 if self._engine is None else self._engine.step,
             "best_step": self.best["step"] if reached else None,
             "validation_accuracy": self.best["accuracy"] if reached else None,
             "validation_loss": self.best["loss"],
