@@ -316,6 +316,20 @@ def test_pool_filter_takes_the_maximum_of_each_window(stride: int, length: int) 
     assert key.shape[1] == length
 
 
+@pytest.mark.parametrize(("width", "stride"), [(1, 1), (4, 1), (4, 4), (3, 2)])
+def test_pool_gradients_equal_those_of_pytorch_with_ties(width: int, stride: int) -> None:
+    # Few distinct values: most windows hold their maximum more than once.
+    x = torch.randint(0, 3, (2, 17, 6), generator=torch.Generator().manual_seed(0)).double()
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    pooled = PoolFilter(width, stride).pool(ours)
+    expected = torch.nn.functional.max_pool1d(theirs.mT, width, stride).mT
+    torch.testing.assert_close(pooled, expected)
+    direction = torch.randn(pooled.shape, dtype=torch.float64)
+    pooled.backward(direction)
+    expected.backward(direction)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 def test_a_sequence_shorter_than_the_window_counts_as_one_window() -> None:
     x = torch.randn(2, 2, 6)
     key, _, _ = PoolFilter(4, 1)(x, x, None)

@@ -7,7 +7,7 @@ channels. Inputs and outputs are keys or values of shape (B, L, H), heads side b
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -140,8 +140,7 @@ class PoolFilter(nn.Module):
     """Max pooling over windows of ``width`` positions, without padding.
 
     Gives floor((L - width) / stride) + 1 positions; a sequence shorter than one window counts as
-    one window. Where values tie, the gradient is shared between them (PyTorch's own pooling gives
-    it to the first).
+    one window.
     """
 
     def __init__(self, width: int, stride: int) -> None:
@@ -164,13 +163,47 @@ class PoolFilter(nn.Module):
         return key, value, windows
 
     def pool(self, x: Tensor) -> Tensor:
-        """(B, L, H) -> (B, L', H) as the maximum of shifted copies: elementwise, so it fuses."""
+        """(B, L, H) -> (B, L', H)."""
         x = _at_least(x, self.width, fill=torch.finfo(x.dtype).min)
-        reach = (x.shape[1] - self.width) // self.stride * self.stride + 1
-        out = x[:, : reach : self.stride]
-        for tap in range(1, self.width):
-            out = torch.maximum(out, x[:, tap : tap + reach : self.stride])
-        return out
+        return cast(Tensor, ShiftedMax.apply(x, self.width, self.stride))
+
+
+class ShiftedMax(torch.autograd.Function):
+    """out[l] = max over t < width of x[l * stride + t]: (B, L, C) -> (B, L', C).
+
+    Elementwise over shifted copies, as :class:`ShiftedSum`; remembers which copy won.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, width: int, stride: int) -> Tensor:
+        """The maxima; the caller has padded x to at least ``width`` positions."""
+        positions = (x.shape[1] - width) // stride + 1
+        out = _shifted(x, 0, positions, stride)
+        winner = torch.zeros_like(out, dtype=torch.int8)
+        for tap in range(1, width):
+            other = _shifted(x, tap, positions, stride)
+            larger = other > out
+            out = torch.where(larger, other, out)
+            winner = winner.masked_fill(larger, tap)
+        ctx.save_for_backward(winner)
+        ctx.length, ctx.width, ctx.stride = x.shape[1], width, stride
+        return out.clone() if width == 1 else out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient goes to the first of the largest, as in PyTorch's own pooling."""
+        (winner,) = ctx.saved_tensors
+        batch, positions, channels = gradient.shape
+        if ctx.stride == 1:
+            shares = [
+                functional.pad(gradient * (winner == tap), (0, 0, tap, ctx.width - 1 - tap))
+                for tap in range(ctx.width)
+            ]
+            return sum(shares[1:], shares[0]), None, None
+        to_x = gradient.new_zeros(batch, ctx.length, channels)
+        for tap in range(ctx.width):
+            _shifted(to_x, tap, positions, ctx.stride).add_(gradient * (winner == tap))
+        return to_x, None, None
 
 
 def _at_least(x: Tensor, length: int, fill: float) -> Tensor:
