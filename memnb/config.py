@@ -513,7 +513,7 @@ _TRAINING: dict[str, Training] = {
         evaluate_every=100, patience=300,
     ),
     "pathfinder-short": Training(
-        steps=1_000, batch=32, lr=0.03, warmup=200, weight_decay=0.01,
+        steps=600, batch=32, lr=0.03, warmup=200, weight_decay=0.01,
         evaluate_every=100, patience=300,
     ),
 }  # fmt: skip

@@ -171,38 +171,37 @@ class PoolFilter(nn.Module):
 class ShiftedMax(torch.autograd.Function):
     """out[l] = max over t < width of x[l * stride + t]: (B, L, C) -> (B, L', C).
 
-    Elementwise over shifted copies, as :class:`ShiftedSum`; remembers which copy won.
+    Elementwise over shifted copies, as :class:`ShiftedSum`.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, width: int, stride: int) -> Tensor:
         """The maxima; the caller has padded x to at least ``width`` positions."""
         positions = (x.shape[1] - width) // stride + 1
-        out = _shifted(x, 0, positions, stride)
-        winner = torch.zeros_like(out, dtype=torch.int8)
+        out = _shifted(x, 0, positions, stride).clone()
         for tap in range(1, width):
-            other = _shifted(x, tap, positions, stride)
-            larger = other > out
-            out = torch.where(larger, other, out)
-            winner = winner.masked_fill(larger, tap)
-        ctx.save_for_backward(winner)
-        ctx.length, ctx.width, ctx.stride = x.shape[1], width, stride
-        return out.clone() if width == 1 else out
+            out = torch.maximum(out, _shifted(x, tap, positions, stride))
+        ctx.save_for_backward(x, out)
+        ctx.width, ctx.stride = width, stride
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """The gradient goes to the first of the largest, as in PyTorch's own pooling."""
-        (winner,) = ctx.saved_tensors
-        batch, positions, channels = gradient.shape
-        if ctx.stride == 1:
-            shares = [
-                functional.pad(gradient * (winner == tap), (0, 0, tap, ctx.width - 1 - tap))
-                for tap in range(ctx.width)
-            ]
-            return sum(shares[1:], shares[0]), None, None
-        to_x = gradient.new_zeros(batch, ctx.length, channels)
-        for tap in range(ctx.width):
-            _shifted(to_x, tap, positions, ctx.stride).add_(gradient * (winner == tap))
+        x, out = ctx.saved_tensors
+        width, stride, positions = ctx.width, ctx.stride, out.shape[1]
+        to_x = torch.zeros_like(x)
+        given: Tensor | None = None
+        for tap in range(width):
+            first = _shifted(x, tap, positions, stride) == out
+            if given is not None:
+                first &= ~given
+            given = first if given is None else given | first
+            share = gradient * first
+            if stride > 1:
+                _shifted(to_x, tap, positions, stride).add_(share)
+            else:
+                to_x = to_x + functional.pad(share, (0, 0, tap, width - 1 - tap))
         return to_x, None, None
 
 
