@@ -257,6 +257,22 @@ def test_accuracy_puts_published_marks_in_the_row_of_their_model(full: pd.DataFr
     assert "2404.00798" not in words(figure)  # its numbers are not known
 
 
+def test_accuracy_notes_stand_clear_of_the_marks(full: pd.DataFrame) -> None:
+    published = pd.DataFrame(
+        {"model": ["Transformer"] * 2, "task": ["text", "image"], "accuracy": [95.0, 11.0],
+         "source": ["somewhere"] * 2}
+    )  # fmt: skip
+    figure = figures.accuracy(full[full["model"] != "transformer"], published)
+    figure.canvas.draw()
+    for axis in figure.axes:
+        notes = [text for text in axis.texts if text.get_text() == style.MISSING]
+        for line in axis.lines:
+            for x, y in line.get_xydata():
+                if line.get_linestyle() == "None":
+                    place = axis.transData.transform((x, y))
+                    assert not any(note.get_window_extent().contains(*place) for note in notes)
+
+
 def test_accuracy_keeps_every_seed_and_published_mark_inside(full: pd.DataFrame) -> None:
     for axis in panels(figures.accuracy(full, published.load())):
         low, high = axis.get_xlim()

@@ -83,7 +83,7 @@ def accuracy(
     )  # fmt: skip
     for axis, task in zip(axes[0], tasks, strict=True):
         there = references[references["task"] == task]
-        _accuracy_panel(axis, plain[plain["task"] == task], task, models, list(there["accuracy"]))
+        _accuracy_panel(axis, plain[plain["task"] == task], task, models, there)
         for source, rows in there.groupby("source", sort=False):
             mark = _published_mark(sources.index(source))
             mark.set_data(rows["accuracy"], [models.index(name) for name in rows["name"]])
@@ -123,16 +123,17 @@ _HOLLOW = ("o", "s", "^", "v", "P", "X")
 
 
 def _accuracy_panel(
-    axis: Axes, rows: pd.DataFrame, task: str, models: Sequence[str], published: list[float]
+    axis: Axes, rows: pd.DataFrame, task: str, models: Sequence[str], published: pd.DataFrame
 ) -> None:
     finished = rows[rows["outcome"] == "finished"]
-    _accuracy_axis(axis, task, [*published, *(100 * finished["test_accuracy"])])
+    _accuracy_axis(axis, task, [*published["accuracy"], *(100 * finished["test_accuracy"])])
     for position, name in enumerate(models):
         values = 100 * finished.loc[finished["model"] == name, "test_accuracy"]
         if len(values):
             _accuracy_row(axis, position, values, _look(name))
         failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
-        _count(axis, position, values, failed)
+        marks = [*values, *published.loc[published["name"] == name, "accuracy"]]
+        _count(axis, position, marks, len(values), failed)
 
 
 def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
@@ -150,13 +151,20 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     axis.xaxis.set_major_locator(_ticks(4))
 
 
-def _count(axis: Axes, position: int, values: pd.Series[float], failed: int) -> None:
-    """Say in a row what its dots cannot: runs that failed, or that there are none."""
-    if failed or not len(values):
-        text = f"{failed} failed" if failed else style.MISSING
-        height = position - 0.32 if len(values) else position  # clear of the dots
-        style.note(axis, text, (1, height), (-2, 0), ha="right", va="center", fontsize=6.5,
-                   fontstyle="italic")  # fmt: skip
+def _count(axis: Axes, position: int, marks: list[float], finished: int, failed: int) -> None:
+    """Say in a row what its marks cannot: runs that failed, or that there are none.
+
+    At the right end of the row, or at the left one if a mark stands in the way.
+    """
+    if finished and not failed:
+        return
+    text = f"{failed} failed" if failed else style.MISSING
+    low, high = axis.get_xlim()
+    left = any(mark > low + 0.6 * (high - low) for mark in marks)
+    style.note(
+        axis, text, (0 if left else 1, position), (3 if left else -2, 0),
+        ha="left" if left else "right", va="center", fontsize=6.5, fontstyle="italic",
+    )  # fmt: skip
 
 
 def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: style.Family) -> None:
@@ -249,7 +257,7 @@ def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> None:
         if len(values):
             look = style.FAMILY[_FILTER_FAMILY[group["filter"].iloc[0]]]
             _accuracy_row(axis, position, values, look)
-        _count(axis, position, values, int((group["outcome"] == "failed").sum()))
+        _count(axis, position, [*values], len(values), int((group["outcome"] == "failed").sum()))
 
 
 # --- learning curves -------------------------------------------------------------------------
