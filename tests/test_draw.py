@@ -264,13 +264,18 @@ def test_accuracy_notes_stand_clear_of_the_marks(full: pd.DataFrame) -> None:
     )  # fmt: skip
     figure = figures.accuracy(full[full["model"] != "transformer"], published)
     figure.canvas.draw()
-    for axis in figure.axes:
-        notes = [text for text in axis.texts if text.get_text() == style.MISSING]
-        for line in axis.lines:
-            for x, y in line.get_xydata():
-                if line.get_linestyle() == "None":
-                    place = axis.transData.transform((x, y))
-                    assert not any(note.get_window_extent().contains(*place) for note in notes)
+    notes = [text for text in figure.texts if text.get_text() == style.MISSING]
+    assert notes
+    for axis in panels(figure):
+        marks = [
+            axis.transData.transform((x, y))
+            for line in axis.lines
+            if line.get_marker() not in ("None", "")
+            for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+        ]
+        assert marks
+        for note, mark in itertools.product(notes, marks):
+            assert not note.get_window_extent().contains(*mark)
 
 
 def test_accuracy_keeps_every_seed_and_published_mark_inside(full: pd.DataFrame) -> None:
