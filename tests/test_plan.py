@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_ablation_shares_rows_with_the_table(preset: str) -> None:
     table = {run.run_id for run in plan.runs("table", preset)}
     ablation = plan.runs("ablation", preset)
     shared = {run.model.name for run in ablation if run.run_id in table}
-    assert {"convluna-16", "poolluna-16"} <= shared
+    assert shared >= ({"convluna-16"} if preset == "quick" else {"convluna-16", "poolluna-16"})
 
 
 @pytest.mark.parametrize("preset", ["quick", "paper"])
@@ -57,11 +58,11 @@ def test_ablation_has_what_claim_c4_is_judged_on(preset: str) -> None:
             assert found[task, changes] == 3
 
 
-def test_quick_ablation_has_the_whole_grid() -> None:
+def test_quick_ablation_has_the_grid_without_pooling() -> None:
     cells = {
         (run.model.filter, run.model.pack_temperature) for run in plan.runs("ablation", "quick")
     }
-    assert len(cells) == 9
+    assert cells == set(product(("none", "conv"), plan.TEMPERATURES))
 
 
 def test_intended_reading_changes_both_temperatures() -> None:
