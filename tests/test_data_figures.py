@@ -162,6 +162,26 @@ def test_no_two_texts_lie_over_each_other(absent: list[Portrait]):
         assert overlapping(data_figures.datasets(portrayed)) == []
 
 
+def test_passages_stay_within_their_panel_and_column(absent: list[Portrait]):
+    widest = "m" * 300 + " " + "W " * 300
+    texts = {"text": (widest,), "retrieval-acl": (widest, widest)}
+    portrayed = [
+        described(one, example=Passages(texts[one.name], "word")) if one.name in texts else one
+        for one in absent
+    ]
+    figure = data_figures.datasets(portrayed)
+    figure.canvas.draw()
+    checked = 0
+    for axis in figure.axes[::3]:
+        shown = [text for text in axis.texts if text.get_text().endswith(" …")]
+        for number, text in enumerate(shown):
+            box, panel = text.get_window_extent(), axis.get_window_extent()
+            if text.get_text().startswith("m"):
+                checked += 1
+                assert box.x1 < panel.x0 + panel.width * (number + 1) / len(shown)
+    assert checked == 3
+
+
 # --- Pathfinder ------------------------------------------------------------------------------
 
 

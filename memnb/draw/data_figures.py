@@ -24,7 +24,7 @@ FIRST, SECOND = "#F2A900", "#4FB3FF"
 
 _BAR, _BEYOND = "#6B7F92", "#C9D1D8"
 _CODE = {"family": "monospace", "fontsize": 5.8, "linespacing": 1.35}
-_COLUMNS = 60  # characters of that size in the panel of an example
+_COLUMNS = 48  # characters of that size in the panel of an example
 _ENDS = 14  # nodes that fit side by side in a tree
 
 
@@ -113,7 +113,7 @@ def _example(axis: Axes, one: Portrait) -> None:
 def _passages(axis: Axes, example: Passages) -> None:
     _bare(axis)
     count = len(example.texts)
-    columns = _COLUMNS // count - 1
+    columns = _COLUMNS // count - 3  # with room for the mark at the end
     for number, text in enumerate(example.texts):
         lines = textwrap.wrap(text, columns)[:7]
         _write(axis, 0.015 + number / count, 0.96, "\n".join(lines) + " …", va="top", **_CODE)
@@ -156,7 +156,7 @@ def _expression(axis: Axes, example: Expression) -> None:
     axis.set(xlim=(0, example.tree.ends(depth)), ylim=(0, 1))
     top, bottom = 0.93, 0.52
     _branch(axis, example.tree, depth, 0.0, top, (top - bottom) / depth)
-    lines = textwrap.wrap(" ".join(example.tokens), _COLUMNS - 2)[:2]
+    lines = textwrap.wrap(" ".join(example.tokens), _COLUMNS - 1)[:2]
     _write(axis, 0.015, 0.3, "\n".join(lines) + " …", va="top", **_CODE)
     _write(axis, 0.015, 0.05, "boxes: folded parts, and their tokens", va="bottom", fontsize=6,
            color=style.QUIET)  # fmt: skip
