@@ -20,7 +20,7 @@ from memnb import paths
 from memnb.config import run_config
 from memnb.errors import MemnbError, RunError
 from memnb.evidence import rows
-from memnb.models.operations import forward_operations
+from memnb.operations import forward_operations
 from memnb.reproduce import cost, manifest, plan, workflow
 from memnb.reproduce.progress import Display
 from memnb.reproduce.workers import Stop

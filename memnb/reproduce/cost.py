@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from memnb.config import Run
-from memnb.models.operations import forward_operations
+from memnb.operations import forward_operations
 from memnb.reproduce.progress import duration
 
 #: Operations per second that models as narrow as these reach, rounded from ListOps runs: a guess

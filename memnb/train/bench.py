@@ -24,7 +24,7 @@ from memnb import __version__
 from memnb.config import Run, Task, run_config
 from memnb.errors import unknown
 from memnb.models.network import Network
-from memnb.models.operations import forward_operations
+from memnb.operations import forward_operations
 from memnb.tasks.base import Dataset, Split
 from memnb.train.checkpoint import write_atomically
 from memnb.train.cuda_graph import make_engine
