@@ -278,6 +278,17 @@ def test_accuracy_notes_stand_clear_of_the_marks(full: pd.DataFrame) -> None:
             assert not note.get_window_extent().contains(*mark)
 
 
+def test_learning_curves_say_which_memory_size_a_task_has_not_run(
+    tmp_path: Path,
+) -> None:
+    write_runs(tmp_path, "luna-1", [0.3], task="listops-short")
+    write_runs(tmp_path, "luna-4", [0.3], task="listops-short")
+    write_runs(tmp_path, "luna-1", [0.6], task="pathfinder-short")
+    figure = figures.learning_curves(rows.load_metrics(rows.load_runs(tmp_path)))
+    said = [axis for axis in panels(figure) if style.MISSING in [t.get_text() for t in axis.texts]]
+    assert said == [panels(figure)[3]]
+
+
 def test_accuracy_keeps_every_seed_and_published_mark_inside(full: pd.DataFrame) -> None:
     for axis in panels(figures.accuracy(full, published.load())):
         low, high = axis.get_xlim()

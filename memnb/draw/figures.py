@@ -133,7 +133,7 @@ def _accuracy_panel(
             _accuracy_row(axis, position, values, _look(name))
         failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
         marks = [*values, *published.loc[published["name"] == name, "accuracy"]]
-        _count(axis, position, marks, len(values), failed)
+        _count(axis, position, marks, len(values), failed, _majority_level(task))
 
 
 def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
@@ -151,10 +151,12 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     axis.xaxis.set_major_locator(_ticks(4))
 
 
-def _count(axis: Axes, position: int, marks: list[float], finished: int, failed: int) -> None:
+def _count(
+    axis: Axes, position: int, marks: list[float], finished: int, failed: int, level: float
+) -> None:
     """Say in a row what its marks cannot: runs that failed, or that there are none.
 
-    At the right end of the row, or at the left one if a mark stands in the way.
+    At the right end of the row; if a mark stands in the way, beside the line of the majority level.
     """
     if finished and not failed:
         return
@@ -162,7 +164,7 @@ def _count(axis: Axes, position: int, marks: list[float], finished: int, failed:
     low, high = axis.get_xlim()
     left = any(mark > low + 0.6 * (high - low) for mark in marks)
     style.note(
-        axis, text, (0 if left else 1, position), (3 if left else -2, 0),
+        axis, text, ((level - low) / (high - low) if left else 1, position), (4 if left else -2, 0),
         ha="left" if left else "right", va="center", fontsize=6.5, fontstyle="italic",
     )  # fmt: skip
 
@@ -257,7 +259,8 @@ def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> None:
         if len(values):
             look = style.FAMILY[_FILTER_FAMILY[group["filter"].iloc[0]]]
             _accuracy_row(axis, position, values, look)
-        _count(axis, position, [*values], len(values), int((group["outcome"] == "failed").sum()))
+        failed = int((group["outcome"] == "failed").sum())
+        _count(axis, position, [*values], len(values), failed, _majority_level(task))
 
 
 # --- learning curves -------------------------------------------------------------------------
@@ -284,6 +287,8 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
         for axis, size in zip(line, sizes, strict=True):
             own = rows[(rows["task"] == task) & rows["memory"].isin([0, size])]
             ends = _curves(axis, own, "accuracy", 100.0)
+            if own.empty:
+                _missing(axis)
             if task == tasks[0]:
                 axis.set_title(_rows_of_memory(size))
             axis.xaxis.set_major_locator(_ticks(4))
