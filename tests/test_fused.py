@@ -10,7 +10,7 @@ import os
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.models import fused
@@ -73,6 +73,24 @@ def test_dropout_keeps_the_share_that_it_should_and_is_independent() -> None:
         assert float(both.mean()) == pytest.approx(0.81, abs=0.002)
     other = fused.kept(torch.tensor([7, 9], device=device()), 0, torch.Size((2000, 512)), 0.1)
     assert float((kept * other).mean()) == pytest.approx(0.81, abs=0.002)
+
+
+def test_only_dropout_draws_random_numbers() -> None:
+    up, down, norm = (part.to(device()) for part in half_block(64, 128))
+    x = torch.randn(20, 64, device=device())
+
+    def state() -> Tensor:
+        return torch.get_rng_state() if INTERPRETED else torch.cuda.get_rng_state()
+
+    before = state()
+    fused.ffn_norm(x, up, down, norm, 0.0)
+    assert torch.equal(state(), before), "an evaluation changes nothing of the training around it"
+    fused.ffn_norm(x, up, down, norm, 0.1)
+    assert not torch.equal(state(), before)
+
+
+def half_block(width: int, hidden: int) -> tuple[nn.Linear, nn.Linear, nn.LayerNorm]:
+    return nn.Linear(width, hidden), nn.Linear(hidden, width), nn.LayerNorm(width)
 
 
 def test_equal_calls_give_equal_bits() -> None:

@@ -63,10 +63,14 @@ def ffn_norm(
 ) -> Tensor:
     """LN(x + drop(W2 drop(gelu(W1 x + b1)) + b2)): (..., H) -> (..., H) in bf16.
 
-    ``dropout`` is 0 in evaluation. Sums and norms are made in fp32, products in bf16.
+    ``dropout`` is 0 in evaluation: then nothing is drawn, so that scoring a network leaves the
+    draws of its training alone. Sums and norms are made in fp32, products in bf16.
     """
     half = torch.bfloat16
-    seed = torch.randint(0, 2**31 - 1, (2,), device=x.device)
+    if dropout > 0:
+        seed = torch.randint(0, 2**31 - 1, (2,), device=x.device)
+    else:
+        seed = torch.zeros(2, dtype=torch.int64, device=x.device)
     y, _, _ = torch.ops.memnb.ffn_norm(
         x.reshape(-1, x.shape[-1]).to(half),
         up.weight.to(half),
@@ -148,7 +152,7 @@ if MISSING is None:
     @triton.jit
     def _forward_kernel(
         x_at, up_at, up_bias_at, down_at, down_bias_at, gain_at, shift_at, seed_at,
-        y_at, z_at, scale_at,
+        y_at, unit_at, scale_at,
         positions, threshold, keep_scale, eps,
         H: tl.constexpr, F: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
         DROP: tl.constexpr,
@@ -182,12 +186,12 @@ if MISSING is None:
         unit = centred * scale[:, None]
         y = unit * tl.load(gain_at + cols)[None, :] + tl.load(shift_at + cols)[None, :]
         tl.store(y_at + place, y.to(y_at.dtype.element_ty), mask=valid)
-        tl.store(z_at + place, unit.to(z_at.dtype.element_ty), mask=valid)
+        tl.store(unit_at + place, unit.to(unit_at.dtype.element_ty), mask=valid)
         tl.store(scale_at + rows, scale, mask=rows < positions)
 
     @triton.jit
     def _backward_kernel(
-        dy_at, x_at, z_at, scale_at, up_at, up_bias_at, down_at, gain_at, seed_at,
+        dy_at, x_at, unit_at, scale_at, up_at, up_bias_at, down_at, gain_at, seed_at,
         dx_at, dout_at, hidden_at, dhidden_at, sums_at,
         positions, threshold, keep_scale,
         H: tl.constexpr, F: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
@@ -200,7 +204,7 @@ if MISSING is None:
         place = rows[:, None] * H + cols[None, :]
         first, second = tl.load(seed_at), tl.load(seed_at + 1)
         dy = tl.load(dy_at + place, mask=valid, other=0.0).to(tl.float32)
-        unit = tl.load(z_at + place, mask=valid, other=0.0).to(tl.float32)
+        unit = tl.load(unit_at + place, mask=valid, other=0.0).to(tl.float32)
         scale = tl.load(scale_at + rows, mask=rows < positions, other=0.0)
         sums_at += program * (3 * H + F)
         tl.store(sums_at + cols, tl.sum(dy * unit, axis=0))
