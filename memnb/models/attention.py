@@ -88,9 +88,7 @@ def attention_weights(
 
     ``mask`` is True where a key may be read, broadcastable to (B, n, Q, K).
     """
-    logits = query @ key.transpose(-2, -1)
-    if isinstance(temperature, Tensor) or temperature != 1.0:
-        logits = logits / temperature
+    logits = (query / temperature) @ key.transpose(-2, -1)
     if mask is not None:
         logits = logits.masked_fill(~mask, float("-inf"))
     return logits.softmax(dim=-1)
@@ -110,7 +108,7 @@ def attend(
     weights.
     """
     if not query.is_cuda and key.shape[-2] <= FEW_KEYS:
-        weights = attention_weights(query / temperature, key, 1.0, mask)
+        weights = attention_weights(query, key, temperature, mask)
         return functional.dropout(weights, dropout) @ value
     if isinstance(temperature, Tensor):  # the fused kernels take a plain number only
         query, scale = query / temperature.to(query.dtype), 1.0

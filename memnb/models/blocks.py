@@ -156,6 +156,10 @@ class SharedMemoryAttention(nn.Module, ABC):
         self.heads, self.dropout, self.memory_rows = model.heads, model.dropout, model.memory
         self.filter = make_filter(model)
         self.few_rows = model.heads * model.memory <= model.width
+        # A convolution that keeps the length can act on the weights instead; a maximum cannot.
+        self.filter_can_move = model.filter == "none" or (
+            model.filter == "conv" and model.filter_stride == 1
+        )
 
     @abstractmethod
     def pack_temperature(self) -> float | Tensor:
@@ -186,20 +190,14 @@ class SharedMemoryAttention(nn.Module, ABC):
         """(packed (B, M, H), unpacked (B, rows or L, H or broadcastable to it))."""
         dropout = self.dropout if self.training else 0.0
         if trace is not None:
-            packed, pack = self._pack_written_out(x, memory, mask)
-            unpacked, unpack = self._unpack_written_out(x[:, :rows], packed)
-            trace.append((pack, unpack))
+            packed, pack_weights = self._pack_written_out(x, memory, mask)
+            unpacked, unpack_weights = self._unpack_written_out(x[:, :rows], packed)
+            trace.append((pack_weights, unpack_weights))
             return packed, unpacked
-        movable = self.filter is None or (
-            isinstance(self.filter, ConvFilter) and self.filter.stride == 1
-        )
-        if self.few_rows and movable:
-            packed = self._pack_few(x, memory, mask, dropout)
-        else:
-            packed = self._pack(x, memory, mask, dropout)
-        if self.few_rows:
-            return packed, self._unpack_few(x[:, :rows], packed, dropout)
-        return packed, self._unpack(x[:, :rows], packed, dropout)
+        pack = self._pack_few if self.few_rows and self.filter_can_move else self._pack
+        unpack = self._unpack_few if self.few_rows else self._unpack
+        packed = pack(x, memory, mask, dropout)
+        return packed, unpack(x[:, :rows], packed, dropout)
 
     # --- pack: (B, L, H), (B, M, H) -> (B, M, H) ----------------------------------------------
 
@@ -264,23 +262,22 @@ class SharedMemoryAttention(nn.Module, ABC):
 
     # --- unpack: (B, L, H), (B, M, H) -> (B, L, H) --------------------------------------------
 
-    def _unpack_written_out(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
+    def _unpack_inputs(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query (B, n, L, d), keys and values (B, n, M, d)."""
         maps = self.unpack_maps
-        query, key, value = (
-            split_heads(_mapped(one, source), self.heads)
-            for one, source in ((maps.query, x), (maps.key, packed), (maps.value, packed))
-        )
+        mapped = maps.query(x), maps.key(packed), _mapped(maps.value, packed)
+        query, key, value = (split_heads(each, self.heads) for each in mapped)
+        return query, key, value
+
+    def _unpack_written_out(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
+        query, key, value = self._unpack_inputs(x, packed)
         weights = attention_weights(query, key, self.unpack_temperature(), self._kept())
-        return _mapped(maps.out, join_heads(weights @ value)), weights
+        return _mapped(self.unpack_maps.out, join_heads(weights @ value)), weights
 
     def _unpack(self, x: Tensor, packed: Tensor, dropout: float) -> Tensor:
-        maps = self.unpack_maps
-        query, key, value = (
-            split_heads(_mapped(one, source), self.heads)
-            for one, source in ((maps.query, x), (maps.key, packed), (maps.value, packed))
-        )
+        query, key, value = self._unpack_inputs(x, packed)
         read = attend(query, key, value, self.unpack_temperature(), self._kept(), dropout)
-        return _mapped(maps.out, join_heads(read))
+        return _mapped(self.unpack_maps.out, join_heads(read))
 
     def _unpack_few(self, x: Tensor, packed: Tensor, dropout: float) -> Tensor:
         """As :meth:`_unpack`; with M = 1 and no dropout (B, 1, H).

@@ -94,16 +94,10 @@ class ShiftedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        """The sums; raises nothing: the caller has padded x to at least ``width`` positions."""
+        """The sums; the caller has padded x to at least ``width`` positions."""
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        width = weight.shape[1]
-        positions = (x.shape[1] - width) // stride + 1
-        taps = _taps(weight, positions, x.shape[2])
-        out = _shifted(x, 0, positions, stride) * taps[0]
-        for tap in range(1, width):
-            out = torch.addcmul(out, _shifted(x, tap, positions, stride), taps[tap])
-        return out
+        return _sum_of_shifted(x, weight, stride)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -117,13 +111,23 @@ class ShiftedSum(torch.autograd.Function):
         to_weight = torch.stack(products, dim=1).view(heads, -1, width).sum(1)
         if stride == 1:
             padded = functional.pad(gradient, (0, 0, width - 1, width - 1))
-            to_x = ShiftedSum.apply(padded, weight.flip(1), 1)
+            to_x = _sum_of_shifted(padded, weight.flip(1), 1)
         else:
             taps = _taps(weight, positions, x.shape[2])
             to_x = torch.zeros_like(x)
             for tap in range(width):
                 _shifted(to_x, tap, positions, stride).add_(gradient * taps[tap])
         return to_x, to_weight, None
+
+
+def _sum_of_shifted(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    width = weight.shape[1]
+    positions = (x.shape[1] - width) // stride + 1
+    taps = _taps(weight, positions, x.shape[2])
+    out = _shifted(x, 0, positions, stride) * taps[0]
+    for tap in range(1, width):
+        out = torch.addcmul(out, _shifted(x, tap, positions, stride), taps[tap])
+    return out
 
 
 def _shifted(x: Tensor, tap: int, positions: int, stride: int) -> Tensor:
