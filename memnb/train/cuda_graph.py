@@ -78,18 +78,10 @@ class GraphEngine(Engine):
     kind = "graph"
     chunk = 25
 
-    def __init__(
-        self,
-        network: Network,
-        dataset: Dataset,
-        training: Training,
-        device: Device,
-        parts: int = 1,
-    ) -> None:
-        super().__init__(network, dataset, training, device, parts)
+    def _prepare(self) -> None:
         self._lr = self.optimizer.param_groups[0]["lr"]
         self._steps_done = torch.zeros((), dtype=torch.float64, device="cuda")
-        self._rows = torch.arange(training.batch, device="cuda")
+        self._rows = torch.arange(self.training.batch, device="cuda")
         # Each engine adds its own versions of the same code; past the limit, compilation would be
         # given up without a word. With fullgraph it is an error instead.
         torch._dynamo.config.recompile_limit = max(

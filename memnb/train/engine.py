@@ -78,6 +78,10 @@ class Engine:
         # Sums since the last report, on the device: reading them back would stall it.
         self._sums = torch.zeros(2, dtype=torch.float64, device=device.kind)
         self._summed = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What a faster engine does before its first step."""
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         return torch.optim.AdamW(
