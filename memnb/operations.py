@@ -1,12 +1,27 @@
-"""How many floating-point operations a model needs, counted from its config. No torch here."""
+"""How many floating-point operations a model needs, counted from its config. No torch here.
+
+Counted are the matrix products of the plain formulas, in all blocks and at every position. The fast
+paths need fewer: few memory rows spare projections, and a last block computes only what is read.
+"""
 
 from __future__ import annotations
 
-from memnb.config import Model
+from memnb.config import Model, Run
+
+
+def example_operations(run: Run) -> float:
+    """Of one forward pass over one example; a pair is two sequences."""
+    sequences = 2 if run.task.layout == "pair" else 1
+    return sequences * forward_operations(run.model, run.task.max_length)
+
+
+def step_operations(run: Run) -> float:
+    """Of one training step: the backward pass costs twice the forward pass."""
+    return 3 * run.training.batch * example_operations(run)
 
 
 def forward_operations(model: Model, length: int) -> float:
-    """Operations of one forward pass over one sequence, those of the matrix products."""
+    """Of one forward pass over one sequence."""
     width, memory = model.width, model.memory
     feed_forward = 4 * length * width * model.mlp
     if model.kind == "transformer":

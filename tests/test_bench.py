@@ -12,6 +12,7 @@ import pytest
 from memnb import cli, config
 from memnb.config import run_config
 from memnb.errors import MemnbError
+from memnb.operations import step_operations
 from memnb.train import bench
 
 
@@ -35,7 +36,7 @@ def test_a_measurement_is_whole_and_in_order() -> None:
     assert row.first_step > 0
     assert row.scored_per_second > 0
     assert (row.model, row.length, row.batch, row.device) == ("luna-2", 30, 4, "cpu")
-    assert row.operations == bench.operations_of_step(tiny())
+    assert row.operations == step_operations(tiny())
 
 
 def test_more_work_takes_more_time() -> None:
@@ -98,7 +99,7 @@ def test_the_length_suite_grows_up_to_a_million_at_batch_one() -> None:
 def test_operations_grow_in_proportion_to_the_length_of_luna_only() -> None:
     def growth(model: str) -> float:
         short, long = (
-            bench.operations_of_step(run_config(model, "text", task_changes={"max_length": n}))
+            step_operations(run_config(model, "text", task_changes={"max_length": n}))
             for n in (2**16, 2**18)
         )
         return long / short

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from memnb.config import Run
-from memnb.operations import forward_operations
+from memnb.operations import example_operations, step_operations
 from memnb.reproduce.progress import duration
 
 #: Operations per second that models as narrow as these reach, rounded from ListOps runs: a guess
@@ -90,9 +90,6 @@ def estimate(runs: Sequence[Run], measured: pd.DataFrame) -> Cost:
 def operations_of(run: Run) -> float:
     """Floating-point operations of a run that is not stopped early, evaluations included."""
     training = run.training
-    sequences = 2 if run.task.layout == "pair" else 1
-    forward = sequences * forward_operations(run.model, run.task.max_length)
     evaluations = training.steps // training.evaluate_every
     scored = evaluations * _VALIDATION.get(run.task.name, 1_000)
-    # The backward pass costs twice the forward pass.
-    return forward * (3 * training.steps * training.batch + scored)
+    return training.steps * step_operations(run) + scored * example_operations(run)

@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -24,7 +24,7 @@ from memnb import __version__
 from memnb.config import Run, Task, run_config
 from memnb.errors import unknown
 from memnb.models.network import Network
-from memnb.operations import forward_operations
+from memnb.operations import step_operations
 from memnb.tasks.base import Dataset, Split
 from memnb.train.checkpoint import write_atomically
 from memnb.train.cuda_graph import make_engine
@@ -55,7 +55,7 @@ class Measurement:
         peak_memory: bytes, of the device on CUDA, else of the process.
         first_step: seconds from the start to the end of the first step, compilation included.
         scored_per_second: examples per second in evaluation.
-        operations: floating-point operations of the matrix products of a step, as counted.
+        operations: floating-point operations of a step, counted from the plain formulas.
     """
 
     suite: str
@@ -129,7 +129,7 @@ def _where(suite: str, run: Run, device: str) -> dict[str, Any]:
         "model": run.model.name,
         "length": run.task.max_length,
         "batch": run.training.batch,
-        "operations": operations_of_step(run),
+        "operations": step_operations(run),
         "device": chosen.kind,
         "device_name": chosen.name,
         "precision": chosen.precision,
@@ -202,44 +202,6 @@ def made_up(task: Task, examples: int) -> Dataset:
     labels = random.integers(0, task.classes, examples)
     split = Split(inputs, np.full(rows, task.max_length, np.int32), labels)
     return Dataset(split, split, split)
-
-
-def operations_of_step(run: Run) -> float:
-    """Floating-point operations of one training step: three times a forward pass."""
-    sequences = 2 if run.task.layout == "pair" else 1
-    forward = forward_operations(run.model, run.task.max_length)
-    return 3.0 * sequences * run.training.batch * forward
-
-
-def ceilings(device: str = "auto") -> dict[str, float]:
-    """What this device reaches at best: bytes per second copied, operations per second in bf16.
-
-    Bytes count reading and writing; the matrix product is 8192 (CPU: 1024) wide.
-    """
-    chosen = choose_device(device)
-    cuda = chosen.kind == "cuda"
-    size, width = (2**30, 8192) if cuda else (2**27, 1024)
-    source = torch.ones(size, dtype=torch.uint8, device=chosen.kind)
-    target = torch.empty_like(source)
-    kind = torch.bfloat16 if chosen.precision == "bf16" else torch.float32
-    left, right = (torch.randn(width, width, device=chosen.kind).to(kind) for _ in range(2))
-    return {
-        "bytes_per_second": 2 * size / _fastest(lambda: target.copy_(source), cuda),
-        "operations_per_second": 2 * width**3 / _fastest(lambda: left @ right, cuda),
-    }
-
-
-def _fastest(action: Callable[[], Any], cuda: bool) -> float:
-    best = float("inf")
-    for _ in range(10):
-        if cuda:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        action()
-        if cuda:
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def append(path: Path, row: Measurement) -> None:
