@@ -93,7 +93,7 @@ def of_data(name: str) -> Counts:
     if name == "image":
         label = np.concatenate([found["y_train"], found["y_test"]])
         trained, tested = len(found["y_train"]), len(found["y_test"])
-        held = min(image.VALIDATION, trained // 10)
+        held = image.held_out(trained)
         split = np.repeat(np.arange(3, dtype=np.uint8), [trained - held, held, tested])
         return counted(name, np.full(len(label), config.Image().max_length), label, split)
     lengths = np.diff(Sequences.checked(found["bytes"], found["offsets"], name).offsets)

@@ -36,7 +36,7 @@ def load(task: config.Image) -> Dataset:
         DataError: the images are not here or damaged, or fewer than the task asks for.
     """
     found = prepared.read("image")
-    held = min(VALIDATION, len(found["y_train"]) // 10)
+    held = held_out(len(found["y_train"]))
     rows = np.arange(len(found["y_train"]))
 
     def split(part: str, rows: Ints, count: int | None, number: int, what: str) -> Split:
@@ -51,6 +51,11 @@ def load(task: config.Image) -> Dataset:
         split("train", rows[-held:], task.validation, 2, "The validation set"),
         split("test", np.arange(len(found["y_test"])), task.test, 3, "The test set"),
     )
+
+
+def held_out(trained: int) -> int:
+    """How many of the training images, the last ones, are the validation set."""
+    return min(VALIDATION, trained // 10)
 
 
 def grey(rgb: Bytes) -> Bytes:

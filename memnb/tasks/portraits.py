@@ -27,14 +27,6 @@ LABELS: dict[str, tuple[str, ...]] = {
     ),
     "pathfinder": ("two contours", "one contour"),
 }  # fmt: skip
-# Not by name: the substitute is a data set, but may be no named task.
-_LENGTH: dict[str, int] = {
-    task.name: task.max_length
-    for task in (
-        config.ListOps(), config.Text(), config.Retrieval(), config.RetrievalACL(),
-        config.Image(), config.Pathfinder(),
-    )
-}  # fmt: skip
 SHOWN = 4  # pictures of an image task
 _CHARACTERS = 2000  # of a text: more than a picture has room for
 _TREES = 200  # among which one with a small top is looked for
@@ -97,7 +89,7 @@ class Portrait:
     @property
     def max_length(self) -> int:
         """What the task keeps of a sequence."""
-        return _LENGTH[self.name]
+        return config.task_config(self.name).max_length
 
 
 def portraits(sample: int = 1000, names: Iterable[str] = catalogue.CARDS) -> list[Portrait]:
