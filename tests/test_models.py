@@ -14,7 +14,7 @@ from memnb.errors import MemnbError
 from memnb.models.attention import attend, attention_weights, project
 from memnb.models.blocks import SharedMemoryBlock, Trace
 from memnb.models.filters import ConvFilter, PoolFilter
-from memnb.models.network import Network
+from memnb.models.network import LookUp, Network
 
 # CLS, conv width 4, biases; M = 1, 16, 256. Counted by running the authors' code.
 PARAMETERS = {
@@ -222,6 +222,21 @@ def test_float32_gradients_are_close_to_float64(variant: str) -> None:
     for name, one, two in pairs:
         error = (one - two).norm() / max(two.norm(), floor)
         assert error < 1e-3, f"{name}: {error:.1e}"
+
+
+def test_looking_up_has_the_gradient_of_an_embedding() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 17, (3, 50), generator=generator, dtype=torch.int32)
+    ours = torch.randn(17, 8, generator=generator, dtype=torch.float64).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    vectors = LookUp.apply(ids, ours)
+    expected = torch.nn.functional.embedding(ids, theirs, padding_idx=0)
+    assert torch.equal(vectors, expected)
+    direction = torch.randn(vectors.shape, generator=generator, dtype=torch.float64)
+    vectors.backward(direction)
+    expected.backward(direction)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert not ours.grad[0].any(), "padding stays where it is"
 
 
 def test_full_unshared_unfiltered_sqrt_convluna_is_two_plain_attentions() -> None:
