@@ -19,6 +19,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
 from memnb import config
@@ -249,9 +250,11 @@ def note(
     assert figure is not None
     shift = ScaledTranslation(offset[0] / 72, offset[1] / 72, figure.dpi_scale_trans)
     # A text of the figure, not of the axis: the layout then ignores it, so that a note never
-    # pushes panels apart, while a tight bounding box still holds it.
+    # pushes panels apart, while a tight bounding box still holds it. The thin white rim keeps it
+    # readable where a line passes.
     figure.text(
         *at, text, transform=axis.get_yaxis_transform() + shift,
+        path_effects=[withStroke(linewidth=1.4, foreground="white")],
         **{"fontsize": 7, "color": QUIET, **look},
     )  # fmt: skip
 
