@@ -26,6 +26,7 @@ Representation = Literal["cls", "mean", "memory"]
 Reading = Literal["as_coded", "as_intended"]
 Sharing = Literal["full", "qk", "none"]
 Filter = Literal["conv", "pool", "none"]
+FilterKernel = Literal["learned", "smooth", "difference", "random", "shuffled"]
 Temperature = Literal["unit", "sqrt", "learn"]
 Layout = Literal["tokens", "pixels", "pair"]
 Preset = Literal["paper", "quick", "custom"]
@@ -333,6 +334,7 @@ class Model(Config):
     filter: Filter = "none"
     filter_width: Positive = 4
     filter_stride: Positive = 1
+    filter_kernel: FilterKernel = "learned"
     pack_temperature: Temperature = "sqrt"
     unpack_temperature: Temperature = "sqrt"
 
@@ -367,6 +369,15 @@ class Model(Config):
                         f"{key}='{getattr(self, key)}' is a setting of ConvLuna, but the model is "
                         f"{self.kind}; choose convluna-{self.memory or 1} or leave {key} alone."
                     )
+        if self.filter_kernel != "learned" and self.filter != "conv":
+            raise ValueError(
+                f"filter_kernel='{self.filter_kernel}' says what a convolution does, but got "
+                f"filter='{self.filter}'; set filter='conv' or leave filter_kernel alone."
+            )
+        if self.filter_kernel == "difference" and self.filter_width < 2:
+            raise ValueError(
+                "A difference needs two taps, but got filter_width=1; raise filter_width."
+            )
         if self.kind == "convluna" and self.variant == "simplified" and self.sharing != "full":
             raise ValueError(
                 "The simplified ConvLuna shares its projections (sharing='full'), but got "

@@ -75,6 +75,13 @@ def write_run(
     if rows > 1 and score is not None and removal is not False:
         kept = dict.fromkeys(_kept(rows), score) if removal is True else removal
         _write_lines(here / "removal.jsonl", _removal(rows, {**kept, rows: score}))
+    if finished:
+        _write_lines(here / "lengths.jsonl", _lengths(score or 0.0))
+    if rows and finished:
+        _write_lines(here / "causal.jsonl", _causal(rows, score or 0.0))
+        _write_lines(here / "usage.jsonl", _usage(run))
+    if run.model.filter == "conv":
+        _write_lines(here / "filters.jsonl", _filters(run, [0, *steps]))
     if rows and finished and attention:
         np.savez(here / "attention.npz", **_attention(run))
     if weights:
@@ -193,6 +200,49 @@ def _removal(memory: int, kept: Mapping[int, float]) -> list[dict[str, Any]]:
         {"rule": "random", "kept": number, "memory": memory, "accuracy": accuracy}
         for number, accuracy in kept.items()
     ]
+
+
+def _lengths(score: float) -> list[dict[str, Any]]:
+    return [
+        {"low": low, "high": low + 29, "examples": 200, "accuracy": round(score - low / 5000, 4)}
+        for low in (150, 180, 210, 240, 270)
+    ]
+
+
+def _causal(memory: int, score: float) -> list[dict[str, Any]]:
+    """A model that loses nothing by removal and everything by an exchange of memories."""
+    tests = [("intact", "", memory, score)]
+    if memory > 1:
+        tests += [("remove", rule, kept, score) for rule in ("random", "most used", "least used")
+                  for kept in _kept(memory)[1:]]  # fmt: skip
+        tests += [("shuffle", "", memory, 0.15), ("mean", "", memory, score)]
+    tests += [("freeze", "", memory, score), ("swap", "", memory, 0.15)]
+    return [
+        {"test": test, "rule": rule, "kept": kept, "memory": memory, "examples": 500,
+         "accuracy": accuracy, "changed": 0.0 if accuracy == score else 0.8}
+        for test, rule, kept, accuracy in tests
+    ]  # fmt: skip
+
+
+def _usage(run: Run) -> list[dict[str, Any]]:
+    rows = range(1, run.model.memory + 1)
+    total = sum(rows) / len(rows)
+    return [
+        {"block": block, "row": row, "usage": row / total, "gradient": 0.01 * row}
+        for block in range(1, run.model.blocks + 1)
+        for row in rows
+    ]
+
+
+def _filters(run: Run, steps: list[int]) -> list[dict[str, Any]]:
+    return [
+        {"step": step, "block": block, "head": head, "tap_1": 0.1 * head,
+         "tap_2": 0.5 + step / 2000, "tap_3": -0.1 * block, "tap_4": 0.0,
+         "pack_temperature": 1.1, "unpack_temperature": 1.0}
+        for step in steps
+        for block in range(1, run.model.blocks + 1)
+        for head in range(1, run.model.heads + 1)
+    ]  # fmt: skip
 
 
 def _attention(run: Run) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def test_a_task_and_its_digest_follow_its_definition(task: str) -> None:
         ({"training_changes": {"steps": "many"}}, "valid integer"),
         ({"task_changes": {"min_length": 1999}}, "raise max_length"),
         ({"seed": -1}, "greater than or equal to 0"),
+        ({"model_changes": {"filter_kernel": "smooth"}}, "set filter='conv'"),
     ],
 )
 def test_impossible_values_are_one_sentence(changes: dict[str, object], message: str) -> None:

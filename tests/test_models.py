@@ -63,12 +63,16 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "convluna-5 full": ("convluna-5", {"variant": "full"}),
     "convluna-5 full unshared": ("convluna-5", {"variant": "full", "sharing": "none"}),
     "convluna-5 unfiltered": ("convluna-5", {"filter": "none", "pack_temperature": "unit"}),
+    "convluna-5 shuffled": ("convluna-5", {"filter_kernel": "shuffled"}),
+    "convluna-5 difference": ("convluna-5", {"filter_kernel": "difference"}),
     # n * M <= H: the maps of the sequence are absorbed into the memory's side
     "luna-3": ("luna-3", {}),
     "luna-3 unshared": ("luna-3", {"sharing": "none", "pack_output": False}),
     "convluna-3": ("convluna-3", {}),
     "convluna-3 width 5": ("convluna-3", {"filter_width": 5}),
     "convluna-3 stride": ("convluna-3", {"filter_stride": 3}),
+    "convluna-3 shuffled": ("convluna-3", {"filter_kernel": "shuffled"}),
+    "convluna-3 smooth": ("convluna-3", {"filter_kernel": "smooth"}),
     "convluna-3 full": ("convluna-3", {"variant": "full", "sharing": "none"}),
     "convluna-3 unfiltered": ("convluna-3", {"filter": "none", "pack_temperature": "unit"}),
     "poolluna-3": ("poolluna-3", {}),
@@ -500,3 +504,41 @@ def test_config_and_model_agree_on_names() -> None:
     model = model_config("poolluna-16", "text", filter_stride=4)
     assert (model.name, model.family, model.kind) == ("poolluna-16", "poolluna", "convluna")
     assert Model.of(model.model_dump()) == model
+
+
+def test_fixed_kernels_do_what_their_names_say_and_stay_fixed() -> None:
+    x = torch.randn(2, 9, 8)
+    smooth = ConvFilter(heads=4, width=4, stride=1, kernel="smooth")
+    inner = torch.stack([x[:, t - 1 : t + 3].mean(1) for t in range(1, 7)], dim=1)
+    torch.testing.assert_close(smooth.convolve(x)[:, 1:7], inner)
+    difference = ConvFilter(heads=4, width=4, stride=1, kernel="difference")
+    torch.testing.assert_close(difference.convolve(x)[:, 1:], x[:, 1:] - x[:, :-1])
+    torch.manual_seed(0)
+    learned = ConvFilter(heads=4, width=4, stride=1)
+    torch.manual_seed(0)
+    random = ConvFilter(heads=4, width=4, stride=1, kernel="random")
+    assert torch.equal(random.weight, learned.weight)
+    assert learned.weight.requires_grad
+    assert not any(f.weight.requires_grad for f in (smooth, difference, random))
+
+
+def test_a_difference_of_two_taps_is_the_same_difference() -> None:
+    x = torch.randn(1, 6, 4)
+    short = ConvFilter(heads=4, width=2, stride=1, kernel="difference")
+    # Two taps are t and t + 1.
+    torch.testing.assert_close(short.convolve(x)[:, :-1], x[:, 1:] - x[:, :-1])
+
+
+def test_shuffled_taps_are_learned_and_stand_at_distinct_places_of_a_wider_window() -> None:
+    conv = ConvFilter(heads=50, width=4, stride=1, kernel="shuffled")
+    assert conv.places is not None
+    assert conv.kernel().shape == (50, 16)
+    assert ((conv.kernel() != 0).sum(dim=1) == 4).all()
+    assert len({tuple(row) for row in conv.places.tolist()}) > 40
+    x = torch.randn(2, 20, 50)
+    torch.testing.assert_close(conv.convolve(x), conv.written_out(x))
+    conv.convolve(x).sum().backward()
+    assert conv.weight.grad is not None
+    assert conv.weight.grad.shape == (50, 4)
+    assert "places" in conv.state_dict()
+    assert "places" not in ConvFilter(heads=4, width=4, stride=1).state_dict()

@@ -54,6 +54,10 @@ def assert_same_result(one: Path, two: Path) -> None:
     assert rows(one) == rows(two)
     assert rows(one, "probes") == rows(two, "probes")
     assert rows(one, "removal") == rows(two, "removal")
+    for name in ("filters", "causal", "usage", "lengths"):
+        assert (one / f"{name}.jsonl").exists() == (two / f"{name}.jsonl").exists()
+        if (one / f"{name}.jsonl").exists():
+            assert rows(one, name) == rows(two, name)
     for (name, a), b in zip(weights(one).items(), weights(two).values(), strict=True):
         assert torch.equal(a, b), name
 
@@ -88,6 +92,22 @@ def test_a_run_leaves_a_complete_folder(tmp_path: Path) -> None:
     ]
     assert seen[-1].step == 40
     assert not list(tmp_path.glob("checkpoint*")), "a finished run needs none"
+
+
+def test_a_run_watches_its_filters_and_is_examined_at_its_end(tmp_path: Path) -> None:
+    train(tiny(), tmp_path / "filtered", device="cpu")
+    filters = rows(tmp_path / "filtered", "filters")
+    assert sorted({row["step"] for row in filters}) == [0, 10, 20, 30, 40]
+    assert filters[0]["tap_1"] != filters[-1]["tap_1"]
+    causal = rows(tmp_path / "filtered", "causal")
+    test = rows(tmp_path / "filtered")[-1]
+    assert causal[0]["test"] == "intact"
+    assert causal[0]["accuracy"] == pytest.approx(test["accuracy"])  # of the best weights
+    assert len(rows(tmp_path / "filtered", "usage")) == 2 * 4
+    assert sum(row["examples"] for row in rows(tmp_path / "filtered", "lengths")) == 40
+    train(tiny("transformer"), tmp_path / "plain", device="cpu")
+    written = {path.name for path in (tmp_path / "plain").glob("*.jsonl")}
+    assert written == {"metrics.jsonl", "probes.jsonl", "removal.jsonl", "lengths.jsonl"}
 
 
 def test_the_best_weights_are_kept_and_tested(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,21 +17,32 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from memnb import config
 from memnb.draw import style, tables
+from memnb.draw.panels import (
+    Ends,
+    curves_over_steps,
+    look_of,
+    majority,
+    majority_level,
+    missing,
+    name_lines,
+    name_x,
+    plain_models,
+    rows_of_memory,
+    thousands,
+    ticks,
+)
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
-from memnb.evidence.claims import MAJORITY, Verdict
+from memnb.evidence.claims import Verdict
 from memnb.tasks import tokens as readable
 
 Stream = Literal["pack", "unpack"]
-Ends = list[tuple[float, str, str]]
-"""The lines of a panel: height of the right end in data units, name, colour."""
 
 #: What the probes measure: the name on the axis, and what the two ends of the scale mean.
 MEASURES: dict[str, tuple[str, str]] = {
@@ -70,7 +81,7 @@ def accuracy(
         subtitle: where the rows come from.
     """
     title = "Test accuracy: every seed, and the mean"
-    plain = _plain(runs)
+    plain = plain_models(runs)
     if plain.empty:
         return style.empty(title, subtitle)
     tasks = style.task_order(plain["task"])
@@ -91,7 +102,7 @@ def accuracy(
     first = axes[0, 0]
     first.set_yticks(range(len(models)), [style.model_label(name) for name in models])
     for tick, name in zip(first.get_yticklabels(), models, strict=True):
-        tick.set(color=_look(name).colour, fontweight="bold")
+        tick.set(color=look_of(name).colour, fontweight="bold")
     first.set_ylim(len(models) - 0.45, -0.55)
     handles = [
         Line2D([], [], color=style.INK, marker="o", linestyle="none", alpha=0.55, markersize=4.5),
@@ -130,15 +141,15 @@ def _accuracy_panel(
     for position, name in enumerate(models):
         values = 100 * finished.loc[finished["model"] == name, "test_accuracy"]
         if len(values):
-            _accuracy_row(axis, position, values, _look(name))
+            _accuracy_row(axis, position, values, look_of(name))
         failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
         marks = [*values, *published.loc[published["name"] == name, "accuracy"]]
-        _count(axis, position, marks, len(values), failed, _majority_level(task))
+        _count(axis, position, marks, len(values), failed, majority_level(task))
 
 
 def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     """Title, majority level, and an x axis in percent that holds everything ``shown``."""
-    level = _majority_level(task)
+    level = majority_level(task)
     axis.set_title(style.task_label(task), loc="center")
     axis.set_xlabel("test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)")
     axis.grid(visible=False, axis="y")
@@ -148,7 +159,7 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     low, high = min([level, *shown]), max([level, *shown])
     margin = max(0.12 * (high - low), 1.5)
     axis.set_xlim(max(low - margin, 0), min(high + margin, 100))
-    axis.xaxis.set_major_locator(_ticks(4))
+    axis.xaxis.set_major_locator(ticks(4))
 
 
 def _count(
@@ -260,7 +271,7 @@ def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> None:
             look = style.FAMILY[_FILTER_FAMILY[group["filter"].iloc[0]]]
             _accuracy_row(axis, position, values, look)
         failed = int((group["outcome"] == "failed").sum())
-        _count(axis, position, [*values], len(values), failed, _majority_level(task))
+        _count(axis, position, [*values], len(values), failed, majority_level(task))
 
 
 # --- learning curves -------------------------------------------------------------------------
@@ -273,7 +284,7 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
     Transformer, which has no memory, stands in every panel for comparison.
     """
     title = "Learning curves: accuracy on the validation set"
-    rows = _plain(metrics)
+    rows = plain_models(metrics)
     rows = rows[rows["split"] == "validation"]
     if rows.empty:
         return style.empty(title, subtitle)
@@ -286,71 +297,20 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
     for line, task in zip(axes, tasks, strict=True):
         for axis, size in zip(line, sizes, strict=True):
             own = rows[(rows["task"] == task) & rows["memory"].isin([0, size])]
-            ends = _curves(axis, own, "accuracy", 100.0)
+            ends = curves_over_steps(axis, own, "accuracy", 100.0)
             if own.empty:
-                _missing(axis)
+                missing(axis)
             if task == tasks[0]:
-                axis.set_title(_rows_of_memory(size))
-            axis.xaxis.set_major_locator(_ticks(4))
-            axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+                axis.set_title(rows_of_memory(size))
+            axis.xaxis.set_major_locator(ticks(4))
+            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
             named.append((axis, ends))
-        _majority(line, task)
+        majority(line, task)
         line[0].set_ylabel(f"{style.task_label(task)}\nvalidation accuracy (%)")
-    _name_x(axes, "training step")
+    name_x(axes, "training step")
     style.heading(figure, title, subtitle)
-    _name_lines(figure, axes, named)
+    name_lines(figure, axes, named)
     return figure
-
-
-def _curves(axis: Axes, rows: pd.DataFrame, value: str, scale: float = 1.0) -> Ends:
-    """Per model, every seed as a thin line and their mean as a thick one, against the step."""
-    ends = []
-    for name in style.model_order(rows["model"]):
-        look, own = _look(name), rows[rows["model"] == name]
-        for _, seed in own.groupby("run_id", sort=False):
-            axis.plot(
-                seed["step"], scale * seed[value], color=look.colour, linewidth=0.8, alpha=0.4,
-                zorder=2,
-            )  # fmt: skip
-        mean = scale * own.groupby("step")[value].mean()
-        axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.9, zorder=3)
-        ends.append((float(mean.iloc[-1]), look.label, look.colour))
-    return ends
-
-
-def _name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, Ends]]) -> None:
-    """Name the lines at the right edge of the last panel of each row; call it last.
-
-    Where another panel of the row shows a family that its last panel lacks, a legend below the
-    panels takes the names' place.
-    """
-    engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine)
-    shown = {id(axis): ends for axis, ends in named}
-    last = []
-    for line in axes:
-        panels = [axis for axis in line if id(axis) in shown]
-        names = {label for axis in panels for _, label, _ in shown[id(axis)]}
-        if panels and names == {label for _, label, _ in shown[id(panels[-1])]}:
-            last.append(panels[-1])
-        elif panels:
-            _family_legend(figure, {label for _, ends in named for _, label, _ in ends})
-            return
-    left, bottom, width, height = engine.get()["rect"]
-    room = 0.85 / figure.get_size_inches()[0]
-    engine.set(rect=(left, bottom, width - room, height))
-    figure.draw_without_rendering()
-    for axis in last:
-        style.label_lines(axis, shown[id(axis)])
-
-
-def _family_legend(figure: Figure, labels: set[str]) -> None:
-    looks = [look for look in style.FAMILY.values() if look.label in labels]
-    figure.legend(
-        [Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.9) for look in looks],
-        [look.label for look in looks], loc="outside lower center", ncols=len(looks),
-        labelcolor=[look.colour for look in looks], handlelength=3,
-    )  # fmt: skip
 
 
 # --- degradation -----------------------------------------------------------------------------
@@ -377,7 +337,7 @@ def degradation(
         task: task to show; the first one of the benchmark that has rows if not given.
     """
     title = _DEGRADATION_TITLES.get(tuple(measures), "Memory over training and depth")
-    rows = _plain(probes)
+    rows = plain_models(probes)
     rows = rows[rows["memory"] > 1]
     if task is not None:
         rows = rows[rows["task"] == task]
@@ -398,11 +358,11 @@ def degradation(
         name, meaning = MEASURES[measure]
         for axis, block in zip(line, blocks, strict=True):
             own = rows[rows["block"] == block].dropna(subset=[measure])
-            ends = _curves(axis, own, measure)
-            axis.xaxis.set_major_locator(_ticks(4 if len(blocks) < 4 else 2))
-            axis.xaxis.set_major_formatter(FuncFormatter(_thousands))
+            ends = curves_over_steps(axis, own, measure)
+            axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
+            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
             if own.empty:
-                _missing(axis)
+                missing(axis)
             named.append((axis, ends))
         _scale(line[0], measure, size)
         line[0].set_ylabel(name, fontsize=8)
@@ -410,11 +370,11 @@ def degradation(
             style.note(line[0], meaning, (0, line[0].get_ylim()[1]), (2, 2), va="bottom")
     for axis, block in zip(axes[0], blocks, strict=True):
         axis.set_title(f"block {block}", pad=14)
-    _name_x(axes, "training step")
+    name_x(axes, "training step")
     figure.align_ylabels(axes[:, 0])
-    where = f"{style.task_label(task)}, {_rows_of_memory(size)}"
+    where = f"{style.task_label(task)}, {rows_of_memory(size)}"
     style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
-    _name_lines(figure, axes, named)
+    name_lines(figure, axes, named)
     return figure
 
 
@@ -438,7 +398,7 @@ def _scale(axis: Axes, measure: str, size: int) -> None:
         axis.set_ylim(0, max(high, 1.5))
         if size <= 1.6 * high:
             axis.set_ylim(0, 1.12 * size)
-        axis.yaxis.set_major_locator(_ticks(4))
+        axis.yaxis.set_major_locator(ticks(4))
     elif "gradient" in measure:
         axis.set_ylim(0, None)
     else:
@@ -522,14 +482,14 @@ def attention(
             if fits:
                 axis.set_xticks(range(start, start + length), labels, rotation=90, fontsize=7)
             else:
-                axis.xaxis.set_major_locator(_ticks(4))
+                axis.xaxis.set_major_locator(ticks(4))
             if block == blocks[0]:
                 axis.set_title(f"head {head}", fontsize=8.5, pad=12 if padding.max() > 0.02 else 5)
             if padding[block - 1, head - 1] > 0.02:
                 share = f"{padding[block - 1, head - 1]:.0%} on padding".replace("%", " %")
                 style.note(axis, share, (1, 0.5), (0, 1), ha="right", va="bottom", fontsize=6.5)
         line[0].set_ylabel(f"block {block}\nmemory row", fontsize=8)
-    _name_x(axes, "token" if fits else "position in the sequence")
+    name_x(axes, "token" if fits else "position in the sequence")
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
     bar.set_ticks([1 / high, 1, high], labels=[f"≤ {1 / high:.2g}", "1 (even)", f"≥ {high:.2g}"])
     bar.ax.yaxis.set_minor_locator(NullLocator())
@@ -549,7 +509,7 @@ def attention_of(
     Raises:
         DataError: the run's file of attention maps is damaged.
     """
-    plain = _plain(runs)
+    plain = plain_models(runs)
     found = plain[
         (plain["model"] == model) & (plain["seed"] == seed) & (plain["outcome"] == "finished")
     ]
@@ -622,7 +582,7 @@ def _visible(token: str) -> str:
 def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     """Test accuracy against memory size (log2), a panel per task, the Transformer as a level."""
     title = "Does more memory help? Accuracy against the number of memory rows"
-    plain = _plain(runs)
+    plain = plain_models(runs)
     rows = plain[(plain["outcome"] == "finished") & (plain["memory"] > 0)]
     if rows.empty:
         return style.empty(title, subtitle)
@@ -647,9 +607,9 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         axis.set_xlim(min(sizes) / 1.35, max(sizes) * 1.35)
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
-    _name_x(axes, "memory rows")
+    name_x(axes, "memory rows")
     style.heading(figure, title, subtitle)
-    _name_lines(figure, axes, named)
+    name_lines(figure, axes, named)
     return figure
 
 
@@ -671,7 +631,7 @@ def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
             markersize=4.5, alpha=0.6, markeredgewidth=0, zorder=3,
         )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
-    _majority([axis], task)
+    majority([axis], task)
     return ends
 
 
@@ -685,7 +645,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
     a thick one.
     """
     title = "How many memory rows does a trained model need?"
-    rows = _plain(removal)
+    rows = plain_models(removal)
     if rows.empty:
         return style.empty(title, subtitle)
     tasks = style.task_order(rows["task"])
@@ -699,24 +659,24 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         for axis, size in zip(line, sizes, strict=True):
             own = rows[(rows["task"] == task) & (rows["memory"] == size)]
             if task == tasks[0]:
-                axis.set_title(_rows_of_memory(size))
+                axis.set_title(rows_of_memory(size))
             if own.empty:
                 axis.set_xticks([])
-                _missing(axis)
+                missing(axis)
                 continue
             named.append((axis, _removal_panel(axis, own)))
-        _majority([axis for axis in line if axis.lines], task)
+        majority([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
-    _name_x(axes, "rows left (the others removed at random)")
+    name_x(axes, "rows left (the others removed at random)")
     style.heading(figure, title, subtitle)
-    _name_lines(figure, axes, named)
+    name_lines(figure, axes, named)
     return figure
 
 
 def _removal_panel(axis: Axes, rows: pd.DataFrame) -> Ends:
     ends = []
     for name in style.model_order(rows["model"]):
-        look, own = _look(name), rows[rows["model"] == name].sort_values("kept")
+        look, own = look_of(name), rows[rows["model"] == name].sort_values("kept")
         for _, seed in own.groupby("run_id", sort=False):
             axis.plot(
                 seed["kept"], 100 * seed["accuracy"], color=look.colour, linewidth=0.8,
@@ -865,53 +825,3 @@ def _target(axis: Axes, position: float, target: str) -> None:
     axis.fill_between(
         [low, high], position - 0.4, position + 0.4, color=_TARGET, linewidth=0, zorder=0
     )
-
-
-# --- shared ----------------------------------------------------------------------------------
-
-
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of models as their names define them: no ablated settings."""
-    return frame[frame["changes"] == ""] if "changes" in frame else frame
-
-
-def _look(model: str) -> style.Family:
-    return style.family(model.partition("-")[0])
-
-
-def _majority(panels: Iterable[Axes], task: str) -> None:
-    """The accuracy of always giving the commonest label, once the panels' limits are settled."""
-    for axis in panels:
-        style.reference_line(axis, _majority_level(task), "majority class", least=5.0)
-
-
-def _majority_level(task: str) -> float:
-    """In percent; tasks whose labels nobody has counted are taken for balanced."""
-    return 100 * MAJORITY.get(task, 1 / config.task_config(task).classes)
-
-
-def _name_x(axes: np.ndarray, text: str) -> None:
-    """Name the x axis below the lowest panel of each column, or of the middle one of many."""
-    columns = axes.T if axes.shape[1] <= 3 else axes.T[axes.shape[1] // 2 :][:1]
-    for column in columns:
-        [axis for axis in column if axis.axison][-1].set_xlabel(text)
-
-
-def _rows_of_memory(size: int) -> str:
-    return {0: "no memory", 1: "1 memory row"}.get(size, f"{size} memory rows")
-
-
-def _missing(axis: Axes) -> None:
-    axis.text(
-        0.5, 0.5, style.MISSING, transform=axis.transAxes, ha="center", va="center", fontsize=7,
-        color=style.QUIET, fontstyle="italic",
-    )  # fmt: skip
-
-
-def _ticks(count: int) -> MaxNLocator:
-    """At most about ``count`` whole numbers that read well."""
-    return MaxNLocator(count, integer=True, steps=[1, 2, 2.5, 5, 10])
-
-
-def _thousands(value: float, _: Any) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,.0f}".replace(",", " ")

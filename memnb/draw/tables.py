@@ -214,7 +214,8 @@ def ablated(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
     """Runs of ConvLuna-M that differ in filter, temperature and reading only."""
     standard = config.Model.model_fields
     same = (runs["kind"] == "convluna") & (runs["memory"] == memory)
-    for key in ("representation", "sharing", "memory_init", "pack_output", "variant"):
+    for key in ("representation", "sharing", "memory_init", "pack_output", "variant",
+                "filter_kernel"):  # fmt: skip
         same &= runs[key] == standard[key].default
     intended = runs["reading"] == "as_intended"
     return runs[same & (~intended | (runs["unpack_temperature"] == runs["pack_temperature"]))]
@@ -340,6 +341,8 @@ _MEANING = {
     "filter": "what keys and values of pack pass through",
     "filter_width": "taps of the filter",
     "filter_stride": "stride of the filter",
+    "filter_kernel": "learned; or, as a control, a fixed mean, a fixed difference, random taps, "
+    "learned taps at shuffled places",
     "pack_temperature": "T of pack: 1, √d, or learned",
     "unpack_temperature": "T of unpack: 1, √d, or learned (frozen at 1 as coded)",
 }

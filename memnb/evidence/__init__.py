@@ -7,10 +7,14 @@ from memnb.evidence.claims import Verdict, check
 from memnb.evidence.rows import (
     commit,
     load_attention,
+    load_causal,
+    load_filters,
+    load_lengths,
     load_metrics,
     load_probes,
     load_removal,
     load_runs,
+    load_usage,
 )
 from memnb.evidence.statistics import Effect, difference, summarise
 
@@ -21,10 +25,14 @@ __all__ = [
     "commit",
     "difference",
     "load_attention",
+    "load_causal",
+    "load_filters",
+    "load_lengths",
     "load_metrics",
     "load_probes",
     "load_removal",
     "load_runs",
+    "load_usage",
     "published",
     "summarise",
 ]

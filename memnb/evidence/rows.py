@@ -23,7 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from memnb.config import Model, Run, model_config
 from memnb.errors import DataError, MemnbError, RunError
 
-RESULT_FILES = ("run.json", "metrics.jsonl", "probes.jsonl", "removal.jsonl", "attention.npz")
+RESULT_FILES = (
+    "run.json", "metrics.jsonl", "probes.jsonl", "filters.jsonl", "removal.jsonl", "causal.jsonl",
+    "usage.jsonl", "lengths.jsonl", "attention.npz",
+)  # fmt: skip
 
 #: Columns that say which run a row of a long frame belongs to.
 KEYS = ("run_id", "task", "model", "family", "memory", "seed", "preset", "changes")
@@ -45,9 +48,13 @@ _PROBES = (
     "gradient_spread",
 )
 _REMOVAL = ("rule", "kept", "accuracy")
+_FILTERS = ("step", "block", "head", "pack_temperature", "unpack_temperature")
+_CAUSAL = ("test", "rule", "kept", "examples", "accuracy", "changed")
+_USAGE = ("block", "row", "usage", "gradient")
+_LENGTHS = ("low", "high", "examples", "accuracy")
 # The columns of these files that hold a word or a count; all others hold numbers or nothing.
-_WORDS = ("split", "rule")
-_COUNTS = ("step", "block", "kept")
+_WORDS = ("split", "rule", "test")
+_COUNTS = ("step", "block", "head", "row", "kept", "examples", "low", "high")
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 
@@ -217,6 +224,43 @@ def load_removal(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: :data:`KEYS` (``memory`` is M), then rule, kept, accuracy.
     """
     return _long(runs, "removal.jsonl", _REMOVAL, required=("rule", "kept", "accuracy"))
+
+
+def load_causal(runs: pd.DataFrame) -> pd.DataFrame:
+    """Causal tests of the best weights, all of a run on the same test examples.
+
+    Columns: :data:`KEYS` (``memory`` is M), then test, rule, kept, examples, accuracy (0..1) and
+    changed (the share of answers that differ from the intact model's); see
+    :func:`memnb.probes.causal.causal_tests`.
+    """
+    return _long(runs, "causal.jsonl", _CAUSAL, required=("test", "rule", "kept", "accuracy"))
+
+
+def load_usage(runs: pd.DataFrame) -> pd.DataFrame:
+    """How much each memory row of the best weights is read, and how much the loss depends on it.
+
+    Columns: :data:`KEYS`, then block and row (from 1), usage (1 = an even share of the unpack
+    weight) and gradient (mean norm of one sample's loss gradient).
+    """
+    return _long(runs, "usage.jsonl", _USAGE, required=("block", "row", "usage"))
+
+
+def load_lengths(runs: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy (0..1) of the best weights by length of the input, shortest fifth first.
+
+    Columns: :data:`KEYS`, then low, high (lengths in tokens), examples, accuracy.
+    """
+    return _long(runs, "lengths.jsonl", _LENGTHS, required=("low", "high", "accuracy"))
+
+
+def load_filters(runs: pd.DataFrame) -> pd.DataFrame:
+    """Kernels over training: one row per run, step, block and head (from 1).
+
+    Columns: :data:`KEYS`, then step (0: before training), block, head, pack_temperature,
+    unpack_temperature, and tap_1, tap_2, ... in the order of the sequence; a tap that a shorter
+    kernel lacks is NaN.
+    """
+    return _long(runs, "filters.jsonl", _FILTERS, required=("step", "block", "head"))
 
 
 def load_attention(run: pd.Series[Any]) -> dict[str, NDArray[Any]] | None:

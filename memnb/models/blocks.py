@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -149,7 +149,9 @@ class SharedMemoryAttention(nn.Module, ABC):
     """
 
     filter: nn.Module | None
-    keep_rows: Tensor | None = None  # (M,) True where unpack may read; set by row-removal tests
+    # Set by tests on trained models: (M,) True where unpack may read; a change of (B, M, H) packed.
+    keep_rows: Tensor | None = None
+    edit_packed: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -191,12 +193,13 @@ class SharedMemoryAttention(nn.Module, ABC):
         dropout = self.dropout if self.training else 0.0
         if trace is not None:
             packed, pack_weights = self._pack_written_out(x, memory, mask)
+            packed = self._edited(packed)
             unpacked, unpack_weights = self._unpack_written_out(x[:, :rows], packed)
             trace.append((pack_weights, unpack_weights))
             return packed, unpacked
         pack = self._pack_few if self.few_rows and self.filter_can_move else self._pack
         unpack = self._unpack_few if self.few_rows else self._unpack
-        packed = pack(x, memory, mask, dropout)
+        packed = self._edited(pack(x, memory, mask, dropout))
         return packed, unpack(x[:, :rows], packed, dropout)
 
     # --- pack: (B, L, H), (B, M, H) -> (B, M, H) ----------------------------------------------
@@ -304,6 +307,9 @@ class SharedMemoryAttention(nn.Module, ABC):
         read = torch.einsum("bnmd,hnd->bnmh", split_heads(value, self.heads), by_head)
         read = to_multiple_of_8(read.flatten(1, 2), 1)
         return to_multiple_of_8(weights.to(read.dtype), 2) @ read + maps.out.bias.to(read.dtype)
+
+    def _edited(self, packed: Tensor) -> Tensor:
+        return packed if self.edit_packed is None else self.edit_packed(packed)
 
     def _kept(self) -> Tensor | None:
         return None if self.keep_rows is None else self.keep_rows[None, None, None, :]

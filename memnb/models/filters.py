@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memnb.config import Model
+from memnb.config import FilterKernel, Model
 
 
 def make_filter(model: Model) -> nn.Module | None:
     """The filter that ``model`` asks for; None means that keys and values pass unchanged."""
     if model.filter == "conv":
-        return ConvFilter(model.heads, model.filter_width, model.filter_stride)
+        return ConvFilter(model.heads, model.filter_width, model.filter_stride, model.filter_kernel)
     if model.filter == "pool":
         return PoolFilter(model.filter_width, model.filter_stride)
     return None
@@ -30,13 +30,49 @@ class ConvFilter(nn.Module):
 
     Stride 1 pads with zeros so that the length stays (for width 4 the taps are t-1 .. t+2);
     a larger stride does not pad and gives floor((L - width) / stride) + 1 positions.
+
+    ``kernel`` puts something else in the place of the learned taps, as a control (ours):
+
+    * ``smooth``: the mean of the window, fixed;
+    * ``difference``: x_t - x_(t-1), fixed;
+    * ``random``: the taps stay as they were drawn;
+    * ``shuffled``: learned, but the taps stand at random places of a window four times as wide, so
+      that what is mixed are no neighbours.
+
+    Attributes:
+        weight: (n, taps); frozen where the kernel is fixed.
+        width: of the window that the taps lie in.
+        places: (n, taps) where in a window of ``shuffled`` each tap stands, else None.
     """
 
-    def __init__(self, heads: int, width: int, stride: int) -> None:
+    places: Tensor | None
+
+    def __init__(
+        self, heads: int, width: int, stride: int, kernel: FilterKernel = "learned"
+    ) -> None:
         super().__init__()
         self.heads, self.width, self.stride = heads, width, stride
         bound = width**-0.5
-        self.weight = nn.Parameter(torch.empty(heads, width).uniform_(-bound, bound))
+        taps = torch.empty(heads, width).uniform_(-bound, bound)
+        places = None
+        if kernel == "smooth":
+            taps = torch.full_like(taps, 1 / width)
+        elif kernel == "difference":
+            taps = torch.zeros_like(taps)
+            here = max((width - 1) // 2, 1)
+            taps[:, here - 1], taps[:, here] = -1.0, 1.0
+        elif kernel == "shuffled":
+            self.width = 4 * width
+            places = torch.rand(heads, self.width).argsort(dim=1)[:, :width].sort(dim=1).values
+        self.weight = nn.Parameter(taps, requires_grad=kernel in ("learned", "shuffled"))
+        self.register_buffer("places", places)
+
+    def kernel(self) -> Tensor:
+        """What the sequence is convolved with: (n, width)."""
+        if self.places is None:
+            return self.weight
+        empty = self.weight.new_zeros(self.heads, self.width)
+        return empty.scatter(1, self.places, self.weight)
 
     def forward(
         self, key: Tensor, value: Tensor, mask: Tensor | None
@@ -54,7 +90,7 @@ class ConvFilter(nn.Module):
 
         A weighted sum of shifted copies: elementwise, so it fuses with what comes before and after.
         """
-        return self._shifted_sum(self._pad(x), self.weight)
+        return self._shifted_sum(self._pad(x), self.kernel())
 
     def transposed(self, x: Tensor) -> Tensor:
         """The transpose of :meth:`convolve` with stride 1: sum(w F(v)) = sum(F'(w) v).
@@ -63,7 +99,7 @@ class ConvFilter(nn.Module):
         """
         left = (self.width - 1) // 2
         padded = functional.pad(x, (0, 0, self.width - 1 - left, left))
-        return self._shifted_sum(padded, self.weight.flip(1))
+        return self._shifted_sum(padded, self.kernel().flip(1))
 
     def _shifted_sum(self, x: Tensor, weight: Tensor) -> Tensor:
         return ShiftedSum.apply(x, weight.to(x.dtype), self.stride)
@@ -74,7 +110,7 @@ class ConvFilter(nn.Module):
         channels = width // self.heads
         rows = x.view(batch, length, self.heads, channels).permute(0, 3, 2, 1)
         rows = self._pad(rows.reshape(batch * channels, self.heads, length).mT).mT
-        out = functional.conv1d(rows, self.weight[:, None], stride=self.stride, groups=self.heads)
+        out = functional.conv1d(rows, self.kernel()[:, None], stride=self.stride, groups=self.heads)
         return out.view(batch, channels, self.heads, -1).permute(0, 3, 2, 1).flatten(2)
 
     def _pad(self, x: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """From a config to a finished run folder, however often it is cut off.
 
 The folder receives ``run.json`` (what was run, where, how it ended), ``metrics.jsonl``,
-``probes.jsonl``, ``removal.jsonl``, ``attention.npz`` and ``best.pt``; while it lasts also
-checkpoints and a lock. A finished run is never run again; an interrupted one goes on by itself.
+``probes.jsonl``, ``filters.jsonl``, ``removal.jsonl``, ``causal.jsonl``, ``usage.jsonl``,
+``lengths.jsonl``, ``attention.npz`` and ``best.pt``; while it lasts also checkpoints
+and a lock. A finished run is never run again; an interrupted one goes on by itself.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from memnb.config import Run
 from memnb.errors import RunError
 from memnb.models.network import Network
 from memnb.probes.attention_maps import attention_maps
+from memnb.probes.causal import examine
 from memnb.probes.degradation import measure
+from memnb.probes.filters import filter_state
 from memnb.probes.row_removal import accuracy_by_rows_left
 from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
@@ -189,6 +192,7 @@ class _Trainer:
         self.parameters: int | None = None
         self.metrics = _Journal(folder / "metrics.jsonl")
         self.probes = _Journal(folder / "probes.jsonl")
+        self.filters = _Journal(folder / "filters.jsonl")
         self.best: dict[str, Any] = {"step": 0, "accuracy": -1.0, "loss": None, "network": None}
         self.evaluated = 0  # step of the last evaluation
         self.seconds = {"total": 0.0, "training": 0.0, "evaluation": 0.0}
@@ -323,6 +327,11 @@ class _Trainer:
         network = self.engine.network
         for row in measure(network, split.inputs[part], split.lengths[part], split.labels[part]):
             self.probes.add({"step": step, **row})
+        self._watch_filters(step)
+
+    def _watch_filters(self, step: int) -> None:
+        for row in filter_state(self.engine.network):
+            self.filters.add({"step": step, **row})
 
     def _finish(self, stopped: str) -> None:
         """Score the best weights on the test set and look at their memory."""
@@ -339,6 +348,9 @@ class _Trainer:
         removal.restore(
             accuracy_by_rows_left(network, lambda: self._score(test), seed=self.run.seed)
         )
+        asked = examine(network, test.inputs, test.lengths, test.labels, self.run.seed)
+        for name, rows in asked.items():
+            _Journal(self.folder / name).restore(rows)
         self._keep_attention(network)
         weights = {name: value.cpu() for name, value in network.state_dict().items()}
         checkpoint.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
@@ -370,6 +382,7 @@ class _Trainer:
             "evaluated": self.evaluated,
             "metrics": self.metrics.rows,
             "probes": self.probes.rows,
+            "filters": self.filters.rows,
             "seconds": {**self.seconds, "total": self._total_seconds()},
             "resumed": self.resumed,
         }
@@ -381,6 +394,9 @@ class _Trainer:
         if state is None:
             self.metrics.restore([])
             self.probes.restore([])
+            if filter_state(self.engine.network):
+                self.filters.restore([])
+                self._watch_filters(0)
             return
         if state["run_id"] != self.run.run_id:
             raise RunError(
@@ -393,6 +409,8 @@ class _Trainer:
         self.evaluated = state["evaluated"]
         self.metrics.restore(state["metrics"])
         self.probes.restore(state["probes"])
+        if state.get("filters"):  # a checkpoint from before they were watched has none
+            self.filters.restore(state["filters"])
         self.seconds = dict(state["seconds"])
         self.resumed = state["resumed"] + 1
         log.info("%s goes on from step %d.", self.run.run_id, self.engine.step)

@@ -1,0 +1,119 @@
+"""What the figures share: how seeds, names of lines, levels and axes are drawn in a panel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from memnb import config
+from memnb.draw import style
+from memnb.evidence.claims import MAJORITY
+
+Ends = list[tuple[float, str, str]]
+"""The lines of a panel: height of the right end in data units, name, colour."""
+
+
+def curves_over_steps(axis: Axes, rows: pd.DataFrame, value: str, scale: float = 1.0) -> Ends:
+    """Per model, every seed as a thin line and their mean as a thick one, against the step."""
+    ends = []
+    for name in style.model_order(rows["model"]):
+        look, own = look_of(name), rows[rows["model"] == name]
+        for _, seed in own.groupby("run_id", sort=False):
+            axis.plot(
+                seed["step"], scale * seed[value], color=look.colour, linewidth=0.8, alpha=0.4,
+                zorder=2,
+            )  # fmt: skip
+        mean = scale * own.groupby("step")[value].mean()
+        axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.9, zorder=3)
+        ends.append((float(mean.iloc[-1]), look.label, look.colour))
+    return ends
+
+
+def name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, Ends]]) -> None:
+    """Name the lines at the right edge of the last panel of each row; call it last.
+
+    Where another panel of the row shows a family that its last panel lacks, a legend below the
+    panels takes the names' place.
+    """
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    shown = {id(axis): ends for axis, ends in named}
+    last = []
+    for line in axes:
+        panels = [axis for axis in line if id(axis) in shown]
+        names = {label for axis in panels for _, label, _ in shown[id(axis)]}
+        if panels and names == {label for _, label, _ in shown[id(panels[-1])]}:
+            last.append(panels[-1])
+        elif panels:
+            family_legend(figure, {label for _, ends in named for _, label, _ in ends})
+            return
+    left, bottom, width, height = engine.get()["rect"]
+    room = 0.85 / figure.get_size_inches()[0]
+    engine.set(rect=(left, bottom, width - room, height))
+    figure.draw_without_rendering()
+    for axis in last:
+        style.label_lines(axis, shown[id(axis)])
+
+
+def family_legend(figure: Figure, labels: set[str]) -> None:
+    looks = [look for look in style.FAMILY.values() if look.label in labels]
+    figure.legend(
+        [Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.9) for look in looks],
+        [look.label for look in looks], loc="outside lower center", ncols=len(looks),
+        labelcolor=[look.colour for look in looks], handlelength=3,
+    )  # fmt: skip
+
+
+def plain_models(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of models as their names define them: no ablated settings."""
+    return frame[frame["changes"] == ""] if "changes" in frame else frame
+
+
+def look_of(model: str) -> style.Family:
+    return style.family(model.partition("-")[0])
+
+
+def majority(panels: Iterable[Axes], task: str) -> None:
+    """The accuracy of always giving the commonest label, once the panels' limits are settled."""
+    for axis in panels:
+        style.reference_line(axis, majority_level(task), "majority class", least=5.0)
+
+
+def majority_level(task: str) -> float:
+    """In percent; tasks whose labels nobody has counted are taken for balanced."""
+    return 100 * MAJORITY.get(task, 1 / config.task_config(task).classes)
+
+
+def name_x(axes: np.ndarray, text: str) -> None:
+    """Name the x axis below the lowest panel of each column, or of the middle one of many."""
+    columns = axes.T if axes.shape[1] <= 3 else axes.T[axes.shape[1] // 2 :][:1]
+    for column in columns:
+        [axis for axis in column if axis.axison][-1].set_xlabel(text)
+
+
+def rows_of_memory(size: int) -> str:
+    return {0: "no memory", 1: "1 memory row"}.get(size, f"{size} memory rows")
+
+
+def missing(axis: Axes) -> None:
+    axis.text(
+        0.5, 0.5, style.MISSING, transform=axis.transAxes, ha="center", va="center", fontsize=7,
+        color=style.QUIET, fontstyle="italic",
+    )  # fmt: skip
+
+
+def ticks(count: int) -> MaxNLocator:
+    """At most about ``count`` whole numbers that read well."""
+    return MaxNLocator(count, integer=True, steps=[1, 2, 2.5, 5, 10])
+
+
+def thousands(value: float, _: Any) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,.0f}".replace(",", " ")

@@ -1,0 +1,310 @@
+"""Causal tests: what a trained model's answers lose when somebody meddles with its memory.
+
+A memory that carries something about its input must be missed when it is taken away, exchanged or
+levelled; one whose rows are all alike is not (claim C3). The tests are ours. All of them change the
+packed rows right after pack, so that both unpack and the memory stream see the change; removal,
+as in :mod:`memnb.probes.row_removal`, only hides rows from unpack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from memnb.models.blocks import SharedMemoryAttention, SharedMemoryBlock, Trace
+from memnb.models.network import Network
+from memnb.probes.row_removal import rows_left
+
+EXAMPLES = 500  # the tests ask a model a dozen times: so many examples, the same for all of them
+USAGE_EXAMPLES = 16
+_TRACED = 2  # attention weights are written out here: a few samples at a time
+# A batch holds about so many positions.
+_POSITIONS = {"cpu": 2**14, "cuda": 2**18}
+RULES = ("random", "most used", "least used")
+
+Edit = Callable[[Tensor], Tensor]
+
+
+def examine(
+    network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor, seed: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Everything that is asked of a trained model once, at the end: file name -> rows.
+
+    ``lengths.jsonl`` (:func:`accuracy_by_length`, on all examples), ``usage.jsonl``
+    (:func:`row_usage`) and ``causal.jsonl`` (:func:`causal_tests`, on the first examples). What has
+    no meaning for a model is left out.
+    """
+    some, few = slice(0, EXAMPLES), slice(0, USAGE_EXAMPLES)
+    correct = answers(network, inputs, lengths) == labels
+    usage = row_usage(network, inputs[few], lengths[few], labels[few])
+    tests = causal_tests(network, inputs[some], lengths[some], labels[some], seed, usage)
+    found = {
+        "lengths.jsonl": accuracy_by_length(lengths, correct),
+        "usage.jsonl": usage,
+        "causal.jsonl": tests,
+    }
+    return {name: rows for name, rows in found.items() if rows}
+
+
+@torch.no_grad()
+def answers(network: Network, inputs: Tensor, lengths: Tensor) -> Tensor:
+    """The class that the network gives to each example: (N, ...) -> (N,)."""
+    training = network.training
+    network.eval()
+    # Exchanging memories needs at least two examples in a batch.
+    batch = max(2, _POSITIONS[inputs.device.type] // inputs[0].numel())
+    given = [
+        network(inputs[start : start + batch], lengths[start : start + batch]).argmax(-1)
+        for start in range(0, len(inputs), batch)
+    ]
+    network.train(training)
+    return torch.cat(given)
+
+
+def causal_tests(
+    network: Network,
+    inputs: Tensor,
+    lengths: Tensor,
+    labels: Tensor,
+    seed: int,
+    usage: list[dict[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """Accuracy under every test, on the same examples.
+
+    * ``intact``: the model as it is.
+    * ``remove``: unpack reads ``kept`` of the M rows; by ``rule`` the others are random ones (the
+      same in all blocks, drawn from ``seed``), or each block's most or least used ones.
+    * ``shuffle``: each row comes from another example of the batch, each from a different one.
+    * ``mean``: every row is replaced by the mean of all rows.
+    * ``freeze``: every block receives the initial memory instead of the one before's.
+    * ``swap``: all rows come from the example before.
+
+    Args:
+        network: a trained model; one without a shared memory gives an empty list.
+        inputs: (N, L) or (N, 2, L).
+        lengths: (N,) or (N, 2).
+        labels: (N,).
+        seed: of what is random in the tests.
+        usage: rows of :func:`row_usage`; measured here if not given.
+
+    Returns:
+        One dict per test: ``test``, ``rule`` ("" but for removal), ``kept``, ``memory``,
+        ``examples``, ``accuracy``, and ``changed``, the share of answers that differ from the
+        intact model's.
+    """
+    attentions = _attentions(network)
+    if not attentions:
+        return []
+    few = slice(0, USAGE_EXAMPLES)
+    usage = usage or row_usage(network, inputs[few], lengths[few], labels[few])
+    memory = network.model.memory
+    intact = answers(network, inputs, lengths)
+
+    def row(test: str, rule: str = "", kept: int = memory) -> dict[str, Any]:
+        given = answers(network, inputs, lengths)
+        return {
+            "test": test,
+            "rule": rule,
+            "kept": kept,
+            "memory": memory,
+            "examples": len(labels),
+            "accuracy": float((given == labels).double().mean()),
+            "changed": float((given != intact).double().mean()),
+        }
+
+    found = [row("intact")]
+    if memory > 1:
+        for rule in RULES:
+            orders = removal_orders(rule, usage, len(attentions), memory, seed)
+            for kept in rows_left(memory)[1:]:
+                with keeping(attentions, orders, kept):
+                    found.append(row("remove", rule, kept))
+        with editing(attentions, shuffled(network, seed)):
+            found.append(row("shuffle"))
+        with editing(attentions, mean_row):
+            found.append(row("mean"))
+    if len(attentions) > 1:
+        with frozen_memory(network):
+            found.append(row("freeze"))
+    with editing(attentions, swapped(network)):
+        found.append(row("swap"))
+    return found
+
+
+def row_usage(
+    network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor
+) -> list[dict[str, Any]]:
+    """How much each memory row is read, and how much the loss depends on it, per block.
+
+    Returns:
+        One dict per block and row: ``block`` and ``row`` (from 1); ``usage``, the mean unpack
+        weight that the row receives times M (1 = an even share); ``gradient``, the mean norm of
+        one sample's loss gradient of the packed row. Empty for a model without a shared memory.
+    """
+    if not _attentions(network):
+        return []
+    training = network.training
+    network.eval()
+    sums: list[list[Tensor]] = []
+    for start in range(0, len(inputs), _TRACED):
+        part = slice(start, start + _TRACED)
+        trace: list[Trace] = []
+        with torch.enable_grad():
+            scores = network(inputs[part], lengths[part], trace)
+            loss = functional.cross_entropy(scores, labels[part], reduction="sum")
+            gradients = torch.autograd.grad(loss, [block.packed for block in trace])
+        for index, (block, gradient) in enumerate(zip(trace, gradients, strict=True)):
+            if index == len(sums):
+                sums.append([gradient.new_zeros(gradient.shape[1]) for _ in range(2)])
+            sums[index][0] += block.unpack.detach().mean(dim=(1, 2)).sum(dim=0)
+            sums[index][1] += gradient.norm(dim=-1).sum(dim=0)
+    network.train(training)
+    samples = len(inputs) * _sequences(network)
+    return [
+        {
+            "block": index + 1,
+            "row": row + 1,
+            "usage": _rounded(read * network.model.memory / samples),
+            "gradient": _rounded(gradient / samples),
+        }
+        for index, (usage, gradients) in enumerate(sums)
+        for row, (read, gradient) in enumerate(zip(usage.tolist(), gradients.tolist(), strict=True))
+    ]
+
+
+def accuracy_by_length(lengths: Tensor, correct: Tensor, groups: int = 5) -> list[dict[str, Any]]:
+    """Accuracy of the shortest fifth of the examples, of the next, and so on.
+
+    Args:
+        lengths: (N,) or (N, 2) tokens; of a pair the two are added.
+        correct: (N,) whether the answer was right.
+        groups: how many groups of about equal size.
+
+    Returns:
+        One dict per group: ``low`` and ``high``, its least and greatest length; ``examples``;
+        ``accuracy``. Empty where all examples are equally long.
+    """
+    total = lengths if lengths.dim() == 1 else lengths.sum(dim=1)
+    if bool((total == total[0]).all()):
+        return []
+    parts = [part for part in total.argsort(stable=True).chunk(groups) if len(part)]
+    return [
+        {
+            "low": int(total[part[0]]),
+            "high": int(total[part[-1]]),
+            "examples": len(part),
+            "accuracy": float(correct[part].double().mean()),
+        }
+        for part in parts
+    ]
+
+
+# --- meddling --------------------------------------------------------------------------------
+
+
+@contextmanager
+def editing(attentions: list[SharedMemoryAttention], edit: Edit) -> Iterator[None]:
+    """While open, what pack wrote is handed through ``edit``, (B, M, H) -> (B, M, H)."""
+    for attention in attentions:
+        attention.edit_packed = edit
+    try:
+        yield
+    finally:
+        for attention in attentions:
+            attention.edit_packed = None
+
+
+@contextmanager
+def keeping(
+    attentions: list[SharedMemoryAttention], orders: list[Tensor], kept: int
+) -> Iterator[None]:
+    """While open, unpack of each block reads the last ``kept`` rows of its order of removal."""
+    for attention, order in zip(attentions, orders, strict=True):
+        keep = torch.zeros(len(order), dtype=torch.bool)
+        keep[order[len(order) - kept :]] = True
+        attention.keep_rows = keep.to(next(attention.parameters()).device)
+    try:
+        yield
+    finally:
+        for attention in attentions:
+            attention.keep_rows = None
+
+
+@contextmanager
+def frozen_memory(network: Network) -> Iterator[None]:
+    """While open, every block receives the initial memory: nothing goes from block to block."""
+    initial = network.encoder.memory
+    assert initial is not None
+
+    def enter(block: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, _, *rest = given
+        return x, initial(x.shape[0]), *rest
+
+    handles = [block.register_forward_pre_hook(enter) for block in network.encoder.blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def mean_row(packed: Tensor) -> Tensor:
+    """Every row is the mean of all rows."""
+    return packed.mean(dim=1, keepdim=True).expand_as(packed)
+
+
+def swapped(network: Network) -> Edit:
+    """Every example receives the memory of the example before it in the batch."""
+    step = _sequences(network)
+    return lambda packed: packed.roll(step, dims=0)
+
+
+def shuffled(network: Network, seed: int) -> Edit:
+    """Row j of every example comes from the example that stands s_j before it, s_j random."""
+    step = _sequences(network)
+
+    def edit(packed: Tensor) -> Tensor:
+        examples = len(packed) // step
+        generator = torch.Generator().manual_seed(seed)
+        shifts = torch.randint(1, max(examples, 2), (packed.shape[1],), generator=generator)
+        rows = [
+            packed[:, row].roll(step * shift, dims=0) for row, shift in enumerate(shifts.tolist())
+        ]
+        return torch.stack(rows, dim=1)
+
+    return edit
+
+
+def removal_orders(
+    rule: str, usage: list[dict[str, Any]], blocks: int, memory: int, seed: int
+) -> list[Tensor]:
+    """Per block, the rows (M,) in the order in which ``rule`` removes them."""
+    if rule == "random":
+        # The same rows as in memnb.probes.row_removal, which keeps the first of this order.
+        order = torch.randperm(memory, generator=torch.Generator().manual_seed(seed)).flip(0)
+        return [order] * blocks
+    read = torch.tensor([row["usage"] for row in usage]).view(blocks, memory)
+    return list(read.argsort(dim=1, descending=rule == "most used", stable=True))
+
+
+def _attentions(network: Network) -> list[SharedMemoryAttention]:
+    """Those of all blocks; none where not every block is one of a shared memory."""
+    blocks = list(network.encoder.blocks)
+    shared: list[SharedMemoryAttention] = [
+        block.attention for block in blocks if isinstance(block, SharedMemoryBlock)
+    ]
+    return shared if len(shared) == len(blocks) else []
+
+
+def _sequences(network: Network) -> int:
+    """Sequences of one example: the two documents of a pair stand side by side in a batch."""
+    return 2 if network.task.layout == "pair" else 1
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")

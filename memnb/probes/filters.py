@@ -1,0 +1,42 @@
+"""What the filter is at one moment of training: the kernel and the temperatures of every block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memnb.models.blocks import SharedMemoryAttention
+from memnb.models.filters import ConvFilter
+from memnb.models.network import Network
+
+
+@torch.no_grad()
+def filter_state(network: Network) -> list[dict[str, Any]]:
+    """One dict per block and head: ``block`` and ``head`` (from 1), the kernel's taps ``tap_1`` ...
+    in the order of the sequence, and the block's ``pack_temperature`` and ``unpack_temperature``.
+
+    Only blocks with a convolution have a kernel; a model without one gives an empty list.
+    """
+    attentions = [m for m in network.modules() if isinstance(m, SharedMemoryAttention)]
+    return [
+        {
+            "block": block,
+            "head": head,
+            **{f"tap_{number}": _rounded(tap) for number, tap in enumerate(taps, start=1)},
+            "pack_temperature": _rounded(_number(attention.pack_temperature())),
+            "unpack_temperature": _rounded(_number(attention.unpack_temperature())),
+        }
+        for block, attention in enumerate(attentions, start=1)
+        if isinstance(attention.filter, ConvFilter)
+        for head, taps in enumerate(attention.filter.kernel().tolist(), start=1)
+    ]
+
+
+def _number(temperature: float | Tensor) -> float:
+    return float(temperature)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")

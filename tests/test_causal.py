@@ -1,0 +1,230 @@
+"""Meddling with a trained model's memory does what it says, and is undone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from memnb import build_model
+from memnb.models.blocks import Trace
+from memnb.models.network import Network
+from memnb.probes import causal
+from memnb.probes.attribution import attribution
+from memnb.probes.filters import filter_state
+
+
+def network(name: str = "luna-4", task: str = "listops-short", **changes: Any) -> Network:
+    torch.manual_seed(0)
+    return build_model(name, task, **{"width": 16, "mlp": 16, **changes}).eval()
+
+
+def batch(count: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(1, 16, (count, 30), generator=generator, dtype=torch.uint8)
+    lengths = torch.tensor([30, 28, 20, 10, 5, 30, 30, 30])[:count]
+    return inputs, lengths, torch.arange(count) % 10
+
+
+def attentions(model: Network) -> list[Any]:
+    return [block.attention for block in model.encoder.blocks]
+
+
+def packed(model: Network) -> Tensor:
+    """What unpack of the first block reads: (B, M, H)."""
+    trace: list[Trace] = []
+    model(*batch()[:2], trace)
+    return trace[0].packed.detach()
+
+
+def test_every_test_is_made_on_the_same_examples() -> None:
+    rows = causal.causal_tests(network(), *batch(), seed=0)
+    names = [(row["test"], row["rule"], row["kept"]) for row in rows]
+    removals = [("remove", rule, kept) for rule in causal.RULES for kept in (2, 1)]
+    others = [("shuffle", "", 4), ("mean", "", 4), ("freeze", "", 4), ("swap", "", 4)]
+    assert names == [("intact", "", 4), *removals, *others]
+    assert {(row["examples"], row["memory"]) for row in rows} == {(6, 4)}
+    assert rows[0]["changed"] == 0.0
+
+
+def test_one_row_can_only_be_exchanged_and_a_transformer_has_nothing_to_test() -> None:
+    rows = causal.causal_tests(network("convluna-1"), *batch(), seed=0)
+    assert [row["test"] for row in rows] == ["intact", "freeze", "swap"]
+    assert causal.causal_tests(network("transformer"), *batch(), seed=0) == []
+    assert causal.row_usage(network("transformer"), *batch()) == []
+
+
+@pytest.mark.parametrize("name", ["luna-4", "convluna-4", "poolluna-4", "convluna-1", "luna-8"])
+def test_the_model_is_given_back_as_it_was(name: str) -> None:
+    model = network(name).train()
+    inputs, lengths, labels = batch()
+    before = model(inputs, lengths)
+    causal.examine(model, inputs, lengths, labels, seed=3)
+    assert model.training
+    assert torch.equal(model(inputs, lengths), before)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_edits_reach_the_fast_path_and_the_written_out_one_alike() -> None:
+    for name in ("luna-4", "convluna-4", "luna-8"):
+        model = network(name)
+        inputs, lengths, _ = batch()
+        plain = model(inputs, lengths)
+        with causal.editing(attentions(model), causal.mean_row):
+            fast, written_out = model(inputs, lengths), model(inputs, lengths, [])
+        torch.testing.assert_close(fast, written_out, atol=1e-5, rtol=1e-5)
+        assert (fast - plain).abs().max() > 1e-5
+
+
+def test_the_mean_row_stands_in_every_place() -> None:
+    model = network()
+    before = packed(model)
+    with causal.editing(attentions(model)[:1], causal.mean_row):
+        after = packed(model)
+    torch.testing.assert_close(after, before.mean(1, keepdim=True).expand(-1, 4, -1))
+
+
+def test_swap_gives_the_memory_of_the_example_before() -> None:
+    model = network()
+    before = packed(model)
+    with causal.editing(attentions(model)[:1], causal.swapped(model)):
+        torch.testing.assert_close(packed(model), before.roll(1, dims=0))
+
+
+def test_shuffle_takes_every_row_from_another_example_and_leaves_it_in_its_place() -> None:
+    model = network("luna-8")
+    before = packed(model)
+    with causal.editing(attentions(model)[:1], causal.shuffled(model, seed=0)):
+        after = packed(model)
+    origins = [
+        [int((before[:, row] - after[example, row]).abs().sum(-1).argmin()) for row in range(8)]
+        for example in range(len(before))
+    ]
+    for example, rows in enumerate(origins):
+        assert example not in rows
+        assert len(set(rows)) > 1
+
+
+def test_both_documents_of_a_pair_are_exchanged_with_those_of_one_other_pair() -> None:
+    model = network("luna-4", "retrieval")
+    rows = torch.arange(8.0)[:, None, None].expand(8, 4, 16)  # two documents of four pairs
+    assert causal.swapped(model)(rows)[:, 0, 0].tolist() == [6, 7, 0, 1, 2, 3, 4, 5]
+    shuffled = causal.shuffled(model, 0)(rows)
+    assert (shuffled[::2] % 2 == 0).all()
+    assert (shuffled[1::2] - shuffled[::2] == 1).all()
+
+
+def test_a_frozen_memory_reaches_every_block() -> None:
+    model = network(blocks=3)
+    seen: list[Tensor] = []
+    for block in model.encoder.blocks:
+        block.register_forward_hook(lambda _, given, __: seen.append(given[1]))
+    with causal.frozen_memory(model):
+        model(*batch()[:2])
+    assert len(seen) == 3
+    for memory in seen:
+        torch.testing.assert_close(memory, model.encoder.memory(6))
+    seen.clear()
+    model(*batch()[:2])
+    assert not torch.equal(seen[1], seen[0])
+
+
+def test_usage_finds_the_row_that_everybody_reads() -> None:
+    model = network()
+    with torch.no_grad():
+        for block in model.encoder.blocks:
+            block.attention.keep_rows = torch.tensor([False, False, True, False])
+    usage = causal.row_usage(model, *batch())
+    assert [(row["block"], row["row"]) for row in usage[:5]] == [
+        (1, 1), (1, 2), (1, 3), (1, 4), (2, 1),
+    ]  # fmt: skip
+    assert [row["usage"] for row in usage[:4]] == [0.0, 0.0, 4.0, 0.0]
+    assert usage[2]["gradient"] > 0
+    assert usage[0]["gradient"] == 0
+    most = causal.removal_orders("most used", usage, 2, 4, seed=0)
+    least = causal.removal_orders("least used", usage, 2, 4, seed=0)
+    assert [int(order[0]) for order in most] == [2, 2]
+    assert [int(order[-1]) for order in least] == [2, 2]
+
+
+def test_random_removal_keeps_the_rows_of_the_removal_journal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from memnb.probes import row_removal
+
+    model, kept = network(), []
+    row_removal.accuracy_by_rows_left(
+        model, lambda: kept.append(attentions(model)[0].keep_rows.tolist()) or 0.0, seed=5
+    )
+    orders = causal.removal_orders("random", [], 2, 4, seed=5)
+    for rows in kept:
+        with causal.keeping(attentions(model), orders, sum(rows)):
+            assert attentions(model)[1].keep_rows.tolist() == rows
+
+
+def test_answers_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    inputs, lengths, _ = batch(8)
+    expected = model(inputs, lengths).argmax(-1)
+    monkeypatch.setattr(causal, "_POSITIONS", {"cpu": 90})
+    assert torch.equal(causal.answers(model, inputs, lengths), expected)
+
+
+def test_accuracy_by_length_groups_the_examples_by_length() -> None:
+    lengths = torch.tensor([5, 1, 4, 2, 3, 6])
+    correct = torch.tensor([False, True, True, True, False, False])
+    rows = causal.accuracy_by_length(lengths, correct, groups=3)
+    assert [(row["low"], row["high"]) for row in rows] == [(1, 2), (3, 4), (5, 6)]
+    assert [row["accuracy"] for row in rows] == [1.0, 0.5, 0.0]
+    assert causal.accuracy_by_length(torch.full((4,), 7), torch.ones(4)) == []
+    pairs = causal.accuracy_by_length(torch.tensor([[1, 2], [3, 4]]), torch.ones(2), groups=2)
+    assert [row["low"] for row in pairs] == [3, 7]
+
+
+# --- filters and attribution -----------------------------------------------------------------
+
+
+def test_the_state_of_the_filters_has_a_row_per_block_and_head() -> None:
+    model = network("convluna-4")
+    rows = filter_state(model)
+    assert [(row["block"], row["head"]) for row in rows[:5]] == [
+        (1, 1), (1, 2), (1, 3), (1, 4), (2, 1),
+    ]  # fmt: skip
+    kernel = attentions(model)[1].filter.weight.detach()
+    assert rows[6]["tap_2"] == pytest.approx(float(kernel[2, 1]), rel=1e-4)
+    assert rows[0]["pack_temperature"] == 1.0
+    for name in ("luna-4", "poolluna-4", "transformer"):
+        assert filter_state(network(name)) == []
+
+
+def test_attribution_is_the_change_of_the_score_when_a_linear_model_loses_a_token() -> None:
+    model = network("transformer").double()
+    inputs, lengths, _ = batch()
+    with torch.no_grad():  # scores that are linear in the embedded tokens
+        model.encoder.blocks = torch.nn.ModuleList()
+        model.encoder.cls = None
+        model.encoder.representation = "mean"
+        model.encoder.norm = torch.nn.Identity()
+        model.head = torch.nn.Linear(16, 10).double()
+    found = attribution(model, inputs[0], lengths[0])
+    whole = model(inputs[:1], lengths[:1])[0].detach()
+    answer = int(whole.argmax())
+    bias = model.head.bias.detach()
+
+    def lead(scores: Tensor) -> Tensor:
+        return scores[answer] - (scores.sum() - scores[answer]) / 9
+
+    # The tokens' shares add up to what the answer leads by, the bias aside.
+    assert float(found.sum()) == pytest.approx(float(lead(whole) - lead(bias)), rel=1e-5)
+    assert found.shape == (30,)
+    assert not model.training
+
+
+def test_attribution_speaks_for_the_answer_that_was_asked_for() -> None:
+    model = network("convluna-4")
+    inputs, lengths, _ = batch()
+    shares = torch.stack([attribution(model, inputs[0], lengths[0], k) for k in range(10)])
+    # Each class against the mean of the others: together they cancel out.
+    assert shares.sum(0).abs().max() < 1e-3 * shares.abs().max()
