@@ -254,6 +254,30 @@ _MODEL_NOTES = {
 }
 
 
+def _weights(values: argparse.Namespace) -> int:
+    action = _one_of("action of 'memnb weights'", values.action, ("list", "export"))
+    if action == "list":
+        if values.runs:
+            raise MemnbError("'memnb weights list' takes no run; see 'memnb weights --help'.")
+        from memnb.evidence import views
+
+        for one in views.shipped():
+            accuracy = one.facts["test_accuracy"]
+            tested = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f} %"
+            size = one.path.stat().st_size / 1e6
+            print(f"{one.path.stem:<48}{size:>5.1f} MB  {one.title}{tested}")
+        return 0
+    if not values.runs:
+        raise MemnbError("'memnb weights export' needs a run; see 'memnb weights --help'.")
+    from memnb.weights import export
+
+    for name in values.runs:
+        # A folder, or the id of a run of this machine.
+        folder = Path(name) if Path(name).is_dir() else paths.runs(values.out) / name
+        print(export(folder, None if values.to is None else Path(values.to)))
+    return 0
+
+
 def _tasks(values: argparse.Namespace) -> int:
     del values
     for name in config.list_tasks():
@@ -383,6 +407,13 @@ _BENCH_HELP = """\
 step: every model on every task of Long Range Arena, in its own shape. length: batch 1, Text's
 shape, longer and longer. Inputs are made up, each measurement runs in a process of its own.
 Rows are added to bench.jsonl in the output folder."""
+
+_WEIGHTS_HELP = """\
+  memnb weights list             the files in data/weights/, which the pages show
+  memnb weights export RUN...    a run folder, or the id of a run of this machine
+
+An export is a .safetensors file in half precision with the run's config in its metadata, and views
+of two validation examples beside it. The shipped folder may hold 20 MB."""
 _DOCTOR_HELP = """\
 Exit code 1 if something stands in the way of 'memnb reproduce'."""
 
@@ -400,6 +431,13 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes at a time (default: one per core; for runs of paper: one)",
     )
     _device(parser)
+
+
+def _weights_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", help="list or export")
+    parser.add_argument("runs", nargs="*", help="a run folder, or the id of a run")
+    parser.add_argument("--to", metavar="FOLDER", help="by default data/weights")
+    _out(parser)
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -509,6 +547,12 @@ COMMANDS = {
         _doctor_arguments,
         "say what this machine can do, and what is missing",
         _DOCTOR_HELP,
+    ),
+    "weights": Command(
+        _weights,
+        _weights_arguments,
+        "export the weights of trained models, list those that are shipped",
+        _WEIGHTS_HELP,
     ),
     "models": Command(_models, _no_arguments, "list the models"),
     "tasks": Command(_tasks, _no_arguments, "list the tasks"),

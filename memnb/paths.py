@@ -2,8 +2,8 @@
 
 Three kinds of place:
 
-* *assets*, read only: notebooks, committed rows, reference numbers. In a checkout they stand at
-  its root; in an installed wheel they travel inside the package (``memnb/_assets``).
+* *assets*, read only: notebooks, committed rows, shipped weights, reference numbers. In a checkout
+  they stand at its root; in an installed wheel they travel inside the package (``memnb/_assets``).
 * *output*: runs, report. The checkout's root, or ``memnb-output`` in the working directory where
   there is no checkout; moved by ``MEMNB_OUT`` or ``--out``.
 * *data cache*: generated and downloaded data sets; moved by ``MEMNB_DATA``.
@@ -41,6 +41,11 @@ def stored_results() -> Path:
 def reference() -> Path:
     """Published numbers, each with its source."""
     return assets() / "data" / "reference"
+
+
+def weights() -> Path:
+    """Weights of a few trained models, in half precision."""
+    return assets() / "data" / "weights"
 
 
 def output(out: str | os.PathLike[str] | None = None) -> Path:

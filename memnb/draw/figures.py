@@ -25,6 +25,7 @@ from memnb import config
 from memnb.draw import style, tables
 from memnb.draw.panels import (
     Ends,
+    common_memory,
     curves_over_steps,
     look_of,
     majority,
@@ -61,7 +62,7 @@ STREAMS = ("packed_cosine", "packed_rank", "memory_cosine", "memory_rank")
 ATTENTION = ("pack_entropy", "unpack_entropy", "dominant_rows")
 GRADIENTS = ("packed_gradient", "gradient_spread")
 
-_HEAT = LinearSegmentedColormap.from_list(
+HEAT = LinearSegmentedColormap.from_list(
     "memnb", ["#FFFFFF", "#CFE1F3", "#7FB2DF", "#2F7CC4", "#123F73", "#05142B"]
 ).with_extremes(bad="#EDEDED")
 
@@ -347,7 +348,7 @@ def degradation(
         return style.empty(title, subtitle)
     task = style.task_order(rows["task"])[0]
     rows = rows[rows["task"] == task]
-    size = _common_memory(rows)
+    size = common_memory(rows)
     rows = rows[rows["memory"] == size]
     blocks = sorted({int(block) for block in rows["block"]})
     figure, axes = style.canvas(
@@ -383,12 +384,6 @@ _DEGRADATION_TITLES = {
     ATTENTION: "How evenly pack and unpack look, per block",
     GRADIENTS: "How the loss depends on the packed rows, per block",
 }
-
-
-def _common_memory(rows: pd.DataFrame) -> int:
-    """The memory size that most families have; the larger one where several tie."""
-    families = rows.groupby("memory")["family"].nunique()
-    return int(families[families == families.max()].index.max())
 
 
 def _scale(axis: Axes, measure: str, size: int) -> None:
@@ -453,7 +448,7 @@ def attention(
             "vector. There is nothing to look at."
         )
         return style.empty(heading, subtitle, note)
-    weights, padding, labels = _relative(maps, stream, memory, tokens)
+    weights, padding, labels = relative_weights(maps, stream, memory, tokens)
     start, stop = window or (0, weights.shape[-1])
     weights, labels = weights[..., start:stop], labels[start:stop]
     blocks = list(blocks or range(1, weights.shape[0] + 1))
@@ -471,7 +466,7 @@ def attention(
         for axis, head in zip(line, heads, strict=True):
             # Log scale: twice and half the even share are equally far from it.
             image = axis.imshow(
-                np.clip(weights[block - 1, head - 1], 1 / high, high), aspect="auto", cmap=_HEAT,
+                np.clip(weights[block - 1, head - 1], 1 / high, high), aspect="auto", cmap=HEAT,
                 norm=LogNorm(1 / high, high), interpolation="nearest",
                 extent=(start - 0.5, start + length - 0.5, rows + 0.5, 0.5),
             )  # fmt: skip
@@ -528,7 +523,7 @@ def attention_of(
     return attention(maps, stream, memory=memory, tokens=names, title=title, subtitle=where, **view)
 
 
-def _relative(
+def relative_weights(
     maps: Mapping[str, np.ndarray], stream: Stream, memory: int, tokens: Sequence[str] | None
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Weights over their even share, what fell on padding, and the positions' names.

@@ -117,3 +117,9 @@ def ticks(count: int) -> MaxNLocator:
 
 def thousands(value: float, _: Any) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,.0f}".replace(",", " ")
+
+
+def common_memory(rows: pd.DataFrame) -> int:
+    """The memory size that most families have; the larger one where several tie."""
+    families = rows.groupby("memory")["family"].nunique()
+    return int(families[families == families.max()].index.max())

@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -211,6 +212,20 @@ def canvas(
     engine.set(w_pad=0.06, h_pad=gap)
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, axes
+
+
+_ROWS: WeakKeyDictionary[Figure, pd.DataFrame] = WeakKeyDictionary()
+
+
+def attach(figure: Figure, rows: pd.DataFrame) -> Figure:
+    """Remember the rows that a figure was drawn from, and return the figure."""
+    _ROWS[figure] = rows
+    return figure
+
+
+def attached(figure: Figure) -> pd.DataFrame | None:
+    """The rows that a figure was drawn from; None where nobody said."""
+    return _ROWS.get(figure)
 
 
 def empty(title: str, subtitle: str = "", note: str = MISSING) -> Figure:

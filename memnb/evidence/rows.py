@@ -124,7 +124,7 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     problems: list[str] = []
     for folder in _run_folders(folders):
         try:
-            record, run = _read_record(folder)
+            record, run = read_record(folder)
         except MemnbError as error:
             problems.append(str(error))
             continue
@@ -143,8 +143,12 @@ def _run_folders(folders: Iterable[str | os.PathLike[str]]) -> Iterable[Path]:
             yield from (folder / name for name in sorted(inside) if not name.startswith("."))
 
 
-def _read_record(folder: Path) -> tuple[Record, Run]:
-    """The content of ``run.json``, checked against the schema and its own hash."""
+def read_record(folder: Path) -> tuple[Record, Run]:
+    """The content of a folder's ``run.json``, checked against the schema and its own hash.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
     path = folder / "run.json"
     try:
         record = Record.model_validate(json.loads(path.read_bytes()))
@@ -275,10 +279,15 @@ def load_attention(run: pd.Series[Any]) -> dict[str, NDArray[Any]] | None:
     path = Path(run["folder"]) / "attention.npz"
     if not path.is_file():
         return None
-    return _read_arrays(path)
+    return read_arrays(path)
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz`` file; never code.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     try:
         # Opened here, because NumPy leaves a damaged archive open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -376,7 +385,7 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
             there already, or the copy could not be written.
     """
     source, parent = Path(run_folder), Path(destination)
-    record, _ = _read_record(source)
+    record, _ = read_record(source)
     if record.outcome not in ("finished", "failed"):
         raise RunError(
             f"{record.run_id} is {record.outcome}: only a finished or failed run can be committed; "
@@ -411,7 +420,7 @@ def _refuse_damage(folder: Path) -> None:
             if problems:
                 raise DataError(f"{problems[0]} A damaged result is not committed.")
         elif name.endswith(".npz") and path.exists():
-            _read_arrays(path)
+            read_arrays(path)
 
 
 def _same_or_refuse(source: Path, target: Path) -> Path:

@@ -54,6 +54,10 @@ STRIDED_POOL: dict[str, dict[str, Any]] = {"pool, stride 4": {"filter": "pool", 
 TEMPERATURES = ("unit", "sqrt", "learn")
 # ConvLuna itself (conv, learn), and each of its two parts changed alone.
 ONE_CHANGE = (("conv", "learn"), ("none", "learn"), ("conv", "unit"), ("conv", "sqrt"))
+# What stands in the place of the learned kernel; Pathfinder trains in seconds at laptop scale.
+KERNELS = ("smooth", "difference", "random", "shuffled")
+KERNEL_TASKS = ("text", "listops")
+QUICK_KERNEL_TASKS = ("pathfinder-short",)
 REPRESENTATIONS = ("cls", "mean", "memory")
 
 
@@ -102,6 +106,15 @@ def memory_size(preset: str) -> Iterator[Run]:
         yield run_config(f"{family}-{size}", "text", seed)
 
 
+def filter_kernels(preset: str) -> Iterator[Run]:
+    """ConvLuna with M = 16 and other kernels than learned ones, as controls."""
+    tasks = KERNEL_TASKS if preset == "paper" else QUICK_KERNEL_TASKS
+    for seed, task in product(SEEDS, tasks):
+        for changes in ({}, *({"filter_kernel": kernel} for kernel in KERNELS), {"filter": "none"}):
+            yield run_config("convluna-16", task, seed, model_changes=changes)
+        yield run_config("luna-16", task, seed)
+
+
 def other_tasks(preset: str) -> Iterator[Run]:
     """At laptop scale the tasks besides ListOps; at full scale Retrieval's substitute."""
     if preset == "quick":
@@ -125,6 +138,7 @@ SETS: dict[str, Callable[[str], Iterator[Run]]] = {
     "ablation": ablation,
     "memory-size": memory_size,
     "other-tasks": other_tasks,
+    "filter-kernels": filter_kernels,
 }
 
 

@@ -1,0 +1,298 @@
+"""Where a trained model looks, drawn over the input itself: words, brackets or pixels.
+
+A *view* is what :func:`memnb.evidence.views.load_views` or :func:`memnb.probes.views.view` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from memnb import config
+from memnb.draw import style
+from memnb.draw.figures import HEAT, relative_weights
+from memnb.tasks import tokens as readable
+
+View = Mapping[str, NDArray[Any]]
+
+_COLUMNS = 76  # cells of a line: characters, or tokens of an expression
+_MOST = 900  # cells of a panel; what comes after is cut off, and said
+_SIGNS = {"[MAX": "▲", "[MIN": "▼", "[MED": "◆", "[SM": "Σ", "]": "]"}
+_DIVERGING = LinearSegmentedColormap.from_list(
+    "memnb-signed", ["#123F73", "#7FB2DF", "#FFFFFF", "#F0A878", "#8A2E00"]
+).with_extremes(bad="#EDEDED")
+
+
+def looking(
+    view: View | None,
+    task: config.Task,
+    memory: int,
+    *,
+    block: int = 1,
+    head: int = 1,
+    row: int = 1,
+    title: str = "",
+    subtitle: str = "",
+) -> Figure:
+    """One input with three colourings: pack and unpack weight of one memory row, and attribution.
+
+    * **pack**: how much this row takes from each position, relative to an even spread.
+    * **unpack**: how much each position reads this row, relative to reading all rows alike.
+    * **attribution**: how much the position speaks for (warm) or against (cold) the answer given.
+
+    Text is written out character by character; an expression token by token, with its brackets as
+    bars below; of an image the outlines are drawn over the colours.
+
+    Args:
+        view: None gives an empty panel that says so.
+        task: of the model.
+        memory: M of the model (a view may hold its first rows only).
+        block, head, row: which one to look at, from 1.
+        title: such as the model's name.
+        subtitle: where the view comes from.
+    """
+    heading = f"{title}: where it looks" if title else "Where it looks"
+    if view is None:
+        return style.empty(heading, subtitle, "No trained weights are shipped for this yet.")
+    names = readable(task, np.asarray(view["tokens"]), int(view["length"]))
+    layers = _layers(view, memory, block, head, row, len(names))
+    if task.layout == "pixels":
+        figure = _over_pixels(view, layers)
+    else:
+        figure = _over_tokens(names, layers, brackets=isinstance(task, config.ListOps))
+    where = f"Block {block}, head {head}, memory row {row} of {memory}. {_answer(view, task)}"
+    style.heading(figure, heading, f"{where} {subtitle}".strip())
+    rows = {"position": range(1, len(names) + 1), "input": names}
+    return style.attach(figure, pd.DataFrame({**rows, **{k: v for k, (v, _) in layers.items()}}))
+
+
+Layers = dict[str, tuple[NDArray[np.float64], str]]
+"""Name -> a value per token, NaN where there is none, and a remark."""
+
+
+def _layers(view: View, memory: int, block: int, head: int, row: int, count: int) -> Layers:
+    found: Layers = {}
+    for stream in ("pack", "unpack"):
+        weights, padding, _ = relative_weights(view, stream, memory, None)
+        line = weights[block - 1, head - 1, row - 1]
+        positions = int(np.asarray(view["unpack"]).shape[-2])
+        # A stride leaves one weight for several positions; a pool has none for the last ones.
+        line = np.repeat(line, max(round(positions / len(line)), 1))[:positions]
+        line = np.pad(line, (0, positions - len(line)), constant_values=np.nan)
+        remark = ""
+        if stream == "unpack" and memory == 1:
+            remark = "one row: every position reads it alike"
+        elif padding[block - 1, head - 1] > 0.02:
+            remark = f"{100 * padding[block - 1, head - 1]:.0f} % of the head's weight on padding"
+        found[stream] = (line[positions - count :], remark)
+    shares = np.asarray(view["attribution"], dtype=np.float64)
+    found["attribution"] = (shares[:count], "")
+    return found
+
+
+_SAYS = {
+    "pack": "pack: what this row takes",
+    "unpack": "unpack: who reads this row",
+    "attribution": "attribution: what speaks for the answer",
+}
+
+
+def _scale(name: str, values: NDArray[np.float64]) -> ScalarMappable:
+    if name == "attribution":
+        high = float(np.nanquantile(np.abs(values), 0.99)) or 1.0
+        return ScalarMappable(Normalize(-high, high), _DIVERGING)
+    high = max(float(np.nanquantile(values, 0.995)), 2.0) if np.isfinite(values).any() else 2.0
+    return ScalarMappable(LogNorm(1 / high, high), HEAT)
+
+
+def _colours(scale: ScalarMappable, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = scale.get_clim()
+    return np.asarray(scale.to_rgba(np.clip(values, low, high)))
+
+
+def _answer(view: View, task: config.Task) -> str:
+    label, prediction = int(view["label"]), int(view["prediction"])
+    if label < 0:
+        return f"Answer: {prediction}."
+    verdict = "right" if label == prediction else f"wrong, the label is {label}"
+    return f"Answer: {prediction} ({verdict})."
+
+
+def _over_pixels(view: View, layers: Layers) -> Figure:
+    side = round(len(layers["pack"][0]) ** 0.5)
+    image = np.asarray(view["tokens"]).reshape(side, side)
+    figure, axes = style.canvas(1, 4, 2.75)
+    axes[0, 0].imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes[0, 0].set_title("the input", fontsize=8)
+    # The same room below as the others have.
+    _bar(figure, axes[0, 0], ScalarMappable(Normalize(0, 1), "gray"), "pack").set_visible(False)
+    for axis, (name, (values, remark)) in zip(axes[0, 1:], layers.items(), strict=True):
+        scale = _scale(name, values)
+        axis.imshow(_colours(scale, values).reshape(side, side, -1), interpolation="nearest")
+        if image.min() < image.max():
+            level = (int(image.min()) + int(image.max())) / 2
+            axis.contour(image, [level], colors=[style.INK], linewidths=0.6)
+        axis.set_title(name, fontsize=8)
+        if remark:
+            axis.set_xlabel(_wrapped(remark), fontsize=6.5, color=style.QUIET)
+        _bar(figure, axis, scale, name)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(visible=False)
+    return figure
+
+
+def _wrapped(text: str) -> str:
+    first, _, rest = text.partition(": ") if ": " in text else text.partition(" of ")
+    return f"{first}\n{rest}"
+
+
+def _bar(figure: Figure, axis: Axes, scale: ScalarMappable, name: str) -> Axes:
+    bar = figure.colorbar(scale, ax=axis, fraction=0.045, pad=0.02, location="bottom", aspect=22)
+    low, high = scale.get_clim()
+    if name == "attribution":
+        bar.set_ticks([low, 0, high], labels=["against", "0", "for"])
+    else:
+        bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "even", f"≥ {high:.2g}"])
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=6)
+    bar.outline.set_visible(False)
+    return bar.ax
+
+
+def _over_tokens(names: Sequence[str], layers: Layers, brackets: bool) -> Figure:
+    shown = list(names[:_MOST])
+    lines = -(-max(len(shown), 1) // _COLUMNS)
+    spans = _spans(shown) if brackets else []
+    deepest = max((depth for _, _, depth in spans), default=0)
+    pitch = 1.0 + (0.16 * deepest + 0.25 if spans else 0.18)
+    figure, axes = style.canvas(
+        3, 1, 1.2 + 3 * (0.3 + 0.135 * lines * pitch) + 0.25 * brackets, gap=0.05
+    )
+    for axis, (name, (values, remark)) in zip(axes[:, 0], layers.items(), strict=True):
+        scale = _scale(name, values)
+        axis.set_title(_SAYS[name], fontsize=8, pad=3)
+        axis.set(xlim=(0, _COLUMNS), ylim=(lines * pitch, 0), xticks=[], yticks=[])
+        axis.grid(visible=False)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+        for place, (token, colour) in enumerate(zip(shown, _colours(scale, values), strict=False)):
+            _cell(axis, place % _COLUMNS, place // _COLUMNS * pitch, token, colour)
+        for first, last, depth in spans:
+            _bracket(axis, first, last, depth, pitch)
+        if remark:
+            style.note(axis, remark, (1, 0), (0, 3), ha="right", va="bottom")
+        bar = figure.colorbar(scale, ax=axis, fraction=0.018, pad=0.01, aspect=12)
+        _ends(bar, scale, name)
+    if brackets:
+        style.note(
+            axes[-1, 0], "▲ MAX   ▼ MIN   ◆ MED   Σ SM (sum mod 10); bars: from an operator to its "
+            "bracket", (0, lines * pitch), (0, -9), va="top",
+        )  # fmt: skip
+    elif len(names) > len(shown):
+        style.note(axes[-1, 0], f"the first {_MOST} of {len(names):,}", (0, lines * pitch),
+                   (0, -9), va="top")  # fmt: skip
+    return figure
+
+
+def _ends(bar: Any, scale: ScalarMappable, name: str) -> None:
+    low, high = scale.get_clim()
+    words = ["against", "for"] if name == "attribution" else [f"≤ {low:.2g}", f"≥ {high:.2g}"]
+    bar.set_ticks([low, high], labels=words)
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=6)
+    bar.outline.set_visible(False)
+
+
+def _cell(axis: Axes, x: float, y: float, token: str, colour: NDArray[np.float64]) -> None:
+    axis.add_patch(Rectangle((x, y), 1, 1, facecolor=tuple(colour), linewidth=0))
+    light = float(np.dot(to_rgb(tuple(colour)), [0.299, 0.587, 0.114]))
+    text = _SIGNS.get(token, token if len(token) == 1 else "·")
+    axis.text(
+        x + 0.5, y + 0.54, text, ha="center", va="center", fontsize=6.4, parse_math=False,
+        color="white" if light < 0.55 else style.INK, family=["DejaVu Sans Mono"],
+    ).set_in_layout(False)  # fmt: skip
+
+
+def _spans(names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """First and last token and depth (from 1) of every operator with its arguments."""
+    found, waiting = [], []
+    for place, token in enumerate(names):
+        if token.startswith("["):
+            waiting.append(place)
+        elif token == "]" and waiting:
+            found.append((waiting.pop(), place, len(waiting) + 1))
+    found += [(place, len(names) - 1, depth) for depth, place in enumerate(waiting, start=1)]
+    return found
+
+
+def _bracket(axis: Axes, first: int, last: int, depth: int, pitch: float) -> None:
+    """A bar below the tokens, broken at the ends of lines."""
+    for line in range(first // _COLUMNS, last // _COLUMNS + 1):
+        left = max(first - line * _COLUMNS, 0)
+        right = min(last - line * _COLUMNS + 1, _COLUMNS)
+        y = line * pitch + 1.02 + 0.16 * depth
+        axis.plot([left + 0.15, right - 0.15], [y, y], color="#8C96A0", linewidth=0.9,
+                  solid_capstyle="butt")  # fmt: skip
+
+
+# --- filling ---------------------------------------------------------------------------------
+
+
+def filling(
+    view: View | None, task: config.Task, memory: int, title: str = "", subtitle: str = ""
+) -> Figure:
+    """How the memory fills while the input is read: a panel per block, memory rows down.
+
+    The colour says how near a packed row is to its final value when the model has seen only the
+    input's beginning: 0 as for an empty input, 1 as for the whole one. Rows that are all alike fill
+    alike.
+    """
+    heading = f"{title}: the memory fills" if title else "The memory fills"
+    if view is None:
+        return style.empty(heading, subtitle, "No trained weights are shipped for this yet.")
+    filled = np.asarray(view["filled"], dtype=np.float64)
+    prefixes = np.asarray(view["prefixes"])
+    _, blocks, rows = filled.shape
+    columns = min(blocks, 3)
+    lines = -(-blocks // columns)
+    figure, axes = style.canvas(
+        lines, columns, 0.95 + lines * (0.5 + 0.09 * max(rows, 6)), sharex=True, sharey=True,
+        width=style.PAGE_WIDTH if columns > 1 else 5.2,
+    )  # fmt: skip
+    for axis in axes.flat[blocks:]:
+        axis.axis("off")
+    for axis, block in zip(axes.flat, range(blocks), strict=False):
+        image = axis.imshow(
+            np.clip(filled[:, block].T, 0, 1), aspect="auto", cmap=HEAT, vmin=0, vmax=1,
+            interpolation="nearest", extent=(-0.5, len(prefixes) - 0.5, rows + 0.5, 0.5),
+        )  # fmt: skip
+        axis.set_title(f"block {block + 1}")
+        axis.grid(visible=False)
+        places = np.linspace(0, len(prefixes) - 1, 3).round().astype(int)
+        axis.set_xticks(places, [f"{prefixes[place]}" for place in places])
+        axis.set_yticks(sorted({1, rows}))
+    for line in axes:
+        line[0].set_ylabel("memory row")
+        for axis in line:
+            axis.tick_params(labelbottom=True)
+    axes[-1, 0].set_xlabel("pixels read" if task.layout == "pixels" else "tokens read")
+    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=25)
+    bar.set_ticks([0, 0.5, 1], labels=["empty", "half", "full"])
+    bar.outline.set_visible(False)
+    where = f"{rows} of {memory} rows. {_answer(view, task)}"
+    style.heading(figure, heading, f"{where} {subtitle}".strip())
+    index = pd.MultiIndex.from_product(
+        [prefixes.tolist(), range(1, blocks + 1), range(1, rows + 1)],
+        names=["read", "block", "row"],
+    )
+    return style.attach(figure, pd.DataFrame({"filled": filled.ravel()}, index=index).reset_index())

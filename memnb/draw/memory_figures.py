@@ -1,0 +1,705 @@
+"""Figures of what memories and filters do: causal tests, use of rows, kernels, lengths, cost.
+
+Frames and ``subtitle`` are as in :mod:`memnb.draw.figures`: every seed is drawn, a frame without a
+row gives an empty panel that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from memnb.draw import style
+from memnb.draw.panels import (
+    Ends,
+    common_memory,
+    look_of,
+    majority,
+    majority_level,
+    missing,
+    name_lines,
+    name_x,
+    plain_models,
+    rows_of_memory,
+    thousands,
+    ticks,
+)
+
+RULES = {
+    "random": "random rows go first",
+    "most used": "most used rows go first",
+    "least used": "least used rows go first",
+}
+#: Tests that change what the rows hold: name, and what it does.
+EXCHANGES = {
+    "intact": "as trained",
+    "mean": "all rows\n= their mean",
+    "shuffle": "each row of\nanother input",
+    "swap": "all rows of\nanother input",
+    "freeze": "initial memory\nin every block",
+}
+_TAPS = "tap_"
+HEADS = ("#0072B2", "#C4480A", "#00795A", "#8A1C7C", "#6B5B00", "#333333", "#B0306A", "#4B5FB5")
+"""Colours of heads: at least 4.5 : 1 on white."""
+
+
+# --- causal tests ----------------------------------------------------------------------------
+
+
+def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> Figure:
+    """Accuracy against rows left: a row of panels per task, a column per rule of removal.
+
+    Args:
+        causal: long frame of :func:`memnb.evidence.rows.load_causal`.
+        subtitle: where the rows come from.
+        memory: memory size to show; the one that most families have if not given.
+    """
+    title = "Accuracy with fewer and fewer memory rows"
+    rows = _of_one_size(causal, memory)
+    rows = rows[rows["test"].isin(["intact", "remove"])]
+    if rows.empty:
+        return style.empty(title, subtitle)
+    size, tasks = int(rows["memory"].iloc[0]), style.task_order(rows["task"])
+    figure, axes = style.canvas(
+        len(tasks), len(RULES), 0.8 + 1.9 * len(tasks), sharex=True, sharey="row"
+    )
+    named: list[tuple[Axes, Ends]] = []
+    for line, task in zip(axes, tasks, strict=True):
+        for axis, (rule, words) in zip(line, RULES.items(), strict=True):
+            own = rows[(rows["task"] == task) & rows["rule"].isin(["", rule])]
+            named.append((axis, _against_rows_left(axis, own)))
+            if task == tasks[0]:
+                axis.set_title(words)
+        majority(line, task)
+        line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
+    name_x(axes, "rows left")
+    where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
+    style.heading(figure, title, f"{where}. {subtitle}".strip())
+    name_lines(figure, axes, named)
+    return style.attach(figure, rows)
+
+
+def _against_rows_left(axis: Axes, rows: pd.DataFrame) -> Ends:
+    ends = []
+    for name in style.model_order(rows["model"]):
+        look = look_of(name)
+        own = rows[rows["model"] == name].sort_values("kept")
+        for _, seed in own.groupby("run_id", sort=False):
+            axis.plot(
+                seed["kept"], 100 * seed["accuracy"], color=look.colour, linewidth=0.8, alpha=0.4
+            )
+        mean = 100 * own.groupby("kept")["accuracy"].mean()
+        axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, marker=look.marker,
+                  linewidth=1.7)  # fmt: skip
+        ends.append((float(mean.iloc[-1]), look.label, look.colour))
+    kept = sorted({int(k) for k in rows["kept"]})
+    axis.set_xscale("log", base=2)
+    # Rows are taken away from left to right.
+    axis.set_xlim(max(kept) * 1.15, min(kept) / 1.15)
+    axis.xaxis.set_major_locator(FixedLocator(kept if len(kept) <= 5 else kept[::2]))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return [(float(100 * _last(rows, label)), label, colour) for _, label, colour in ends]
+
+
+def _last(rows: pd.DataFrame, label: str) -> float:
+    """Mean accuracy of a family with the fewest rows: where its line ends at the right."""
+    own = rows[[look_of(name).label == label for name in rows["model"]]]
+    return float(own.loc[own["kept"] == own["kept"].min(), "accuracy"].mean())
+
+
+def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> Figure:
+    """What changing the rows' content does: accuracy (above) and changed answers (below).
+
+    A column of panels per task. A model that reads nothing from its memory is indifferent to all
+    tests; one whose rows all say the same to every position is indifferent to their mean.
+    """
+    title = "Does the content of the memory matter?"
+    rows = _of_one_size(causal, memory)
+    rows = rows[rows["test"].isin(list(EXCHANGES))]
+    if rows.empty:
+        return style.empty(title, subtitle)
+    size, tasks = int(rows["memory"].iloc[0]), style.task_order(rows["task"])
+    tests = [test for test in EXCHANGES if test in set(rows["test"])]
+    figure, axes = style.canvas(
+        2, len(tasks), 4.6, sharex=True,
+        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
+    )  # fmt: skip
+    for column, task in zip(axes.T, tasks, strict=True):
+        own = rows[rows["task"] == task]
+        models = style.model_order(own["model"])
+        for axis, value in zip(column, ("accuracy", "changed"), strict=True):
+            for place, name in enumerate(models):
+                shift = (place - (len(models) - 1) / 2) * 0.22
+                _dots(axis, own[own["model"] == name], tests, value, shift, look_of(name))
+            axis.grid(visible=False, axis="x")
+        column[0].set_title(style.task_label(task))
+        column[1].set_xticks(range(len(tests)), [EXCHANGES[t] for t in tests], fontsize=6.5,
+                             rotation=0 if len(tasks) < 2 else 40)  # fmt: skip
+        column[1].set_ylim(-4, 104)
+        column[0].margins(y=0.12)
+        majority(column[:1], task)
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    axes[1, 0].set_ylabel("answers changed (%)")
+    _legend(figure, style.model_order(rows["model"]))
+    where = f"{rows_of_memory(size)}, {_examples(rows)} test examples"
+    style.heading(figure, title, f"{where}. {subtitle}".strip())
+    return style.attach(figure, rows)
+
+
+def _dots(
+    axis: Axes, rows: pd.DataFrame, tests: Sequence[str], value: str, shift: float,
+    look: style.Family,
+) -> None:  # fmt: skip
+    for place, test in enumerate(tests):
+        values = 100 * rows.loc[rows["test"] == test, value]
+        axis.plot(
+            np.full(len(values), place + shift), values, linestyle="none", marker=look.marker,
+            color=look.colour, alpha=0.55, markeredgewidth=0,
+        )  # fmt: skip
+        if len(values):
+            axis.plot([place + shift - 0.09, place + shift + 0.09], [values.mean()] * 2,
+                      color=look.colour, linewidth=2)  # fmt: skip
+
+
+def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> Figure:
+    """Unpack weight and loss gradient of each row, rows sorted by use, a column per block.
+
+    Args:
+        rows: long frame of :func:`memnb.evidence.rows.load_usage`; the first task of the benchmark
+            that has rows is shown.
+        subtitle: where the rows come from.
+        memory: memory size to show; the one that most families have if not given.
+    """
+    title = "Which rows are read, and on which the loss depends"
+    rows = _of_one_size(rows, memory)
+    if rows.empty:
+        return style.empty(title, subtitle)
+    task = style.task_order(rows["task"])[0]
+    rows = rows[rows["task"] == task]
+    size = int(rows["memory"].iloc[0])
+    blocks = sorted({int(block) for block in rows["block"]})
+    figure, axes = style.canvas(2, len(blocks), 3.9, sharex=True, sharey="row")
+    named: list[tuple[Axes, Ends]] = []
+    for column, block in zip(axes.T, blocks, strict=True):
+        own = rows[rows["block"] == block]
+        for axis, value in zip(column, ("usage", "gradient"), strict=True):
+            named.append((axis, _ranked(axis, own, value)))
+        column[0].set_title(f"block {block}")
+        column[0].axhline(1, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    axes[0, 0].set_ylabel("unpack weight\n(1 = even share)", fontsize=8)
+    axes[1, 0].set_ylabel("gradient norm\nof the loss", fontsize=8)
+    axes[0, 0].set_ylim(0, 1.06 * rows["usage"].max())
+    axes[1, 0].set_yscale("log")
+    for axis in axes.flat:
+        axis.xaxis.set_major_locator(ticks(4))
+    name_x(axes, "memory row, most read first")
+    where = f"{style.task_label(task)}, {rows_of_memory(size)}"
+    style.heading(figure, title, f"{where}. {subtitle}".strip())
+    name_lines(figure, axes, named)
+    return style.attach(figure, rows)
+
+
+def _ranked(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:
+    ends = []
+    for name in style.model_order(rows["model"]):
+        look, lines = look_of(name), []
+        for _, seed in rows[rows["model"] == name].groupby("run_id", sort=False):
+            ordered = seed.sort_values("usage", ascending=False)[value].clip(lower=1e-12)
+            lines.append(ordered.to_numpy())
+            axis.plot(range(1, len(ordered) + 1), lines[-1], color=look.colour, linewidth=0.8,
+                      alpha=0.4)  # fmt: skip
+        # A mean on the scale that is drawn.
+        stack = np.stack(lines)
+        mean = stack.mean(0) if value == "usage" else np.exp(np.log(stack).mean(0))
+        axis.plot(range(1, len(mean) + 1), mean, color=look.colour, linestyle=look.dash)
+        ends.append((float(mean[-1]), look.label, look.colour))
+    return ends
+
+
+# --- filters ---------------------------------------------------------------------------------
+
+
+def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = "") -> Figure:
+    """One model's kernels, a row of panels per block, a column per head: before and after training.
+
+    The bar at 0 is the position itself, those left of it are before it. Where several tasks have a
+    run, the first one of the benchmark is shown.
+    """
+    title = f"{style.model_label(model)}: what each head's filter has learned"
+    rows = _of_run(filters, model, seed)
+    if rows.empty:
+        return style.empty(title, subtitle)
+    taps = _taps(rows)
+    blocks = sorted({int(b) for b in rows["block"]})
+    heads = sorted({int(h) for h in rows["head"]})
+    figure, axes = style.canvas(
+        len(blocks), len(heads), 0.95 + 0.95 * len(blocks), sharex=True, sharey=True, gap=0.04
+    )
+    start, end = rows["step"].min(), rows["step"].max()
+    for line, block in zip(axes, blocks, strict=True):
+        for axis, head in zip(line, heads, strict=True):
+            own = rows[(rows["block"] == block) & (rows["head"] == head)].set_index("step")
+            offsets = np.arange(len(taps)) - (len(taps) - 1) // 2
+            axis.bar(offsets, own.loc[end, taps], width=0.62,
+                     color=style.FAMILY["convluna"].colour, zorder=2)  # fmt: skip
+            axis.plot(offsets, own.loc[start, taps], linestyle="none", marker="_", markersize=11,
+                      color=style.INK, markeredgewidth=1.4, zorder=3)  # fmt: skip
+            axis.axhline(0, color=style.QUIET, linewidth=0.7)
+            axis.set_xticks(offsets, [f"{k:+d}" if k else "0" for k in offsets])
+            axis.grid(visible=False, axis="x")
+            if block == blocks[0]:
+                axis.set_title(f"head {head}", fontsize=8.5)
+        line[0].set_ylabel(f"block {block}", fontsize=8)
+    name_x(axes, "position, relative")
+    figure.legend(
+        [Line2D([], [], color=style.INK, marker="_", linestyle="none", markersize=9),
+         Line2D([], [], color=style.FAMILY["convluna"].colour, linewidth=5)],
+        ["before training", "after training"], loc="outside lower center", ncols=2,
+    )  # fmt: skip
+    style.heading(figure, title, _where(rows, subtitle))
+    return style.attach(figure, rows)
+
+
+def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = "") -> Figure:
+    """Gain of each head's filter against frequency, a panel per block; thin: before training.
+
+    At frequency 0 stands what a constant sequence keeps, at 1/2 what two alternating tokens do: a
+    line that falls smooths, one that rises takes differences.
+    """
+    title = f"{style.model_label(model)}: frequency response of the filters"
+    rows = _of_run(filters, model, seed)
+    if rows.empty:
+        return style.empty(title, subtitle)
+    blocks = sorted({int(b) for b in rows["block"]})
+    columns = min(len(blocks), 4)
+    lines = -(-len(blocks) // columns)
+    figure, axes = style.canvas(
+        lines, columns, 0.95 + 1.75 * lines, sharex=True, sharey=True,
+        width=style.PAGE_WIDTH if columns > 1 else 5.2,
+    )  # fmt: skip
+    taps, start, end = _taps(rows), rows["step"].min(), rows["step"].max()
+    frequency = np.linspace(0, 0.5, 65)
+    heads = sorted({int(h) for h in rows["head"]})
+    for axis in axes.flat[len(blocks) :]:
+        axis.axis("off")
+    for axis, block in zip(axes.flat, blocks, strict=False):
+        for head in heads:
+            own = rows[(rows["block"] == block) & (rows["head"] == head)].set_index("step")
+            colour = HEADS[(head - 1) % len(HEADS)]
+            for step, width, alpha in ((start, 0.8, 0.5), (end, 1.8, 1.0)):
+                gain = response(own.loc[step, taps].to_numpy(dtype=float), frequency)
+                axis.plot(frequency, gain, color=colour, linewidth=width, alpha=alpha)
+        axis.set_title(f"block {block}")
+        axis.set_xticks([0, 0.25, 0.5], ["0", "1/4", "1/2"])
+    highest = max(float(np.max(line.get_ydata())) for axis in axes.flat for line in axis.lines)
+    axes[0, 0].set_ylim(0, 1.06 * highest)
+    for line in axes:
+        line[0].set_ylabel("gain")
+    name_x(axes, "frequency (cycles per token)")
+    figure.legend(
+        [Line2D([], [], color=HEADS[(head - 1) % len(HEADS)], linewidth=1.8) for head in heads],
+        [f"head {head}" for head in heads], loc="outside lower center", ncols=min(len(heads), 8),
+    )  # fmt: skip
+    style.heading(figure, title, _where(rows, subtitle))
+    return style.attach(figure, rows)
+
+
+def response(kernel: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+    """|sum_k w_k exp(2 pi i f k)| of a kernel (taps,) at frequencies in cycles per position."""
+    places = np.arange(len(kernel))
+    return np.abs(np.exp(2j * np.pi * np.outer(frequency, places)) @ kernel)
+
+
+def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None = None) -> Figure:
+    """How far kernels have moved, and the pack temperature, over training, a column per block.
+
+    Movement is the distance from the start over the start's norm, the mean over heads. Every run
+    of ConvLuna as its name defines it on one task; a dot-dashed line is of one memory row.
+    """
+    title = "How the filters and the temperature move in training"
+    rows = plain_models(filters)
+    if task is not None:
+        rows = rows[rows["task"] == task]
+    if rows.empty:
+        return style.empty(title, subtitle)
+    task = style.task_order(rows["task"])[0]
+    rows = _moved(rows[rows["task"] == task])
+    blocks = sorted({int(b) for b in rows["block"]})
+    sizes = sorted({int(m) for m in rows["memory"]})
+    figure, axes = style.canvas(2, len(blocks), 3.7, sharex=True, sharey="row")
+    for column, block in zip(axes.T, blocks, strict=True):
+        own = rows[rows["block"] == block]
+        for axis, value in zip(column, ("moved", "pack_temperature"), strict=True):
+            for size in sizes:
+                colour, dash = HEADS[sizes.index(size) % len(HEADS)], _dash(size)
+                some = own[own["memory"] == size]
+                for _, seed in some.groupby("run_id", sort=False):
+                    axis.plot(seed["step"], seed[value], color=colour, linewidth=0.8, alpha=0.45)
+                mean = some.groupby("step")[value].mean()
+                axis.plot(mean.index, mean, color=colour, linestyle=dash, linewidth=1.9)
+            axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
+            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+        column[0].set_title(f"block {block}")
+    axes[0, 0].set_ylim(0, 1.06 * max(rows["moved"].max(), 0.01))
+    axes[0, 0].set_ylabel("kernel: distance from\nits start / its norm", fontsize=8)
+    axes[1, 0].set_ylabel("pack temperature", fontsize=8)
+    name_x(axes, "training step")
+    figure.legend(
+        [Line2D([], [], color=HEADS[i % len(HEADS)], linestyle=_dash(size), linewidth=1.9)
+         for i, size in enumerate(sizes)],
+        [style.model_label(f"convluna-{size}") for size in sizes], loc="outside lower center",
+        ncols=len(sizes), handlelength=3,
+    )  # fmt: skip
+    where = f"{style.task_label(task)}. {subtitle}".strip()
+    style.heading(figure, title, where)
+    return style.attach(figure, rows)
+
+
+def _dash(size: int) -> style.Dash:
+    return (0, (5, 1, 1, 1)) if size == 1 else "-"
+
+
+def _moved(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per run, step and block: ``moved`` and ``pack_temperature``, means over heads."""
+    taps = _taps(rows)
+    keys = ["run_id", "block", "head"]
+    ordered = rows.sort_values("step")
+    first = ordered.groupby(keys)[taps].transform("first").to_numpy()
+    distance = np.linalg.norm(ordered[taps].to_numpy() - first, axis=1)
+    moved = ordered.assign(moved=distance / np.linalg.norm(first, axis=1))
+    groups = ["run_id", "task", "model", "memory", "seed", "step", "block"]
+    return moved.groupby(groups, as_index=False)[["moved", "pack_temperature"]].mean()
+
+
+def moment(
+    filters: pd.DataFrame,
+    probes: pd.DataFrame,
+    *,
+    run_id: str = "",
+    step: int | None = None,
+    block: int = 1,
+    head: int = 1,
+    subtitle: str = "",
+) -> Figure:
+    """One run at one step of training: a head's kernel, its frequency response, its block's memory.
+
+    Args:
+        filters: frame of :func:`memnb.evidence.rows.load_filters`.
+        probes: frame of :func:`memnb.evidence.rows.load_probes`.
+        run_id: the run; the first one of ``filters`` if not given.
+        step: of those at which the filters were watched; the last one if not given.
+        block, head: from 1.
+        subtitle: where the rows come from.
+    """
+    title = "A filter and its memory at one step of training"
+    chosen = [run_id] if run_id else filters["run_id"].head(1)
+    rows = filters[filters["run_id"].isin(chosen)]
+    rows = rows[(rows["block"] == block) & (rows["head"] == head)]
+    if rows.empty:
+        return style.empty(title, subtitle)
+    taps = _taps(rows)
+    own = rows.set_index("step").sort_index()
+    now = int(own.index.max()) if step is None else step
+    start, kernel = (own.loc[at, taps].to_numpy(dtype=float) for at in (own.index.min(), now))
+    colour = style.FAMILY["convluna"].colour
+    figure, axes = style.canvas(1, 3, 2.5, gridspec_kw={"width_ratios": [1, 1, 1.4]})
+    taps_axis, gain, memory = axes[0]
+    offsets = np.arange(len(taps)) - (len(taps) - 1) // 2
+    taps_axis.bar(offsets, kernel, width=0.62, color=colour)
+    taps_axis.plot(offsets, start, linestyle="none", marker="_", markersize=14, color=style.INK)
+    limit = 1.1 * float(np.abs(own[taps].to_numpy()).max())
+    taps_axis.set(xlabel="position, relative", ylim=(-limit, limit))
+    taps_axis.set_title("kernel", fontsize=8.5)
+    taps_axis.axhline(0, color=style.QUIET, linewidth=0.7)
+    frequency = np.linspace(0, 0.5, 65)
+    gain.plot(frequency, response(start, frequency), color=style.INK, linewidth=0.8)
+    gain.plot(frequency, response(kernel, frequency), color=colour)
+    gain.set(xlabel="frequency (cycles/token)", ylim=(0, None), xticks=[0, 0.25, 0.5])
+    gain.set_title("gain", fontsize=8.5)
+    _at_step(memory, probes[(probes["run_id"] == rows["run_id"].iloc[0])
+                            & (probes["block"] == block)], now)  # fmt: skip
+    first = rows.iloc[0]
+    where = (
+        f"{style.model_label(first['model'])} on {style.task_label(first['task'])}, seed "
+        f"{first['seed']}; step {now:,}, block {block}, head {head}; black: before training."
+    )
+    style.heading(figure, title, f"{where} {subtitle}".strip())
+    return style.attach(figure, rows)
+
+
+def _at_step(axis: Axes, probes: pd.DataFrame, step: int) -> None:
+    """Cosine and entropies of one block over training, with the step marked."""
+    for number, (value, words) in enumerate(
+        (("packed_cosine", "cosine of packed rows"), ("pack_entropy", "pack entropy"),
+         ("unpack_entropy", "unpack entropy"))
+    ):  # fmt: skip
+        some = probes.dropna(subset=[value])
+        axis.plot(some["step"], some[value], color=HEADS[number], label=words)
+    axis.axvline(step, color=style.QUIET, linewidth=1.2)
+    axis.set(xlabel="training step", ylim=(-0.05, 1.4))
+    axis.set_yticks([0, 0.5, 1])
+    axis.set_title("memory of the block", fontsize=8.5)
+    axis.xaxis.set_major_locator(ticks(4))
+    axis.legend(fontsize=6.5, loc="upper right", ncols=1, borderaxespad=0.1)
+
+
+#: Kinds of kernel: name on the axis, and whether the taps are trained (filled marks).
+KERNELS = {
+    "learned": ("learned (ConvLuna)", True),
+    "shuffled": ("learned, taps at shuffled places", True),
+    "random": ("random, not trained", False),
+    "smooth": ("fixed mean", False),
+    "difference": ("fixed difference", False),
+    "none": ("no filter, learned temperature", False),
+    "luna": ("Luna", True),
+}
+
+
+def kernel_kinds(runs: pd.DataFrame, subtitle: str = "", memory: int = 16) -> Figure:
+    """Accuracy of ConvLuna with other kernels, beside Luna: every seed, a panel per task.
+
+    Hollow marks: nothing in the filter's place is trained.
+    """
+    title = f"What another kernel does in the filter's place (ConvLuna-{memory})"
+    rows = _kinds(runs, memory)
+    tasks = style.task_order(rows.loc[rows["kind_of_kernel"].isin(["smooth", "random"]), "task"])
+    if not tasks:
+        return style.empty(title, subtitle)
+    rows = rows[rows["task"].isin(tasks)]
+    figure, axes = style.canvas(
+        1, len(tasks), 1.2 + 0.3 * len(KERNELS), sharey=True,
+        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
+    )  # fmt: skip
+    for axis, task in zip(axes[0], tasks, strict=True):
+        _kinds_panel(axis, rows[rows["task"] == task], task)
+    axes[0, 0].set_yticks(range(len(KERNELS)), [words for words, _ in KERNELS.values()])
+    axes[0, 0].set_ylim(len(KERNELS) - 0.45, -0.55)
+    style.heading(figure, title, subtitle)
+    return style.attach(figure, rows)
+
+
+def _kinds(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
+    """The runs that differ in the kernel only, with ``kind_of_kernel``."""
+    names = {
+        "": "learned",
+        "filter=none": "none",
+        **{f"filter_kernel={kind}": kind for kind in KERNELS},
+    }
+    rows = runs[runs["memory"] == memory]
+    kinds = rows["changes"].map(names)
+    kinds = kinds.where(rows["family"] != "luna", "luna")
+    standard = (rows["family"] == "convluna") | (
+        (rows["family"] == "luna") & (rows["changes"] == "")
+    )
+    return rows.assign(kind_of_kernel=kinds)[standard & kinds.notna()]
+
+
+def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
+    for place, (kind, (_, trained)) in enumerate(KERNELS.items()):
+        own = rows[rows["kind_of_kernel"] == kind]
+        values = 100 * own.loc[own["outcome"] == "finished", "test_accuracy"]
+        look = style.FAMILY["luna" if kind == "luna" else "convluna"]
+        axis.plot(values, np.full(len(values), place), linestyle="none", marker=look.marker,
+                  color=look.colour, alpha=0.7, zorder=3, markeredgewidth=0.9,
+                  markerfacecolor=look.colour if trained else "none")  # fmt: skip
+        if len(values):
+            axis.plot([values.mean()] * 2, [place - 0.27, place + 0.27], color=look.colour,
+                      linewidth=2.2, zorder=4)  # fmt: skip
+        else:
+            style.note(axis, style.MISSING, (1, place), (-2, 0), ha="right", va="center",
+                       fontsize=6.5, fontstyle="italic")  # fmt: skip
+        failed = int((own["outcome"] == "failed").sum())
+        if failed:
+            style.note(axis, f"{failed} failed", (1, place), (-2, 0), ha="right", va="center")
+    level = majority_level(task)
+    axis.axvline(level, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, level - 1.5), max(high, level + 5))
+    axis.set_title(style.task_label(task), loc="center")
+    axis.set_xlabel("test accuracy (%), dotted: majority class", fontsize=7.5)
+    axis.grid(visible=False, axis="y")
+    axis.tick_params(axis="y", length=0)
+    axis.xaxis.set_major_locator(ticks(4))
+
+
+# --- length and cost -------------------------------------------------------------------------
+
+
+def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
+    """Test accuracy against the length of the input, fifths of the test set, a panel per task."""
+    title = "Accuracy against the length of the input"
+    rows = plain_models(lengths)
+    if rows.empty:
+        return style.empty(title, subtitle)
+    rows = rows.assign(middle=(rows["low"] + rows["high"]) / 2)
+    tasks, sizes = style.task_order(rows["task"]), sorted({int(m) for m in rows["memory"]})
+    figure, axes = style.canvas(
+        len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), sharex="row", sharey="row",
+        width=style.PAGE_WIDTH if len(sizes) > 1 else 5.2,
+    )  # fmt: skip
+    named: list[tuple[Axes, Ends]] = []
+    for line, task in zip(axes, tasks, strict=True):
+        for axis, size in zip(line, sizes, strict=True):
+            own = rows[(rows["task"] == task) & (rows["memory"] == size)]
+            if task == tasks[0]:
+                axis.set_title(rows_of_memory(size))
+            if own.empty:
+                missing(axis)
+                continue
+            named.append((axis, _over_lengths(axis, own)))
+            axis.xaxis.set_major_locator(ticks(4))
+            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+        majority([axis for axis in line if axis.lines], task)
+        line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
+    name_x(axes, "tokens of the input")
+    style.heading(figure, title, subtitle)
+    name_lines(figure, axes, named)
+    return style.attach(figure, rows)
+
+
+def _over_lengths(axis: Axes, rows: pd.DataFrame) -> Ends:
+    ends = []
+    for name in style.model_order(rows["model"]):
+        look, own = look_of(name), rows[rows["model"] == name].sort_values("middle")
+        for _, seed in own.groupby("run_id", sort=False):
+            axis.plot(seed["middle"], 100 * seed["accuracy"], color=look.colour, linewidth=0.8,
+                      alpha=0.4)  # fmt: skip
+        mean = 100 * own.groupby("middle")["accuracy"].mean()
+        axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, marker=look.marker)
+        ends.append((float(mean.iloc[-1]), look.label, look.colour))
+    return ends
+
+
+def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:
+    """Every model as a point: training time of a step against test accuracy, a panel per task.
+
+    The time is the run's training time over its steps, as measured on the device that its row
+    names; runs on different kinds of device are never in one panel, the commonest one is shown.
+    Bars span the seeds, in both directions.
+    """
+    title = "What accuracy costs: every model as a point"
+    rows = plain_models(runs)
+    rows = rows[(rows["outcome"] == "finished") & (rows["step"] > 0)]
+    rows = rows.assign(milliseconds=1000 * rows["seconds_training"] / rows["step"])
+    rows = rows[rows["milliseconds"] > 0]
+    if rows.empty:
+        return style.empty(title, subtitle)
+    tasks = style.task_order(rows["task"])
+    columns = min(len(tasks), 3)
+    lines = -(-len(tasks) // columns)
+    figure, axes = style.canvas(
+        lines, columns, 0.7 + 2.5 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.6
+    )
+    shown = []
+    for axis in axes.flat[len(tasks) :]:
+        axis.axis("off")
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        own = rows[rows["task"] == task]
+        device = own["device_name"].fillna("unknown").mode().iloc[0]
+        own = own[own["device_name"].fillna("unknown") == device]
+        shown.append(own)
+        _points(axis, own)
+        axis.set_title(style.task_label(task), pad=15)
+        axis.margins(y=0.15)
+        majority([axis], task)
+        style.note(axis, str(device), (0, axis.get_ylim()[1]), (0, 3), va="bottom")
+    for line in axes:
+        line[0].set_ylabel("test accuracy (%)")
+    name_x(axes, "training time of a step (ms)")
+    style.heading(figure, title, subtitle)
+    figure.draw_without_rendering()
+    for axis, own in zip(axes.flat, shown, strict=False):
+        _name_points(axis, own)
+    return style.attach(figure, pd.concat(shown, ignore_index=True))
+
+
+def _points(axis: Axes, rows: pd.DataFrame) -> None:
+    axis.set_xscale("log")
+    for name in style.model_order(rows["model"]):
+        look, own = look_of(name), rows[rows["model"] == name]
+        x, y = own["milliseconds"], 100 * own["test_accuracy"]
+        axis.plot([x.min(), x.max()], [y.mean()] * 2, color=look.colour, linewidth=0.9)
+        axis.plot([x.mean()] * 2, [y.min(), y.max()], color=look.colour, linewidth=0.9)
+        axis.plot([x.mean()], [y.mean()], marker=look.marker, color=look.colour, linestyle="none")
+    low, high = rows["milliseconds"].min(), rows["milliseconds"].max()
+    axis.set_xlim(low / 1.4, high * 2.2)
+    ends = np.log10(axis.get_xlim())
+    decades = 10.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]))
+    axis.xaxis.set_major_locator(FixedLocator([*np.outer(decades, [1, 2, 5]).ravel()]))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
+def _name_points(axis: Axes, rows: pd.DataFrame) -> None:
+    """Name every model beside its point, in the first place where no other name stands."""
+    scale = 72 / axis.get_figure(root=True).dpi  # type: ignore[union-attr]
+    taken: list[tuple[float, float, float]] = []  # left, bottom, width in points
+    for name in style.model_order(rows["model"]):
+        look, own = look_of(name), rows[rows["model"] == name]
+        at = own["milliseconds"].mean(), 100 * own["test_accuracy"].mean()
+        x, y = axis.transData.transform(at) * scale
+        text, width = style.model_label(name), 4.2 * len(style.model_label(name))
+        places = [(5.0, shift) for shift in (0, 8, -8, 16, 24, 32)]
+        dx, dy = next(
+            ((dx, dy) for dx, dy in places
+             if all(abs(y + dy - bottom) > 7 or x + dx > left + room or x + dx + width < left
+                    for left, bottom, room in taken)),
+            places[0],
+        )  # fmt: skip
+        taken.append((x + dx, y + dy, width))
+        axis.annotate(
+            text, at, (dx, dy), textcoords="offset points", fontsize=6.5, color=look.colour,
+            va="center", annotation_clip=False,
+        ).set_in_layout(False)  # fmt: skip
+
+
+# --- shared ----------------------------------------------------------------------------------
+
+
+def _of_one_size(rows: pd.DataFrame, memory: int | None) -> pd.DataFrame:
+    """Named models with at least two rows, all of one memory size."""
+    rows = plain_models(rows)
+    rows = rows[rows["memory"] > 1]
+    if rows.empty:
+        return rows
+    return rows[rows["memory"] == (memory or common_memory(rows))]
+
+
+def _of_run(filters: pd.DataFrame, model: str, seed: int) -> pd.DataFrame:
+    rows = plain_models(filters)
+    rows = rows[(rows["model"] == model) & (rows["seed"] == seed)]
+    return rows if rows.empty else rows[rows["task"] == style.task_order(rows["task"])[0]]
+
+
+def _taps(rows: pd.DataFrame) -> list[str]:
+    names = [name for name in rows.columns if name.startswith(_TAPS)]
+    return [name for name in names if rows[name].notna().any()]
+
+
+def _examples(rows: pd.DataFrame) -> str:
+    counts = sorted({int(count) for count in rows["examples"]})
+    return " or ".join(f"{count:,}" for count in counts)
+
+
+def _where(rows: pd.DataFrame, subtitle: str) -> str:
+    first = rows.iloc[0]
+    steps: Any = rows["step"].max()
+    where = f"{style.task_label(first['task'])}, seed {first['seed']}, {steps:,} steps"
+    return f"{where}. {subtitle}".strip()
+
+
+def _legend(figure: Figure, models: Sequence[str]) -> None:
+    looks = [look_of(name) for name in models]
+    figure.legend(
+        [Line2D([], [], color=look.colour, marker=look.marker, linewidth=1.6) for look in looks],
+        [style.model_label(name) for name in models], loc="outside lower center",
+        ncols=len(models), labelcolor=[look.colour for look in looks],
+    )  # fmt: skip

@@ -1,0 +1,297 @@
+"""Looking at trained models by hand: sliders and a text box, in JupyterLab and on Colab.
+
+Each function gives a widget whose picture is drawn anew when a control moves. The pictures are
+those of :mod:`memnb.draw`, which a page saves as static figures where nobody can move anything.
+PyTorch is loaded only where a typed input is read by a model.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from memnb import config
+from memnb.draw import looking, memory_figures, style
+from memnb.errors import DataError, MemnbError
+from memnb.evidence.views import Shipped
+from memnb.tasks import listops
+
+if TYPE_CHECKING:
+    import ipywidgets
+
+#: What a text box holds at first, per task title.
+FIRST_INPUT = {
+    "ListOps": "[MAX 4 [MIN 2 7 ] [SM 3 9 [MED 1 5 8 ] ] 0 ]",
+    "Text": "I had hoped for more: a dull story, wooden actors, and not one line worth keeping.",
+}
+
+
+# --- training --------------------------------------------------------------------------------
+
+
+def training(filters: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Any:
+    """Sliders for step, block and head over one run's filters and its memory.
+
+    Args:
+        filters: frame of :func:`memnb.evidence.rows.load_filters`.
+        probes: frame of :func:`memnb.evidence.rows.load_probes`.
+        subtitle: where the rows come from.
+
+    Raises:
+        MemnbError: ipywidgets is not installed, or there is no run with a filter.
+    """
+    widgets = _widgets()
+    runs = list(dict.fromkeys(filters["run_id"]))
+    if not runs:
+        raise MemnbError("No run with a filter is here; train one: memnb train convluna-16 ...")
+    chosen = filters[filters["run_id"] == runs[0]]
+    steps = sorted({int(step) for step in chosen["step"]})
+    controls = {
+        "run_id": widgets.Dropdown(options=runs, description="run"),
+        "step": widgets.SelectionSlider(options=steps, value=steps[-1], description="step"),
+        "block": widgets.IntSlider(1, 1, int(chosen["block"].max()), description="block"),
+        "head": widgets.IntSlider(1, 1, int(chosen["head"].max()), description="head"),
+    }
+
+    def adapt(change: dict[str, Any]) -> None:
+        own = filters[filters["run_id"] == change["new"]]
+        found = sorted({int(step) for step in own["step"]})
+        with controls["step"].hold_trait_notifications():
+            controls["step"].options = found
+            controls["step"].value = found[-1]
+        controls["block"].max = int(own["block"].max())
+        controls["head"].max = int(own["head"].max())
+
+    controls["run_id"].observe(adapt, "value")
+    return _live(
+        lambda **at: memory_figures.moment(filters, probes, subtitle=subtitle, **at), controls
+    )
+
+
+# --- trained models --------------------------------------------------------------------------
+
+
+def shipped(found: Sequence[Shipped]) -> Any:
+    """Choose trained weights, an example, block, head and memory row; see where the model looks.
+
+    Raises:
+        MemnbError: ipywidgets is not installed, or no weights with views are shipped.
+    """
+    widgets = _widgets()
+    seen = {one.title: one for one in found if one.views()}
+    if not seen:
+        raise MemnbError("No trained weights with views are here; see 'memnb weights --help'.")
+    first = next(iter(seen.values()))
+    controls = {
+        "model": widgets.Dropdown(options=list(seen), description="model"),
+        "example": widgets.IntSlider(1, 1, len(first.views()), description="example"),
+        **_places(widgets, first.views()[0]),
+    }
+
+    def adapt(change: dict[str, Any]) -> None:
+        views = seen[change["new"]].views()
+        controls["example"].max = len(views)
+        _fit(controls, views[0])
+
+    controls["model"].observe(adapt, "value")
+
+    def draw(model: str, example: int, **at: Any) -> Figure:
+        one = seen[model]
+        return looking.looking(
+            one.views()[example - 1], one.run.task, one.run.model.memory,
+            title=style.model_label(one.run.model.name), **at,
+        )  # fmt: skip
+
+    return _live(draw, controls)
+
+
+def typed(found: Sequence[Shipped]) -> Any:
+    """A box to type a review or an expression: where a trained model looks, how its memory fills.
+
+    Raises:
+        MemnbError: ipywidgets is not installed, or no weights of a task that can be typed are here.
+    """
+    widgets = _widgets()
+    seen = {one.title: one for one in found if one.run.task.title in FIRST_INPUT}
+    if not seen:
+        raise MemnbError(
+            "No trained weights of Text or ListOps are here; see 'memnb weights --help'."
+        )
+    first = next(iter(seen.values()))
+    box = widgets.Textarea(
+        FIRST_INPUT[first.run.task.title], description="input", continuous_update=False, rows=3,
+        layout=widgets.Layout(width="90%"),
+    )  # fmt: skip
+    view = read_typed(first, box.value)
+    controls = {
+        "model": widgets.Dropdown(options=list(seen), description="model"),
+        "text": box,
+        **_places(widgets, view),
+    }
+
+    def adapt(change: dict[str, Any]) -> None:
+        title, now = seen[change["new"]].run.task.title, seen[change["old"]].run.task.title
+        if title != now:
+            box.value = FIRST_INPUT[title]
+        _fit(controls, read_typed(seen[change["new"]], box.value))
+
+    controls["model"].observe(adapt, "value")
+
+    def look(model: str, text: str, **at: Any) -> Figure:
+        one = seen[model]
+        return looking.looking(
+            read_typed(one, text), one.run.task, one.run.model.memory,
+            title=style.model_label(one.run.model.name), **at,
+        )  # fmt: skip
+
+    def fill(model: str, text: str, **at: Any) -> Figure:
+        del at
+        one = seen[model]
+        return looking.filling(
+            read_typed(one, text), one.run.task, one.run.model.memory,
+            title=style.model_label(one.run.model.name),
+        )  # fmt: skip
+
+    return _live(look, controls, fill)
+
+
+def read_typed(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
+    """What shipped weights make of a typed input: a view (:func:`memnb.probes.views.view`).
+
+    Raises:
+        MemnbError: the text is empty, too long, or no expression of ListOps.
+        DataError: the weights are damaged.
+    """
+    import torch
+
+    from memnb import weights
+    from memnb.probes.views import view
+
+    task = one.run.task
+    ids, label = encode(task, text)
+    inputs = np.zeros(task.max_length, np.uint8)
+    inputs[: len(ids)] = ids
+    key = (one.path, one.path.stat().st_mtime_ns)
+    if key not in _LOADED:
+        _LOADED.clear()
+        _LOADED[key] = weights.load(one.path).network
+    length = torch.tensor(len(ids))
+    return view(_LOADED[key], torch.from_numpy(inputs), length, torch.tensor(label))
+
+
+#: The network that was looked at last.
+_LOADED: dict[Any, Any] = {}
+
+
+def encode(task: config.Task, text: str) -> tuple[NDArray[np.uint8], int]:
+    """Token ids of a typed input, and its label (-1 where only a human could tell).
+
+    A review is its bytes in UTF-8. An expression is its tokens between spaces; brackets may touch
+    what stands beside them.
+
+    Raises:
+        MemnbError: the text is empty, too long or no expression, or the task cannot be typed.
+    """
+    if isinstance(task, config.ListOps):
+        tokens = text.upper().replace("]", " ] ").replace("[", " [").split()
+        wrong = next((token for token in tokens if token not in listops.TOKEN_ID), None)
+        if wrong is not None:
+            raise MemnbError(
+                f"'{wrong}' is no token of ListOps; use [MAX, [MIN, [MED, [SM, ] and the digits 0 "
+                "to 9, with spaces between them."
+            )
+        try:
+            label = listops.evaluate(tokens)
+        except DataError as error:
+            raise MemnbError(
+                f"{error} Every operator needs its arguments and a closing bracket, as in "
+                "[MAX 4 [MIN 2 7 ] ]."
+            ) from None
+        ids = np.array([listops.TOKEN_ID[token] for token in tokens], np.uint8)
+    elif isinstance(task, config.Text):
+        ids, label = np.frombuffer(text.encode(), np.uint8) + np.uint8(1), -1
+    else:
+        raise MemnbError(f"Inputs of {task.title} cannot be typed; choose Text or ListOps.")
+    if not 1 <= len(ids) <= task.max_length:
+        raise MemnbError(
+            f"The model reads 1 to {task.max_length:,} tokens, but this input has {len(ids):,}; "
+            f"{'shorten it' if len(ids) else 'type something'}."
+        )
+    return ids, label
+
+
+# --- widgets ---------------------------------------------------------------------------------
+
+
+def _widgets() -> Any:
+    try:
+        import ipywidgets
+    except ModuleNotFoundError:
+        raise MemnbError(
+            "Sliders need the package 'ipywidgets'; install it with "
+            "`pip install 'memnb[notebooks]'`."
+        ) from None
+    return ipywidgets
+
+
+def _places(widgets: Any, view: looking.View) -> dict[str, Any]:
+    blocks, heads, rows = _sizes(view)
+    return {
+        "block": widgets.IntSlider(1, 1, blocks, description="block"),
+        "head": widgets.IntSlider(1, 1, heads, description="head"),
+        "row": widgets.IntSlider(1, 1, rows, description="row"),
+    }
+
+
+def _sizes(view: looking.View) -> tuple[int, int, int]:
+    """Blocks, heads, memory rows of a view."""
+    blocks, heads, _, rows = np.asarray(view["unpack"]).shape
+    return blocks, heads, rows
+
+
+def _fit(controls: dict[str, Any], view: looking.View) -> None:
+    for name, most in zip(("block", "head", "row"), _sizes(view), strict=True):
+        controls[name].max = most
+
+
+def _live(*parts: Any) -> ipywidgets.VBox:
+    """A box of controls above one picture per drawing function.
+
+    ``parts``: a drawing function, the controls by the name of its arguments, more functions. A
+    mistake of the user's is shown as a sentence; the pictures then stay as they were.
+    """
+    widgets = _widgets()
+    first, controls, *others = parts
+    functions: list[Callable[..., Figure]] = [first, *others]
+    pictures = [widgets.Image(format="png") for _ in functions]
+    sentence = widgets.Label()
+
+    def draw(change: Any = None) -> None:
+        del change
+        values = {name: control.value for name, control in controls.items()}
+        try:
+            drawn = [_png(function(**values)) for function in functions]
+        except MemnbError as error:
+            sentence.value = str(error)
+            return
+        sentence.value = ""
+        for picture, content in zip(pictures, drawn, strict=True):
+            picture.value = content
+
+    for control in controls.values():
+        control.continuous_update = False  # a picture takes longer than a drag
+        control.observe(draw, "value")
+    draw()
+    return widgets.VBox([*controls.values(), sentence, *pictures])
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    return buffer.getvalue()
