@@ -23,6 +23,7 @@ FILES = sorted(paths.notebooks().glob("*.ipynb"))
 PAGES = [
     "00_start_here", "01_accuracy", "02_ablation", "03_settings", "04_diagram", "05_degradation",
     "06_attention", "07_memory_size", "08_claims", "09_data", "10_pathfinder",
+    "13_causal_tests", "14_filters", "15_where_it_looks", "16_explore",
 ]  # fmt: skip
 CHECKED = {"keep_output", "nbval-check-output"}
 
@@ -164,13 +165,14 @@ def test_a_saved_thing_is_the_value_of_its_cell(notebook: Any) -> None:
 
 def test_no_name_is_saved_twice_in_the_report() -> None:
     kinds: dict[str, list[str]] = {
-        "figures": [], "tables": [], "diagrams": [], "data_figures": [],
+        "figures": [], "tables": [], "diagrams": [], "data_figures": [], "memory_figures": [],
+        "looking": [],
     }  # fmt: skip
     for path in FILES:
         for call in saves(load(path)):
             module = ast.unparse(call.args[0]).partition(".")[0]
             kinds[module].append(ast.literal_eval(call.args[1]))
-    pictures = kinds["figures"] + kinds["diagrams"] + kinds["data_figures"]
+    pictures = [name for kind, names in kinds.items() if kind != "tables" for name in names]
     assert len(set(pictures)) == len(pictures)
     assert len(set(kinds["tables"])) == len(kinds["tables"])
 
@@ -234,7 +236,7 @@ for path in sorted(Path({folder!r}).glob("*.ipynb")):
     for number, cell in enumerate(cells[1:]):
         exec(compile("".join(cell["source"]), f"{{path.name}}[{{number}}]", "exec"), names)
         if number == 0:
-            names.update(out={out!r}, train=False)
+            names.update(out={out!r}, train=False, live=False)
 print("torch" in sys.modules)
 """
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from memnb import paths
+from memnb.draw import style
 from memnb.errors import MemnbError, RunError
 from memnb.reproduce.notebooks import unfit
 from memnb.reproduce.page import Page, as_csv, as_markdown
@@ -127,7 +128,7 @@ def page(tmp_path: Path) -> Page:
 def test_a_figure_becomes_png_and_svg_with_its_caption_as_description(page: Page) -> None:
     caption = "Accuracy ± spread <of> each “model”."
     figure = picture()
-    assert page.save(figure, "accuracy", caption=caption) is figure
+    assert page.save(figure, "accuracy", caption=caption).thing is figure
     folder = page.out / "report" / "figures"
     assert unfit(folder / "accuracy.png") is None
     assert unfit(folder / "accuracy.svg") is None
@@ -137,6 +138,27 @@ def test_a_figure_becomes_png_and_svg_with_its_caption_as_description(page: Page
     assert caption in texts
     assert not plt.fignum_exists(figure.number)  # type: ignore[attr-defined]
     assert sorted(path.name for path in folder.iterdir()) == ["accuracy.png", "accuracy.svg"]
+
+
+def test_a_saved_thing_shows_itself_once_with_its_caption(page: Page) -> None:
+    data, metadata = page.save(picture(), "a", caption="Three points.")._repr_mimebundle_()
+    assert data["image/png"] == (page.out / "report" / "figures" / "a.png").read_bytes()
+    assert metadata["image/png"]["alt"] == "Three points."
+    assert 300 < metadata["image/png"]["width"] < 700
+    assert metadata["memnb"] == {"kind": "figure", "name": "a", "caption": "Three points."}
+    frame = pd.DataFrame({"Model": ["<luna>"]})
+    data, metadata = page.save(frame, "b", caption="One.")._repr_mimebundle_()
+    assert "&lt;luna&gt;" in data["text/html"]
+    assert metadata["memnb"]["kind"] == "table"
+
+
+def test_the_rows_behind_a_figure_stand_beside_it(page: Page) -> None:
+    figure = style.attach(picture(), pd.DataFrame({"step": [1, 2], "accuracy": [0.1, 1 / 3]}))
+    page.save(figure, "a")
+    path = page.out / "report" / "figures" / "a.csv"
+    assert path.read_text() == "step,accuracy\n1,0.1\n2,0.333333\n"
+    page.save(picture(), "a")  # drawn from nothing: the old rows would be wrong
+    assert not path.exists()
 
 
 def test_the_same_rows_give_the_same_bytes(page: Page) -> None:
@@ -152,7 +174,7 @@ def test_a_table_becomes_csv_and_markdown_as_printed(page: Page) -> None:
         {"Accuracy (%)": ["36.10", None], "Note": ["a|b", 'say "x",\ny']},
         index=pd.Index(["luna", "convluna"], name="Model"),
     )
-    assert page.save(frame, "table", caption="All of it.") is frame
+    assert page.save(frame, "table", caption="All of it.").thing is frame
     folder = page.out / "report" / "tables"
     with (folder / "table.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [

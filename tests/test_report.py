@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import nbformat
 import pandas as pd
 import pytest
 from made_up_runs import write_run, write_runs
 
 from memnb import paths
 from memnb.config import Run, run_config
-from memnb.reproduce import report
+from memnb.draw import style
+from memnb.reproduce import manifest, rendering, report
 from memnb.reproduce.manifest import Artefact
-from memnb.reproduce.page import Page
+from memnb.reproduce.page import Page, Saved
 from memnb.reproduce.report import Entry, Step, Training, write_report
 from memnb.reproduce.workers import Ended
 
@@ -62,15 +65,41 @@ def step(outcome: str = "done", **settings: object) -> Step:
     return Step.of(values | {"outcome": outcome} | settings)
 
 
-def draw(out: Path) -> Artefact:
-    """A figure between two tables, saved as a notebook would."""
+def draw(out: Path, prose: str = "# Tiny\n\nProse.") -> Artefact:
+    """A figure between two tables, saved as a notebook would, and the executed notebook."""
     page = Page("tiny", "quick", str(out))
     figure, axes = plt.subplots(figsize=(2, 2))
     axes.plot([1, 2])
-    page.save(pd.DataFrame({"Model": [HOSTILE], "%": ["1.10"]}), "first", caption=HOSTILE)
-    page.save(figure, "second", caption=HOSTILE)
-    page.save(pd.DataFrame({"Model": ["last one"]}), "third")
+    style.attach(figure, pd.DataFrame({"step": [1, 2]}))
+    saved = [
+        page.save(pd.DataFrame({"Model": [HOSTILE], "%": ["1.10"]}), "first", caption=HOSTILE),
+        page.save(figure, "second", caption=HOSTILE),
+        page.save(pd.DataFrame({"Model": ["last one"]}), "third"),
+    ]
+    execute(out / "report" / "notebooks" / "tiny.ipynb", prose, saved)
     return artefact(outputs=["first.csv", "second.png", "third.csv"])
+
+
+def execute(path: Path, prose: str, saved: list[Saved]) -> None:
+    """The notebook as Jupyter would leave it after its cells have run."""
+    new = nbformat.v4
+    cells = [
+        new.new_markdown_cell(prose),
+        new.new_code_cell(
+            "try:\n    import memnb\nexcept ModuleNotFoundError:\n    %pip install x",
+            outputs=[new.new_output("stream", text="memnb 0.1.0")],
+        ),
+        new.new_code_cell("print(1)", outputs=[new.new_output("stream", text=f"said {HOSTILE}")]),
+        new.new_code_cell("quiet = 1"),
+    ]
+    for one in saved:
+        data, metadata = one._repr_mimebundle_()
+        if "image/png" in data:
+            data = {**data, "image/png": base64.b64encode(data["image/png"]).decode()}
+        output = new.new_output("execute_result", data=data, metadata=metadata)
+        cells.append(new.new_code_cell(f"page.save({HOSTILE})", outputs=[output]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new.new_notebook(cells=cells), path)
 
 
 def write(out: Path, *entries: Entry, training: Training | None = None) -> str:
@@ -93,9 +122,97 @@ def test_an_artefact_with_its_outputs_in_order_each_described(out: Path) -> None
     (image,) = elements.all("img")
     assert image["alt"] == HOSTILE
     assert "<script" not in html
-    links = [link["href"] for link in elements.all("a")]
+    links = {link["href"]: link for link in elements.all("a")}
     assert "figures/second.svg" in links
-    assert "tables/third.csv" in links
+    assert "notebooks/tiny.ipynb" in links
+
+
+def test_every_figure_and_table_hands_out_its_data(out: Path) -> None:
+    elements = Elements(write(out, entry(out, draw(out), step())))
+    data = {a["download"]: a["href"] or "" for a in elements.all("a") if "download" in a}
+    named = {name: href for name, href in data.items() if name and not name.startswith("claim-")}
+    assert set(named) == {"first.csv", "second.csv", "third.csv"}
+    content = {name: base64.b64decode(href.partition(",")[2]) for name, href in named.items()}
+    assert content["second.csv"] == b"step\n1\n2\n"
+    assert b"last one" in content["third.csv"]
+
+
+def test_data_too_large_for_the_page_are_linked(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "_EMBEDDED", 3)
+    elements = Elements(write(out, entry(out, draw(out), step())))
+    assert "figures/second.csv" in [link["href"] for link in elements.all("a")]
+
+
+def test_prose_printed_words_and_code_of_the_notebook_are_shown_and_escaped(out: Path) -> None:
+    prose = (
+        "# Tiny\n\nAs *said* in [other](other.ipynb) and [x](javascript:alert(1)): $L^2$, "
+        f"$\\notacommand{{x$. {HOSTILE}\n\n## Below\n\n![img](http://elsewhere/x.png)"
+    )
+    other = Entry(artefact("other", notebook="other.ipynb"), None, False, out / "none")
+    html = write(out, entry(out, draw(out, prose), step()), other)
+    elements = Elements(html)
+    assert elements.mistakes == elements.open == []
+    assert "<em>said</em>" in html
+    assert '<a href="#other">other</a>' in html
+    assert "javascript:" not in html
+    assert "http://elsewhere" not in html
+    assert "<msup><mi>L</mi><mn>2</mn></msup>" in html
+    assert "<h3>Below</h3>" in html
+    assert "<h2>Tiny" not in html
+    assert "<script" not in html
+    assert "<pre>said &lt;script&gt;" in html
+    assert "%pip" not in html
+    assert "quiet = 1" not in html
+
+
+def test_what_an_earlier_page_said_is_not_said_again_but_headings_are(out: Path) -> None:
+    first = draw(out)
+    second = artefact("second", notebook="second.ipynb")
+    folder = out / "report" / "notebooks"
+    new = nbformat.v4
+    for name in ("tiny", "second"):
+        words = ["# Title\n\nThe same words.", "## The same heading"]
+        nbformat.write(
+            new.new_notebook(cells=[new.new_markdown_cell(one) for one in words]),
+            folder / f"{name}.ipynb",
+        )
+    html = write(out, entry(out, first, step()), entry(out, second, step()))
+    assert html.count("The same words.") == 1
+    assert html.count("<h3>The same heading</h3>") == 2
+
+
+def test_an_executed_notebook_that_is_gone_or_damaged_is_said(out: Path) -> None:
+    one = draw(out)
+    path = out / "report" / "notebooks" / "tiny.ipynb"
+    for damage in (lambda: path.write_text("{"), path.unlink):
+        damage()
+        html = write(out, entry(out, one, step()))
+        assert "cannot be read" in html
+        assert "1 step failed" in html
+
+
+def test_a_claim_shows_its_figure_its_rows_and_its_code(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "EVIDENCE", {"C1": (("second",), ("memnb/models/filters.py",))})
+    write_runs(out / "runs", "luna-16", [0.20, 0.21, 0.22])
+    write_runs(out / "runs", "convluna-16", [0.40, 0.41, 0.42])
+    served = draw(out).but(claims=["C1"])
+    html = write(out, entry(out, served, step()))
+    card = html[html.index('id="C1"') : html.index('id="C2"')]
+    assert "data:image/png" in card
+    assert "ConvLuna-16 − Luna-16" in card
+    assert 'download="claim-c1.csv"' in card
+    assert "memnb/models/filters.py" in card
+    assert '<a href="#tiny">About tiny</a>' in card
+
+
+def test_the_code_and_figures_named_for_the_claims_exist() -> None:
+    root = Path(report.__file__).parents[2]
+    outputs = {name for one in manifest.load().artefacts for name in one.outputs}
+    for figures, code in report.EVIDENCE.values():
+        assert {f"{name}.png" for name in figures} <= outputs
+        assert all((root / file).is_file() for file in code)
 
 
 def test_the_page_needs_nothing_from_elsewhere(out: Path) -> None:

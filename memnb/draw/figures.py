@@ -33,6 +33,7 @@ from memnb.draw.panels import (
     missing,
     name_lines,
     name_x,
+    of_runs,
     plain_models,
     rows_of_memory,
     thousands,
@@ -120,7 +121,7 @@ def accuracy(
         handletextpad=0.5, columnspacing=1.6,
     )  # fmt: skip
     style.heading(figure, title, subtitle)
-    return figure
+    return style.attach(figure, of_runs(plain))
 
 
 def _published_mark(number: int) -> Line2D:
@@ -248,7 +249,7 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
     axes[0, 0].set_yticks(range(len(labels)), labels)
     axes[0, 0].set_ylim(len(labels) - 0.45, -0.55)
     style.heading(figure, title, subtitle)
-    return figure
+    return style.attach(figure, of_runs(rows[rows["task"].isin(tasks)]))
 
 
 #: Colour and marker of a filter: those of the family that has it; no filter takes Luna's.
@@ -311,7 +312,7 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
     name_x(axes, "training step")
     style.heading(figure, title, subtitle)
     name_lines(figure, axes, named)
-    return figure
+    return style.attach(figure, rows[[*evidence.KEYS, "step", "accuracy", "loss"]])
 
 
 # --- degradation -----------------------------------------------------------------------------
@@ -376,7 +377,7 @@ def degradation(
     where = f"{style.task_label(task)}, {rows_of_memory(size)}"
     style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
     name_lines(figure, axes, named)
-    return figure
+    return style.attach(figure, rows[[*evidence.KEYS, "step", "block", *measures]])
 
 
 _DEGRADATION_TITLES = {
@@ -491,7 +492,7 @@ def attention(
     bar.set_label("weight / even share", fontsize=8)
     bar.outline.set_visible(False)
     style.heading(figure, heading, subtitle)
-    return figure
+    return style.attach(figure, _as_rows(weights, blocks, heads, start, length))
 
 
 def attention_of(
@@ -550,6 +551,22 @@ def relative_weights(
     return relative, padding, labels[:positions]
 
 
+def _as_rows(
+    weights: np.ndarray, blocks: Sequence[int], heads: Sequence[int], start: int, length: int
+) -> pd.DataFrame:
+    """What a figure of attention shows: one row per block, head and memory row, a column per
+    position, or per stretch of positions that it begins."""
+    columns = np.linspace(start, start + length, weights.shape[-1], endpoint=False).astype(int)
+    rows = [
+        [block, head, row, *values]
+        for block in blocks
+        for head in heads
+        for row, values in enumerate(weights[block - 1, head - 1].round(3), start=1)
+    ]
+    names = ["block", "head", "row", *(f"position_{place}" for place in columns)]
+    return pd.DataFrame(rows, columns=names)
+
+
 _COLUMNS = 640
 """Positions that stay apart across a page at 100 dots per inch."""
 
@@ -605,7 +622,7 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     name_x(axes, "memory rows")
     style.heading(figure, title, subtitle)
     name_lines(figure, axes, named)
-    return figure
+    return style.attach(figure, of_runs(plain))
 
 
 def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
@@ -665,7 +682,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
     name_x(axes, "rows left (the others removed at random)")
     style.heading(figure, title, subtitle)
     name_lines(figure, axes, named)
-    return figure
+    return style.attach(figure, rows)
 
 
 def _removal_panel(axis: Axes, rows: pd.DataFrame) -> Ends:
@@ -733,7 +750,7 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         loc="outside lower center", ncols=len(_RESULTS) + 1, handletextpad=0.4, columnspacing=1.4,
     )  # fmt: skip
     style.heading(figure, title, subtitle)
-    return figure
+    return style.attach(figure, rows)
 
 
 _TARGET = "#DCEBE3"

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from memnb import config
 from memnb.draw import style
 from memnb.draw.figures import HEAT, relative_weights
+from memnb.errors import MemnbError
+from memnb.evidence.views import Shipped, best_of
 from memnb.tasks import tokens as readable
 
 View = Mapping[str, NDArray[Any]]
@@ -73,6 +75,62 @@ def looking(
     style.heading(figure, heading, f"{where} {subtitle}".strip())
     rows = {"position": range(1, len(names) + 1), "input": names}
     return style.attach(figure, pd.DataFrame({**rows, **{k: v for k, (v, _) in layers.items()}}))
+
+
+def of_shipped(
+    found: Sequence[Shipped], task: str, family: str, example: int = 1, **at: int
+) -> Figure:
+    """:func:`looking` at the shipped weights of a task's title and a family; honest if none are.
+
+    ``at`` is handed on: ``block``, ``head``, ``row``.
+
+    Raises:
+        MemnbError: there is no such example.
+        DataError: the views beside the weights are damaged.
+    """
+    one = best_of(found, task, family)
+    if one is None:
+        return looking(None, config.task_config("listops"), 0, title=_none(task, family))
+    view = _example(one, example)
+    title = style.model_label(one.run.model.name)
+    return looking(view, one.run.task, one.run.model.memory, title=title, subtitle=_from(one), **at)
+
+
+def filling_of_shipped(
+    found: Sequence[Shipped], task: str, family: str, example: int = 1
+) -> Figure:
+    """:func:`filling` of the shipped weights of a task's title and a family; honest if none are.
+
+    Raises:
+        MemnbError, DataError: as :func:`of_shipped`.
+    """
+    one = best_of(found, task, family)
+    if one is None:
+        return filling(None, config.task_config("listops"), 0, title=_none(task, family))
+    title = style.model_label(one.run.model.name)
+    return filling(_example(one, example), one.run.task, one.run.model.memory, title, _from(one))
+
+
+def _none(task: str, family: str) -> str:
+    return f"{style.family(family).label} on {task}"
+
+
+def _example(one: Shipped, number: int) -> View | None:
+    views = one.views()
+    if views and not 1 <= number <= len(views):
+        raise MemnbError(
+            f"{len(views)} examples are shipped with {one.path.stem}, but number {number} was "
+            f"asked for; choose one of 1 to {len(views)}."
+        )
+    return views[number - 1] if views else None
+
+
+def _from(one: Shipped) -> str:
+    scale = "laptop scale" if one.run.task.name.endswith("-short") else "full scale"
+    accuracy = one.facts["test_accuracy"]
+    tested = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f} %"
+    task = style.task_label(one.run.task.name)
+    return f"Shipped weights, {task}, {scale}, seed {one.run.seed}{tested}."
 
 
 Layers = dict[str, tuple[NDArray[np.float64], str]]

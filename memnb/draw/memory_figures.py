@@ -26,6 +26,7 @@ from memnb.draw.panels import (
     missing,
     name_lines,
     name_x,
+    of_runs,
     plain_models,
     rows_of_memory,
     thousands,
@@ -483,7 +484,7 @@ def kernel_kinds(runs: pd.DataFrame, subtitle: str = "", memory: int = 16) -> Fi
     axes[0, 0].set_yticks(range(len(KERNELS)), [words for words, _ in KERNELS.values()])
     axes[0, 0].set_ylim(len(KERNELS) - 0.45, -0.55)
     style.heading(figure, title, subtitle)
-    return style.attach(figure, rows)
+    return style.attach(figure, of_runs(rows))
 
 
 def _kinds(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
@@ -618,7 +619,8 @@ def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     figure.draw_without_rendering()
     for axis, own in zip(axes.flat, shown, strict=False):
         _name_points(axis, own)
-    return style.attach(figure, pd.concat(shown, ignore_index=True))
+    every = pd.concat(shown, ignore_index=True)
+    return style.attach(figure, of_runs(every).assign(milliseconds=every["milliseconds"]))
 
 
 def _points(axis: Axes, rows: pd.DataFrame) -> None:

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from memnb import config
 from memnb.draw import style
 from memnb.evidence.claims import MAJORITY
+from memnb.evidence.rows import KEYS
 
 Ends = list[tuple[float, str, str]]
 """The lines of a panel: height of the right end in data units, name, colour."""
@@ -123,3 +124,8 @@ def common_memory(rows: pd.DataFrame) -> int:
     """The memory size that most families have; the larger one where several tie."""
     families = rows.groupby("memory")["family"].nunique()
     return int(families[families == families.max()].index.max())
+
+
+def of_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a frame of runs that belong beside a figure of accuracies."""
+    return runs[[*KEYS, "outcome", "test_accuracy", "parameters", "step", "seconds", "device_name"]]

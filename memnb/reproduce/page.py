@@ -12,12 +12,13 @@ import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from memnb import paths
+from memnb.draw import style
 from memnb.errors import MemnbError, unknown
 from memnb.evidence import rows
 from memnb.reproduce.files import write
@@ -45,6 +46,39 @@ class Layer:
     where: str
     runs: pd.DataFrame
     problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Saved(Generic[Thing]):
+    """What :meth:`Page.save` wrote. As the value of a cell it shows itself, and says its name and
+    caption in the output's metadata, which the report is built from.
+
+    Attributes:
+        thing: the figure or frame.
+        name: of the files, without an ending.
+        caption: one sentence; the alternative text of a figure.
+        png: of a figure, as it was written; empty for a frame.
+    """
+
+    thing: Thing
+    name: str
+    caption: str
+    png: bytes = b""
+
+    def _repr_mimebundle_(self, **wanted: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        del wanted
+        said = {"name": self.name, "caption": self.caption}
+        if isinstance(self.thing, pd.DataFrame):
+            plain = isinstance(self.thing.index, pd.RangeIndex)
+            data: dict[str, Any] = {
+                "text/html": self.thing.to_html(index=not plain),
+                "text/plain": as_markdown(self.thing, self.caption),
+            }
+            return data, {"memnb": {"kind": "table", **said}}
+        width = int.from_bytes(self.png[16:20], "big")  # of the image header
+        shown = {"alt": self.caption, "width": round(width * 96 / _DPI)}
+        data = {"image/png": self.png, "text/plain": self.caption or self.name}
+        return data, {"memnb": {"kind": "figure", **said}, "image/png": shown}
 
 
 class Page:
@@ -83,8 +117,11 @@ class Page:
             _layer("Laptop scale", "quick", "quick", quick),
         ]
 
-    def save(self, thing: Thing, name: str, caption: str = "") -> Thing:
+    def save(self, thing: Thing, name: str, caption: str = "") -> Saved[Thing]:
         """Write a figure (PNG and SVG) or a table (CSV and Markdown) into the report.
+
+        The rows that a figure was drawn from (:func:`memnb.draw.style.attach`) become a CSV file
+        beside it.
 
         Args:
             thing: a matplotlib figure, or a frame whose cells are ready to print.
@@ -93,7 +130,7 @@ class Page:
                 figure and stands under a table.
 
         Returns:
-            ``thing``, so that a notebook cell may end with this call and show it once.
+            What was written, so that a notebook cell may end with this call and show it once.
 
         Raises:
             MemnbError: the name cannot name a file, or the thing is neither figure nor frame.
@@ -102,9 +139,16 @@ class Page:
         name = safe_name("output", name)
         if isinstance(thing, Figure):
             folder = paths.report(self.out) / "figures"
-            write(folder / f"{name}.png", _png(thing, caption))
+            png = _png(thing, caption)
+            write(folder / f"{name}.png", png)
             write(folder / f"{name}.svg", _svg(thing, name, caption))
+            rows = style.attached(thing)
+            if rows is not None:
+                write(folder / f"{name}.csv", _rounded(rows).encode())
+            else:
+                (folder / f"{name}.csv").unlink(missing_ok=True)  # of an older figure
             _close(thing)
+            return Saved(thing, name, caption, png)
         elif isinstance(thing, pd.DataFrame):
             folder = paths.report(self.out) / "tables"
             write(folder / f"{name}.csv", as_csv(thing).encode())
@@ -114,7 +158,7 @@ class Page:
                 f"Page.save takes a matplotlib Figure or a pandas DataFrame, but '{name}' is a "
                 f"{type(thing).__name__}; hand over what the drawing function returned."
             )
-        return thing
+        return Saved(thing, name, caption)
 
 
 def as_csv(frame: pd.DataFrame) -> str:
@@ -152,10 +196,18 @@ def _layer(title: str, scale: Scale, preset: str, folders: tuple[Path, ...]) -> 
     return Layer(f"{title} ({where})", scale, where, chosen, tuple(problems))
 
 
+_DPI = 150
+
+
+def _rounded(rows: pd.DataFrame) -> str:
+    """Rows behind a figure as CSV, numbers with six significant digits."""
+    return rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
 def _png(figure: Figure, caption: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Software": None, "Description": caption or None}
-    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", metadata=metadata)
+    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", metadata=metadata)
     return buffer.getvalue()
 
 

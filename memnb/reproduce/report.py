@@ -1,39 +1,56 @@
 """The report: one HTML file that holds every figure, table, verdict and time of a reproduction.
 
-It is self-contained (pictures are embedded), and everything that comes from a file is escaped.
+It is self-contained (pictures and their data are embedded); :mod:`memnb.reproduce.rendering` makes
+it from the executed notebooks.
 """
 
 from __future__ import annotations
 
-import base64
-import csv
 import importlib.metadata
-import io
 import math
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import pandas as pd
 from pydantic import Field
 
 from memnb import __version__, paths
 from memnb.config import Config, Run
+from memnb.draw import tables
+from memnb.errors import RunError
 from memnb.evidence import claims, rows
+from memnb.reproduce import rendering
 from memnb.reproduce.files import write
 from memnb.reproduce.manifest import Artefact
-from memnb.reproduce.page import Page
+from memnb.reproduce.page import Page, as_csv
 from memnb.reproduce.progress import duration
 from memnb.reproduce.trainer import outcome
 from memnb.reproduce.workers import Ended, cores
 
 #: Preset of a row -> what its scale is called.
 SCALES = {"paper": "Full scale", "quick": "Laptop scale"}
+#: Claim -> the figures that show it best, and where its code is.
+EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "C1": (
+        ("accuracy-full", "accuracy-laptop"),
+        ("memnb/models/filters.py", "memnb/models/blocks.py"),
+    ),
+    "C2": (("memory-size-full", "memory-size-laptop"), ("memnb/models/blocks.py",)),
+    "C3": (
+        ("degradation-full", "degradation-laptop", "causal-exchange-laptop"),
+        ("memnb/probes/degradation.py", "memnb/probes/row_removal.py", "memnb/probes/causal.py"),
+    ),
+    "C4": (
+        ("ablation-full", "ablation-laptop"),
+        ("memnb/models/filters.py", "memnb/models/attention.py"),
+    ),
+    "C5": ((), ()),
+}
 _LIBRARIES = ("torch", "numpy", "pandas", "scipy", "matplotlib", "seaborn", "papermill")
 
 
@@ -59,27 +76,6 @@ class Step(Config):
     details: str = ""
     outputs: dict[str, str] = Field(default_factory=dict)
     ended: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture as it stands in the page."""
-
-    name: str
-    source: str
-    caption: str
-    kind: Literal["figure"] = "figure"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as it stands in the page."""
-
-    name: str
-    header: list[str]
-    body: list[list[str]]
-    caption: str
-    kind: Literal["table"] = "table"
 
 
 @dataclass(frozen=True)
@@ -110,15 +106,10 @@ class Entry:
             return "not executed"
         return "kept" if self.kept else self.step.outcome
 
-    def shown(self) -> Iterator[Figure | Table]:
-        """Its figures and tables; none if the notebook failed, since they would be old ones."""
-        if self.step is None or self.step.outcome != "done":
-            return
-        for path in self.artefact.files(self.executed.parent.parent):
-            if path.suffix == ".png":
-                yield _figure(path)
-            elif path.suffix == ".csv":
-                yield _table(path)
+    @property
+    def is_shown(self) -> bool:
+        """Whether its figures and tables are shown; those of a failed notebook would be old."""
+        return self.step is not None and self.step.outcome == "done"
 
 
 @dataclass(frozen=True)
@@ -189,26 +180,56 @@ def write_report(
     runs = pd.concat(filled, ignore_index=True)
     removal, probes = rows.load_removal(runs), rows.load_probes(runs)
     problems = [*_problems(layers), *_attrs(removal), *_attrs(probes)]
-    page = _template().render(
-        title="On Difficulties of Attention Factorization through Shared Memory",
-        preset=preset,
-        version=__version__,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        seconds=duration(seconds),
-        claims=_claims(claims.check(runs, removal, probes)),
-        layers=[(layer.title, len(layer.runs), int((layer.runs["outcome"] == "failed").sum()))
-                for layer in layers],
-        entries=entries,
-        training=training,
-        training_rows=training.rows(),
-        failures=[*training.failures(), *(entry.error for entry in entries if entry.error)],
-        problems=list(dict.fromkeys(problems)),
-        environment=environment(),
-        out=str(out),
-    )  # fmt: skip
-    path = paths.report(out) / "index.html"
+    folder = paths.report(out)
+    cells, unread = _cells(entries)
+    verdicts = claims.check(runs, removal, probes)
+    context = {
+        "title": "On Difficulties of Attention Factorization through Shared Memory",
+        "preset": preset,
+        "version": __version__,
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "seconds": duration(seconds),
+        "claims": _claims(verdicts, entries, _figures(cells, folder)),
+        "scales": list(SCALES.values()),
+        "layers": [(layer.title, len(layer.runs), int((layer.runs["outcome"] == "failed").sum()))
+                   for layer in layers],
+        "entries": entries,
+        "training": training,
+        "training_rows": training.rows(),
+        "failures": [*training.failures(), *(e.error for e in entries if e.error), *unread],
+        "problems": list(dict.fromkeys(problems)),
+        "environment": environment(),
+        "out": str(out),
+        "filters": {
+            "duration": lambda given: "" if given is None else duration(given),
+            "percent": lambda share: "" if share is None else f"{share:.1%}",
+            "slug": lambda text: text.replace(" ", "-"),
+        },
+    }  # fmt: skip
+    links = {entry.artefact.notebook: entry.artefact.id for entry in entries}
+    page = rendering.to_html(cells, folder, links, context)
+    path = folder / "index.html"
     write(path, page.encode())
     return path
+
+
+def _cells(entries: Sequence[Entry]) -> tuple[list[Any], list[str]]:
+    """The cells to show of all executed notebooks, and a sentence for each that cannot be read."""
+    cells: list[Any] = []
+    unread, seen = [], set[str]()
+    for entry in entries:
+        if entry.is_shown:
+            try:
+                cells += rendering.cells_of(entry.executed, entry.artefact.id, seen)
+            except RunError as error:
+                unread.append(str(error))
+    return cells, unread
+
+
+def _figures(cells: Sequence[Any], folder: Path) -> dict[str, rendering.Figure]:
+    """Name -> figure, of all cells."""
+    every = [rendering.shown(o, folder) for c in cells for o in c.get("outputs", ())]
+    return {one.name: one for one in every if isinstance(one, rendering.Figure)}
 
 
 def environment() -> dict[str, str]:
@@ -246,22 +267,12 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _template() -> jinja2.Template:
-    environment_ = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment_.filters["duration"] = lambda seconds: "" if seconds is None else duration(seconds)
-    environment_.filters["percent"] = lambda share: "" if share is None else f"{share:.1%}"
-    environment_.filters["slug"] = lambda text: text.replace(" ", "-")
-    return environment_.get_template("report.html.j2")
-
-
-def _claims(verdicts: Sequence[claims.Verdict]) -> list[dict[str, Any]]:
-    """One entry per claim, with its verdict at each scale."""
+def _claims(
+    verdicts: Sequence[claims.Verdict],
+    entries: Sequence[Entry],
+    figures: Mapping[str, rendering.Figure],
+) -> list[dict[str, Any]]:
+    """One entry per claim: its verdict at each scale, its figures, its rows, its code."""
     found: dict[str, dict[str, Any]] = {}
     for verdict in verdicts:
         claim = found.setdefault(
@@ -275,6 +286,21 @@ def _claims(verdicts: Sequence[claims.Verdict]) -> list[dict[str, Any]]:
                 "reading": verdict.reading,
             }
         )
+    for name, claim in found.items():
+        table = tables.comparisons([one for one in verdicts if one.claim == name])
+        table = table.drop(columns="Claim")
+        file = f"claim-{name.lower()}.csv"
+        claim["rows"] = rendering.Table(
+            f"claim-{name.lower()}",
+            list(table.columns),
+            table.to_numpy().tolist(),
+            "Every comparison behind the verdict.",
+            rendering.Download(file, rendering.csv_address(as_csv(table).encode())),
+        )
+        names, code = EVIDENCE.get(name, ((), ()))
+        claim["figures"] = [figures[one] for one in names if one in figures]
+        claim["code"] = code
+        claim["pages"] = [e.artefact for e in entries if name in e.artefact.claims]
     return list(found.values())
 
 
@@ -304,19 +330,3 @@ def _why_not(record: dict[str, Any]) -> str:
     if record:
         return f"It is {record.get('outcome')} and not finished."
     return "It has not been trained."
-
-
-def _figure(path: Path) -> Figure:
-    from PIL import Image
-
-    content = path.read_bytes()
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-        caption = str(image.info.get("Description", ""))
-    return Figure(path.stem, f"data:image/png;base64,{base64.b64encode(content).decode()}", caption)
-
-
-def _table(path: Path) -> Table:
-    header, *body = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
-    lines = path.with_suffix(".md").read_text(encoding="utf-8").splitlines()
-    captions = [line.removeprefix("Table: ") for line in lines if line.startswith("Table: ")]
-    return Table(path.stem, header, body, captions[-1] if captions else "")

@@ -311,8 +311,8 @@ def _alone(report: Path) -> Iterator[None]:
 
 
 def _digest_of_inputs(preset: str, out: Path) -> str:
-    """Hash of what all notebooks read: the code, the reference numbers and the rows."""
-    reference = sorted(paths.reference().glob("*"))
+    """Hash of what all notebooks read: code, reference numbers, shipped weights and rows."""
+    reference = sorted([*paths.reference().glob("*"), *paths.weights().glob("*.*")])
     lines = [_digest_of_code()] + [f"{file.name} {content_hash(file)}" for file in reference]
     folders = [paths.stored_results()] + ([] if preset == "stored" else [paths.runs(out)])
     for folder in folders:

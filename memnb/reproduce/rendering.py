@@ -1,0 +1,236 @@
+"""Executed notebooks to HTML: nbconvert, with a template of ours and nothing from elsewhere.
+
+The template (``templates/memnb/index.html.j2``) gets all cells that the report shows as one
+notebook, each cell marked with its section, and turns prose, saved figures and saved tables into
+HTML. Formulas become MathML, links between pages become links within the report. Whatever comes
+from a file is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+from memnb.errors import MemnbError, RunError
+from memnb.reproduce.manifest import safe_name
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_EMBEDDED = 300_000
+"""Bytes of a data file up to which it stands in the page itself."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """Rows behind a figure or table: ``address`` holds them, or names a file beside the page."""
+
+    file: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as it stands in the page."""
+
+    name: str
+    source: str
+    caption: str
+    data: Download | None
+    kind: Literal["figure"] = "figure"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it stands in the page."""
+
+    name: str
+    header: list[str]
+    body: list[list[str]]
+    caption: str
+    data: Download | None
+    kind: Literal["table"] = "table"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a cell printed."""
+
+    text: str
+    kind: Literal["words"] = "words"
+
+
+Shown = Figure | Table | Words
+
+
+def cells_of(executed: Path, section: str, seen: set[str]) -> list[Any]:
+    """The cells of an executed notebook that the report shows, marked with their section.
+
+    Prose, without the title and without a paragraph that an earlier section had already (``seen``,
+    which is added to), and the code cells that show something.
+
+    Raises:
+        RunError: the notebook is missing or damaged.
+    """
+    import nbformat
+
+    try:
+        notebook = nbformat.read(executed, as_version=4)
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise RunError(
+            f"The executed notebook {executed} cannot be read ({error}); run the same command "
+            "again with --only."
+        ) from None
+    shown = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _without_title(cell.source)
+            repeated = cell.source in seen and not cell.source.startswith("#")
+            if not cell.source or repeated:
+                continue
+            seen.add(cell.source)
+        elif (
+            cell.cell_type != "code"
+            or not any(map(_is_shown, cell.outputs))
+            or _is_installation(cell)
+        ):
+            continue
+        cell.metadata["memnb"] = {"section": section}
+        cell.id = f"{section}-{cell.id}"[:64]  # unique among the cells of all notebooks
+        shown.append(cell)
+    return shown
+
+
+def _without_title(source: str) -> str:
+    if source.startswith("# "):
+        source = source.partition("\n")[2]
+    return source.strip()
+
+
+def _is_installation(cell: Any) -> bool:
+    return "except ModuleNotFoundError" in cell.source and "%pip" in cell.source
+
+
+def _is_shown(output: Any) -> bool:
+    return "memnb" in output.get("metadata", {}) or (
+        output.output_type == "stream" and bool(output.text.strip())
+    )
+
+
+def to_html(
+    cells: list[Any], report: Path, links: Mapping[str, str], context: dict[str, Any]
+) -> str:
+    """The whole page.
+
+    Args:
+        cells: of all sections (:func:`cells_of`).
+        report: the folder of the page, with ``figures/`` and ``tables/``.
+        links: file name of a notebook -> its section.
+        context: what the template needs besides the cells.
+
+    Raises:
+        MemnbError: nbconvert is not installed.
+    """
+    try:
+        import nbformat
+        from nbconvert.exporters import TemplateExporter
+    except ModuleNotFoundError as error:
+        raise MemnbError(
+            f"The report needs the package '{error.name}'; install it with "
+            "`pip install 'memnb[notebooks]'`."
+        ) from None
+    exporter = TemplateExporter(
+        template_name="memnb",
+        template_file="index.html.j2",
+        extra_template_basedirs=[str(_TEMPLATES)],
+    )
+    prose = _prose(links)
+    exporter.register_filter("prose", prose)
+    exporter.register_filter("shown", lambda output: shown(output, report))
+    for name, function in context.pop("filters", {}).items():
+        exporter.register_filter(name, function)
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    html, _ = exporter.from_notebook_node(notebook, resources={"report": context})
+    return str(html)
+
+
+def shown(output: Any, report: Path) -> Shown | None:
+    """What one output of a cell is in the page; None for what is not shown."""
+    if output.output_type == "stream":
+        return Words(str(output.text))
+    said = output.get("metadata", {}).get("memnb")
+    if not isinstance(said, Mapping):
+        return None
+    name, caption = safe_name("output", str(said.get("name"))), str(said.get("caption", ""))
+    if said.get("kind") == "table":
+        return table(report / "tables" / f"{name}.csv", caption)
+    picture = "".join(str(output.data.get("image/png", "")).split())
+    data = download(report / "figures" / f"{name}.csv")
+    return Figure(name, f"data:image/png;base64,{picture}", caption, data)
+
+
+def table(path: Path, caption: str) -> Table:
+    """A saved table, read from its CSV file."""
+    header, *body = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
+    return Table(path.stem, header, body, caption, download(path))
+
+
+def download(path: Path) -> Download | None:
+    """A CSV file of the report as a download; None if there is none."""
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    if len(content) > _EMBEDDED:
+        return Download(path.name, f"{path.parent.name}/{path.name}")
+    return Download(path.name, csv_address(content))
+
+
+def csv_address(content: bytes) -> str:
+    """The address under which a browser finds the content within the page itself."""
+    return f"data:text/csv;base64,{base64.b64encode(content).decode()}"
+
+
+# --- prose -----------------------------------------------------------------------------------
+
+
+def _prose(links: Mapping[str, str]) -> Any:
+    """Markdown to HTML: headings one level lower, formulas as MathML, raw HTML escaped."""
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):
+        def __init__(self) -> None:
+            super().__init__(escape=True, allow_harmful_protocols=False, exclude_anchor_links=True)
+
+        def heading(self, text: str, level: int, **attributes: Any) -> str:
+            return f"<h{level + 1}>{text}</h{level + 1}>\n"
+
+        def inline_math(self, body: str) -> str:
+            return mathml(body)
+
+        def block_math(self, body: str) -> str:
+            return mathml(body, display="block")
+
+        def link(self, text: str, url: str, title: str | None = None) -> str:
+            section = links.get(url.partition("#")[0])
+            return str(super().link(text, f"#{section}" if section else url, title))
+
+        def image(self, text: str, url: str, title: str | None = None) -> str:
+            del url, title  # the page loads nothing from elsewhere
+            return escape(text)
+
+    markdown = MarkdownWithMath(renderer=Renderer())
+    return markdown.render
+
+
+def mathml(formula: str, display: Literal["inline", "block"] = "inline") -> str:
+    """A formula in LaTeX as MathML, which browsers show by themselves; as code where it is none."""
+    from latex2mathml.converter import convert
+
+    try:
+        return str(convert(formula, display=display))
+    except Exception:  # the converter raises many types for what it does not know
+        return f"<code>{escape(formula)}</code>"
