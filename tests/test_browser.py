@@ -1,0 +1,297 @@
+"""What a reader meets in a real browser: the report, and the pages in JupyterLab.
+
+Skipped with its reason where there is no Chromium. ``MEMNB_BROWSER=all`` opens every notebook in
+JupyterLab; otherwise one stands for them, the one with sliders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_runs import write_runs
+from tiny_report import artefact, draw, entry, step
+
+from memnb import paths
+from memnb.reproduce.report import Training, write_report
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+EVERY = sorted(path.name for path in paths.notebooks().glob("*.ipynb"))
+PAGES = EVERY if os.environ.get("MEMNB_BROWSER") == "all" else ["16_explore.ipynb"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        found = [path for name in NAMES if (path := shutil.which(name))]
+        found += [own] if Path(own).is_file() else []
+        if not found:
+            pytest.skip("no Chromium on this machine (apt install chromium)")
+        chromium = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+# --- the report ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("a report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "assets", lambda: out / "assets")
+        write_runs(out / "runs", "luna-16", [0.20, 0.21, 0.22])
+        write_runs(out / "runs", "convluna-16", [0.40, 0.41, 0.42])
+        shown = entry(out, draw(out).but(claims=["C1"]), step())
+        later = entry(out, artefact("later", notebook="later.ipynb"), None)
+        return write_report([shown, later], Training((), out / "runs", {}, 0.0), "quick", out, 1.0)
+
+
+def opened(browser: Any, report: Path, **options: Any) -> Any:
+    page = browser.new_context(**options).new_page()
+    page.requests = []
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(report.as_uri())
+    return page
+
+
+def background(page: Any) -> str:
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+def test_the_report_loads_nothing_from_elsewhere(browser: Any, report: Path) -> None:
+    page = opened(browser, report)
+    assert page.requests
+    assert {url.partition(":")[0] for url in page.requests} <= {"file", "data"}
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+
+
+def test_every_link_of_the_report_leads_somewhere(browser: Any, report: Path) -> None:
+    page = opened(browser, report)
+    links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.getAttribute('href'))")
+    assert len(links) > 10
+    ids = set(page.eval_on_selector_all("[id]", "all => all.map(one => one.id)"))
+    for link in links:
+        if link.startswith("#"):
+            assert link[1:] in ids, link
+        elif not link.startswith("data:text/csv;base64,"):
+            assert (report.parent / link).is_file(), link
+
+
+def test_the_theme_follows_the_system_until_the_reader_chooses(browser: Any, report: Path) -> None:
+    light, dark = "rgb(255, 255, 255)", "rgb(20, 23, 27)"
+    page = opened(browser, report, color_scheme="light")
+    assert background(page) == light
+    page.check("#theme-dark")
+    assert background(page) == dark
+    page.check("#theme-auto")
+    assert background(page) == light
+    page = opened(browser, report, color_scheme="dark")
+    assert background(page) == dark
+    page.check("#theme-light")
+    assert background(page) == light
+
+
+def test_a_download_holds_the_rows_of_its_figure(browser: Any, report: Path) -> None:
+    page = opened(browser, report, accept_downloads=True)
+    with page.expect_download() as waiting:
+        page.click('a[download="second.csv"]')
+    assert waiting.value.suggested_filename == "second.csv"
+    assert Path(waiting.value.path()).read_text() == "step\n1\n2\n"
+
+
+def test_a_phone_shows_the_whole_width_and_figures_at_a_readable_size(
+    browser: Any, report: Path
+) -> None:
+    page = opened(browser, report, viewport={"width": 390, "height": 844}, is_mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    width = page.evaluate("document.querySelector('.picture img').getBoundingClientRect().width")
+    assert width > 600
+    assert page.evaluate("getComputedStyle(document.querySelector('.picture')).overflowX") == "auto"
+
+
+def test_the_keyboard_reaches_the_claims_and_the_theme(browser: Any, report: Path) -> None:
+    page = opened(browser, report, color_scheme="light")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the claims"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "theme-auto"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert background(page) == "rgb(20, 23, 27)"
+
+
+def test_print_is_light_and_without_controls(browser: Any, report: Path) -> None:
+    page = opened(browser, report, color_scheme="dark")
+    page.check("#theme-dark")
+    page.emulate_media(media="print")
+    assert background(page) == "rgb(255, 255, 255)"
+    for hidden in (".theme", "nav", ".downloads"):
+        assert not page.is_visible(hidden), hidden
+    assert page.is_visible("#C1 .mark")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_keeps_its_contrast(browser: Any, report: Path, theme: str) -> None:
+    page = opened(browser, report, color_scheme=theme)
+    faint = page.evaluate(CONTRAST)
+    assert faint == []
+
+
+#: Texts whose contrast with their background is below 4.5 : 1.
+CONTRAST = """
+() => {
+  const parts = c => c.match(/[\\d.]+/g).map(Number);
+  const light = c => {
+    const [r, g, b] = parts(c).map(v => {
+      v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const c = getComputedStyle(node).backgroundColor;
+      if ((parts(c)[3] ?? 1) > 0) return c;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  return [...document.querySelectorAll("p, li, td, th, a, h1, h2, h3, .mark, summary, label, dd")]
+    .filter(node => node.textContent.trim() && node.getClientRects().length)
+    .filter(node => {
+      const a = light(getComputedStyle(node).color), b = light(behind(node));
+      return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5;
+    })
+    .map(node => node.outerHTML.slice(0, 80));
+}
+"""
+
+
+# --- JupyterLab ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a JupyterLab that serves copies of the notebooks."""
+    root = tmp_path_factory.mktemp("lab")
+    for path in paths.notebooks().glob("*.ipynb"):
+        _copy_unexecuted(path, root / "notebooks" / path.name)
+    # Cells out of sight are otherwise not there at all.
+    settings = root / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (root / "lab.log").open("w")
+    environment = {
+        **os.environ,
+        "MEMNB_OUT": str(root / "out"),
+        "PYTHONPATH": str(Path(paths.__file__).parents[1]),
+        "IPYTHONDIR": str(root / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(root / "config"),
+        "JUPYTER_RUNTIME_DIR": str(root / "runtime"),
+        "JUPYTER_DATA_DIR": str(root / "share"),
+        "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
+    }
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
+        f"--port={port}", f"--ServerApp.root_dir={root / 'notebooks'}", "--IdentityProvider.token=",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]  # fmt: skip
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=root)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_for(address, server, root / "lab.log")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(20)
+        log.close()
+
+
+def _copy_unexecuted(source: Path, target: Path) -> None:
+    content = json.loads(source.read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            cell.update(execution_count=None, outputs=[])
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        if server.poll() is not None:
+            raise AssertionError(f"JupyterLab ended: {log.read_text()[-2000:]}")
+        try:
+            with urllib.request.urlopen(f"{address}/api", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+
+
+def run_all(browser: Any, address: str, name: str) -> Any:
+    """Open a notebook in JupyterLab, run all its cells and wait for the last one."""
+    page = browser.new_context(viewport={"width": 1400, "height": 1000}).new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{address}/doc/tree/{name}")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_selector("text=| Idle")  # the kernel, in the status bar
+    for _ in range(10):  # before the page is connected to its kernel, nothing would be run
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_timeout(2000)
+        prompts = page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
+        if any(prompt.strip("[]: ") for prompt in prompts):
+            break
+    page.wait_for_function(ALL_HAVE_RUN, timeout=150_000)
+    return page
+
+
+#: Every code cell has the number of its execution, and the kernel rests.
+ALL_HAVE_RUN = """
+() => {
+  const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")]
+    .map(one => one.textContent.trim());
+  const busy = document.querySelector("[data-status='busy']");
+  return prompts.length && !busy && prompts.every(p => /\\[\\d+\\]/.test(p));
+}
+"""
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_runs_in_jupyterlab_and_its_slider_moves_the_picture(
+    browser: Any, lab: str, name: str
+) -> None:
+    page = run_all(browser, lab, name)
+    errors = page.eval_on_selector_all(
+        "[data-mime-type='application/vnd.jupyter.error']", "all => all.map(e => e.textContent)"
+    )
+    assert errors == []
+    if name == "16_explore.ipynb":
+        page.wait_for_selector(".widget-image")
+        picture = page.locator(".widget-image").first
+        before = picture.get_attribute("src")
+        handle = page.locator(".widget-slider .noUi-handle").first
+        handle.scroll_into_view_if_needed()
+        handle.focus()
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_function(
+            "before => document.querySelector('.widget-image').src !== before", arg=before
+        )
+    page.context.close()
