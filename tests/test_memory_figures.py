@@ -1,0 +1,261 @@
+"""Figures of causal tests, filters, lengths, cost and of single inputs say what the rows say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_runs import COLLAPSED, write_run, write_runs
+from matplotlib.figure import Figure
+
+from memnb import config
+from memnb.draw import looking, memory_figures, style
+from memnb.errors import DataError, MemnbError
+from memnb.evidence import rows, views
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("runs")
+    write_runs(folder, "transformer", [0.30, 0.31])
+    write_runs(folder, "luna-16", [0.25, 0.26, None], probes=COLLAPSED)
+    write_runs(folder, "convluna-1", [0.33, 0.34])
+    write_runs(folder, "convluna-16", [0.35, 0.36])
+    write_run(folder, "convluna-16", accuracy=0.40, model_changes={"filter_kernel": "random"})
+    write_run(folder, "convluna-16", accuracy=0.20, model_changes={"filter": "none"})
+    write_run(folder, "convluna-16", accuracy=0.99, model_changes={"pack_temperature": "unit"})
+    return rows.load_runs(folder)
+
+
+def words(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
+
+
+FIGURES: dict[str, tuple[Callable[..., Figure], Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    "removal": (memory_figures.removal_rules, rows.load_causal),
+    "exchange": (memory_figures.exchanges, rows.load_causal),
+    "usage": (memory_figures.usage, rows.load_usage),
+    "kernels": (
+        lambda frame, subtitle: memory_figures.kernels(frame, "convluna-16", 0, subtitle),
+        rows.load_filters,
+    ),
+    "responses": (
+        lambda frame, subtitle: memory_figures.responses(frame, "convluna-16", 0, subtitle),
+        rows.load_filters,
+    ),
+    "movement": (memory_figures.kernel_movement, rows.load_filters),
+    "kinds": (memory_figures.kernel_kinds, lambda frame: frame),
+    "length": (memory_figures.by_length, rows.load_lengths),
+    "cost": (memory_figures.cost_accuracy, lambda frame: frame),
+    "moment": (
+        lambda frame, subtitle: memory_figures.moment(
+            frame, rows.load_probes(frame.iloc[:0].assign(folder=[])), subtitle=subtitle
+        ),
+        rows.load_filters,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_says_where_its_rows_come_from_and_hands_them_out(
+    name: str, runs: pd.DataFrame
+) -> None:
+    function, load = FIGURES[name]
+    figure = function(load(runs), subtitle="Some scale (committed)")
+    assert "Some scale (committed)" in words(figure)
+    attached = style.attached(figure)
+    assert attached is not None
+    assert len(attached)
+    assert "folder" not in attached
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_without_rows_says_so(name: str, runs: pd.DataFrame) -> None:
+    function, load = FIGURES[name]
+    figure = function(load(runs.iloc[:0]), subtitle="Full scale (committed)")
+    assert style.MISSING in words(figure)
+    assert not any(axis.lines for axis in figure.axes)
+
+
+def test_removal_has_every_seed_under_every_rule_and_starts_intact(runs: pd.DataFrame) -> None:
+    figure = memory_figures.removal_rules(rows.load_causal(runs))
+    assert [axis.get_title(loc="left") for axis in figure.axes] == list(
+        memory_figures.RULES.values()
+    )
+    for axis in figure.axes:
+        thin = [line for line in axis.lines if line.get_alpha() == 0.4]
+        assert len(thin) == 4  # two finished seeds of each model with 16 rows
+        for line in thin:
+            assert max(line.get_xdata()) == 16
+        assert axis.get_xlim()[0] > axis.get_xlim()[1]  # rows go from left to right
+
+
+def test_exchanges_show_accuracy_and_changed_answers(runs: pd.DataFrame) -> None:
+    figure = memory_figures.exchanges(rows.load_causal(runs))
+    above, below = figure.axes
+    shown = sorted(round(y) for line in above.lines for y in line.get_ydata() if line.get_alpha())
+    assert shown.count(15) == 2 * 4  # swap and shuffle of four runs
+    assert {round(y) for line in below.lines for y in line.get_ydata() if line.get_alpha()} == {
+        0, 80,
+    }  # fmt: skip
+
+
+def test_rows_are_ranked_by_use(runs: pd.DataFrame) -> None:
+    figure = memory_figures.usage(rows.load_usage(runs))
+    line = figure.axes[0].lines[0]
+    assert (np.diff(line.get_ydata()) < 0).all()
+    assert len(line.get_ydata()) == 16
+
+
+def test_a_frequency_response_is_that_of_the_kernel() -> None:
+    frequency = np.array([0.0, 0.25, 0.5])
+    mean = memory_figures.response(np.full(4, 0.25), frequency)
+    assert mean == pytest.approx([1, 0, 0], abs=1e-12)
+    difference = memory_figures.response(np.array([-1.0, 1.0, 0.0, 0.0]), frequency)
+    assert difference == pytest.approx([0, 2**0.5, 2])
+
+
+def test_movement_is_relative_to_the_start(runs: pd.DataFrame) -> None:
+    figure = memory_figures.kernel_movement(rows.load_filters(runs))
+    attached = style.attached(figure)
+    assert attached is not None
+    start = attached[attached["step"] == 0]
+    assert (start["moved"] == 0).all()
+    last = attached[attached["step"] == attached["step"].max()]
+    norms = [np.linalg.norm([0.1 * head, 0.5, -0.1, 0]) for head in range(1, 5)]
+    expected = np.mean([0.35 / norm for norm in norms])
+    own = last.loc[last["block"] == 1, "moved"]
+    assert own.tolist() == pytest.approx([expected] * len(own))
+
+
+def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame) -> None:
+    figure = memory_figures.kernel_kinds(runs)
+    attached = style.attached(figure)
+    assert attached is not None
+    assert 0.99 not in set(attached["test_accuracy"])  # the temperature is another question
+    axis = figure.axes[0]
+    labels = [tick.get_text() for tick in axis.get_yticklabels()]
+    dots = {
+        labels[int(line.get_ydata()[0])]: sorted(line.get_xdata())
+        for line in axis.lines
+        if line.get_alpha() and len(line.get_xdata())
+    }
+    assert dots["random, not trained"] == pytest.approx([40])
+    assert dots["no filter, learned temperature"] == pytest.approx([20])
+    assert dots["learned (ConvLuna)"] == pytest.approx([35, 36])
+    assert "1 failed" in words(figure)
+
+
+def test_kinds_without_a_control_are_no_figure(tmp_path: Path) -> None:
+    write_run(tmp_path, "convluna-16", accuracy=0.4)
+    figure = memory_figures.kernel_kinds(rows.load_runs(tmp_path))
+    assert style.MISSING in words(figure)
+
+
+def test_cost_compares_only_runs_of_one_kind_of_device(tmp_path: Path) -> None:
+    import json
+
+    for folder, device in zip(
+        write_runs(tmp_path, "luna-16", [0.2, 0.3, 0.4]), ("a", "a", "b"), strict=True
+    ):
+        record = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**record, "device_name": device}))
+    attached = style.attached(memory_figures.cost_accuracy(rows.load_runs(tmp_path)))
+    assert attached is not None
+    assert sorted(attached["test_accuracy"]) == [0.2, 0.3]
+    assert attached["milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
+
+
+# --- single inputs ---------------------------------------------------------------------------
+
+
+def view(count: int = 17, rows: int = 4, **changes: Any) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    tokens = np.array([2, 10, 1, 8, 13, 5, 4, 9, 15, 3, 7, 11, 14, 5, 5, 6, 5], np.uint8)
+    values: dict[str, Any] = {
+        "pack": random.dirichlet(np.ones(count + 1), (2, 4, rows)),
+        "unpack": random.dirichlet(np.ones(rows), (2, 4, count + 1)),
+        "tokens": np.resize(tokens, count),
+        "length": np.array(count),
+        "label": np.array(7),
+        "prediction": np.array(9),
+        "attribution": random.normal(size=count),
+        "prefixes": np.array([0, 8, count]),
+        "filled": np.linspace(0, 1, 3)[:, None, None].repeat(2, 1).repeat(rows, 2),
+    }
+    return values | changes
+
+
+def test_an_expression_is_drawn_token_by_token_with_its_brackets() -> None:
+    figure = looking.looking(view(), config.task_config("listops-short"), 4, title="Luna-4")
+    text = words(figure)
+    assert "wrong, the label is 7" in text
+    for sign in "▲▼Σ◆":
+        assert sign in text
+    bars = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    assert len(bars) == 4  # one per operator
+    attached = style.attached(figure)
+    assert attached is not None
+    assert attached["input"].tolist()[:3] == ["[MAX", "4", "[MIN"]
+    # The weights are relative to an even share of the true input; CLS in front is left out.
+    weights = view()["pack"][1, 2, 3] * 18
+    figure = looking.looking(view(), config.task_config("listops"), 4, block=2, head=3, row=4)
+    attached = style.attached(figure)
+    assert attached is not None
+    assert attached["pack"].to_numpy() == pytest.approx(weights[1:])
+
+
+def test_an_image_is_drawn_with_its_outline_and_an_open_label_is_no_mistake() -> None:
+    pixels = view(100, tokens=np.arange(100, dtype=np.uint8), label=np.array(-1))
+    figure = looking.looking(pixels, config.task_config("pathfinder-short"), 4)
+    assert "Answer: 9." in words(figure)
+    assert sum(bool(axis.collections) for axis in figure.axes) >= 3
+
+
+def test_one_row_says_that_everybody_reads_it() -> None:
+    figure = looking.looking(view(rows=1), config.task_config("listops-short"), 1)
+    assert "every position reads it alike" in words(figure)
+
+
+def test_a_stride_gives_each_position_the_weight_of_its_window() -> None:
+    strided = view(16, tokens=np.full(16, 7, np.uint8))
+    strided["pack"] = np.full((2, 4, 4, 5), 0.2)
+    figure = looking.looking(strided, config.task_config("listops-short"), 4)
+    attached = style.attached(figure)
+    assert attached is not None
+    assert len(attached["pack"]) == 16
+
+
+def test_filling_has_a_panel_per_block() -> None:
+    figure = looking.filling(view(), config.task_config("listops-short"), 16, "Luna-16")
+    assert "4 of 16 rows" in words(figure)
+    attached = style.attached(figure)
+    assert attached is not None
+    assert len(attached) == 3 * 2 * 4
+
+
+def test_nothing_shipped_is_said(tmp_path: Path) -> None:
+    for function in (looking.of_shipped, looking.filling_of_shipped):
+        assert "No trained weights are shipped" in words(function([], "Text", "luna"))
+
+
+def test_an_example_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    run = config.run_config("luna-4", "listops-short")
+    one = views.Shipped(tmp_path / "a.safetensors", run, dict.fromkeys(views.FACTS))
+    assert "No trained weights" in words(looking.of_shipped([one], "ListOps", "luna"))
+    one.path.with_suffix(".npz").write_bytes(views.to_bytes([view(), view()]))
+    assert "Shipped weights, ListOps short" in words(
+        looking.of_shipped([one], "ListOps", "luna", 2)
+    )
+    with pytest.raises(MemnbError, match="choose one of 1 to 2"):
+        looking.of_shipped([one], "ListOps", "luna", 3)
+    arrays = dict(view())
+    del arrays["filled"]
+    one.path.with_suffix(".npz").write_bytes(views.to_bytes([arrays]))
+    with pytest.raises(DataError, match="lacks the array 'filled_0'"):
+        one.views()
