@@ -232,10 +232,12 @@ def _bench(values: argparse.Namespace) -> int:
             f"Ceilings: copying {best.bandwidth / 1e12:.2f} TB/s, matrix products "
             f"{best.matrix_rate / 1e12:.1f} TFLOP/s."
         )
-    print(f"{'task':<18}{'model':<14}{'length':>9}{'ms per step':>14}{'GiB':>7}{'first step':>12}")
+    print(
+        f"{'task':<18}{'model':<14}{'length':>9}{'ms per step':>14}{'GiB':>7}{'first step':>12}",
+        flush=True,
+    )
     failed = False
-    for run in runs:
-        row = bench.isolated(values.suite, run, device)
+    for row in bench.isolated(values.suite, runs, device):
         bench.append(file, row)
         shown = f"{row.task:<18}{row.model:<14}{row.length:>9}"
         if row.milliseconds is None:

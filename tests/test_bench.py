@@ -92,9 +92,19 @@ def test_running_out_of_memory_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_process_that_dies_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "measure", _die)
-    row = bench.isolated("step", tiny(), "cpu")
-    assert row.outcome == "failed: the process died"
-    assert row.model == "luna-2"
+    first, second = bench.isolated("length", [tiny(), tiny(batch=3)], "cpu")
+    assert first.outcome == second.outcome == "failed: the process died"
+    assert (first.model, first.batch, second.batch) == ("luna-2", 4, 3)
+
+
+def test_measurements_come_in_the_order_of_the_runs() -> None:
+    runs = [tiny(), tiny(batch=3)]
+    for suite in ("step", "length"):
+        rows = list(bench.isolated(suite, runs, "cpu", 2, 0.02))
+        assert [(row.suite, row.batch, row.outcome) for row in rows] == [
+            (suite, 4, "measured"),
+            (suite, 3, "measured"),
+        ]
 
 
 def _die(*_: object) -> None:
@@ -154,7 +164,7 @@ def test_the_command_appends_rows(
 ) -> None:
     rows = iter([bench.measure("step", tiny(), "cpu", repeats=2, seconds=0.02)] * 2)
     best = bench.ceilings("cpu", size=64)
-    monkeypatch.setattr(bench, "isolated", lambda *_: next(rows))
+    monkeypatch.setattr(bench, "isolated", lambda *_: [next(rows)])
     here = {bench.ceilings: lambda *_: best}
     monkeypatch.setattr(bench, "apart", lambda action, *given: here.get(action, action)(*given))
     for _ in range(2):

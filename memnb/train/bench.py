@@ -1,12 +1,14 @@
 """How long a training step takes, where its time goes and how much memory it needs.
 
-Every measurement runs in a process of its own, on made-up inputs of the task's shape: nothing is
-downloaded, and neither memory nor compiled code is left over from the one before.
+Measurements run in a process of their own, on made-up inputs of the task's shape: nothing is
+downloaded, and neither memory nor compiled code is left over from the one before. Only the lengths
+of one model share a process, since a start takes longer than a measurement there.
 """
 
 from __future__ import annotations
 
 import concurrent.futures.process
+import gc
 import json
 import multiprocessing
 import statistics
@@ -15,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -172,21 +174,6 @@ def plan(
         )
 
 
-def isolated(
-    suite: str, run: Run, device: str = "auto", repeats: int = REPEATS, seconds: float = SECONDS
-) -> Measurement:
-    """:func:`measure` in a new process; one that dies is a row that says so.
-
-    Raises:
-        MemnbError: the device is not available.
-    """
-    try:
-        return apart(measure, suite, run, device, repeats, seconds)
-    except concurrent.futures.process.BrokenProcessPool:
-        where = apart(_where, suite, run, device)
-        return Measurement(**where, outcome="failed: the process died")
-
-
 def apart(action: Callable[..., Result], *given: Any) -> Result:
     """Call ``action`` in a process of its own.
 
@@ -194,9 +181,44 @@ def apart(action: Callable[..., Result], *given: Any) -> Result:
         BrokenProcessPool: the process died.
         Exception: whatever ``action`` raises.
     """
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+    with _process() as pool:
         return pool.submit(action, *given).result()
+
+
+def _process() -> concurrent.futures.ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(1, mp_context=context)
+
+
+def isolated(
+    suite: str,
+    runs: Sequence[Run],
+    device: str = "auto",
+    repeats: int = REPEATS,
+    seconds: float | None = None,
+) -> Iterator[Measurement]:
+    """:func:`measure` each run in a new process, those of the length suite in one per model.
+
+    A process that dies is a row that says so.
+
+    Raises:
+        MemnbError: the device is not available.
+    """
+    seconds = seconds or (SECONDS / 4 if suite == "length" else SECONDS)
+    groups = groupby(runs, key=lambda run: run.model.name if suite == "length" else id(run))
+    for _, group in groups:
+        waiting = list(group)
+        while waiting:
+            with _process() as pool:
+                try:
+                    while waiting:
+                        yield pool.submit(
+                            measure, suite, waiting[0], device, repeats, seconds
+                        ).result()
+                        waiting.pop(0)
+                except concurrent.futures.process.BrokenProcessPool:
+                    where = apart(_where, suite, waiting.pop(0), device)
+                    yield Measurement(**where, outcome="failed: the process died")
 
 
 def _where(suite: str, run: Run, device: str) -> dict[str, Any]:
@@ -222,14 +244,21 @@ def measure(
 ) -> Measurement:
     """Time training steps and evaluation of ``run``, in this process.
 
-    The length suite takes the plain loop: compiling anew for each length says nothing of length.
+    The length suite does not compile, which would be done anew for each length and says nothing of
+    length; on CUDA its steps are captured all the same, or short ones would measure Python.
 
     Raises:
         MemnbError: the device is not available.
     """
     chosen = choose_device(device)
     begun = time.monotonic()
-    kind = "eager" if suite == "length" else "auto"
+    kind = "auto"
+    if suite == "length":
+        kind = "captured" if chosen.kind == "cuda" else "eager"
+    if chosen.kind == "cuda":  # what the length before this one held
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     where = _where(suite, run, device)
     examples = max(run.training.batch, 1 if suite == "length" else EXAMPLES)
     scored = examples_scored(run.task) if suite == "run" else examples
@@ -249,7 +278,9 @@ def measure(
 
         timed(1)
         first = time.monotonic() - begun
-        once = timed(WARM_UP) / WARM_UP
+        once = timed(1)
+        if once < seconds:
+            once = timed(WARM_UP) / WARM_UP
         steps = max(1, min(200, round(seconds / once)))
         times = [1000 * timed(steps) / steps for _ in range(repeats)]
         lower, middle, upper = statistics.quantiles(times, n=4)

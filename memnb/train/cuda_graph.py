@@ -24,7 +24,7 @@ from memnb.train.engine import DeviceSplit, Engine, Interrupted
 
 log = logging.getLogger(__name__)
 
-ENGINES = ("auto", "eager", "graph")
+ENGINES = ("auto", "eager", "captured", "graph")
 RECOMPILATIONS = 100
 WARM_UP = 3  # steps before capture, undone afterwards
 
@@ -39,20 +39,25 @@ def make_engine(
 ) -> Engine:
     """The engine called ``kind``; ``auto`` is ``graph`` on CUDA and ``eager`` elsewhere.
 
+    ``graph`` captures compiled steps, ``captured`` plain ones.
+
     Where ``auto`` cannot compile, it captures plain steps; where that fails too, the plain loop
     takes over. The log says why.
 
     Raises:
-        MemnbError: an unknown name, ``graph`` without CUDA, or ``parts`` does not divide the batch.
+        MemnbError: an unknown name, a captured step without CUDA, or ``parts`` does not divide the
+            batch.
     """
     if kind not in ENGINES:
         raise MemnbError(
             f"The engine must be one of {', '.join(ENGINES)}, but got '{kind}'; choose one."
         )
-    if kind == "graph" and device.kind != "cuda":
-        raise MemnbError("The engine 'graph' needs a CUDA device; use the engine 'eager'.")
+    if kind in ("graph", "captured") and device.kind != "cuda":
+        raise MemnbError(f"The engine '{kind}' needs a CUDA device; use the engine 'eager'.")
     if kind == "eager" or device.kind == "cpu":
         return Engine(network, dataset, training, device, parts)
+    if kind == "captured":
+        return CapturedEngine(network, dataset, training, device, parts)
     start = copy.deepcopy(network.state_dict())
     for faster, next_best in (
         (GraphEngine, "the step is captured as it is"),
