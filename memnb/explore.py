@@ -47,7 +47,9 @@ def training(filters: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") ->
         MemnbError: ipywidgets is not installed, or there is no run with a filter.
     """
     widgets = _widgets()
-    runs = list(dict.fromkeys(filters["run_id"]))
+    # Runs of one memory row, whose rows have no cosine, come last.
+    ordered = filters.sort_values("memory", kind="stable", key=lambda size: size < 2)
+    runs = list(dict.fromkeys(ordered["run_id"]))
     if not runs:
         raise MemnbError("No run with a filter is here; train one: memnb train convluna-16 ...")
     chosen = filters[filters["run_id"] == runs[0]]

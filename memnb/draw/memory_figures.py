@@ -323,7 +323,7 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     """How far kernels have moved, and the pack temperature, over training, a column per block.
 
     Movement is the distance from the start over the start's norm, the mean over heads. Every run
-    of ConvLuna as its name defines it on one task; a dot-dashed line is of one memory row.
+    of ConvLuna as its name defines it on one task, a kind of line per memory size.
     """
     title = "How the filters and the temperature move in training"
     rows = plain_models(filters)
@@ -334,13 +334,13 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     task = style.task_order(rows["task"])[0]
     rows = _moved(rows[rows["task"] == task])
     blocks = sorted({int(b) for b in rows["block"]})
-    sizes = sorted({int(m) for m in rows["memory"]})
+    sizes, look = sorted({int(m) for m in rows["memory"]}), style.FAMILY["convluna"]
     figure, axes = style.canvas(2, len(blocks), 3.7, sharex=True, sharey="row")
     for column, block in zip(axes.T, blocks, strict=True):
         own = rows[rows["block"] == block]
         for axis, value in zip(column, ("moved", "pack_temperature"), strict=True):
             for size in sizes:
-                colour, dash = HEADS[sizes.index(size) % len(HEADS)], _dash(size)
+                colour, dash = look.colour, _DASHES[sizes.index(size) % len(_DASHES)]
                 some = own[own["memory"] == size]
                 for _, seed in some.groupby("run_id", sort=False):
                     axis.plot(seed["step"], seed[value], color=colour, linewidth=0.8, alpha=0.45)
@@ -354,8 +354,8 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     axes[1, 0].set_ylabel("pack temperature", fontsize=8)
     name_x(axes, "training step")
     figure.legend(
-        [Line2D([], [], color=HEADS[i % len(HEADS)], linestyle=_dash(size), linewidth=1.9)
-         for i, size in enumerate(sizes)],
+        [Line2D([], [], color=look.colour, linestyle=_DASHES[i % len(_DASHES)], linewidth=1.9)
+         for i, _ in enumerate(sizes)],
         [style.model_label(f"convluna-{size}") for size in sizes], loc="outside lower center",
         ncols=len(sizes), handlelength=3,
     )  # fmt: skip
@@ -364,8 +364,8 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     return style.attach(figure, rows)
 
 
-def _dash(size: int) -> style.Dash:
-    return (0, (5, 1, 1, 1)) if size == 1 else "-"
+_DASHES: tuple[style.Dash, ...] = ((0, (5, 1, 1, 1)), "-", (0, (4, 2)), (0, (1, 1)))
+"""Of the memory sizes of one family, smallest first."""
 
 
 def _moved(rows: pd.DataFrame) -> pd.DataFrame:
@@ -395,14 +395,15 @@ def moment(
     Args:
         filters: frame of :func:`memnb.evidence.rows.load_filters`.
         probes: frame of :func:`memnb.evidence.rows.load_probes`.
-        run_id: the run; the first one of ``filters`` if not given.
+        run_id: the run; the first one of ``filters`` with several memory rows if not given.
         step: of those at which the filters were watched; the last one if not given.
         block, head: from 1.
         subtitle: where the rows come from.
     """
     title = "A filter and its memory at one step of training"
-    chosen = [run_id] if run_id else filters["run_id"].head(1)
-    rows = filters[filters["run_id"].isin(chosen)]
+    # Runs of one memory row, whose rows have no cosine, come last.
+    first = filters.sort_values("memory", kind="stable", key=lambda size: size < 2)
+    rows = filters[filters["run_id"].isin([run_id] if run_id else first["run_id"].head(1))]
     rows = rows[(rows["block"] == block) & (rows["head"] == head)]
     if rows.empty:
         return style.empty(title, subtitle)
@@ -445,7 +446,7 @@ def _at_step(axis: Axes, probes: pd.DataFrame, step: int) -> None:
         some = probes.dropna(subset=[value])
         axis.plot(some["step"], some[value], color=HEADS[number], label=words)
     axis.axvline(step, color=style.QUIET, linewidth=1.2)
-    axis.set(xlabel="training step", ylim=(-0.05, 1.4))
+    axis.set(xlabel="training step", ylim=(-0.05, 1.75))
     axis.set_yticks([0, 0.5, 1])
     axis.set_title("memory of the block", fontsize=8.5)
     axis.xaxis.set_major_locator(ticks(4))
@@ -632,7 +633,7 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
         axis.plot([x.mean()] * 2, [y.min(), y.max()], color=look.colour, linewidth=0.9)
         axis.plot([x.mean()], [y.mean()], marker=look.marker, color=look.colour, linestyle="none")
     low, high = rows["milliseconds"].min(), rows["milliseconds"].max()
-    axis.set_xlim(low / 1.4, high * 2.2)
+    axis.set_xlim(low / 1.4, high * 3)
     ends = np.log10(axis.get_xlim())
     decades = 10.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]))
     axis.xaxis.set_major_locator(FixedLocator([*np.outer(decades, [1, 2, 5]).ravel()]))
