@@ -402,8 +402,8 @@ def moment(
     """
     title = "A filter and its memory at one step of training"
     # Runs of one memory row, whose rows have no cosine, come last.
-    first = filters.sort_values("memory", kind="stable", key=lambda size: size < 2)
-    rows = filters[filters["run_id"].isin([run_id] if run_id else first["run_id"].head(1))]
+    ordered = filters.sort_values("memory", kind="stable", key=lambda size: size < 2)
+    rows = filters[filters["run_id"].isin([run_id] if run_id else ordered["run_id"].head(1))]
     rows = rows[(rows["block"] == block) & (rows["head"] == head)]
     if rows.empty:
         return style.empty(title, subtitle)
