@@ -241,6 +241,7 @@ print("torch" in sys.modules)
 """
 
 
+@pytest.mark.timeout(420)
 def test_the_stored_pages_draw_everything_without_torch(tmp_path: Path) -> None:
     out = tmp_path / "an output folder"
     script = DRAW_ALL.format(folder=str(paths.notebooks()), out=str(out))

@@ -134,6 +134,16 @@ def test_an_executed_notebook_that_is_gone_or_damaged_is_said(out: Path) -> None
         assert "1 step failed" in html
 
 
+def test_a_table_whose_file_is_gone_or_whose_name_leads_elsewhere_is_said(out: Path) -> None:
+    one = draw(out)
+    (out / "report" / "tables" / "third.csv").unlink()
+    path = out / "report" / "notebooks" / "tiny.ipynb"
+    path.write_text(path.read_text().replace('"name": "first"', '"name": "../../first"'))
+    html = write(out, entry(out, one, step()))
+    assert html.count("This table cannot be shown") == 2
+    assert "data:image/png" in html
+
+
 def test_a_claim_shows_its_figure_its_rows_and_its_code(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 from made_up_runs import write_run
 
 ROOT = Path(__file__).resolve().parent.parent
-CARRIED = ("notebooks", "data/results", "data/reference")
+CARRIED = ("notebooks", "data/results", "data/reference", "data/weights")
 # What lies about in a working copy and is nobody else's.
 JUNK = (
     "notebooks/.ipynb_checkpoints/junk-checkpoint.ipynb",

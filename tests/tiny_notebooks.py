@@ -14,6 +14,9 @@ report = Path(out) / "report"
 (report / "tables").mkdir(parents=True, exist_ok=True)
 (report / "tables" / "tiny.csv").write_text("model,accuracy\\nluna,1.0\\n")
 (report / "tables" / "tiny.md").write_text("| model |\\n| --- |\\n| luna |\\n")
+from IPython.display import display
+said = {"kind": "table", "name": "tiny", "caption": ""}
+display({"text/plain": "a table"}, raw=True, metadata={"memnb": said})
 """
 
 

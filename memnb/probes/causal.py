@@ -22,6 +22,7 @@ from memnb.probes.row_removal import rows_left
 
 EXAMPLES = 500  # the tests ask a model a dozen times: so many examples, the same for all of them
 USAGE_EXAMPLES = 16
+LENGTH_EXAMPLES = 5000
 _TRACED = 2  # attention weights are written out here: a few samples at a time
 # A batch holds about so many positions.
 _POSITIONS = {"cpu": 2**14, "cuda": 2**18}
@@ -35,16 +36,16 @@ def examine(
 ) -> dict[str, list[dict[str, Any]]]:
     """Everything that is asked of a trained model once, at the end: file name -> rows.
 
-    ``lengths.jsonl`` (:func:`accuracy_by_length`, on all examples), ``usage.jsonl``
-    (:func:`row_usage`) and ``causal.jsonl`` (:func:`causal_tests`, on the first examples). What has
-    no meaning for a model is left out.
+    ``lengths.jsonl`` (:func:`accuracy_by_length`), ``usage.jsonl`` (:func:`row_usage`) and
+    ``causal.jsonl`` (:func:`causal_tests`), each on the first examples, in single precision. What
+    has no meaning for a model is left out.
     """
-    some, few = slice(0, EXAMPLES), slice(0, USAGE_EXAMPLES)
-    correct = answers(network, inputs, lengths) == labels
+    some, few, many = slice(0, EXAMPLES), slice(0, USAGE_EXAMPLES), slice(0, LENGTH_EXAMPLES)
+    correct = answers(network, inputs[many], lengths[many]) == labels[many]
     usage = row_usage(network, inputs[few], lengths[few], labels[few])
     tests = causal_tests(network, inputs[some], lengths[some], labels[some], seed, usage)
     found = {
-        "lengths.jsonl": accuracy_by_length(lengths, correct),
+        "lengths.jsonl": accuracy_by_length(lengths[many], correct),
         "usage.jsonl": usage,
         "causal.jsonl": tests,
     }

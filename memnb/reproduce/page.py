@@ -139,6 +139,9 @@ class Page:
         name = safe_name("output", name)
         if isinstance(thing, Figure):
             folder = paths.report(self.out) / "figures"
+            # Laid out once; left to itself, every writing of a file would do so anew.
+            thing.draw_without_rendering()
+            thing.set_layout_engine("none")
             png = _png(thing, caption)
             write(folder / f"{name}.png", png)
             write(folder / f"{name}.svg", _svg(thing, name, caption))

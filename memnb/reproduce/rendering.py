@@ -165,9 +165,13 @@ def shown(output: Any, report: Path) -> Shown | None:
     said = output.get("metadata", {}).get("memnb")
     if not isinstance(said, Mapping):
         return None
-    name, caption = safe_name("output", str(said.get("name"))), str(said.get("caption", ""))
-    if said.get("kind") == "table":
-        return table(report / "tables" / f"{name}.csv", caption)
+    caption = str(said.get("caption", ""))
+    try:
+        name = safe_name("output", str(said.get("name")))
+        if said.get("kind") == "table":
+            return table(report / "tables" / f"{name}.csv", caption)
+    except (MemnbError, OSError, ValueError, csv.Error) as error:
+        return Words(f"This table cannot be shown ({error}); execute the notebook again.")
     picture = "".join(str(output.data.get("image/png", "")).split())
     data = download(report / "figures" / f"{name}.csv")
     return Figure(name, f"data:image/png;base64,{picture}", caption, data)
