@@ -156,6 +156,7 @@ def test_a_claim_shows_its_figure_its_rows_and_its_code(
     assert "data:image/png" in card
     assert "ConvLuna-16 − Luna-16" in card
     assert 'download="claim-c1.csv"' in card
+    assert 'href="notebooks/tiny.ipynb"' in card
     assert "memnb/models/filters.py" in card
     assert '<a href="#tiny">About tiny</a>' in card
 

@@ -298,7 +298,10 @@ def _claims(
             rendering.Download(file, rendering.csv_address(as_csv(table).encode())),
         )
         names, code = EVIDENCE.get(name, ((), ()))
-        claim["figures"] = [figures[one] for one in names if one in figures]
+        notebooks = {out: e.artefact.notebook for e in entries for out in e.artefact.outputs}
+        claim["figures"] = [
+            (figures[one], notebooks.get(f"{one}.png")) for one in names if one in figures
+        ]
         claim["code"] = code
         claim["pages"] = [e.artefact for e in entries if name in e.artefact.claims]
     return list(found.values())
