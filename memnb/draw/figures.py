@@ -26,7 +26,7 @@ from memnb.draw import style, tables
 from memnb.draw.panels import (
     Ends,
     common_memory,
-    curves_over_steps,
+    curves,
     look_of,
     majority,
     majority_level,
@@ -299,7 +299,7 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
     for line, task in zip(axes, tasks, strict=True):
         for axis, size in zip(line, sizes, strict=True):
             own = rows[(rows["task"] == task) & rows["memory"].isin([0, size])]
-            ends = curves_over_steps(axis, own, "accuracy", 100.0)
+            ends = curves(axis, own, "step", "accuracy", 100.0)
             if own.empty:
                 missing(axis)
             if task == tasks[0]:
@@ -360,7 +360,7 @@ def degradation(
         name, meaning = MEASURES[measure]
         for axis, block in zip(line, blocks, strict=True):
             own = rows[rows["block"] == block].dropna(subset=[measure])
-            ends = curves_over_steps(axis, own, measure)
+            ends = curves(axis, own, "step", measure)
             axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
             if own.empty:
@@ -686,20 +686,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
 
 
 def _removal_panel(axis: Axes, rows: pd.DataFrame) -> Ends:
-    ends = []
-    for name in style.model_order(rows["model"]):
-        look, own = look_of(name), rows[rows["model"] == name].sort_values("kept")
-        for _, seed in own.groupby("run_id", sort=False):
-            axis.plot(
-                seed["kept"], 100 * seed["accuracy"], color=look.colour, linewidth=0.8,
-                alpha=0.4,
-            )  # fmt: skip
-        mean = 100 * own.groupby("kept")["accuracy"].mean()
-        axis.plot(
-            mean.index, mean, color=look.colour, linestyle=look.dash, marker=look.marker,
-            linewidth=1.7,
-        )  # fmt: skip
-        ends.append((float(mean.iloc[-1]), look.label, look.colour))
+    ends = curves(axis, rows, "kept", "accuracy", 100.0, marks=True)
     kept = sorted({int(k) for k in rows["kept"]})
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_locator(FixedLocator(kept if len(kept) <= 6 else kept[::2]))

@@ -20,6 +20,7 @@ from memnb.draw import style
 from memnb.draw.panels import (
     Ends,
     common_memory,
+    curves,
     look_of,
     majority,
     majority_level,
@@ -88,32 +89,17 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
 
 
 def _against_rows_left(axis: Axes, rows: pd.DataFrame) -> Ends:
-    ends = []
-    for name in style.model_order(rows["model"]):
-        look = look_of(name)
-        own = rows[rows["model"] == name].sort_values("kept")
-        for _, seed in own.groupby("run_id", sort=False):
-            axis.plot(
-                seed["kept"], 100 * seed["accuracy"], color=look.colour, linewidth=0.8, alpha=0.4
-            )
-        mean = 100 * own.groupby("kept")["accuracy"].mean()
-        axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, marker=look.marker,
-                  linewidth=1.7)  # fmt: skip
-        ends.append((float(mean.iloc[-1]), look.label, look.colour))
+    curves(axis, rows, "kept", "accuracy", 100.0, marks=True)
     kept = sorted({int(k) for k in rows["kept"]})
     axis.set_xscale("log", base=2)
-    # Rows are taken away from left to right.
+    # Rows are taken away from left to right: a line ends where the fewest are left.
     axis.set_xlim(max(kept) * 1.15, min(kept) / 1.15)
     axis.xaxis.set_major_locator(FixedLocator(kept if len(kept) <= 5 else kept[::2]))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    return [(float(100 * _last(rows, label)), label, colour) for _, label, colour in ends]
-
-
-def _last(rows: pd.DataFrame, label: str) -> float:
-    """Mean accuracy of a family with the fewest rows: where its line ends at the right."""
-    own = rows[[look_of(name).label == label for name in rows["model"]]]
-    return float(own.loc[own["kept"] == own["kept"].min(), "accuracy"].mean())
+    fewest = 100 * rows[rows["kept"] == min(kept)].groupby("model")["accuracy"].mean()
+    looks = {name: look_of(name) for name in style.model_order(rows["model"])}
+    return [(float(fewest[name]), look.label, look.colour) for name, look in looks.items()]
 
 
 def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> Figure:
@@ -556,7 +542,7 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
             if own.empty:
                 missing(axis)
                 continue
-            named.append((axis, _over_lengths(axis, own)))
+            named.append((axis, curves(axis, own, "middle", "accuracy", 100.0, marks=True)))
             axis.xaxis.set_major_locator(ticks(4))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
         majority([axis for axis in line if axis.lines], task)
@@ -565,19 +551,6 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
     style.heading(figure, title, subtitle)
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
-
-
-def _over_lengths(axis: Axes, rows: pd.DataFrame) -> Ends:
-    ends = []
-    for name in style.model_order(rows["model"]):
-        look, own = look_of(name), rows[rows["model"] == name].sort_values("middle")
-        for _, seed in own.groupby("run_id", sort=False):
-            axis.plot(seed["middle"], 100 * seed["accuracy"], color=look.colour, linewidth=0.8,
-                      alpha=0.4)  # fmt: skip
-        mean = 100 * own.groupby("middle")["accuracy"].mean()
-        axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, marker=look.marker)
-        ends.append((float(mean.iloc[-1]), look.label, look.colour))
-    return ends
 
 
 def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:

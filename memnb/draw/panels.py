@@ -22,18 +22,25 @@ Ends = list[tuple[float, str, str]]
 """The lines of a panel: height of the right end in data units, name, colour."""
 
 
-def curves_over_steps(axis: Axes, rows: pd.DataFrame, value: str, scale: float = 1.0) -> Ends:
-    """Per model, every seed as a thin line and their mean as a thick one, against the step."""
+def curves(
+    axis: Axes, rows: pd.DataFrame, x: str, y: str, scale: float = 1.0, *, marks: bool = False
+) -> Ends:
+    """Per model, every seed as a thin line and their mean as a thick one, column y against x.
+
+    ``scale`` multiplies y; ``marks`` puts the family's marker on the mean.
+    """
     ends = []
     for name in style.model_order(rows["model"]):
-        look, own = look_of(name), rows[rows["model"] == name]
+        look, own = look_of(name), rows[rows["model"] == name].sort_values(x, kind="stable")
         for _, seed in own.groupby("run_id", sort=False):
             axis.plot(
-                seed["step"], scale * seed[value], color=look.colour, linewidth=0.8, alpha=0.4,
-                zorder=2,
-            )  # fmt: skip
-        mean = scale * own.groupby("step")[value].mean()
-        axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.9, zorder=3)
+                seed[x], scale * seed[y], color=look.colour, linewidth=0.8, alpha=0.4, zorder=2
+            )
+        mean = scale * own.groupby(x)[y].mean()
+        axis.plot(
+            mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.9, zorder=3,
+            marker=look.marker if marks else None,
+        )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
     return ends
 
