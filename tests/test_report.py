@@ -137,10 +137,12 @@ def test_an_executed_notebook_that_is_gone_or_damaged_is_said(out: Path) -> None
 def test_a_table_whose_file_is_gone_or_whose_name_leads_elsewhere_is_said(out: Path) -> None:
     one = draw(out)
     (out / "report" / "tables" / "third.csv").unlink()
+    (out / "first.csv").write_text("of,another\nfolder,secret\n")
     path = out / "report" / "notebooks" / "tiny.ipynb"
     path.write_text(path.read_text().replace('"name": "first"', '"name": "../../first"'))
     html = write(out, entry(out, one, step()))
     assert html.count("This table cannot be shown") == 2
+    assert "secret" not in html
     assert "data:image/png" in html
 
 
