@@ -182,6 +182,20 @@ def test_resuming_without_a_part_of_the_state_gives_another_result(
     assert rows(tmp_path / "whole") != rows(tmp_path / "cut")
 
 
+def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path: Path) -> None:
+    run = tiny("convluna-4")
+    train(run, tmp_path / "whole", device="cpu")
+    cut = train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(5))
+    assert cut["outcome"] == "interrupted"
+    for name in ("metrics", "probes", "filters"):
+        path = tmp_path / "cut" / f"{name}.jsonl"
+        lines = path.read_text().splitlines(keepends=True)
+        assert lines
+        path.write_text("".join([*lines, lines[-1]]))  # the process died before the next save
+    train(run, tmp_path / "cut", device="cpu")
+    assert_same_result(tmp_path / "whole", tmp_path / "cut")
+
+
 def _train_in_process(run: Run, folder: Path) -> None:
     torch.set_num_threads(1)
     loop.SAVE_EVERY = 0.0
