@@ -24,6 +24,9 @@ from memnb.config import Model, Run, model_config
 from memnb.errors import DataError, MemnbError, RunError
 
 RESULT_FILES = ("run.json", "metrics.jsonl", "probes.jsonl", "removal.jsonl", "attention.npz")
+#: The seed whose attention maps are committed: one picture of each model is enough, and a file of
+#: a full-scale run has a megabyte.
+ATTENTION_SEED = 0
 
 #: Columns that say which run a row of a long frame belongs to.
 KEYS = ("run_id", "task", "model", "family", "memory", "seed", "preset", "changes")
@@ -80,6 +83,7 @@ class Record(BaseModel):
     precision: str | None = None
     engine: str | None = None
     threads: int | None = None
+    side_by_side: int | None = None
     started: str | None = None
     finished: str | None = None
     seconds: float | None = None
@@ -126,6 +130,16 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     frame = frame.astype(dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_WHOLE, "int64"))
     frame.attrs["problems"] = problems
     return frame
+
+
+def load_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The row of one run folder, as :func:`load_runs` has it.
+
+    Raises:
+        DataError: the folder holds no sound run.
+    """
+    record, run = _read_record(Path(folder))
+    return _row(record, run, Path(folder))
 
 
 def _run_folders(folders: Iterable[str | os.PathLike[str]]) -> Iterable[Path]:
@@ -322,6 +336,8 @@ def _kind(key: str) -> Any:
 def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[str]) -> Path:
     """Copy the results of one run (not its weights) to ``destination/<run_id>``; all or nothing.
 
+    Attention maps are copied for seed :data:`ATTENTION_SEED` only.
+
     Returns:
         The new folder. The same result committed a second time is left as it is.
 
@@ -332,7 +348,7 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
             there already, or the copy could not be written.
     """
     source, parent = Path(run_folder), Path(destination)
-    record, _ = _read_record(source)
+    record, run = _read_record(source)
     if record.outcome not in ("finished", "failed"):
         raise RunError(
             f"{record.run_id} is {record.outcome}: only a finished or failed run can be committed; "
@@ -348,6 +364,8 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
             copy = Path(temporary) / record.run_id
             copy.mkdir()
             for name in RESULT_FILES:
+                if name == "attention.npz" and run.seed != ATTENTION_SEED:
+                    continue
                 if (source / name).exists():
                     shutil.copyfile(source / name, copy / name)
             copy.rename(target)

@@ -142,8 +142,8 @@ class _Call:
             for task in dict.fromkeys(run.task.title for run in todo):
                 count = sum(run.task.title == task for run in todo)
                 self.note(f"  {task}: {count} runs under the full protocol")
-            for sentence in cost.estimate(todo, rows.load_runs(paths.stored_results())).sentences():
-                self.note(f"Cost: {sentence}")
+            speeds = cost.Speeds(rows.load_runs(paths.stored_results()))
+            self.note(f"Cost: {cost.sentence(todo, speeds)}")
             self.note(
                 "Ctrl-C saves and stops at any time; the same command goes on. Runs are kept in "
                 f"{paths.runs(self.out)}."

@@ -74,6 +74,7 @@ def train(
     engine: str = "auto",
     deterministic: bool = False,
     accumulate: int = 1,
+    side_by_side: int = 1,
     budget: float | None = None,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -89,6 +90,7 @@ def train(
             the CPU always does.
         accumulate: work each batch through in so many equal parts, adding their gradients: the same
             batch in less memory.
+        side_by_side: how many runs share the device, recorded beside the time that this one took.
         budget: seconds after which the run saves and stops; it goes on at the next call.
         progress: called about twice a second.
         should_stop: asked about twice a second; once true, the run saves and stops.
@@ -118,9 +120,9 @@ def train(
             devices = range(torch.cuda.device_count())
             with deterministic_sums(deterministic), torch.random.fork_rng(devices=devices):
                 chosen = choose_device(device)
-                return _Trainer(
-                    run, folder, chosen, engine, accumulate, progress, stop, record
-                ).go()
+                trainer = _Trainer(run, folder, chosen, engine, accumulate, progress, stop, record)
+                trainer.record["side_by_side"] = side_by_side
+                return trainer.go()
     except filelock.Timeout:
         raise RunError(
             f"Another process is training {run.run_id}; wait for it, or choose another folder "
