@@ -839,11 +839,9 @@ def _load_runs(out: str | None) -> pd.DataFrame:
 
 
 def _print(frame: pd.DataFrame, form: str) -> None:
+    if form == "text":  # all that a machine which only trains needs
+        print(frame.to_string(index=False, na_rep="-"))
+        return
     from memnb.reproduce.page import as_csv, as_markdown
 
-    if form == "csv":
-        print(as_csv(frame), end="")
-    elif form == "md":
-        print(as_markdown(frame), end="")
-    else:
-        print(frame.to_string(index=False, na_rep="-"))
+    print(as_csv(frame) if form == "csv" else as_markdown(frame), end="")

@@ -19,7 +19,6 @@ from tiny_notebooks import DRAW, write_notebook
 from memnb import paths
 from memnb.config import run_config
 from memnb.errors import MemnbError, RunError
-from memnb.evidence import rows
 from memnb.operations import forward_operations
 from memnb.reproduce import cost, manifest, plan, workflow
 from memnb.reproduce.progress import Display

@@ -135,7 +135,7 @@ def _end(ray: Any, reference: Any, name: str, retries: int, folder: Path) -> End
         reason = str(error).strip().splitlines()[0]
         sentence = f"It lost its machine or process {retries + 1} times and was given up: {reason}"
         return Ended(name, error=sentence, details=str(error))
-    return remote.ended(name, result, folder / name)
+    return remote.ended(name, result, folder)
 
 
 def _capacity(resources: dict[str, float], gpus: float, cpus: int) -> int:

@@ -91,12 +91,12 @@ def attempt(
 
 
 def ended(name: str, result: dict[str, Any], folder: Path) -> Ended:
-    """How a run ended on another machine; the files of one that has are written into ``folder``.
+    """How a run ended on another machine; its files, if it has, are written into its folder.
 
     Args:
         name: the run's id.
         result: what :func:`memnb.reproduce.workers.attempt` returned there, with its ``seconds``.
-        folder: the run's folder here.
+        folder: the folder of run folders here.
 
     Raises:
         RunError: the disk is full or the folder is read-only.
@@ -106,8 +106,8 @@ def ended(name: str, result: dict[str, Any], folder: Path) -> Ended:
         return Ended(name, **result)
     for file in KEPT:  # the record last
         if file in value["files"]:
-            files.write(folder / file, value["files"][file])
+            files.write(folder / name / file, value["files"][file])
     if value["files"]:
-        for checkpoint in folder.glob("checkpoint-*"):
+        for checkpoint in (folder / name).glob("checkpoint-*"):
             checkpoint.unlink(missing_ok=True)
     return Ended(name, value["record"], value["error"], seconds=result["seconds"])
