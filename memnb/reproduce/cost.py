@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,10 +71,12 @@ class _Measured:
 class Speeds:
     """How long runs take, learned from finished rows (:func:`memnb.evidence.rows.load_runs`)."""
 
-    def __init__(self, rows: pd.DataFrame) -> None:
+    def __init__(self, *frames: pd.DataFrame) -> None:
         self._rows: dict[str, list[_Measured]] = {}
-        ended = rows[(rows["outcome"] == "finished") & rows["seconds"].notna()]
-        for row in ended[ended["preset"] != "custom"].to_dict("records"):
+        for row in _records(frames):
+            timed = row["outcome"] == "finished" and row["seconds"] == row["seconds"]
+            if not timed or row["preset"] == "custom":
+                continue
             run = _run_of(row)
             seconds = device_seconds(row)
             steps = row["step"] if row["step"] == row["step"] else run.training.steps
@@ -154,25 +156,25 @@ def operations_of(run: Run) -> float:
     return training.steps * step_operations(run) + scored * example_operations(run)
 
 
-def by_artefact(artefacts: Sequence[Artefact], rows: pd.DataFrame) -> pd.DataFrame:
+def by_artefact(artefacts: Sequence[Artefact], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Planned and spent device time of each artefact that needs full-scale runs, and of them all.
 
     Artefacts share runs, so the last line is less than the sum of those above it.
 
     Args:
         artefacts: of the manifest.
-        rows: full-scale rows (:func:`memnb.evidence.rows.load_runs`).
+        frames: rows of any scale (:func:`memnb.evidence.rows.load_runs`).
 
     Returns:
         A line per artefact and one, ``All together``, in which each run counts once. ``artefact``;
         ``planned``, ``ended`` (finished or failed) and ``left``: numbers of runs; ``spent``: device
         seconds on graphics cards of the ended ones; ``left_seconds``: estimated for the others on
         one H100; and for each kind of device in :data:`DEVICES` a column of that name, the
-        estimated device seconds of all planned runs, and ``<kind> basis``.
+        estimated device seconds of all planned runs, and ``<kind> basis``, what these rest on.
     """
-    speeds = Speeds(rows)
-    outcomes = rows[rows["outcome"].isin(["finished", "failed"])]
-    ended = {row["run_id"]: row for row in outcomes.to_dict("records")}
+    speeds = Speeds(*frames)
+    rows = [row for row in _records(frames) if row["outcome"] in ("finished", "failed")]
+    ended = {row["run_id"]: row for row in rows}
     needs = {artefact.title: plan.together(artefact.sets, "paper") for artefact in artefacts}
     everything = {run.run_id: run for runs in needs.values() for run in runs}
     needs["All together"] = list(everything.values())
@@ -196,6 +198,10 @@ def by_artefact(artefacts: Sequence[Artefact], rows: pd.DataFrame) -> pd.DataFra
             line[f"{kind} basis"] = describe_bases(bases)
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def _records(frames: Iterable[pd.DataFrame]) -> list[dict[Hashable, Any]]:
+    return [row for frame in frames for row in frame.to_dict("records")]
 
 
 def _key(run: Run) -> tuple[str, str, str]:
