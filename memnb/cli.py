@@ -162,7 +162,7 @@ def _sweep(values: argparse.Namespace) -> int:
     device = _one_of("device", values.device, _DEVICES)
     budget = None if values.budget is None else seconds(values.budget)
 
-    from memnb.reproduce import progress
+    from memnb.reproduce import cost, progress
     from memnb.reproduce.workers import stop_on_signals
     from memnb.sweep import local, sweep
     from memnb.sweep.planning import Selection
@@ -178,7 +178,13 @@ def _sweep(values: argparse.Namespace) -> int:
     missing: sweep.MissingData = "keep" if values.dry_run else "refuse"
     if values.skip_missing_data:
         missing = "leave out"
-    plan = sweep.make_plan(selection, values.out, machine=machine, missing_data=missing)
+    plan = sweep.make_plan(
+        selection,
+        values.out,
+        machine=machine,
+        elsewhere=cost.CORE if device == "cpu" else cost.H100,
+        missing_data=missing,
+    )
     for sentence in plan.sentences():
         print(sentence, flush=True)
     if values.dry_run:

@@ -116,7 +116,9 @@ def test_missing_data_are_named_with_what_to_do(
     made = sweep.make_plan(some, tmp_path, machine=CPU, missing_data="leave out")
     assert {run.task.name for run in made.todo} == {"text", "listops"}
     # The machines of a cluster have data of their own.
-    assert len(sweep.make_plan(some, tmp_path, machine=None).todo) == made.selected
+    cluster = sweep.make_plan(some, tmp_path, machine=None, elsewhere=cost.CORE)
+    assert len(cluster.todo) == made.selected
+    assert (cluster.kind, cluster.places) == (cost.CORE, 1)
 
 
 # --- what it takes ---------------------------------------------------------------------------

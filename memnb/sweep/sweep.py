@@ -89,6 +89,7 @@ def make_plan(
     out: str | Path | None = None,
     *,
     machine: Machine | None,
+    elsewhere: str = cost.H100,
     missing_data: MissingData = "refuse",
 ) -> Plan:
     """Find what is missing of a selection, and what it will take.
@@ -96,8 +97,9 @@ def make_plan(
     Args:
         selection: which of the planned runs.
         out: the output folder (:func:`memnb.paths.output`).
-        machine: this machine; None for a cluster, which is taken to have H100s and to have the
-            data that this machine may lack.
+        machine: this machine; None for a cluster, which is taken to have the data that this
+            machine may lack.
+        elsewhere: the kind of device that a cluster is taken to have.
         missing_data: what becomes of tasks whose data are not here: ``refuse`` to plan them,
             ``leave out``, or ``keep`` (to look at a plan).
 
@@ -117,7 +119,7 @@ def make_plan(
         )
     if missing_data == "leave out":
         todo = [run for run in todo if run.task.name not in lacking]
-    kind = cost.H100 if machine is None else cost.kind_of(machine.device, machine.name)
+    kind = elsewhere if machine is None else cost.kind_of(machine.device, machine.name)
     measured = rows.load_runs(paths.runs(out), paths.stored_results())
     speeds = Speeds(measured)
     return Plan(
