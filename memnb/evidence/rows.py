@@ -24,9 +24,6 @@ from memnb.config import Model, Run, model_config
 from memnb.errors import DataError, MemnbError, RunError
 
 RESULT_FILES = ("run.json", "metrics.jsonl", "probes.jsonl", "removal.jsonl", "attention.npz")
-#: The seed whose attention maps are committed: one picture of each model is enough, and a file of
-#: a full-scale run has a megabyte.
-ATTENTION_SEED = 0
 
 #: Columns that say which run a row of a long frame belongs to.
 KEYS = ("run_id", "task", "model", "family", "memory", "seed", "preset", "changes")
@@ -132,16 +129,6 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     return frame
 
 
-def load_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The row of one run folder, as :func:`load_runs` has it.
-
-    Raises:
-        DataError: the folder holds no sound run.
-    """
-    record, run = _read_record(Path(folder))
-    return _row(record, run, Path(folder))
-
-
 def _run_folders(folders: Iterable[str | os.PathLike[str]]) -> Iterable[Path]:
     for folder in map(Path, folders):
         if folder.is_dir():
@@ -192,6 +179,16 @@ def _row(record: Record, run: Run, folder: Path) -> dict[str, Any]:
         "changes": describe_changes(run),
         "folder": folder,
     }
+
+
+def load_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The row of one run folder, as :func:`load_runs` has it.
+
+    Raises:
+        DataError: the folder holds no sound run.
+    """
+    record, run = _read_record(Path(folder))
+    return _row(record, run, Path(folder))
 
 
 def describe_changes(run: Run) -> str:
@@ -332,6 +329,10 @@ def _kind(key: str) -> Any:
 
 # --- committing a result ---------------------------------------------------------------------
 
+#: The seed whose attention maps are committed: one picture of each model is enough, and a file of
+#: a full-scale run has a megabyte.
+ATTENTION_SEED = 0
+
 
 def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[str]) -> Path:
     """Copy the results of one run (not its weights) to ``destination/<run_id>``; all or nothing.
@@ -348,7 +349,7 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
             there already, or the copy could not be written.
     """
     source, parent = Path(run_folder), Path(destination)
-    record, run = _read_record(source)
+    record, _ = _read_record(source)
     if record.outcome not in ("finished", "failed"):
         raise RunError(
             f"{record.run_id} is {record.outcome}: only a finished or failed run can be committed; "
@@ -364,7 +365,7 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
             copy = Path(temporary) / record.run_id
             copy.mkdir()
             for name in RESULT_FILES:
-                if name == "attention.npz" and run.seed != ATTENTION_SEED:
+                if name == "attention.npz" and record.config["seed"] != ATTENTION_SEED:
                     continue
                 if (source / name).exists():
                     shutil.copyfile(source / name, copy / name)

@@ -64,7 +64,6 @@ def train_missing(
     cards: Sequence[str] = (),
     display: Display,
     should_stop: Callable[[], bool] = lambda: False,
-    grace: float = 60.0,
     function: str = TRAIN,
 ) -> dict[str, Ended]:
     """Train every run that has not ended, each in its folder ``folder / run_id``.
@@ -78,7 +77,6 @@ def train_missing(
             By default every job sees all that the process sees.
         display: shows how far things are.
         should_stop: once true, running ones save and stop; all of it can be resumed.
-        grace: seconds that they have for that.
         function: ``module:name`` of the training function.
 
     Returns:
@@ -105,7 +103,6 @@ def train_missing(
         on_message=watch.message,
         on_end=watch.end,
         on_tick=watch.show,
-        grace=grace,
         environments=[{"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} for i in range(jobs)]
         if cards
         else (),

@@ -14,10 +14,9 @@ from memnb.reproduce.progress import Display
 from memnb.reproduce.trainer import outcome, train_missing, was_out_of_memory
 from memnb.reproduce.workers import Ended, cores
 
-#: Runs on one graphics card at a time. One alone leaves an H100 idle between its small kernels:
-#: three Text runs took 540 s together, and 250 s each alone.
+#: Runs on one graphics card at a time. One alone leaves an H100 idle between its small kernels;
+#: three Text runs at a time got about 1.4 times as much done.
 RUNS_PER_CARD = 3
-_GRACE = 30.0  # seconds that a run has for saving itself
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,6 @@ def train(
             cards=machine.cards,
             display=display,
             should_stop=should_stop,
-            grace=_GRACE,
             function=function,
         )
 

@@ -8,6 +8,7 @@ small actor on the caller's machine.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -161,6 +162,7 @@ def _connect(ray: Any, address: str | None) -> None:
         return
     # Nothing is to be told to Ray's makers, and nobody looks at a dashboard.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -169,6 +171,9 @@ def _connect(ray: Any, address: str | None) -> None:
             f"There is no Ray cluster to use ({reason}); start one with 'ray start --head', or "
             "give the right --address."
         ) from None
+    # Ray would leave at once; runs are asked to save first (memnb.reproduce.workers).
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 class Board:
