@@ -207,7 +207,8 @@ def _sweep(values: argparse.Namespace) -> int:
     _print(result.table(), "text")
     left = f"; {result.left} to do, the same command goes on" if result.left else ""
     took = progress.duration(result.seconds)
-    print(f"{len(result.ended)} runs in {took}, {result.failures} failed{left}.")
+    runs = progress.counted(len(result.ended), "run")
+    print(f"{runs} in {took}, {result.failures} failed{left}.")
     return stop.exit_code if stop() else int(result.failures > 0)
 
 
@@ -242,6 +243,7 @@ def _place(where: str, values: argparse.Namespace) -> int | Cluster | Queue | No
 
 
 def _merge(values: argparse.Namespace) -> int:
+    from memnb.reproduce.progress import counted
     from memnb.sweep import merge
 
     result = merge.merge([Path(path) for path in values.paths], merge.destination())
@@ -249,8 +251,9 @@ def _merge(values: argparse.Namespace) -> int:
         print(note)
     for run_id in result.added:
         print(f"added {run_id}")
+    added = counted(len(result.added), "row")
     print(
-        f"{len(result.added)} rows added to {result.folder}, {len(result.known)} were there, "
+        f"{added} added to {result.folder}, {len(result.known)} were there, "
         f"{len(result.left_out)} left out."
     )
     return 0

@@ -235,7 +235,7 @@ def test_the_command(
     assert cli.main(["results", "merge", str(tmp_path / "runs")]) == 0
     out = capsys.readouterr().out
     assert f"added {run.name}" in out
-    assert "1 rows added to" in out
+    assert "1 row added to" in out
     assert cli.main(["results", "merge"]) == 2
     assert "needs a PATH" in capsys.readouterr().err
     assert cli.main(["results", "marge", "x"]) == 2

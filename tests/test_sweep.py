@@ -330,5 +330,5 @@ def test_a_bare_machine_with_pytorch_can_sweep(tmp_path: Path) -> None:
     script.write_text(BARE)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "1 runs in" in done.stdout
+    assert "1 run in" in done.stdout
     assert "finished" in done.stdout

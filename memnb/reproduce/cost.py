@@ -23,7 +23,7 @@ from memnb.evidence.rows import describe_changes
 from memnb.operations import example_operations, step_operations
 from memnb.reproduce import plan
 from memnb.reproduce.manifest import Artefact
-from memnb.reproduce.progress import duration
+from memnb.reproduce.progress import counted, duration
 
 Basis = Literal["measured", "scaled", "assumed"]
 
@@ -111,7 +111,8 @@ def sentence(runs: Sequence[Run], speeds: Speeds) -> str:
     for kind in DEVICES:
         seconds, bases = speeds.total(runs, kind)
         times.append(f"{duration(seconds)} on one {kind} ({describe_bases(bases)})")
-    return f"{len(runs)} runs, one after the other and none stopped early: {', '.join(times)}."
+    start = f"{counted(len(runs), 'run')}, one after the other and none stopped early"
+    return f"{start}: {', '.join(times)}."
 
 
 def count_bases(estimates: Iterable[Estimate]) -> Counter[Basis]:

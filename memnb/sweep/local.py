@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memnb.config import Run
-from memnb.reproduce.progress import Display
+from memnb.reproduce.progress import Display, counted
 from memnb.reproduce.trainer import outcome, train_missing, was_out_of_memory
 from memnb.reproduce.workers import Ended, cores
 
@@ -109,8 +109,8 @@ def train(
     alone = len(machine.cards) or 1
     if crowded and jobs > alone and not should_stop():
         display.note(
-            f"{len(crowded)} runs had too little memory beside others; they are tried once more, "
-            "with fewer at a time."
+            f"{counted(len(crowded), 'run')} had too little memory beside others; once more, with "
+            "fewer at a time."
         )
         ended |= go(crowded, alone)
     return ended

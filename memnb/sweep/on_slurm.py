@@ -15,7 +15,7 @@ from typing import Any
 from memnb.config import Run
 from memnb.errors import RunError
 from memnb.reproduce import trainer, workers
-from memnb.reproduce.progress import Display
+from memnb.reproduce.progress import Display, counted
 from memnb.reproduce.workers import Ended
 from memnb.sweep import remote
 
@@ -89,7 +89,7 @@ def train(
     payloads = [trainer.payload(run, folder / run.run_id, **settings) for run in runs]
     jobs = executor.map_array(Job(), payloads)
     waiting = dict(zip((run.run_id for run in runs), jobs, strict=True))
-    display.note(f"{len(jobs)} jobs are queued; what they print is in {logs}.")
+    display.note(f"{counted(len(jobs), 'job')} queued; what they print is in {logs}.")
     watch = trainer.Watch({run.run_id: run for run in runs}, queue.jobs, display)
     ended: dict[str, Ended] = {}
     stopping: float | None = None

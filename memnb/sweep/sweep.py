@@ -16,7 +16,7 @@ from memnb.errors import DataError
 from memnb.evidence import rows
 from memnb.reproduce import cost, trainer
 from memnb.reproduce.cost import Estimate, Speeds
-from memnb.reproduce.progress import Display, duration
+from memnb.reproduce.progress import Display, counted, duration
 from memnb.reproduce.workers import Ended
 from memnb.sweep import local, on_ray, on_slurm, planning
 from memnb.sweep.local import Machine
@@ -61,12 +61,12 @@ class Plan:
     def sentences(self) -> list[str]:
         """What is to do, what it takes, and what is left out."""
         left_out = self.selected - self.ended - len(self.todo)
-        parts = [f"{self.selected} runs"]
+        parts = [counted(self.selected, "run")]
         parts += [f"{self.ended} of them ended before"] if self.ended else []
         parts += [f"{left_out} left out"] if left_out else []
         lines = [f"{', '.join(parts)}, {len(self.todo)} to do."]
         if self.todo:
-            some = f"{self.places} {self.kind}s" if self.places > 1 else f"one {self.kind}"
+            some = counted(self.places, self.kind)
             basis = cost.describe_bases(cost.count_bases(self.estimates.values()))
             lines.append(f"About {duration(self.seconds)} on {some} ({basis}), early stops aside.")
         what = "Left out, no data" if left_out else "No data yet"
@@ -114,8 +114,8 @@ def make_plan(
     if lacking and missing_data == "refuse":
         steps = "; ".join(f"{name}: {step}" for name, step in lacking.items())
         raise DataError(
-            f"The data of {len(lacking)} tasks are not here ({steps}). Get them, or leave these "
-            "tasks out with --skip-missing-data."
+            f"Some data are not here ({steps}). Get them, or leave these tasks out with "
+            "--skip-missing-data."
         )
     if missing_data == "leave out":
         todo = [run for run in todo if run.task.name not in lacking]
