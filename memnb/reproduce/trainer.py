@@ -94,18 +94,17 @@ def train_missing(
         "function": function,
     }
     payloads = {run.run_id: payload(run, folder / run.run_id, **settings) for run in todo}
+    environments = [{"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} for i in range(jobs) if cards]
     watch = Watch({run.run_id: run for run in todo}, jobs, display)
     ended = run_jobs(
         job,
         payloads,
         processes=jobs,
+        environments=environments,
         should_stop=should_stop,
         on_message=watch.message,
         on_end=watch.end,
         on_tick=watch.show,
-        environments=[{"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} for i in range(jobs)]
-        if cards
-        else (),
     )
     display.close()
     return ended

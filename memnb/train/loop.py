@@ -73,8 +73,8 @@ def train(
     device: str = "auto",
     engine: str = "auto",
     deterministic: bool = False,
-    accumulate: int = 1,
     side_by_side: int = 1,
+    accumulate: int = 1,
     budget: float | None = None,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -88,9 +88,9 @@ def train(
         engine: ``auto`` (the fastest that the device allows), ``eager`` or ``graph``.
         deterministic: use only kernels whose sums have a fixed order, which on CUDA may be slower;
             the CPU always does.
+        side_by_side: how many runs share the device, recorded beside the time that this one took.
         accumulate: work each batch through in so many equal parts, adding their gradients: the same
             batch in less memory.
-        side_by_side: how many runs share the device, recorded beside the time that this one took.
         budget: seconds after which the run saves and stops; it goes on at the next call.
         progress: called about twice a second.
         should_stop: asked about twice a second; once true, the run saves and stops.
