@@ -274,13 +274,13 @@ def test_a_lost_node_costs_nothing_and_the_rows_are_the_same(
         first = nodes.add_node(num_cpus=1)
         nodes.add_node(num_cpus=1)
         ray.init(address=nodes.address, log_to_driver=False, logging_level="error")
-        lost: list[str] = []
+        killed: list[bool] = []
 
         def kill_a_node_in_the_middle() -> bool:
             """Asked twice a second: once both runs have checkpoints, a node goes without notice."""
             begun = {path.parent.name for path in (out / "runs").glob("*/checkpoint-*.sha256")}
-            if len(begun) >= 2 and not lost:
-                lost.extend(begun)
+            if len(begun) >= 2 and not killed:
+                killed.append(True)
                 nodes.remove_node(first, allow_graceful=False)
                 nodes.add_node(num_cpus=1)
             return False
@@ -299,10 +299,10 @@ def test_a_lost_node_costs_nothing_and_the_rows_are_the_same(
         ray.shutdown()
         nodes.shutdown()
     assert [end.error for end in ended.values()] == [None] * 3
-    resumed = {name for name, end in ended.items() if end.value["resumed"]}
+    resumed = [name for name, end in ended.items() if end.value["resumed"]]
     assert resumed
-    assert resumed <= set(lost)
-    assert "Its machine or process was lost; taken up on" in shown.getvalue()
+    told = shown.getvalue().count("Its machine or process was lost; taken up on")
+    assert told >= len(resumed)
     expected = trained_here(runs, tmp_path / "local", monkeypatch)
     assert [results(out / "home" / run.run_id) for run in runs] == expected
 
