@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from made_up_runs import write_run
 
+from memnb.config import run_config
 from memnb.draw import figures, tables
-from memnb.evidence import rows
+from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, manifest, plan
 from memnb.reproduce.manifest import Artefact
 
 HOUR = 3600.0
+NO_TIMINGS = benchmarks.load()
 H100 = {"device": "cuda", "device_name": "NVIDIA H100 80GB HBM3"}
 
 
@@ -37,7 +39,7 @@ def timed(folder: Path, model: str, seed: int, seconds: float, **record: object)
 
 
 def costs(folder: Path, artefacts: list[Artefact]) -> pd.DataFrame:
-    return cost.by_artefact(artefacts, [rows.load_runs(folder), rows.load_runs()])
+    return cost.by_artefact(artefacts, [rows.load_runs(folder), rows.load_runs()], NO_TIMINGS)
 
 
 def test_each_artefact_has_its_runs_and_all_of_them_count_once(
@@ -92,7 +94,7 @@ def test_without_a_row_everything_is_assumed(tmp_path: Path, artefacts: list[Art
     figure = figures.cost(found, "Full scale")
     words = [text.get_text() for text in figure.axes[0].texts]
     assert words == ["0 of 6 runs", "0 of 12 runs", "0 of 15 runs"]
-    nothing = cost.by_artefact(artefacts[2:], [rows.load_runs()])
+    nothing = cost.by_artefact(artefacts[2:], [rows.load_runs()], NO_TIMINGS)
     assert tables.cost_spent(nothing).iloc[0, 0] == "no run yet"
     assert figures.cost(nothing).axes
 
@@ -108,7 +110,7 @@ def test_the_bars_are_as_long_as_the_hours(tmp_path: Path, artefacts: list[Artef
 
 def test_every_artefact_that_trains_has_its_line() -> None:
     artefacts = manifest.load().select()
-    found = cost.by_artefact(artefacts, [rows.load_runs()])
+    found = cost.by_artefact(artefacts, [rows.load_runs()], NO_TIMINGS)
     titles = [a.title for a in artefacts if plan.together(a.sets, "paper")]
     assert list(found["artefact"]) == [*titles, "All together"]
 
@@ -120,3 +122,40 @@ def test_a_plan_is_priced_on_each_kind_of_device(tmp_path: Path) -> None:
     assert text.startswith("2 runs, one after the other and none stopped early: ")
     assert "on one H100 (1 measured, 1 scaled)" in text
     assert "on one A100 (2 assumed)" in text
+
+
+def bench(file: Path, model: str, **changes: object) -> pd.DataFrame:
+    row = {
+        "suite": "step", "task": "text", "model": model, "length": 4000, "batch": 32,
+        "outcome": "measured", "milliseconds": 10.0, "first_step": 20.0,
+        "scored_per_second": 5000.0, "precision": "bf16", "torch": "", "version": "", **H100,
+    }  # fmt: skip
+    with file.open("a") as lines:
+        lines.write(json.dumps(row | changes) + "\n")
+    return benchmarks.load(file)
+
+
+def test_timed_steps_tell_the_time_of_a_run_that_nobody_trained(tmp_path: Path) -> None:
+    run, other = (run_config(model, "text") for model in ("luna-16", "luna-256"))
+    timings = bench(tmp_path / "bench.jsonl", "luna-16")
+    found = cost.Speeds(rows.load_runs(), timings=timings).estimate(run, cost.H100)
+    # 25,000 steps, and 50 evaluations of 25,000 examples.
+    assert found == cost.Estimate(20 + 250 + 250, "timed")
+    whole = {"run": {"whole": 400.0}, "suite": "run"}
+    timings = bench(tmp_path / "bench.jsonl", "luna-256", **whole)
+    assert cost.Speeds(rows.load_runs(), timings=timings).estimate(other, cost.H100).seconds == 400
+    # A run that was trained says more.
+    timed(tmp_path / "runs", "luna-16", 0, HOUR, **H100)
+    speeds = cost.Speeds(rows.load_runs(tmp_path / "runs"), timings=timings)
+    assert speeds.estimate(run, cost.H100) == cost.Estimate(HOUR, "measured")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch": 1}, {"length": 1000}, {"suite": "length"}, {"outcome": "out of memory"}],
+    ids=str,
+)
+def test_timings_of_something_else_say_nothing(tmp_path: Path, changes: dict[str, object]) -> None:
+    timings = bench(tmp_path / "bench.jsonl", "luna-16", **changes)
+    speeds = cost.Speeds(rows.load_runs(), timings=timings)
+    assert speeds.estimate(run_config("luna-16", "text"), cost.H100).basis == "assumed"

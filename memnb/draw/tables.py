@@ -164,7 +164,7 @@ def _number(value: Any) -> str:
 
 # --- cost ------------------------------------------------------------------------------------
 
-#: How a time is marked that rests on other runs, or on a data sheet.
+#: How a time is marked that rests on steps or on other runs, or on a data sheet.
 SCALED, ASSUMED = "~", "≈"
 
 
@@ -219,7 +219,9 @@ def cost_rerun(costs: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:
 
 def _mark(basis: str) -> str:
     """Of the weakest thing that an estimate rests on, such as ``3 measured, 5 scaled``."""
-    return ASSUMED if "assumed" in basis else SCALED if "scaled" in basis else ""
+    if "assumed" in basis:
+        return ASSUMED
+    return SCALED if "scaled" in basis or "timed" in basis else ""
 
 
 def _hours(seconds: float) -> str:

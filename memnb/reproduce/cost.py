@@ -4,7 +4,8 @@ The unit is the *device second*: one second of a whole graphics card, or of one 
 shared a card share its seconds. Every estimate says what it rests on:
 
 * ``measured``: runs of the same model, settings and task on the same kind of device;
-* ``scaled``: other runs on that kind of device, by the number of floating-point operations;
+* ``timed``: steps and evaluations of the same model and task there (``memnb bench``);
+* ``scaled``: other runs or steps there, by the number of floating-point operations;
 * ``assumed``: runs on another kind of device, by data sheet, or a guessed speed.
 """
 
@@ -25,7 +26,8 @@ from memnb.reproduce import plan
 from memnb.reproduce.manifest import Artefact
 from memnb.reproduce.progress import counted, duration
 
-Basis = Literal["measured", "scaled", "assumed"]
+Basis = Literal["measured", "timed", "scaled", "assumed"]
+BASES: tuple[Basis, ...] = ("measured", "timed", "scaled", "assumed")
 
 H100, A100, T4, CORE = "H100", "A100", "T4", "CPU core"
 #: Kinds of device, by what their name holds; any other card is a kind of its own.
@@ -59,20 +61,26 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """A finished run: what it was, its device seconds, and those per counted operation."""
+class _Known:
+    """A run whose device seconds are known, and those per counted operation."""
 
     run: Run
     key: tuple[str, str, str]
+    basis: Basis
     seconds: float
     per_operation: float
 
 
 class Speeds:
-    """How long runs take, learned from finished rows (:func:`memnb.evidence.rows.load_runs`)."""
+    """How long runs take.
 
-    def __init__(self, *frames: pd.DataFrame) -> None:
-        self._rows: dict[str, list[_Measured]] = {}
+    Args:
+        frames: finished runs (:func:`memnb.evidence.rows.load_runs`).
+        timings: rows of ``memnb bench`` (:func:`memnb.evidence.benchmarks.load`).
+    """
+
+    def __init__(self, *frames: pd.DataFrame, timings: pd.DataFrame | None = None) -> None:
+        self._known: dict[str, list[_Known]] = {}
         for row in _records(frames):
             timed = row["outcome"] == "finished" and row["seconds"] == row["seconds"]
             if not timed or row["preset"] == "custom":
@@ -80,16 +88,25 @@ class Speeds:
             run = _run_of(row)
             seconds = device_seconds(row)
             steps = row["step"] if row["step"] == row["step"] else run.training.steps
-            operations = operations_of(run) * steps / run.training.steps
-            measured = _Measured(run, _key(run), seconds, seconds / operations)
-            self._rows.setdefault(kind_of(row["device"], row["device_name"]), []).append(measured)
+            self._learn(row, run, "measured", seconds, steps / run.training.steps)
+        for row in [] if timings is None else _records([timings]):
+            timed_run = _timed(row)
+            if timed_run is not None:
+                self._learn(row, *timed_run)
+
+    def _learn(
+        self, row: Mapping[Any, Any], run: Run, basis: Basis, seconds: float, share: float = 1.0
+    ) -> None:
+        known = _Known(run, _key(run), basis, seconds, seconds / (operations_of(run) * share))
+        self._known.setdefault(kind_of(row["device"], row["device_name"]), []).append(known)
 
     def estimate(self, run: Run, kind: str) -> Estimate:
         """Device seconds of ``run``, from start to end, on a device of that ``kind``."""
-        known = self._rows.get(kind, [])
-        same = [row.seconds for row in known if row.key == _key(run)]
-        if same:
-            return Estimate(sum(same) / len(same), "measured")
+        known = self._known.get(kind, [])
+        for basis in BASES[:2]:
+            same = [k.seconds for k in known if k.key == _key(run) and k.basis == basis]
+            if same:
+                return Estimate(sum(same) / len(same), basis)
         if known:
             closest = max(_likeness(run, row.run) for row in known)
             rates = [r.per_operation for r in known if _likeness(run, r.run) == closest]
@@ -122,8 +139,7 @@ def count_bases(estimates: Iterable[Estimate]) -> Counter[Basis]:
 
 def describe_bases(bases: Counter[Basis]) -> str:
     """Such as ``3 runs measured, 5 scaled``."""
-    order: tuple[Basis, ...] = ("measured", "scaled", "assumed")
-    return ", ".join(f"{bases[basis]} {basis}" for basis in order if bases[basis])
+    return ", ".join(f"{bases[basis]} {basis}" for basis in BASES if bases[basis])
 
 
 def kind_of(device: Any, name: Any) -> str:
@@ -151,13 +167,18 @@ def device_seconds(row: Mapping[Any, Any]) -> float:
 
 def operations_of(run: Run) -> float:
     """Floating-point operations of a run that is not stopped early, evaluations included."""
+    return run.training.steps * step_operations(run) + _scored(run) * example_operations(run)
+
+
+def _scored(run: Run) -> int:
+    """Examples that all evaluations of a run score together."""
     training = run.training
-    evaluations = training.steps // training.evaluate_every
-    scored = evaluations * _VALIDATION.get(run.task.name, 1_000)
-    return training.steps * step_operations(run) + scored * example_operations(run)
+    return training.steps // training.evaluate_every * _VALIDATION.get(run.task.name, 1_000)
 
 
-def by_artefact(artefacts: Sequence[Artefact], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def by_artefact(
+    artefacts: Sequence[Artefact], frames: Sequence[pd.DataFrame], timings: pd.DataFrame
+) -> pd.DataFrame:
     """Planned and spent device time of each artefact that needs full-scale runs, and of them all.
 
     Artefacts share runs, so the last line is less than the sum of those above it.
@@ -165,6 +186,7 @@ def by_artefact(artefacts: Sequence[Artefact], frames: Sequence[pd.DataFrame]) -
     Args:
         artefacts: of the manifest.
         frames: rows of any scale (:func:`memnb.evidence.rows.load_runs`).
+        timings: rows of ``memnb bench`` (:func:`memnb.evidence.benchmarks.load`).
 
     Returns:
         A line per artefact and one, ``All together``, in which each run counts once. ``artefact``;
@@ -173,7 +195,7 @@ def by_artefact(artefacts: Sequence[Artefact], frames: Sequence[pd.DataFrame]) -
         one H100; and for each kind of device in :data:`DEVICES` a column of that name, the
         estimated device seconds of all planned runs, and ``<kind> basis``, what these rest on.
     """
-    speeds = Speeds(*frames)
+    speeds = Speeds(*frames, timings=timings)
     rows = [row for row in _records(frames) if row["outcome"] in ("finished", "failed")]
     ended = {row["run_id"]: row for row in rows}
     needs = {artefact.title: plan.together(artefact.sets, "paper") for artefact in artefacts}
@@ -207,6 +229,19 @@ def _records(frames: Iterable[pd.DataFrame]) -> list[dict[Hashable, Any]]:
 
 def _key(run: Run) -> tuple[str, str, str]:
     return run.task.name, run.model.name, describe_changes(run)
+
+
+def _timed(row: Mapping[Any, Any]) -> tuple[Run, Basis, float] | None:
+    """The run that a row of ``memnb bench`` tells the time of; None if it tells of none."""
+    if row["suite"] not in ("step", "run") or row["outcome"] != "measured":
+        return None
+    run = run_config(row["model"], row["task"])
+    if (row["length"], row["batch"]) != (run.task.max_length, run.training.batch):
+        return None
+    if row["run"] is not None:
+        return run, "timed", row["run"]["whole"]
+    training = run.training.steps * row["milliseconds"] / 1000
+    return run, "timed", row["first_step"] + training + _scored(run) / row["scored_per_second"]
 
 
 def _likeness(run: Run, other: Run) -> tuple[bool, bool, bool, float]:

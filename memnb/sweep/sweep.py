@@ -13,7 +13,7 @@ import pandas as pd
 from memnb import paths
 from memnb.config import Run
 from memnb.errors import DataError
-from memnb.evidence import rows
+from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, trainer
 from memnb.reproduce.cost import Estimate, Speeds
 from memnb.reproduce.progress import Display, counted, duration
@@ -121,7 +121,8 @@ def make_plan(
         todo = [run for run in todo if run.task.name not in lacking]
     kind = elsewhere if machine is None else cost.kind_of(machine.device, machine.name)
     measured = rows.load_runs(paths.runs(out), paths.stored_results())
-    speeds = Speeds(measured)
+    timings = benchmarks.load(benchmarks.stored(), benchmarks.file(out))
+    speeds = Speeds(measured, timings=timings)
     return Plan(
         tuple(todo),
         len(chosen),
