@@ -30,8 +30,10 @@ ARROWS: dict[str, set[str]] = {
     "draw": GROUND | {"tasks", "evidence"},
     "explore": GROUND | {"models", "probes", "tasks", "evidence", "weights", "draw"},
     "reproduce": GROUND | {"tasks", "train", "evidence", "draw", "operations"},
+    "sweep": GROUND | {"tasks", "train", "evidence", "reproduce"},
     "doctor": GROUND | {"tasks", "train", "evidence", "reproduce"},
-    "cli": GROUND | {"tasks", "train", "evidence", "weights", "draw", "reproduce", "doctor"},
+    "cli": GROUND
+    | {"tasks", "train", "evidence", "weights", "draw", "reproduce", "sweep", "doctor"},
     # The package itself offers a few names, loaded when asked for.
     "__init__": {"config", "models"},
     "__main__": {"cli"},
@@ -46,6 +48,7 @@ WITHOUT_TORCH = (
     "draw",
     "explore",
     "reproduce",
+    "sweep",
     "doctor",
     "cli",
 )
