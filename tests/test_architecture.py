@@ -18,7 +18,8 @@ GROUND = {"errors", "paths", "config"}
 # Every import inside memnb, also one within a function, has to stand here.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
-    "paths": set(),
+    "paths": {"errors"},
+    "logs": set(),
     "config": {"errors"},
     "operations": {"config"},
     "models": GROUND,
@@ -27,9 +28,10 @@ ARROWS: dict[str, set[str]] = {
     "train": GROUND | {"models", "probes", "tasks", "operations"},
     "evidence": GROUND,
     "draw": GROUND | {"tasks", "evidence"},
-    "reproduce": GROUND | {"tasks", "train", "evidence", "draw", "operations"},
+    "reproduce": GROUND | {"logs", "tasks", "train", "evidence", "draw", "operations"},
     "doctor": GROUND | {"tasks", "train", "evidence", "reproduce"},
-    "cli": GROUND | {"tasks", "train", "evidence", "draw", "reproduce", "doctor"},
+    "runs": GROUND | {"models", "train", "evidence"},
+    "cli": GROUND | {"logs", "runs", "tasks", "train", "evidence", "draw", "reproduce", "doctor"},
     # The package itself offers a few names, loaded when asked for.
     "__init__": {"config", "models"},
     "__main__": {"cli"},
@@ -37,6 +39,7 @@ ARROWS: dict[str, set[str]] = {
 WITHOUT_TORCH = (
     "errors",
     "paths",
+    "logs",
     "config",
     "operations",
     "tasks",
@@ -44,6 +47,7 @@ WITHOUT_TORCH = (
     "draw",
     "reproduce",
     "doctor",
+    "runs",
     "cli",
 )
 

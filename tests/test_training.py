@@ -292,8 +292,11 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint(
     assert train(tiny(), tmp_path, device="cpu")["outcome"] == "finished"
 
 
-def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_another_runs_folder_is_refused(tmp_path: Path) -> None:
     train(tiny(seed=1), tmp_path, device="cpu", budget=0.0)
+    with pytest.raises(RunError, match="holds the run"):
+        train(tiny(seed=0), tmp_path, device="cpu")
+    (tmp_path / "run.json").unlink()
     with pytest.raises(RunError, match="holds a checkpoint of"):
         train(tiny(seed=0), tmp_path, device="cpu")
 
