@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except MemnbError as error:
-        print(f"memnb: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         _say_interrupted()
@@ -58,12 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _EXPLAINED:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(f"memnb: {_EXPLAINED[error.errno]}{where}.", file=sys.stderr)
+        _complain(f"{_EXPLAINED[error.errno]}{where}.")
         return 1
 
 
 def _say_interrupted() -> None:
-    print("memnb: interrupted; what was finished is kept.", file=sys.stderr)
+    _complain("interrupted; what was finished is kept.")
+
+
+def _complain(sentence: str) -> None:
+    # What was typed is quoted: its line breaks and control characters are not for the terminal.
+    shown = "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in sentence
+    )
+    print(f"memnb: {shown}", file=sys.stderr)
 
 
 _EXPLAINED = {

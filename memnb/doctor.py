@@ -130,20 +130,20 @@ class Anonymous:
         known = [*folders, Path(sys.prefix), Path(paths.__file__).parents[1]]
         known += [Path(home) for home in (os.path.expanduser("~"), os.environ.get("HOME")) if home]
         # The longest first, so that no part of a name is left over.
-        self.folders = sorted(
-            {text for path in known for text in (str(path), os.path.realpath(path))}, key=len
-        )[::-1]
+        texts = {text for path in known for text in (str(path), os.path.realpath(path))}
+        self.folders = sorted(texts, key=len, reverse=True)
         names = {os.environ.get(key, "") for key in ("USER", "LOGNAME", "USERNAME")}
         names |= {platform.node(), platform.node().partition(".")[0]}
         with contextlib.suppress(OSError, KeyError):
             names.add(getpass.getuser())
-        self.names = [name for name in names if len(name) > 1 and name not in _NOBODY]
+        telling = {name for name in names if len(name) > 1 and name.lower() not in _NOBODY}
+        self.names = sorted(telling, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         for folder in self.folders:
             if len(folder) > 1:
                 text = text.replace(folder, "<folder>")
-        text = _PATH.sub("<folder>/", text)
+        text = _BELOW.sub("<folder>/", _PATH.sub("<folder>/", text))
         for name in self.names:
             text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<name>", text, flags=re.IGNORECASE)
         return _ADDRESS.sub("<address>", text)
@@ -153,6 +153,7 @@ class Anonymous:
 _NOBODY = {"root", "localhost", "python", "torch", "memnb", "user"}
 # What is left of absolute paths: their folders.
 _PATH = re.compile(r"(?<![\w<>./~:-])(?:/|[A-Za-z]:\\{1,2})(?:[^\s/\\\"'<>:]+[/\\]+)+")
+_BELOW = re.compile(r"<folder>(?:[/\\][^/\\\n\"'<>:]+)*[/\\]")
 _ADDRESS = re.compile(
     r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\b(?:\d{1,3}\.){3}\d{1,3}\b"
     r"|\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b"

@@ -8,6 +8,7 @@ does to any other process.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import multiprocessing
 import os
@@ -213,7 +214,29 @@ def command(*arguments: str) -> None:
 
 def as_user(user: int, function: Any, *arguments: Any) -> None:
     """``function(*arguments)`` as the user with this number."""
+    _load_all()
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
     function(*arguments)
+
+
+#: A real training of a moment.
+MOMENT = (
+    "train", "luna-2", "listops-short", "--device=cpu", "--set=task.train=64",
+    "--set=task.validation=32", "--set=task.test=32", "--set=training.steps=4",
+    "--set=training.evaluate_every=2", "--set=training.batch=8", "--set=model.width=8",
+)  # fmt: skip
+
+
+def _load_all() -> None:
+    """Import all that a command needs: another user may not be able to read this Python's files."""
+    before = os.environ.get("MEMNB_DATA")
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        os.environ["MEMNB_DATA"] = folder
+        with contextlib.redirect_stdout(io.StringIO()):
+            cli.main([*MOMENT, f"--out={folder}"])
+            cli.main(["results", f"--out={folder}"])
+    os.environ.pop("MEMNB_DATA")
+    if before is not None:
+        os.environ["MEMNB_DATA"] = before

@@ -248,6 +248,7 @@ class _Trainer:
             self._start()
             self._resume()
             self._write_record(outcome="running")
+            log.info("%s: %s", self.run.run_id, self.device.reason)
             begun = self.engine.step
             stopped = self._train()
             if stopped is None or not self._finish(stopped):
