@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from memnb import __version__, paths
+from memnb.errors import MemnbError
 from memnb.evidence import rows
 from memnb.reproduce.files import write
 from memnb.reproduce.report import environment
@@ -80,8 +81,13 @@ def bundle(findings: Sequence[Finding], out: str | None = None, file: str = "") 
         file: where to write; empty for ``memnb-bug-report.zip`` in the output folder.
 
     Raises:
+        MemnbError: ``file`` has no name that ends in ``.zip``.
         RunError: the file cannot be written.
     """
+    if file and not Path(file).name.lower().endswith(".zip"):
+        raise MemnbError(
+            f"The file of --bundle must have a name that ends in .zip, but got '{file}'; rename it."
+        )
     path = paths.absolute(file) if file else paths.output(out) / "memnb-bug-report.zip"
     texts = {"doctor.txt": "\n".join(map(str, findings)), **_facts(), **_runs(out), **_steps(out)}
     anonymous = Anonymous([paths.output(out), paths.data_cache(), Path.cwd()])

@@ -48,7 +48,7 @@ class Child:
 
     Attributes:
         process: the process itself.
-        output: the file that receives all that it prints.
+        said: all that it has printed, once it has ended.
     """
 
     def __init__(self, function: Any, arguments: tuple[Any, ...]) -> None:
@@ -56,6 +56,7 @@ class Child:
         os.close(handle)
         os.chmod(name, 0o666)
         self.output = Path(name)
+        self.said = ""
         self.process = _server().Process(
             target=_in_child, args=(dict(os.environ), name, function, arguments)
         )
@@ -70,12 +71,10 @@ class Child:
         """Wait for its end; the exit code."""
         self.process.join(150)
         assert self.process.exitcode is not None, "it hangs"
+        if self.output.exists():
+            self.said = self.output.read_text()
+            self.output.unlink()
         return self.process.exitcode
-
-    @property
-    def said(self) -> str:
-        """All that it has printed."""
-        return self.output.read_text()
 
 
 def start(function: Any, *arguments: Any) -> Child:

@@ -69,7 +69,7 @@ def as_checkout(checkout: Path, *arguments: Any) -> None:
 )
 def test_odd_paths(name: str, for_all: Path) -> None:
     out = for_all / name
-    variables: dict[str, str | None] = {"MEMNB_DATA": str(for_all / f"{name} data"), "LC_ALL": "C"}
+    variables: dict[str, str | None] = {"MEMNB_DATA": str(for_all / f"{name} data")}
     child = killed.start(run_here, for_all, variables, *killed.MOMENT, f"--out={out}")
     assert child.end() == 0, child.said
     (folder,) = (out / "runs").iterdir()
@@ -80,7 +80,7 @@ def test_odd_paths(name: str, for_all: Path) -> None:
 
 def test_a_path_that_is_no_utf8(for_all: Path) -> None:
     out = for_all / os.fsdecode(b"latin-\xe9")
-    child = killed.start(run_here, for_all, {"LC_ALL": "C"}, *killed.MOMENT, f"--out={out}")
+    child = killed.start(run_here, for_all, {}, *killed.MOMENT, f"--out={out}")
     assert child.end() == 0, child.said
     assert list((out / "runs").iterdir())
 
@@ -426,6 +426,8 @@ def test_a_bundle_that_cannot_be_written_is_one_sentence(
     (tmp_path / "file").write_text("")
     assert cli.main(["doctor", f"--bundle={tmp_path / 'file' / 'b.zip'}"]) == 1
     assert "Cannot write" in capsys.readouterr().err
+    assert cli.main(["doctor", f"--bundle={tmp_path / 'file'}"]) == 2
+    assert "must have a name that ends in .zip" in capsys.readouterr().err
 
 
 def test_the_log_is_quiet_unless_it_is_asked_for(
