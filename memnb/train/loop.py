@@ -146,8 +146,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _refuse_another(run: Run, folder: Path, record: dict[str, Any] | None) -> None:
-    held = run.run_id if record is None else record.get("run_id")
-    if held != run.run_id:
+    held = None if record is None else record.get("run_id")
+    if isinstance(held, str) and held != run.run_id:
         raise RunError(
             f"{folder} holds the run {held}, but the run to train is {run.run_id}; choose another "
             "folder with --out."
