@@ -36,6 +36,8 @@ class Recorder:
         # With pytest-xdist every worker selects, and only their controller hears of all outcomes.
         self.writes = not hasattr(config, "workerinput")
         self.tests = {test for tests in guarantees.promises().values() for test in tests}
+        # Of the tests as they are now: a file may be changed while they run.
+        self.digests = {test: guarantees.digest_of_test(ROOT, test) for test in self.tests}
         self.reports: dict[str, list[pytest.TestReport]] = {}
 
     def pytest_collection_modifyitems(
@@ -54,7 +56,7 @@ class Recorder:
         outcomes = guarantees.record(self.file)
         for test in self.tests:
             cases = [each for nodeid, each in self.reports.items() if _test(nodeid) == test]
-            new = summary(test, cases)
+            new = summary(self.digests[test], cases)
             # Where a test cannot run, the outcome that it had elsewhere stays.
             if new is not None and (new.outcome != "skipped" or test not in outcomes):
                 outcomes[test] = new
@@ -65,9 +67,8 @@ def _test(nodeid: str) -> str:
     return nodeid.partition("[")[0]
 
 
-def summary(test: str, cases: list[list[pytest.TestReport]]) -> guarantees.Outcome | None:
+def summary(digest: str | None, cases: list[list[pytest.TestReport]]) -> guarantees.Outcome | None:
     """The outcome of all cases of a test; each case has a report for its setup, call, teardown."""
-    digest = guarantees.digest_of_test(ROOT, test)
     if not cases or digest is None:
         return None
     import torch
