@@ -129,7 +129,7 @@ def _reproduce(values: argparse.Namespace) -> int:
 
 
 #: Seconds from Ctrl-C or SIGTERM to the end of 'memnb train', at most; saving takes about one.
-_PATIENCE = 4.0
+_PATIENCE = 3.0
 
 
 def _train(values: argparse.Namespace) -> int:
