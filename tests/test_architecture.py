@@ -29,9 +29,11 @@ ARROWS: dict[str, set[str]] = {
     "evidence": GROUND,
     "draw": GROUND | {"tasks", "evidence"},
     "reproduce": GROUND | {"logs", "tasks", "train", "evidence", "draw", "operations"},
+    "sweep": GROUND | {"tasks", "train", "evidence", "reproduce"},
     "doctor": GROUND | {"tasks", "train", "evidence", "reproduce"},
     "runs": GROUND | {"models", "train", "evidence"},
-    "cli": GROUND | {"logs", "runs", "tasks", "train", "evidence", "draw", "reproduce", "doctor"},
+    "cli": GROUND
+    | {"logs", "runs", "tasks", "train", "evidence", "draw", "reproduce", "sweep", "doctor"},
     # The package itself offers a few names, loaded when asked for.
     "__init__": {"config", "models"},
     "__main__": {"cli"},
@@ -46,6 +48,7 @@ WITHOUT_TORCH = (
     "evidence",
     "draw",
     "reproduce",
+    "sweep",
     "doctor",
     "runs",
     "cli",

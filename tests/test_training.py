@@ -424,7 +424,7 @@ def test_unknown_devices_are_refused(device: str) -> None:
 
 
 def test_unknown_or_impossible_engines_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MemnbError, match="must be one of auto, eager, graph"):
+    with pytest.raises(MemnbError, match="must be one of auto, eager, captured, graph"):
         train(tiny(), tmp_path, device="cpu", engine="turbo")
     with pytest.raises(MemnbError, match="needs a CUDA device"):
         train(tiny(), tmp_path, device="cpu", engine="graph")

@@ -76,6 +76,7 @@ def train(
     device: str = "auto",
     engine: str = "auto",
     deterministic: bool = False,
+    side_by_side: int = 1,
     accumulate: int = 1,
     budget: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -90,6 +91,7 @@ def train(
         engine: ``auto`` (the fastest that the device allows), ``eager`` or ``graph``.
         deterministic: use only kernels whose sums have a fixed order, which on CUDA may be slower;
             the CPU always does.
+        side_by_side: how many runs share the device, recorded beside the time that this one took.
         accumulate: work each batch through in so many equal parts, adding their gradients: the same
             batch in less memory.
         budget: seconds that the call may take: the run saves and stops before they are over, as
@@ -119,9 +121,11 @@ def train(
             devices = range(torch.cuda.device_count())
             with deterministic_sums(deterministic), torch.random.fork_rng(devices=devices):
                 chosen = choose_device(device)
-                return _Trainer(
+                trainer = _Trainer(
                     run, folder, chosen, engine, accumulate, progress, should_stop, deadline, record
-                ).go()
+                )
+                trainer.record["side_by_side"] = side_by_side
+                return trainer.go()
     except filelock.Timeout:
         raise RunError(
             f"Another process is training {run.run_id}; wait for it, or choose another folder "
