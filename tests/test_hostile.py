@@ -355,6 +355,7 @@ def test_a_file_is_a_notebook_or_refused(tmp_path: Path) -> None:
 
 
 FIELDS = st.sampled_from([*manifest.Artefact.model_fields, "levl", "é", "a.b"])
+OUTPUTS = st.sampled_from(['["../../x.png"]', '["/etc/x.csv"]', '["a/b.png"]', '["a.png"]', "3"])
 TOML_VALUES = (
     st.text(max_size=8).map(json.dumps)
     | st.integers().map(str)
@@ -371,8 +372,10 @@ def test_a_manifest_is_taken_or_refused(tmp_path: Path) -> None:
 
     @cases("manifests")
     @given(
-        st.lists(st.sampled_from(sound), max_size=4, unique=True),
-        st.lists(st.tuples(FIELDS, TOML_VALUES), max_size=3),
+        st.just(sound) | st.lists(st.sampled_from(sound), max_size=4, unique=True),
+        st.lists(
+            st.tuples(FIELDS, TOML_VALUES) | st.tuples(st.just("outputs"), OUTPUTS), max_size=3
+        ),
         st.sampled_from(["[[artefact]]", "[[artefact]]", "[artefact]", "", "[" * 2000]),
         st.just("") | st.text(max_size=9),
     )
