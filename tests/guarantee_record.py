@@ -36,7 +36,8 @@ class Recorder:
         # With pytest-xdist every worker selects, and only their controller hears of all outcomes.
         self.writes = not hasattr(config, "workerinput")
         self.tests = {test for tests in guarantees.promises().values() for test in tests}
-        # Of the tests as they are now: a file may be changed while they run.
+        # Of the code and the tests as they are now: a file may be changed while they run.
+        self.commit = _commit() if self.writes else None
         self.digests = {test: guarantees.digest_of_test(ROOT, test) for test in self.tests}
         self.reports: dict[str, list[pytest.TestReport]] = {}
 
@@ -56,7 +57,7 @@ class Recorder:
         outcomes = guarantees.record(self.file)
         for test in self.tests:
             cases = [each for nodeid, each in self.reports.items() if _test(nodeid) == test]
-            new = summary(self.digests[test], cases)
+            new = summary(self.digests[test], cases, self.commit)
             # Where a test cannot run, the outcome that it had elsewhere stays.
             if new is not None and (new.outcome != "skipped" or test not in outcomes):
                 outcomes[test] = new
@@ -67,7 +68,15 @@ def _test(nodeid: str) -> str:
     return nodeid.partition("[")[0]
 
 
-def summary(digest: str | None, cases: list[list[pytest.TestReport]]) -> guarantees.Outcome | None:
+def _commit() -> str | None:
+    from memnb.train.loop import commit_of_checkout
+
+    return os.environ.get("MEMNB_COMMIT") or commit_of_checkout()
+
+
+def summary(
+    digest: str | None, cases: list[list[pytest.TestReport]], commit: str | None = None
+) -> guarantees.Outcome | None:
     """The outcome of all cases of a test; each case has a report for its setup, call, teardown."""
     if not cases or digest is None:
         return None
@@ -75,7 +84,6 @@ def summary(digest: str | None, cases: list[list[pytest.TestReport]]) -> guarant
 
     from memnb import __version__
     from memnb.train.device import processor_name
-    from memnb.train.loop import commit_of_checkout
 
     failed = any(report.failed for case in cases for report in case)
     skips = [report for case in cases for report in case if report.skipped]
@@ -93,7 +101,7 @@ def summary(digest: str | None, cases: list[list[pytest.TestReport]]) -> guarant
         digest=digest,
         when=datetime.now(UTC).strftime("%Y-%m-%d"),
         version=__version__,
-        commit=os.environ.get("MEMNB_COMMIT") or commit_of_checkout(),
+        commit=commit,
         python=platform.python_version(),
         torch=str(torch.__version__),
         device=torch.cuda.get_device_name() if cuda else processor_name(),
