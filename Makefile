@@ -4,7 +4,7 @@
 #   PYTHON=/path/to/python3.x                                            for the environment
 #   PIN="torch==2.13.0 ..."                                              for `make lock`
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab wheel readme lock clean distclean
+.PHONY: help setup reproduce test guarantees lint lab wheel readme lock clean distclean
 SHELL := /bin/sh
 
 VENV  := .venv
@@ -42,6 +42,9 @@ reproduce: setup ## train the small models, run every notebook, write report/ind
 # One thread for each of the two workers; results of the tests stay out of runs/ and report/.
 test: setup ## run all tests, and every notebook against its committed output
 	@OMP_NUM_THREADS=1 MEMNB_OUT="$(CURDIR)/build/test-output" $(VENV)/bin/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env tests notebooks
+
+guarantees: setup ## run the tests of the guarantees, keep how they end in data/reference/
+	@OMP_NUM_THREADS=1 MEMNB_OUT="$(CURDIR)/build/test-output" PYTHONPATH=tests $(VENV)/bin/python -m pytest -n 2 --dist loadfile -p guarantee_record --guarantees data/reference/guarantees.json tests
 
 lint: setup ## ruff, formatting, notebook outputs, types (the checks of pre-commit)
 	@$(VENV)/bin/ruff check .

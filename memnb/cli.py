@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from memnb import __version__, config, paths
+from memnb import __version__, config, logs, paths
 from memnb.errors import MemnbError, RunError, unknown
 
 if TYPE_CHECKING:
@@ -39,13 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if all went well, 1 if a run or a notebook failed or a file could not be used, 2 for a
         mistake in the call, 130 for Ctrl-C, 143 for SIGTERM.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A name of a file, or a plus-minus sign, may be more than the terminal's encoding knows.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except MemnbError as error:
-        print(f"memnb: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        print("memnb: interrupted; what was finished is kept.", file=sys.stderr)
+        _say_interrupted()
         return 130
     except BrokenPipeError:
         # The reader (such as head) has left. Nothing more can be printed, not even at exit.
@@ -55,8 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _EXPLAINED:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(f"memnb: {_EXPLAINED[error.errno]}{where}.", file=sys.stderr)
+        _complain(f"{_EXPLAINED[error.errno]}{where}.")
         return 1
+
+
+def _say_interrupted() -> None:
+    _complain("interrupted; what was finished is kept.")
+
+
+def _complain(sentence: str) -> None:
+    # What was typed is quoted: its line breaks and control characters are not for the terminal.
+    shown = "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in sentence
+    )
+    print(f"memnb: {shown}", file=sys.stderr)
 
 
 _EXPLAINED = {
@@ -64,6 +82,13 @@ _EXPLAINED = {
     errno.EDQUOT: "The disk quota is used up; free some space or choose another folder with --out",
     errno.EROFS: "The folder is read-only; choose another one with --out",
     errno.EACCES: "There is no permission to use a file; choose another folder with --out",
+    errno.EPERM: "There is no permission to change a file; choose another folder with --out",
+    errno.ENOENT: "A file or folder is not there, or no longer; check its name",
+    errno.ENOTDIR: "A file stands where a folder should be; choose another folder with --out",
+    errno.EISDIR: "A folder stands where a file should be; choose another folder with --out",
+    errno.ENAMETOOLONG: "The name of a file or folder is too long; choose a shorter one",
+    errno.ELOOP: "A link leads back to itself; remove it or choose another folder with --out",
+    errno.EFBIG: "A file would be larger than it may be; choose another folder with --out",
 }
 
 
@@ -82,6 +107,7 @@ def _run(arguments: list[str]) -> int:
     if values.command is None:
         parser.print_help()
         return 0
+    logs.start(values.verbose)
     run: Callable[[argparse.Namespace], int] = values.run
     return run(values)
 
@@ -105,7 +131,12 @@ def _reproduce(values: argparse.Namespace) -> int:
     return result.exit_code
 
 
+#: Seconds from Ctrl-C or SIGTERM to the end of 'memnb train', at most; saving takes about one.
+_PATIENCE = 3.0
+
+
 def _train(values: argparse.Namespace) -> int:
+    began = time.monotonic()
     changes = _changes(values.set)
     run = config.run_config(
         values.model,
@@ -125,17 +156,24 @@ def _train(values: argparse.Namespace) -> int:
     folder = paths.runs(values.out) / run.run_id
     display = progress.choose()
     display.note(f"{run.run_id} in {folder}")
-    with stop_on_signals() as stop:
-        record = train(
-            run,
-            folder,
-            device=device,
-            deterministic=values.deterministic,
-            accumulate=values.accumulate,
-            budget=budget,
-            progress=progress.follow(display),
-            should_stop=stop,
-        )
+    try:
+        with stop_on_signals(_PATIENCE) as stop:
+            record = train(
+                run,
+                folder,
+                device=device,
+                deterministic=values.deterministic,
+                accumulate=values.accumulate,
+                # Importing PyTorch has taken some of it.
+                budget=None if budget is None else budget - (time.monotonic() - began),
+                progress=progress.follow(display),
+                should_stop=stop,
+            )
+    except KeyboardInterrupt:
+        if not stop():
+            raise
+        _say_interrupted()
+        return stop.exit_code
     display.close()
     print(_ending(record))
     if stop():
@@ -295,6 +333,61 @@ def _per_model(runs: pd.DataFrame) -> pd.DataFrame:
     return rows.rename(columns={"mean": "accuracy (%)"}).reset_index(drop=True)
 
 
+#: Whether an action of ``memnb runs`` takes the id of a run.
+_RUN_ACTIONS = {"list": "never", "show": "always", "verify": "perhaps", "remove": "always"}
+
+
+def _runs(values: argparse.Namespace) -> int:
+    from memnb import runs
+
+    action = _one_of("action of 'memnb runs'", values.action, _RUN_ACTIONS)
+    given = values.name is not None
+    if (_RUN_ACTIONS[action], given) in (("never", True), ("always", False)):
+        raise MemnbError(
+            f"'memnb runs {action}' takes {'no' if given else 'the id of a'} run; see "
+            "'memnb runs --help'."
+        )
+    chosen = [runs.find(values.name, values.out)] if given else runs.folders(values.out)
+    if action == "list":
+        if not chosen:
+            print(f"There are no runs in {paths.runs(values.out)}.")
+        for folder in chosen:
+            print(_run_line(folder))
+        return 0
+    if action == "show":
+        for word, text in runs.describe(chosen[0]):
+            print(f"{word:<12}{text}")
+        return 0
+    if action == "remove":
+        runs.remove(chosen[0], values.yes)
+        print(f"{values.name} is removed.")
+        return 0
+    damaged = 0
+    for folder in chosen:
+        problems = runs.verify(folder)
+        damaged += bool(problems)
+        print(f"{folder.name:<50}{'damaged' if problems else 'sound'}")
+        for problem in problems:
+            print(f"  {problem}")
+    return 1 if damaged else 0
+
+
+def _run_line(folder: Path) -> str:
+    from memnb.evidence import rows
+
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    try:
+        record, run = rows.read_run(folder)
+    except MemnbError as error:
+        return f"{folder.name:<50}damaged: {error}"
+    text = f"{record.outcome:<12} step {record.step or 0:,} of {run.training.steps:,}"
+    if record.test_accuracy is not None:
+        text += f", test accuracy {record.test_accuracy:.2%}"
+    return f"{folder.name:<50}{text}, {size:.1f} MB" + (
+        f": {record.reason}" if record.reason else ""
+    )
+
+
 def _check(values: argparse.Namespace) -> int:
     from memnb.draw import tables
     from memnb.evidence import claims, rows
@@ -321,6 +414,9 @@ def _doctor(values: argparse.Namespace) -> int:
     findings = doctor.examine(values.out)
     for finding in findings:
         print(finding)
+    if values.bundle is not None:
+        path = doctor.bundle(findings, values.out, values.bundle)
+        print(f"What a bug report needs is in {path}; look into it before you send it.")
     return 1 if any(finding.state == "problem" for finding in findings) else 0
 
 
@@ -481,6 +577,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"memnb {__version__}")
+    _verbose(parser, 0)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         one = commands.add_parser(
@@ -492,6 +589,7 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         command.arguments(one)
+        _verbose(one, argparse.SUPPRESS)
         one.set_defaults(run=command.run, parser=one)
     return parser
 
@@ -557,7 +655,14 @@ _WEIGHTS_HELP = """\
 An export is a .safetensors file in half precision with the run's config in its metadata, and views
 of two validation examples beside it. The shipped folder may hold 20 MB."""
 _DOCTOR_HELP = """\
-Exit code 1 if something stands in the way of 'memnb reproduce'."""
+Exit code 1 if something stands in the way of 'memnb reproduce'. The file of --bundle holds these
+findings, versions, the runs and what went wrong with them, and names no user, machine or folder."""
+
+_RUNS_HELP = """\
+  memnb runs list          the runs of this machine, with their outcome and size
+  memnb runs show RUN      what is known of one, and its files
+  memnb runs verify [RUN]  read every row, sum and weight again; exit code 1 if anything is damaged
+  memnb runs remove RUN    remove one that is not being trained; --yes for one that has finished"""
 
 
 def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
@@ -689,6 +794,13 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", nargs="?", help="of what is imported")
 
 
+def _runs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="ACTION", help="list, show, verify or remove")
+    parser.add_argument("name", metavar="RUN", nargs="?", help="the id of a run")
+    parser.add_argument("--yes", action="store_true", help="remove a run although it has finished")
+    _out(parser)
+
+
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", default="step", help="step (default), length or run")
     parser.add_argument(
@@ -705,6 +817,13 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bundle",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write what a bug report needs into a zip file (default: in the output folder)",
+    )
     _out(parser)
 
 
@@ -744,6 +863,12 @@ COMMANDS = {
         _RESULTS_HELP,
     ),
     "check": Command(_check, _check_arguments, "judge the paper's claims on the rows", _CHECK_HELP),
+    "runs": Command(
+        _runs,
+        _runs_arguments,
+        "list the runs of this machine; show, verify and remove one",
+        _RUNS_HELP,
+    ),
     "data": Command(
         _data,
         _data_arguments,
@@ -773,6 +898,16 @@ def _out(parser: argparse.ArgumentParser) -> None:
         type=_folder,
         metavar="DIR",
         help="folder that holds runs/ and report/ (default: the checkout, else memnb-output)",
+    )
+
+
+def _verbose(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=default,
+        help="say what happens; -vv says more",
     )
 
 

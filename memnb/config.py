@@ -290,7 +290,7 @@ def list_tasks() -> list[str]:
     return list(TASKS)
 
 
-def task_config(name: str, **changes: Any) -> Task:
+def task_config(name: str, /, **changes: Any) -> Task:
     """The task called ``name``, with some settings changed.
 
     Raises:
@@ -453,7 +453,7 @@ def list_models() -> list[str]:
     return list(MODELS)
 
 
-def model_config(name: str, task: str | Task, **changes: Any) -> Model:
+def model_config(name: str, task: str | Task, /, **changes: Any) -> Model:
     """The model called ``name`` in the size that ``task`` uses, with some settings changed.
 
     Raises:

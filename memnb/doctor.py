@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import importlib.metadata
 import importlib.util
+import io
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from memnb import __version__, paths
+from memnb.errors import MemnbError
+from memnb.evidence import rows
+from memnb.reproduce.files import write
+from memnb.reproduce.report import environment
 from memnb.reproduce.workers import cores
 
 State = Literal["fine", "note", "problem"]
@@ -57,6 +66,104 @@ def examine(out: str | None = None) -> list[Finding]:
         *_data(),
         _committed(),
     ]
+
+
+def bundle(findings: Sequence[Finding], out: str | None = None, file: str = "") -> Path:
+    """Write what a bug report needs into a zip file, and return its path.
+
+    It holds the findings, versions, a line for each run, the records of runs that have not
+    finished, and what went wrong with notebooks. Names of users, machines and folders, addresses
+    and numbers of the network are taken out of every text.
+
+    Args:
+        findings: of :func:`examine`.
+        out: the output folder, whose runs and report are described.
+        file: where to write; empty for ``memnb-bug-report.zip`` in the output folder.
+
+    Raises:
+        MemnbError: ``file`` has no name that ends in ``.zip``.
+        RunError: the file cannot be written.
+    """
+    if file and not Path(file).name.lower().endswith(".zip"):
+        raise MemnbError(
+            f"The file of --bundle must have a name that ends in .zip, but got '{file}'; rename it."
+        )
+    path = paths.absolute(file) if file else paths.output(out) / "memnb-bug-report.zip"
+    texts = {"doctor.txt": "\n".join(map(str, findings)), **_facts(), **_runs(out), **_steps(out)}
+    anonymous = Anonymous([paths.output(out), paths.data_cache(), Path.cwd()])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in texts.items():
+            archive.writestr(name, anonymous(text))
+    write(path, buffer.getvalue())
+    return path
+
+
+def _facts() -> dict[str, str]:
+    lines = [f"{name}: {fact}" for name, fact in environment().items()]
+    return {"versions.txt": "\n".join([*lines, f"platform: {platform.platform()}"])}
+
+
+def _runs(out: str | None) -> dict[str, str]:
+    """A line for each run of this machine, and the records of those that have not finished."""
+    frame = rows.load_runs(paths.runs(out))
+    lines, found = [], {}
+    for run in frame.to_dict("records"):
+        lines.append(
+            f"{run['run_id']}: {run['outcome']} at step {run['step']:.0f}, {run['device']}, "
+            f"memnb {run['version']}, torch {run['torch']}, {run['reason'] or 'no reason'}"
+        )
+        if run["outcome"] != "finished":
+            record = (run["folder"] / "run.json").read_text(encoding="utf-8")
+            found[f"runs/{run['run_id']}.json"] = record
+    return {"runs.txt": "\n".join([*lines, *frame.attrs["problems"]]), **found}
+
+
+def _steps(out: str | None) -> dict[str, str]:
+    """What is remembered of the last execution of each notebook, tracebacks included."""
+    files = sorted((paths.report(out) / "steps").glob("*.json"))
+    return {f"notebooks/{file.name}": file.read_text("utf-8", "replace") for file in files}
+
+
+class Anonymous:
+    """Takes out of a text what says who and where somebody is.
+
+    Args:
+        folders: whose names are replaced as a whole, spaces included.
+    """
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        known = [*folders, Path(sys.prefix), Path(paths.__file__).parents[1]]
+        known += [Path(home) for home in (os.path.expanduser("~"), os.environ.get("HOME")) if home]
+        # The longest first, so that no part of a name is left over.
+        texts = {text for path in known for text in (str(path), os.path.realpath(path))}
+        self.folders = sorted(texts, key=len, reverse=True)
+        names = {os.environ.get(key, "") for key in ("USER", "LOGNAME", "USERNAME")}
+        names |= {platform.node(), platform.node().partition(".")[0]}
+        with contextlib.suppress(OSError, KeyError):
+            names.add(getpass.getuser())
+        telling = {name for name in names if len(name) > 1 and name.lower() not in _NOBODY}
+        self.names = sorted(telling, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for folder in self.folders:
+            if len(folder) > 1:
+                text = text.replace(folder, "<folder>")
+        text = _BELOW.sub("<folder>/", _PATH.sub("<folder>/", text))
+        for name in self.names:
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<name>", text, flags=re.IGNORECASE)
+        return _ADDRESS.sub("<address>", text)
+
+
+# Words that say nothing of a person, although somebody's computer or account is called so.
+_NOBODY = {"root", "localhost", "python", "torch", "memnb", "user"}
+# What is left of absolute paths: their folders.
+_PATH = re.compile(r"(?<![\w<>./~:-])(?:/|[A-Za-z]:\\{1,2})(?:[^\s/\\\"'<>:]+[/\\]+)+")
+_BELOW = re.compile(r"<folder>(?:[/\\][^/\\\n\"'<>:]+)*[/\\]")
+_ADDRESS = re.compile(
+    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\b(?:\d{1,3}\.){3}\d{1,3}\b"
+    r"|\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b"
+)
 
 
 def _python() -> Finding:
@@ -158,8 +265,6 @@ def _data() -> Iterator[Finding]:
 
 
 def _committed() -> Finding:
-    from memnb.evidence import rows
-
     runs = rows.load_runs(paths.stored_results())
     problems = runs.attrs["problems"]
     text = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} in {paths.stored_results()}"

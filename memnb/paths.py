@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from memnb.errors import MemnbError
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -48,12 +50,31 @@ def weights() -> Path:
     return assets() / "data" / "weights"
 
 
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """``path`` from the root, with ``~`` as the home folder; it need not exist.
+
+    Raises:
+        MemnbError: there is no such home folder, or the working directory was removed.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise MemnbError(
+            f"There is no home folder to put in the place of '~' in '{path}'; write it out."
+        ) from None
+    except FileNotFoundError:
+        raise MemnbError(_NO_PLACE) from None
+
+
+_NO_PLACE = "The working directory was removed; change to one that is there (cd) and try again."
+
+
 def output(out: str | os.PathLike[str] | None = None) -> Path:
     """The folder that ``runs/`` and ``report/`` are written to, absolute."""
     chosen = out or os.environ.get("MEMNB_OUT")
     if chosen:
-        return Path(chosen).expanduser().absolute()
-    return checkout() or Path.cwd() / "memnb-output"
+        return absolute(chosen)
+    return checkout() or absolute("memnb-output")
 
 
 def runs(out: str | os.PathLike[str] | None = None) -> Path:
@@ -70,9 +91,11 @@ def data_cache() -> Path:
     """Generated and downloaded data sets."""
     chosen = os.environ.get("MEMNB_DATA")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return absolute(chosen)
     root = checkout()
     if root is not None:
         return root / "data" / "cache"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "memnb"
+    try:
+        return absolute(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "memnb"
+    except MemnbError as error:
+        raise MemnbError(f"{error} Or let MEMNB_DATA name a folder for data sets.") from None

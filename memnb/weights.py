@@ -64,7 +64,7 @@ def export(run_folder: Path, destination: Path | None = None) -> Path:
         RunError: the run has not finished, its weights are gone, the files cannot be written, or
             the shipped folder would grow beyond 20 MB.
     """
-    record, run = rows.read_record(run_folder)
+    record, run = rows.read_run(run_folder)
     if record.outcome != "finished":
         raise RunError(
             f"{record.run_id} is {record.outcome}: only a finished run has weights to export; let "

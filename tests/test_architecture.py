@@ -18,7 +18,8 @@ GROUND = {"errors", "paths", "config"}
 # Every import inside memnb, also one within a function, has to stand here.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
-    "paths": set(),
+    "paths": {"errors"},
+    "logs": set(),
     "config": {"errors"},
     "operations": {"config"},
     "models": GROUND,
@@ -29,11 +30,13 @@ ARROWS: dict[str, set[str]] = {
     "weights": GROUND | {"models", "probes", "tasks", "evidence"},
     "draw": GROUND | {"tasks", "evidence"},
     "explore": GROUND | {"models", "probes", "tasks", "evidence", "weights", "draw"},
-    "reproduce": GROUND | {"tasks", "train", "evidence", "draw", "operations"},
+    "reproduce": GROUND | {"logs", "tasks", "train", "evidence", "draw", "operations"},
     "sweep": GROUND | {"tasks", "train", "evidence", "reproduce"},
     "doctor": GROUND | {"tasks", "train", "evidence", "reproduce"},
+    "runs": GROUND | {"models", "train", "evidence"},
     "cli": GROUND
-    | {"tasks", "train", "evidence", "weights", "draw", "reproduce", "sweep", "doctor"},
+    | {"logs", "runs", "tasks", "train", "evidence", "weights", "draw", "reproduce"}
+    | {"sweep", "doctor"},
     # The package itself offers a few names, loaded when asked for.
     "__init__": {"config", "models"},
     "__main__": {"cli"},
@@ -41,6 +44,7 @@ ARROWS: dict[str, set[str]] = {
 WITHOUT_TORCH = (
     "errors",
     "paths",
+    "logs",
     "config",
     "operations",
     "tasks",
@@ -50,6 +54,7 @@ WITHOUT_TORCH = (
     "reproduce",
     "sweep",
     "doctor",
+    "runs",
     "cli",
 )
 

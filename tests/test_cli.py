@@ -164,7 +164,7 @@ def test_what_train_says_of_a_run_without_a_result(
     assert message in found[1]
     assert given["run"].model.filter == "pool"
     assert given["run"].training.lr == 0.25
-    assert given["budget"] == 540
+    assert 500 < given["budget"] < 540  # importing PyTorch has taken some of it
     assert given["device"] == "cpu"
     assert given["folder"] == paths.runs() / given["run"].run_id
 

@@ -62,10 +62,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, body, cut=len(body) // 2 if not asked else None)
         elif manner == "breaks" and asked < 2:
             self.answer(206 if start else 200, body[start:], cut=len(body) // 3)
+        elif manner == "round":
+            self.redirect("round")
+        elif manner == "moved":
+            self.redirect("good")
+        elif manner == "cut":  # always, and knows no ranges
+            self.answer(200, body, cut=len(body) // 3)
+        elif manner == "disguised":  # a page that calls itself an archive
+            self.answer(200, b"<html>Sign in</html>")
         elif manner == "slow":
             self.answer(200, body, pause=0.1)
         else:
             self.answer(206 if start else 200, body[start:])
+
+    def redirect(self, manner: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", self.server.url(manner))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def answer(
         self,
@@ -162,6 +176,9 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path):
         ("page", "answered with a web page", 1),
         ("wrong", "gave a file with another md5", 1),
         ("endless", "sent more bytes than the file has", 1),
+        ("cut", "broke off after 333|broke off .*Error", 3),
+        ("disguised", "broke off after 20 of", 3),
+        ("round", "redirects without end", 31),
     ],
 )
 def test_a_bad_answer_is_one_sentence(
@@ -175,7 +192,23 @@ def test_a_bad_answer_is_one_sentence(
     assert not (tmp_path / "a.tar.gz").exists()
 
 
-@pytest.mark.parametrize("manner", ["403", "503", "page", "wrong", "endless"])
+def test_a_redirect_is_followed(server: Server, tmp_path: Path):
+    assert download.fetch(source(server, "moved"), tmp_path).read_bytes() == BODY
+
+
+def test_what_is_left_of_another_file_is_not_gone_on_with(server: Server, tmp_path: Path):
+    (tmp_path / ".a.tar.gz.part").write_bytes(BODY + b"more")
+    assert download.fetch(source(server, "good"), tmp_path).read_bytes() == BODY
+    (tmp_path / "a.tar.gz").unlink()
+    (tmp_path / ".a.tar.gz.part").write_bytes(b"wrong" * 10)
+    with pytest.raises(DataError, match="gave a file with another md5"):
+        download.fetch(source(server, "good"), tmp_path)
+    assert not (tmp_path / "a.tar.gz").exists()
+    # The wrong beginning is gone: the next call begins anew.
+    assert download.fetch(source(server, "good"), tmp_path).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("manner", ["403", "503", "page", "wrong", "endless", "round", "cut"])
 def test_the_next_address_is_tried(server: Server, tmp_path: Path, manner: str):
     download.fetch(source(server, manner, "good"), tmp_path)
     assert (tmp_path / "a.tar.gz").read_bytes() == BODY

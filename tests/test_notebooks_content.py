@@ -23,7 +23,8 @@ FILES = sorted(paths.notebooks().glob("*.ipynb"))
 PAGES = [
     "00_start_here", "01_accuracy", "02_ablation", "03_settings", "04_diagram", "05_degradation",
     "06_attention", "07_memory_size", "08_claims", "09_data", "10_pathfinder",
-    "11_speed", "13_causal_tests", "14_filters", "15_where_it_looks", "16_explore", "20_cost",
+    "11_speed", "12_guarantees", "13_causal_tests", "14_filters", "15_where_it_looks",
+    "16_explore", "20_cost",
 ]  # fmt: skip
 CHECKED = {"keep_output", "nbval-check-output"}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
 import random
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import made_up_data as made
@@ -169,6 +171,23 @@ def test_an_archive_of_absurd_size_is_refused(
     bomb = made.tar(folder / "a.tar.gz", {"aclImdb/README": bytes(10**6)})
     assert bomb.stat().st_size < 5000
     refused("text", official(bomb), "claims to hold over")
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(folder: Path, official):
+    """A few kilobytes of gzip that unpack into a gigabyte of one member's name."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2**30
+    archive = folder / "bomb.tar.gz"
+    with gzip.open(archive, "wb", compresslevel=1) as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(32):
+            file.write(bytes(2**20))
+    tracemalloc.start()
+    try:
+        refused("text", official(archive), "a header of 1073741824 bytes")
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.95])

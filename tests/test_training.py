@@ -135,6 +135,7 @@ def test_training_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["transformer", "luna-4", "convluna-1", "poolluna-4"])
 def test_same_seed_same_result_and_another_seed_another(model: str, tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        torch.rand(3)  # whatever else the process draws must not matter
         train(tiny(model, seed), tmp_path / name, device="cpu")
     assert_same_result(tmp_path / "one", tmp_path / "two")
     assert rows(tmp_path / "one") != rows(tmp_path / "other")
@@ -326,8 +327,11 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint(
     assert train(tiny(), tmp_path, device="cpu")["outcome"] == "finished"
 
 
-def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_another_runs_folder_is_refused(tmp_path: Path) -> None:
     train(tiny(seed=1), tmp_path, device="cpu", budget=0.0)
+    with pytest.raises(RunError, match="holds the run"):
+        train(tiny(seed=0), tmp_path, device="cpu")
+    (tmp_path / "run.json").unlink()
     with pytest.raises(RunError, match="holds a checkpoint of"):
         train(tiny(seed=0), tmp_path, device="cpu")
 

@@ -622,3 +622,32 @@ def pathfinder_statistics(measured: Sequence[Statistic], count: int) -> pd.DataF
     columns = ["Measure", f"Original program ({IMAGES:,} images)", f"memnb ({count:,} images)",
                "Tolerance", "Agrees"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
+
+
+# --- guarantees ------------------------------------------------------------------------------
+
+
+def guarantees(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each promise, its tests, and how each test last ended.
+
+    Args:
+        frame: rows of :func:`memnb.evidence.guarantees.load`.
+
+    Returns:
+        Columns ``Promise`` (in the first of its rows), ``Test``, ``Outcome``, ``On record``.
+    """
+    first = ~frame["promise"].duplicated()
+    recorded = [
+        f"{row['when']}, {row['commit'] or 'no commit'}, torch {row['torch']}, {row['device']}"
+        if isinstance(row["when"], str)
+        else "–"
+        for row in frame.to_dict("records")
+    ]
+    return pd.DataFrame(
+        {
+            "Promise": frame["promise"].where(first, ""),
+            "Test": frame["test"].str.removeprefix("tests/"),
+            "Outcome": frame["outcome"],
+            "On record": recorded,
+        }
+    )

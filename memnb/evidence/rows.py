@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,6 +94,7 @@ class Record(BaseModel):
     seconds_training: float | None = None
     seconds_evaluation: float | None = None
     peak_memory: float | None = None
+    seconds_saving: float | None = None
     resumed: int = 0
 
 
@@ -123,9 +124,9 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     """
     found: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
-    for folder in _run_folders(folders):
+    for folder in run_folders(folders):
         try:
-            record, run = read_record(folder)
+            record, run = read_run(folder)
         except MemnbError as error:
             problems.append(str(error))
             continue
@@ -136,7 +137,8 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     return frame
 
 
-def _run_folders(folders: Iterable[str | os.PathLike[str]]) -> Iterable[Path]:
+def run_folders(folders: Iterable[str | os.PathLike[str]]) -> Iterable[Path]:
+    """The run folders directly inside ``folders``, by name; one that does not exist is empty."""
     for folder in map(Path, folders):
         if folder.is_dir():
             # A name that starts with a dot is a copy that commit() has not finished.
@@ -144,11 +146,11 @@ def _run_folders(folders: Iterable[str | os.PathLike[str]]) -> Iterable[Path]:
             yield from (folder / name for name in sorted(inside) if not name.startswith("."))
 
 
-def read_record(folder: Path) -> tuple[Record, Run]:
-    """The content of a folder's ``run.json``, checked against the schema and its own hash.
+def read_run(folder: Path) -> tuple[Record, Run]:
+    """The content of ``run.json``, checked against the schema and its own hash.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: it is missing, damaged, or not the record of the run that it names.
     """
     path = folder / "run.json"
     try:
@@ -159,7 +161,7 @@ def read_record(folder: Path) -> tuple[Record, Run]:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise DataError(f"{path} is damaged ({where}: {first['msg']}); left out.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} could not be read ({error}); left out.") from None
     try:
         run = Run.of(record.config)
@@ -198,7 +200,7 @@ def load_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         DataError: the folder holds no sound run.
     """
-    record, run = read_record(Path(folder))
+    record, run = read_run(Path(folder))
     return _row(record, run, Path(folder))
 
 
@@ -278,6 +280,11 @@ def load_filters(runs: pd.DataFrame) -> pd.DataFrame:
     return _long(runs, "filters.jsonl", _FILTERS, required=("step", "block", "head"))
 
 
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The sound rows of one run's ``metrics.jsonl``."""
+    return _read_lines(folder / "metrics.jsonl", ("step", "split", "loss", "accuracy"))[0]
+
+
 def load_attention(run: pd.Series[Any]) -> dict[str, NDArray[Any]] | None:
     """The attention maps of one example, or None where the run saved none.
 
@@ -345,7 +352,7 @@ def _read_lines(path: Path, required: Sequence[str]) -> tuple[list[dict[str, Any
     try:
         # One call for the whole file is several times as fast as one per line.
         values = json.loads(f"[{','.join(lines)}]")
-    except ValueError:
+    except (ValueError, RecursionError):
         values = [_parse(line) for line in lines]
     sound, problems = [], []
     for number, value in enumerate(values, start=1):
@@ -361,7 +368,7 @@ def _read_lines(path: Path, required: Sequence[str]) -> tuple[list[dict[str, Any
 def _parse(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -402,7 +409,7 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
             there already, or the copy could not be written.
     """
     source, parent = Path(run_folder), Path(destination)
-    record, _ = read_record(source)
+    record, _ = read_run(source)
     if record.outcome not in ("finished", "failed"):
         raise RunError(
             f"{record.run_id} is {record.outcome}: only a finished or failed run can be committed; "
@@ -432,14 +439,21 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
 
 
 def _refuse_damage(folder: Path) -> None:
+    for problem in damage(folder):
+        raise DataError(f"{problem} A damaged result is not committed.")
+
+
+def damage(folder: Path) -> Iterator[str]:
+    """One sentence for everything in a run's rows and arrays that cannot be read."""
     for name in RESULT_FILES:
         path = folder / name
         if name.endswith(".jsonl"):
-            _, problems = _read_lines(path, ())
-            if problems:
-                raise DataError(f"{problems[0]} A damaged result is not committed.")
+            yield from _read_lines(path, ())[1]
         elif name.endswith(".npz") and path.exists():
-            read_arrays(path)
+            try:
+                read_arrays(path)
+            except DataError as error:
+                yield str(error)
 
 
 def _same_or_refuse(source: Path, target: Path) -> Path:

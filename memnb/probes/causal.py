@@ -32,9 +32,16 @@ Edit = Callable[[Tensor], Tensor]
 
 
 def examine(
-    network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor, seed: int
+    network: Network,
+    inputs: Tensor,
+    lengths: Tensor,
+    labels: Tensor,
+    seed: int,
+    hear: Callable[[], None] = lambda: None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Everything that is asked of a trained model once, at the end: file name -> rows.
+
+    ``hear`` is called between two tests; it may raise, which leaves the network as it was.
 
     ``lengths.jsonl`` (:func:`accuracy_by_length`), ``usage.jsonl`` (:func:`row_usage`) and
     ``causal.jsonl`` (:func:`causal_tests`), each on the first examples, in single precision. What
@@ -43,7 +50,7 @@ def examine(
     some, few, many = slice(0, EXAMPLES), slice(0, USAGE_EXAMPLES), slice(0, LENGTH_EXAMPLES)
     correct = answers(network, inputs[many], lengths[many]) == labels[many]
     usage = row_usage(network, inputs[few], lengths[few], labels[few])
-    tests = causal_tests(network, inputs[some], lengths[some], labels[some], seed, usage)
+    tests = causal_tests(network, inputs[some], lengths[some], labels[some], seed, usage, hear)
     found = {
         "lengths.jsonl": accuracy_by_length(lengths[many], correct),
         "usage.jsonl": usage,
@@ -74,6 +81,7 @@ def causal_tests(
     labels: Tensor,
     seed: int,
     usage: list[dict[str, Any]] | None = None,
+    hear: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Accuracy under every test, on the same examples.
 
@@ -92,6 +100,7 @@ def causal_tests(
         labels: (N,).
         seed: of what is random in the tests.
         usage: rows of :func:`row_usage`; measured here if not given.
+        hear: called before each test.
 
     Returns:
         One dict per test: ``test``, ``rule`` ("" but for removal), ``kept``, ``memory``,
@@ -107,6 +116,7 @@ def causal_tests(
     intact = answers(network, inputs, lengths)
 
     def row(test: str, rule: str = "", kept: int = memory) -> dict[str, Any]:
+        hear()
         given = answers(network, inputs, lengths)
         return {
             "test": test,

@@ -118,7 +118,7 @@ def load(path: Path | None = None) -> Manifest:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MemnbError(f"Cannot read the manifest {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MemnbError(f"The manifest {path} is not valid TOML: {error}.") from None
     for key in content:
         if key != "artefact":
@@ -210,11 +210,24 @@ def read_notebook(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MemnbError(f"Cannot read the notebook {path}: {error.strerror}.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MemnbError(f"The notebook {path} is damaged: {error}.") from None
-    if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
+    if not isinstance(content, dict) or not _are_cells(content.get("cells")):
         raise MemnbError(f"The notebook {path} has no cells; it is not a Jupyter notebook.")
     return content
+
+
+def _are_cells(cells: Any) -> bool:
+    """Whether ``cells`` has the form that a notebook's cells have, as far as it is used here."""
+    return isinstance(cells, list) and all(
+        isinstance(cell, dict)
+        and isinstance(cell.get("cell_type"), str)
+        and isinstance(cell.get("metadata"), dict)
+        and isinstance(cell["metadata"].get("tags", []), list)
+        and isinstance(cell.get("source"), str | list)
+        and all(isinstance(line, str) for line in cell["source"])
+        for cell in cells
+    )
 
 
 def read_parameters(notebook: dict[str, Any], name: str) -> Parameters:
@@ -224,9 +237,8 @@ def read_parameters(notebook: dict[str, Any], name: str) -> Parameters:
         MemnbError: there is no such cell, or it holds more than ``name: type = literal`` lines.
     """
     for cell in notebook["cells"]:
-        if "parameters" in cell.get("metadata", {}).get("tags", []):
-            source = cell.get("source", "")
-            return _assignments("".join(source), name)
+        if "parameters" in cell["metadata"].get("tags", []):
+            return _assignments("".join(cell["source"]), name)
     raise MemnbError(f"{name} has no cell tagged 'parameters'; tag the cell that sets them.")
 
 
@@ -243,7 +255,8 @@ def _assignments(source: str, name: str) -> Parameters:
             if not isinstance(target, ast.Name):
                 raise ValueError(f"line {statement.lineno} does not assign to one name")
             found[target.id] = ast.literal_eval(statement.value)  # type: ignore[arg-type]
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        # The last three are what Python's parser makes of deep nesting and of odd literals.
         raise MemnbError(
             f"The parameters cell of {name} must hold lines such as 'seed: int = 0' and nothing "
             f"else: {error}."

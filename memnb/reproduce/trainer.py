@@ -22,13 +22,15 @@ from memnb.reproduce.workers import Died, Ended, JobError, cores, run_jobs
 #: Where the training function is imported from, inside a worker.
 TRAIN = "memnb.train.loop:train"
 _REPORT_EVERY = 0.5
+#: Seconds that a run has to save and stop; killed then, it goes on from its last checkpoint.
+GRACE = 4.5
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:
     """The content of a run's ``run.json``; None if the run has none that can be read."""
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
@@ -105,6 +107,7 @@ def train_missing(
         on_message=watch.message,
         on_end=watch.end,
         on_tick=watch.show,
+        grace=GRACE,
     )
     display.close()
     return ended

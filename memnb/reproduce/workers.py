@@ -22,6 +22,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from memnb import logs
 from memnb.errors import MemnbError
 
 #: What a worker runs: (payload, report progress, was a stop asked for?) -> result.
@@ -78,19 +79,37 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a polite request; a second one acts at once."""
+def stop_on_signals(patience: float | None = None) -> Iterator[Stop]:
+    """Turn the first Ctrl-C or SIGTERM into a polite request; a second one acts at once.
+
+    Args:
+        patience: seconds after which the first one acts at once as well, whatever is going on.
+    """
     stop = Stop()
+    asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def ask(number: int, _frame: object) -> None:
         if stop():
             raise KeyboardInterrupt
         stop.signal = number
+        asked.put(True)  # a SimpleQueue may be used in a signal handler
+
+    def insist() -> None:
+        if not asked.get():
+            return
+        try:
+            asked.get(timeout=patience)
+        except queue.Empty:
+            # To the main thread, so that whatever it waits for is interrupted.
+            signal.pthread_kill(threading.main_thread().ident or 0, stop.signal or signal.SIGINT)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    if patience is not None:
+        threading.Thread(target=insist, daemon=True).start()
     try:
         yield stop
     finally:
+        asked.put(False)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -306,6 +325,7 @@ def _cause(exit_code: int | None) -> str:
 
 def _serve(function: Function, pipe: connection.Connection, environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
+    logs.start()
     stop = threading.Event()
     # A terminal's Ctrl-C reaches every process of the group: only the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,11 +13,12 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from memnb.errors import DataError
 
 MOST_BYTES = 40 * 2**30  # LRA's release unpacks to 18.6 GB
+MOST_HEADER = 2**20  # bytes of a member's extended header, which is read into memory as a whole
 _BLOCK = 2**20
 
 
@@ -59,7 +60,7 @@ def _of_archive(path: Path, wanted: re.Pattern[str]) -> Found:
     total = 0
     try:
         # Not as a stream ("r|*"): that would read a cut-off archive to its end without complaint.
-        with tarfile.open(path, "r:*") as archive:
+        with tarfile.open(path, "r:*", tarinfo=_Member) as archive:
             for member in archive:
                 _distrust(path, member)
                 total += member.size
@@ -78,6 +79,20 @@ def _of_archive(path: Path, wanted: re.Pattern[str]) -> Found:
             f"{path} is cut off, damaged or no tar archive ({reason}{_looks_like(path)}); "
             "get it again."
         ) from None
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extended header, such as a long name, has a believable size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type not in tarfile.REGULAR_TYPES and member.size > MOST_HEADER:
+            raise DataError(
+                f"An archive has a header of {member.size} bytes, where {MOST_HEADER} are plenty; "
+                "it is refused: get the official archive."
+            )
+        return member
 
 
 def _distrust(path: Path, member: tarfile.TarInfo) -> None:

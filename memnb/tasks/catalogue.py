@@ -284,7 +284,7 @@ def import_data(name: str, source: Path) -> Path:
         DataError: ``source`` is missing, damaged, or of another kind.
     """
     card(name)
-    source = source.expanduser()
+    source = paths.absolute(source)
     if not source.exists():
         raise DataError(f"There is no file or folder {source}; check the path.")
     if name == "listops":

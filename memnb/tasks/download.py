@@ -125,6 +125,9 @@ class _Transfer:
                 problem = refusal
                 if refusal.final:
                     break
+            except requests.TooManyRedirects:
+                problem = _Refused("redirects without end")
+                break
             except requests.RequestException as error:
                 problem = _Refused(f"broke off ({type(error).__name__})")
             log.info("%s %s", url, problem)
@@ -134,6 +137,10 @@ class _Transfer:
         import requests
 
         start = self.arrived()
+        if start > self.source.size:  # of another file
+            self.part.unlink()
+            start = 0
+        log.info("%s from %s, %d bytes are here", self.source.name, url, start)
         headers = {"Range": f"bytes={start}-"} if start else {}
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code == 416 and start:  # nothing is missing, or it is another file

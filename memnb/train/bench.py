@@ -43,6 +43,7 @@ from memnb.train.loop import (
     commit_of_checkout,
     peak_memory,
 )
+from memnb.train.memory import out_of_memory
 from memnb.train.sampler import EpochSampler
 
 Result = TypeVar("Result")
@@ -291,7 +292,9 @@ def measure(
             kernels = _profile(lambda: engine.train(sampler.take(PROFILED)))
         if suite == "run":
             whole = asdict(_whole_run(run, engine, first, middle, first_evaluation, evaluation))
-    except (torch.cuda.OutOfMemoryError, MemoryError):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         return Measurement(**where, outcome="out of memory")
     return Measurement(
         **where,

@@ -12,7 +12,6 @@ import hashlib
 import io
 import logging
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -37,50 +36,92 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     write_atomically(path, content)
     write_atomically(_sum_file(path), hashlib.sha256(content).hexdigest().encode())
     for old in _checkpoints(folder)[KEPT:]:
-        _sum_file(old).unlink(missing_ok=True)
-        old.unlink(missing_ok=True)
+        _drop(old)
     return path
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
     """The newest checkpoint that is whole, or None if there is none.
 
-    A damaged one is passed over with a warning in the log.
+    A damaged one is removed, because it would stand in the way of newer ones; the log warns of it
+    and says what is used in its place.
 
     Raises:
         RunError: the checkpoint was written by a newer memnb, or is no checkpoint at all.
     """
+    damaged = []
+    state, instead = None, "there is none before it, so the run starts again"
     for path in _checkpoints(folder):
-        try:
-            content = path.read_bytes()
-            expected = _sum_file(path).read_text()
-        except OSError as error:
-            log.warning("%s cannot be read (%s); trying the one before.", path, error.strerror)
-            continue
-        if hashlib.sha256(content).hexdigest() != expected:
-            log.warning("%s is damaged; trying the one before.", path)
-            continue
-        try:
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError):
-            raise RunError(
-                f"{path} is not a checkpoint of memnb (it holds more than tensors and plain "
-                "values, which is never loaded); remove the file to start the run again."
-            ) from None
-        if state["format"] > FORMAT:
-            raise RunError(
-                f"{path} has checkpoint format {state['format']}, but this memnb reads up to "
-                f"{FORMAT}; update memnb or remove the file to start the run again."
-            )
-        return state
-    return None
+        content = read_whole(path)
+        if content is not None:
+            state, instead = _state(path, content), f"{path.name} is used instead"
+            break
+        damaged.append(path)
+    for path in damaged:
+        log.warning("%s is damaged and removed; %s.", path, instead)
+        _drop(path)
+    return state
+
+
+def read_whole(path: Path) -> bytes | None:
+    """The content of a checkpoint file if it has the sum that was written beside it, else None."""
+    try:
+        content = path.read_bytes()
+        expected = _sum_file(path).read_bytes()
+    except OSError:
+        return None
+    return content if hashlib.sha256(content).hexdigest().encode() == expected else None
+
+
+def _state(path: Path, content: bytes) -> dict[str, Any]:
+    """What a checkpoint of any format up to this one holds."""
+    state = from_bytes(path, content)
+    found = state.get("format") if isinstance(state, dict) else None
+    if not isinstance(found, int):
+        raise RunError(
+            f"{path} is not a checkpoint of memnb (it says no format); remove the file to start "
+            "the run again."
+        )
+    if found > FORMAT:
+        raise RunError(
+            f"{path} has checkpoint format {found}, but this memnb reads up to {FORMAT}; update "
+            "memnb or remove the file to start the run again."
+        )
+    return dict(state)
 
 
 def remove(folder: Path) -> None:
     """Drop all checkpoints of a run that has ended."""
     for path in _checkpoints(folder):
-        _sum_file(path).unlink(missing_ok=True)
+        _drop(path)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Drop the temporary files of a process that was killed while it wrote."""
+    for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def _drop(path: Path) -> None:
+    # The sum goes first: a checkpoint without one does not count.
+    _sum_file(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def from_bytes(path: Path, content: bytes) -> Any:
+    """What ``torch.save`` wrote, on the CPU; ``path`` is for the message.
+
+    Raises:
+        RunError: it holds more than tensors and plain values, or cannot be read.
+    """
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes fail in pickle, zipfile, struct or PyTorch
+        log.debug("%s: %s", path, error)
+        raise RunError(
+            f"{path} is not a checkpoint of memnb (it holds more than tensors and plain values, "
+            "which is never loaded); remove the file to start the run again."
+        ) from None
 
 
 def to_bytes(state: Any) -> bytes:

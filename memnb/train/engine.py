@@ -160,9 +160,11 @@ class Engine:
         loss, accuracy = (sums / len(split)).tolist()
         return loss, accuracy
 
-    def evaluate_eagerly(self, split: DeviceSplit) -> tuple[float, float]:
+    def evaluate_eagerly(
+        self, split: DeviceSplit, should_stop: Callable[[], bool] = lambda: False
+    ) -> tuple[float, float]:
         """As :meth:`evaluate`, without anything compiled: for a network that is being changed."""
-        return Engine.evaluate(self, split)
+        return Engine.evaluate(self, split, should_stop)
 
     def _evaluation_step(self, inputs: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
         """Summed loss and number of correct answers of a batch, float64 (2,)."""

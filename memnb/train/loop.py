@@ -40,16 +40,19 @@ from memnb.probes.row_removal import accuracy_by_rows_left
 from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
-from memnb.train.engine import DeviceSplit, Engine, Interrupted
+from memnb.train.engine import Engine, Interrupted
+from memnb.train.memory import out_of_memory
 from memnb.train.sampler import EpochSampler
 
 log = logging.getLogger(__name__)
 
 RECORD_FORMAT = 1
-SAVE_EVERY = 30.0  # seconds between checkpoints: what a power cut can cost at most
+SAVE_EVERY = 30.0  # seconds between checkpoints: what a power cut can cost
+SAVE_SHARE = 0.004  # of a run's time may go into saving: a slow disk makes saves rarer
 RESPOND_WITHIN = 0.5  # seconds of training between two looks at the clock and at should_stop
 PROBES = 50  # how often, at most, the memory is measured during a run
 PROBE_SAMPLES = 8
+LEAVING = 1.0  # seconds of a budget that are kept for what cannot be measured beforehand
 DIVERGED = 10.0  # training loss, in units of the loss of a uniform guess
 
 
@@ -94,7 +97,8 @@ def train(
         side_by_side: how many runs share the device, recorded beside the time that this one took.
         accumulate: work each batch through in so many equal parts, adding their gradients: the same
             batch in less memory.
-        budget: seconds after which the run saves and stops; it goes on at the next call.
+        budget: seconds that the call may take: the run saves and stops before they are over, as
+            soon as one more look at the clock could be too late; it goes on at the next call.
         progress: called about twice a second.
         should_stop: asked about twice a second; once true, the run saves and stops.
 
@@ -103,33 +107,37 @@ def train(
         out of memory) or ``interrupted``.
 
     Raises:
-        RunError: another process trains this run, or the folder cannot be written.
+        RunError: another process trains this run, or the folder cannot be written, cannot be
+            locked, or holds another run.
         DataError: the task's data are missing or damaged.
         MemnbError: the device is not available, or ``accumulate`` does not divide the batch.
     """
     deadline = None if budget is None else time.monotonic() + budget
-
-    def stop() -> bool:
-        late = deadline is not None and time.monotonic() >= deadline
-        return late or (should_stop is not None and should_stop())
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / "run.lock")
         with lock.acquire(timeout=0):
             record = read_record(folder)
+            _refuse_another(run, folder, record)
             if record is not None and _has_ended(record):
                 return record
             devices = range(torch.cuda.device_count())
             with deterministic_sums(deterministic), torch.random.fork_rng(devices=devices):
                 chosen = choose_device(device)
-                trainer = _Trainer(run, folder, chosen, engine, accumulate, progress, stop, record)
+                trainer = _Trainer(
+                    run, folder, chosen, engine, accumulate, progress, should_stop, deadline, record
+                )
                 trainer.record["side_by_side"] = side_by_side
                 return trainer.go()
     except filelock.Timeout:
         raise RunError(
             f"Another process is training {run.run_id}; wait for it, or choose another folder "
             "with --out."
+        ) from None
+    except NotImplementedError:
+        raise RunError(
+            f"The file system of {folder} cannot lock files, so two processes could spoil the "
+            "run; choose a folder on another one with --out."
         ) from None
     except OSError as error:
         raise RunError(checkpoint.explain(folder, error)) from None
@@ -139,14 +147,23 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """The content of ``run.json``, or None if there is none that can be read."""
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
 
+def _refuse_another(run: Run, folder: Path, record: dict[str, Any] | None) -> None:
+    held = None if record is None else record.get("run_id")
+    if isinstance(held, str) and held != run.run_id:
+        raise RunError(
+            f"{folder} holds the run {held}, but the run to train is {run.run_id}; choose another "
+            "folder with --out."
+        )
+
+
 def _has_ended(record: dict[str, Any]) -> bool:
     # Running out of memory says something of the machine, not of the run: it may be tried again.
-    reason = record.get("reason") or ""
+    reason = str(record.get("reason"))
     failed = record.get("outcome") == "failed" and not reason.startswith("out of memory")
     return record.get("outcome") == "finished" or failed
 
@@ -167,9 +184,22 @@ class _Journal:
             file.write(json.dumps(row) + "\n")
 
     def restore(self, rows: list[dict[str, Any]]) -> None:
+        if self._torn():
+            log.warning(
+                "%s ends in a torn line; it is written anew, as it was at the last checkpoint.",
+                self.path,
+            )
         self.rows = list(rows)
         text = "".join(json.dumps(row) + "\n" for row in rows)
         checkpoint.write_atomically(self.path, text.encode())
+
+    def _torn(self) -> bool:
+        """Whether the last row was cut off: whoever wrote it was killed, or the disk was full."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return False
+        return content != b"" and not content.endswith(b"\n")
 
 
 class _Trainer:
@@ -183,11 +213,12 @@ class _Trainer:
         engine: str,
         parts: int,
         progress: Callable[[Progress], None] | None,
-        stop: Callable[[], bool],
+        should_stop: Callable[[], bool] | None,
+        deadline: float | None,
         record: dict[str, Any] | None,
     ) -> None:
         self.run, self.folder, self.device = run, folder, device
-        self.progress, self.stop = progress, stop
+        self.progress, self.should_stop, self.deadline = progress, should_stop, deadline
         self.started = time.monotonic()
         self.kind, self.parts = engine, parts
         self._engine: Engine | None = None
@@ -197,9 +228,11 @@ class _Trainer:
         self.filters = _Journal(folder / "filters.jsonl")
         self.best: dict[str, Any] = {"step": 0, "accuracy": -1.0, "loss": None, "network": None}
         self.evaluated = 0  # step of the last evaluation
-        self.seconds = {"total": 0.0, "training": 0.0, "evaluation": 0.0}
+        self.seconds = {"total": 0.0, "training": 0.0, "evaluation": 0.0, "saving": 0.0}
         self.resumed = 0
-        self.saved = time.monotonic()
+        self.saved = time.monotonic()  # when the last checkpoint was written
+        self.save_cost = 0.0  # seconds that it took
+        self.lap = RESPOND_WITHIN  # seconds that training took between the last two looks
         self.record = self._new_record(record)
 
     @property
@@ -223,14 +256,19 @@ class _Trainer:
             self._start()
             self._resume()
             self._write_record(outcome="running")
+            log.info("%s: %s", self.run.run_id, self.device.reason)
+            begun = self.engine.step
             stopped = self._train()
-            if stopped is None:
+            if stopped is None or not self._finish(stopped):
+                if self.deadline is not None and self.engine.step == begun and not self._asked():
+                    log.warning("The budget was too short to get any further; give more time.")
                 return self._write_record(outcome="interrupted")
-            self._finish(stopped)
         except _Failure as failure:
             log.warning("%s failed: %s", self.run.run_id, failure)
             self._write_record(outcome="failed", reason=str(failure))
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             log.warning("%s: %s", self.run.run_id, error)
             self._write_record(
                 outcome="failed",
@@ -262,12 +300,27 @@ class _Trainer:
                 return "patience"
             if step == training.steps:
                 return "steps"
-            if self.stop():
+            if self._stop():
                 self._save()
                 return None
-            if time.monotonic() - self.saved > SAVE_EVERY:
+            if time.monotonic() - self.saved > max(SAVE_EVERY, self.save_cost / SAVE_SHARE):
                 self._save()
             self._advance(training.steps)
+
+    def _asked(self) -> bool:
+        return self.should_stop is not None and self.should_stop()
+
+    def _hear(self) -> None:
+        if self._stop():
+            raise Interrupted
+
+    def _stop(self) -> bool:
+        """Whether to save and stop: somebody asks for it, or the next look could be too late."""
+        if self._asked():
+            return True
+        # Twice, because what was measured last is only a guess at what comes next.
+        needed = 2 * (self.lap + self.save_cost) + LEAVING
+        return self.deadline is not None and time.monotonic() + needed >= self.deadline
 
     def _advance(self, steps: int) -> None:
         """Some steps, at most to the next evaluation, for about ``RESPOND_WITHIN`` seconds."""
@@ -280,13 +333,14 @@ class _Trainer:
             if time.monotonic() - begun > RESPOND_WITHIN:
                 break
         self.engine.wait()
-        self.seconds["training"] += time.monotonic() - begun
+        self.lap = time.monotonic() - begun
+        self.seconds["training"] += self.lap
         self._tell(None)
 
     def _evaluate(self) -> None:
         begun = time.monotonic()
         step = self.engine.step
-        loss, accuracy = self.engine.evaluate(self.engine.validation, self.stop)
+        loss, accuracy = self.engine.evaluate(self.engine.validation, self._stop)
         train_loss, train_accuracy = self.engine.report()
         lr = self.engine.learning_rate
         now = self._total_seconds()
@@ -335,25 +389,34 @@ class _Trainer:
         for row in filter_state(self.engine.network):
             self.filters.add({"step": step, **row})
 
-    def _finish(self, stopped: str) -> None:
-        """Score the best weights on the test set and look at their memory."""
+    def _finish(self, stopped: str) -> bool:
+        """Score the best weights on the test set and look at their memory.
+
+        Returns:
+            False if it was to stop before the end; then nothing has changed but the checkpoint.
+        """
         begun = time.monotonic()
         network, test = self.engine.network, self.engine.test
         last = {k: v.clone() for k, v in network.state_dict().items()}
         network.load_state_dict(self.best["network"])
-        loss, accuracy = self.engine.evaluate(test)
+        try:
+            loss, accuracy = self.engine.evaluate(test, self._stop)
+            removal = accuracy_by_rows_left(network, self._score_test, seed=self.run.seed)
+            asked = examine(
+                network, test.inputs, test.lengths, test.labels, self.run.seed, self._hear
+            )
+            self._keep_attention(network)
+        except Interrupted:
+            network.load_state_dict(last)
+            self._save()
+            return False
         self.metrics.add(
             {"step": self.best["step"], "split": "test", "loss": loss, "accuracy": accuracy,
              "seconds": self._total_seconds()}
         )  # fmt: skip
-        removal = _Journal(self.folder / "removal.jsonl")
-        removal.restore(
-            accuracy_by_rows_left(network, lambda: self._score(test), seed=self.run.seed)
-        )
-        asked = examine(network, test.inputs, test.lengths, test.labels, self.run.seed)
+        _Journal(self.folder / "removal.jsonl").restore(removal)
         for name, rows in asked.items():
             _Journal(self.folder / name).restore(rows)
-        self._keep_attention(network)
         weights = {name: value.cpu() for name, value in network.state_dict().items()}
         checkpoint.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
         network.load_state_dict(last)
@@ -361,9 +424,10 @@ class _Trainer:
         self._write_record(
             outcome="finished", stopped=stopped, test_loss=loss, test_accuracy=accuracy
         )
+        return True
 
-    def _score(self, split: DeviceSplit) -> float:
-        return self.engine.evaluate_eagerly(split)[1]
+    def _score_test(self) -> float:
+        return self.engine.evaluate_eagerly(self.engine.test, self._stop)[1]
 
     def _keep_attention(self, network: Network) -> None:
         split = self.engine.validation
@@ -376,6 +440,7 @@ class _Trainer:
     # --- saving and resuming -----------------------------------------------------------------
 
     def _save(self) -> None:
+        begun = time.monotonic()
         state = {
             "run_id": self.run.run_id,
             "engine": self.engine.state(),
@@ -390,8 +455,12 @@ class _Trainer:
         }
         checkpoint.save(self.folder, self.engine.step, state)
         self.saved = time.monotonic()
+        self.save_cost = self.saved - begun
+        self.seconds["saving"] += self.save_cost
+        log.info("%s: step %d saved in %.3f s.", self.run.run_id, self.engine.step, self.save_cost)
 
     def _resume(self) -> None:
+        checkpoint.remove_unfinished(self.folder)
         state = checkpoint.load_newest(self.folder)
         if state is None:
             self.metrics.restore([])
@@ -400,11 +469,24 @@ class _Trainer:
                 self.filters.restore([])
                 self._watch_filters(0)
             return
-        if state["run_id"] != self.run.run_id:
+        if state.get("run_id") != self.run.run_id:
             raise RunError(
-                f"{self.folder} holds a checkpoint of {state['run_id']}, but the run is "
+                f"{self.folder} holds a checkpoint of {state.get('run_id')}, but the run is "
                 f"{self.run.run_id}; choose another folder with --out."
             )
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
+            log.debug("the checkpoint does not fit", exc_info=True)
+            raise RunError(
+                f"The newest checkpoint in {self.folder} does not fit this run "
+                f"({type(error).__name__}); remove the checkpoint files to start it again."
+            ) from None
+        log.info("%s goes on from step %d.", self.run.run_id, self.engine.step)
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.engine.restore(state["engine"])
         self.sampler.restore(state["sampler"])
         self.best = state["best"]
@@ -413,9 +495,8 @@ class _Trainer:
         self.probes.restore(state["probes"])
         if state.get("filters"):  # a checkpoint from before they were watched has none
             self.filters.restore(state["filters"])
-        self.seconds = dict(state["seconds"])
+        self.seconds |= state["seconds"]  # older checkpoints know fewer kinds
         self.resumed = state["resumed"] + 1
-        log.info("%s goes on from step %d.", self.run.run_id, self.engine.step)
 
     # --- the record --------------------------------------------------------------------------
 
@@ -458,6 +539,7 @@ class _Trainer:
             "seconds": self._total_seconds(),
             "seconds_training": self.seconds["training"],
             "seconds_evaluation": self.seconds["evaluation"],
+            "seconds_saving": self.seconds["saving"],
             "peak_memory": peak_memory(self.device),
             "resumed": self.resumed,
         }

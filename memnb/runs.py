@@ -1,0 +1,154 @@
+"""The run folders of this machine: what is there, whether it is sound, and how one goes away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from memnb import paths
+from memnb.config import Run
+from memnb.errors import MemnbError, RunError, unknown
+from memnb.evidence import rows
+from memnb.evidence.rows import Record
+
+_REMOVED = ".removed-"
+
+
+def folders(out: str | None = None) -> list[Path]:
+    """Every run folder of this machine, by name, whatever state it is in."""
+    return list(rows.run_folders([paths.runs(out)]))
+
+
+def find(name: str, out: str | None = None) -> Path:
+    """The folder of the run called ``name``.
+
+    Raises:
+        MemnbError: there is none. A path is no name: nothing outside of ``runs/`` is ever found.
+    """
+    there = {folder.name: folder for folder in folders(out)}
+    if not there:
+        raise RunError(
+            f"There are no runs in {paths.runs(out)}; is --out the folder that holds it?"
+        )
+    if name not in there:
+        raise unknown("run", name, there)
+    return there[name]
+
+
+def describe(folder: Path) -> Iterator[tuple[str, str]]:
+    """What is known of a run, as pairs of a word and a text.
+
+    Raises:
+        DataError: its ``run.json`` is missing or damaged.
+    """
+    record, run = rows.read_run(folder)
+    yield "run", record.run_id
+    yield "outcome", record.outcome + (f": {record.reason}" if record.reason else "")
+    changes = rows.describe_changes(run)
+    yield "model", run.model.name + (f" ({changes})" if changes else "")
+    yield "task", f"{run.task.title} ({run.task.name}), preset {run.preset}, seed {run.seed}"
+    yield "step", f"{record.step or 0:,} of {run.training.steps:,}, resumed {record.resumed} times"
+    for word, value in (
+        ("validation", record.validation_accuracy),
+        ("test", record.test_accuracy),
+    ):
+        if value is not None:
+            yield word, f"accuracy {value:.2%}"
+    yield "time", f"{record.seconds or 0:,.1f} s from {record.started}"
+    yield "machine", f"{record.device_name}, {record.precision}, engine {record.engine}"
+    yield "made by", f"memnb {record.version} ({record.commit}), torch {record.torch}"
+    yield "folder", str(folder)
+    for path in sorted(folder.iterdir()):
+        yield "file", f"{path.name}, {path.stat().st_size:,} bytes"
+
+
+def verify(folder: Path) -> list[str]:
+    """What is wrong with a run folder, one sentence each; nothing if all of it is sound.
+
+    Every row is read, the record is compared with its own hash and with the rows, weights are
+    loaded into a model of the record's config, and checkpoints are compared with their sums.
+    """
+    try:
+        record, run = rows.read_run(folder)
+    except MemnbError as error:
+        return [str(error)]
+    found = [*rows.damage(folder), *_mismatches(folder, record)]
+    found += _weights(folder / "best.pt", run) if (folder / "best.pt").exists() else []
+    return found + _checkpoints(folder)
+
+
+def _mismatches(folder: Path, record: Record) -> Iterator[str]:
+    if folder.name != record.run_id:
+        yield f"{folder} holds the run {record.run_id}; the folder was renamed."
+    if record.outcome == "finished":
+        tested = [row["accuracy"] for row in rows.read_metrics(folder) if row["split"] == "test"]
+        if tested != [record.test_accuracy]:
+            yield (
+                f"{folder / 'metrics.jsonl'} has the test accuracy {tested}, but run.json says "
+                f"{record.test_accuracy}."
+            )
+
+
+def _weights(path: Path, run: Run) -> list[str]:
+    from memnb.models.network import Network
+    from memnb.train.checkpoint import from_bytes
+
+    try:
+        Network(run.model, run.task).load_state_dict(from_bytes(path, path.read_bytes()))
+    except OSError as error:
+        return [f"{path} cannot be read ({error.strerror})."]
+    except RunError:
+        return [f"{path} is damaged, or holds more than weights."]
+    except (RuntimeError, TypeError, AttributeError):
+        return [f"{path} holds the weights of another model."]
+    return []
+
+
+def _checkpoints(folder: Path) -> list[str]:
+    from memnb.train.checkpoint import read_whole
+
+    paths_ = sorted(folder.glob("checkpoint-*.pt"))
+    return [f"{path} is damaged; the one before it is used." for path in paths_
+            if read_whole(path) is None]  # fmt: skip
+
+
+def remove(folder: Path, even_finished: bool = False) -> None:
+    """Remove a run folder; it disappears in one step.
+
+    Raises:
+        RunError: the run has finished (unless ``even_finished``), it is being trained, or the
+            folder cannot be changed.
+    """
+    if not even_finished and _has_finished(folder):
+        raise RunError(
+            f"{folder.name} has finished, and its result would be lost; repeat the command with "
+            "--yes if that is meant."
+        )
+    lock = filelock.FileLock(folder / "run.lock")
+    gone = folder.with_name(f"{_REMOVED}{folder.name}-{os.getpid()}")
+    try:
+        with lock.acquire(timeout=0):
+            folder.rename(gone)
+        # Whatever an earlier call was killed over goes as well.
+        for left in folder.parent.glob(f"{_REMOVED}*"):
+            if left.is_symlink():
+                left.unlink()
+            else:
+                shutil.rmtree(left)
+    except filelock.Timeout:
+        raise RunError(f"{folder.name} is being trained; stop that process first.") from None
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be removed ({error.strerror}); see who owns it, and try again."
+        ) from None
+
+
+def _has_finished(folder: Path) -> bool:
+    try:
+        return rows.read_run(folder)[0].outcome == "finished"
+    except MemnbError:
+        return False  # damaged: there is no result to lose
