@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from memnb.config import Model, Run, model_config
+from memnb.config import Model, Run, standard_model
 from memnb.errors import DataError, MemnbError, RunError
 
 RESULT_FILES = ("run.json", "metrics.jsonl", "probes.jsonl", "removal.jsonl", "attention.npz")
@@ -93,7 +93,8 @@ _SCALARS = tuple(k for k in Record.model_fields if k not in ("format", "run_id",
 _TEXTS = ("outcome", "reason", "stopped", "version", "commit", "torch", "python", "device",
           "device_name", "precision", "engine", "started", "finished")  # fmt: skip
 _NUMBERS = tuple(k for k in _SCALARS if k not in _TEXTS)
-_WHOLE = ("memory", "seed", "blocks", "width", "heads", "mlp", "filter_width", "filter_stride")
+_WHOLE = ("memory", "seed", "blocks", "width", "heads", "mlp", "filter_width", "filter_stride",
+          "chunk", "chunk_gradients")  # fmt: skip
 # ``memory`` is a key already.
 _SETTINGS = tuple(k for k in Model.model_fields if k != "memory")
 COLUMNS = (*KEYS, *_SCALARS, *_SETTINGS, "folder")
@@ -185,7 +186,7 @@ def describe_changes(run: Run) -> str:
 
     A ConvLuna without its filter is still called ``convluna-16``; this is what tells it apart.
     """
-    standard = model_config(run.model.name, run.task).model_dump()
+    standard = standard_model(run.model, run.task).model_dump()
     values = run.model.model_dump()
     return ", ".join(f"{key}={values[key]}" for key in values if values[key] != standard[key])
 
