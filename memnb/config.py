@@ -558,7 +558,7 @@ _SHAPES |= dict.fromkeys(EXTRA_TASKS, _SMALL)
 #: Positions in a chunk: eight chunks of a full task's longest sequence, fewer of a small one's.
 _CHUNK = {
     "text": 500, "listops": 250, "retrieval": 500, "retrieval-acl": 500, "image": 128,
-    "pathfinder": 128, "listops-short": 60, "text-short": 100, "image-short": 128,
+    "pathfinder": 128, "listops-short": 50, "text-short": 100, "image-short": 128,
     "pathfinder-short": 25, **dict.fromkeys(EXTRA_TASKS, 8),
 }  # fmt: skip
 

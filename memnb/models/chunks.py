@@ -39,11 +39,13 @@ _PARTS = ("query", "key", "value", "out")
 class ChunkMemoryBlock(nn.Module):
     """A memory that is written and read by attention, as in Memformer (arXiv 2010.06891).
 
-        h       = x + Attn(LN x)                          within the chunk; T = sqrt d
-        packed  = Attn(q = m, k = v = F(LN h))            the write; T_pack
+        h       = x + Attn(LN x)                   within the chunk; T = sqrt d
+        packed  = Attn(q = m, k = v = F(LN h))     the write; T_pack
         m'      = LN(m + packed)
-        y       = h + Attn(q = LN h, k = v = m)           the read, of the memory before the chunk
+        y       = h + Attn(q = LN h, k = v = m)    the read, of the memory before the chunk
         x'      = y + FFN(LN y)
+
+    LN h is one norm, of write and read.
 
     F is the filter on keys and values of the write, or nothing. Memformer writes once, behind its
     last layer; here every block has a memory and writes its own chunk vectors, so that all chunks of
@@ -64,7 +66,7 @@ class ChunkMemoryBlock(nn.Module):
         self.read = LinearMaps(model.width, _PARTS)
         self.filter = make_filter(model)
         self.write_temperature = Temperature(model.pack_temperature, head_width)
-        norms = ("within", "write", "memory", "read", "ffn")
+        norms = ("within", "exchange", "memory", "ffn")
         self.norms = nn.ModuleDict(
             {name: nn.LayerNorm(model.width, eps=LAYER_NORM_EPS) for name in norms}
         )
@@ -81,9 +83,9 @@ class ChunkMemoryBlock(nn.Module):
         """One chunk: (B, K, H), (B, M, H) -> (B, rows or K, H), (B, M, H)."""
         written = trace is not None
         h = self._within(x, mask, written)
-        key, value, key_mask = self._write_inputs(h, mask)
+        query, key, value, key_mask = self._exchange_inputs(h, mask)
         packed, pack = self._write(memory, key, value, key_mask, written)
-        x, unpack = self._read(h[:, :rows], memory, written)
+        x, unpack = self._read(h[:, :rows], query[:, :, :rows], memory, written)
         after = self._written(memory, packed)
         if trace is not None and pack is not None and unpack is not None:
             trace.append(Trace(packed, after, pack, unpack))
@@ -95,8 +97,9 @@ class ChunkMemoryBlock(nn.Module):
         memory: Tensor,
         mask: Tensor | None,
         alive: Tensor | None,
-        flowing: Tensor,
+        flowing: Tensor | None,
         rows: int | None = None,
+        last_write: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """All chunks: equal to :meth:`forward` on one after the other.
 
@@ -105,29 +108,33 @@ class ChunkMemoryBlock(nn.Module):
             memory: (B, M, H) before the first chunk.
             mask: (B, C, K), True at positions that count.
             alive: (B, C), True where a chunk has tokens; None where all have.
-            flowing: (B or 1, C), True where gradients flow into the memory before the chunk.
+            flowing: (B or 1, C), True where gradients flow into the memory before the chunk; None
+                where they always do.
             rows: how many vectors of each chunk are asked for.
+            last_write: whether the memory after the last chunk is asked for.
 
         Returns:
-            (B, C, rows or K, H), and the memory after the last chunk.
+            (B, C, rows or K, H), and the memory after the last write.
         """
         batch, chunks = x.shape[:2]
         flat_mask = None if mask is None else mask.flatten(0, 1)
         h = self._within(x.flatten(0, 1), flat_mask, written_out=False)
-        key, value, key_mask = self._write_inputs(h, flat_mask)
-        keys, values = (part.unflatten(0, (batch, chunks)) for part in (key, value))
-        masks = None if key_mask is None else key_mask.unflatten(0, (batch, chunks))
+        query, key, value, key_mask = self._exchange_inputs(h, flat_mask)
+        # Taken apart in one piece: the gradient of a slice would be a whole tensor of zeros each.
+        keys, values = (part.unflatten(0, (batch, chunks)).unbind(1) for part in (key, value))
+        masks = None if key_mask is None else key_mask.unflatten(0, (batch, chunks)).unbind(1)
         before = []
         for c in range(chunks):
-            memory = hold(memory, flowing[:, c])
+            memory = hold(memory, flowing, c)
             before.append(memory)
-            packed, _ = self._write(
-                memory, keys[:, c], values[:, c], None if masks is None else masks[:, c], False
-            )
-            memory = carry(
-                self._written(memory, packed), memory, None if alive is None else alive[:, c]
-            )
-        x, _ = self._read(h[:, :rows], torch.stack(before, dim=1).flatten(0, 1), False)
+            if c == chunks - 1 and not last_write:
+                break
+            here = None if masks is None else masks[c]
+            packed, _ = self._write(memory, keys[c], values[c], here, written_out=False)
+            after = self._written(memory, packed)
+            memory = carry(after, memory, None if alive is None else alive[:, c])
+        read_from = torch.stack(before, dim=1).flatten(0, 1)
+        x, _ = self._read(h[:, :rows], query[:, :, :rows], read_from, written_out=False)
         return x.unflatten(0, (batch, chunks)), memory
 
     def _within(self, x: Tensor, mask: Tensor | None, written_out: bool) -> Tensor:
@@ -138,15 +145,16 @@ class ChunkMemoryBlock(nn.Module):
         read, _ = self._attention(query, key, value, self.constant, key_mask, written_out)
         return x + maps["out"](join_heads(read))
 
-    def _write_inputs(
+    def _exchange_inputs(
         self, h: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Filtered keys and values (B, n, K', d) of the write, and their mask."""
-        key, value = project(self.norms["write"](h), self.write["key"], self.write["value"])
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Query of the read (B, n, K, d), filtered keys and values of the write, their mask."""
+        maps = self.read["query"], self.write["key"], self.write["value"]
+        query, key, value = project(self.norms["exchange"](h), *maps)
         if self.filter is not None:
             key, value, mask = self.filter(key, value, mask)
-        key, value = split_heads(key, self.heads), split_heads(value, self.heads)
-        return key, value, None if mask is None else mask[:, None, None, :]
+        query, key, value = (split_heads(part, self.heads) for part in (query, key, value))
+        return query, key, value, None if mask is None else mask[:, None, None, :]
 
     def _write(
         self, memory: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, written_out: bool
@@ -163,9 +171,8 @@ class ChunkMemoryBlock(nn.Module):
         return after
 
     def _read(
-        self, h: Tensor, memory: Tensor, written_out: bool
+        self, h: Tensor, query: Tensor, memory: Tensor, written_out: bool
     ) -> tuple[Tensor, Tensor | None]:
-        query = split_heads(self.read["query"](self.norms["read"](h)), self.heads)
         key, value = project(memory, self.read["key"], self.read["value"])
         key, value = split_heads(key, self.heads), split_heads(value, self.heads)
         kept = None if self.keep_rows is None else self.keep_rows[None, None, None, :]
@@ -294,11 +301,11 @@ class RecurrentMemoryBlock(nn.Module):
 # --- from chunk to chunk ---------------------------------------------------------------------
 
 
-def hold(memory: Tensor, flowing: Tensor) -> Tensor:
-    """The same memory; where ``flowing`` (B or 1,) is False, no gradient goes back through it."""
-    if not memory.requires_grad:
+def hold(memory: Tensor, flowing: Tensor | None, chunk: int) -> Tensor:
+    """The same memory; where ``flowing`` (B or 1, C) is False, gradients do not go back into it."""
+    if flowing is None:
         return memory
-    return torch.where(flowing[:, None, None], memory, memory.detach())
+    return torch.where(flowing[:, chunk, None, None], memory, memory.detach())
 
 
 def carry(after: Tensor, before: Tensor, alive: Tensor | None) -> Tensor:
@@ -308,15 +315,18 @@ def carry(after: Tensor, before: Tensor, alive: Tensor | None) -> Tensor:
     return torch.where(alive.view(-1, *[1] * (after.dim() - 1)), after, before)
 
 
-def flows(alive: Tensor | None, chunks: int, through: int, device: torch.device) -> Tensor:
-    """(B or 1, C): whether gradients flow into the memory before each chunk.
+def flows(
+    alive: Tensor | None, chunks: int, through: int, device: torch.device
+) -> Tensor | None:
+    """(B or 1, C): whether gradients flow into the memory before each chunk; None: into all.
 
-    ``through`` chunks are open, counted back from the last one with tokens; 0 opens all. The
-    learned memory before the first chunk is always trained.
+    ``through`` chunks are open, counted back from the last one with tokens; 0 opens all.
     """
+    if not through:
+        return None
     number = torch.arange(chunks, device=device)[None]
     last = torch.full((1, 1), chunks, device=device) if alive is None else alive.sum(1)[:, None]
-    return (number == 0) | (number > last - through) if through else number >= 0
+    return number > last - through
 
 
 class Watch:

@@ -186,9 +186,11 @@ class ChunkEncoder(Encoder):
         flowing = flows(alive, count, self.gradients, inputs.device)
         first = memory = self._first_memory(batch)
         for index, block in enumerate(self.blocks):
-            rows = _ROWS_READ[self.representation] if index == len(self.blocks) - 1 else None
+            last = index == len(self.blocks) - 1
+            rows = _ROWS_READ[self.representation] if last else None
+            read_at_end = last and self.representation == "memory"
             x, memory = cast(ChunkMemoryBlock, block).forward_chunks(
-                x, first, mask, alive, flowing, rows
+                x, first, mask, alive, flowing, rows, last_write=read_at_end
             )
         if self.representation == "memory":
             return self.norm(memory).mean(dim=1)
@@ -214,7 +216,7 @@ class ChunkEncoder(Encoder):
             x = self._with_cls(self.embedding(part, c * self.chunk))
             here = None if mask is None else mask[:, c, : x.shape[1]]
             tokens = None if alive is None else alive[:, c]
-            before = [hold(memory, flowing[:, c]) for memory in memories]
+            before = [hold(memory, flowing, c) for memory in memories]
             x, after = self._through(x, before, here, watch)
             memories = [carry(new, old, tokens) for new, old in zip(after, before, strict=True)]
             if watch is not None:
