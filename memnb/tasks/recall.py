@@ -1,13 +1,18 @@
-"""Associative recall: facts first, then a question (Zoology, arXiv 2312.04927).
+"""Associative recall: facts first, then a question (after Zoology, arXiv 2312.04927).
 
-    k3 v1  k7 v4  k1 v1  k7 ?  ->  4
+    k3=v1  k7=v0  k1=v1  k7?  ->  0
 
-``facts`` keys, all different, each followed by its value, and then one of the keys once more; the
-label is its value. A model that goes from chunk to chunk has to keep all facts, for it does not
-know which one will be asked. Zoology asks for several keys within one sequence and scores every
-position; here a sequence has one label, as in all tasks, so it asks once.
+The keys of a sequence are all different, the values are drawn; the label is the value of the key
+that is asked for. A model that goes from chunk to chunk has to keep all facts, for it does not know
+which one will be asked. Training sequences have 1 to ``facts`` facts, the places of the others hold
+"no fact", so that short ones teach what a fact is; validation and test have ``facts``.
 
-Ids: 0 is padding, which does not occur; then the keys; then the values.
+Zoology asks for several keys within a sequence and scores every position; here a sequence has one
+label, as in all tasks, so it asks once. There, key and value are two tokens; here a fact is one, for
+tying neighbours together is not what is measured.
+
+Ids: 0 padding (which does not occur), 1 no fact, then the facts by key and value, then the questions
+by key.
 """
 
 from __future__ import annotations
@@ -18,8 +23,9 @@ from memnb import config, paths
 from memnb.errors import DataError
 from memnb.tasks import cache
 from memnb.tasks.base import Bytes, Dataset, Ints, Split
-from memnb.tasks.draws import Draws
+from memnb.tasks.draws import Draws, below
 
+NO_FACT, FACTS = 1, 2
 SPLITS = ("train", "validation", "test")
 
 
@@ -45,32 +51,35 @@ def load(task: config.Recall) -> Dataset:
         return Dataset(*splits)
 
     def make_arrays() -> cache.Arrays:
-        inputs, labels = make(task, task.train + task.validation + task.test)
+        inputs, labels = make(task)
         return {"inputs": inputs, "labels": labels.astype(np.uint8)}
 
     return cache.cached(path, read, make_arrays)
 
 
-def make(task: config.Recall, count: int) -> tuple[Bytes, Ints]:
-    """The first ``count`` examples: inputs uint8 (count, 2 * facts + 1), labels int64 (count,).
+def make(task: config.Recall) -> tuple[Bytes, Ints]:
+    """All examples, training first: inputs uint8 (N, facts + 1), labels int64 (N,).
 
-    They depend on ``task.seed`` and ``task.facts`` alone.
+    They depend on the definition alone.
     """
+    count = task.train + task.validation + task.test
     draws = Draws(task.seed, task.facts)
     # The ranks of random numbers are a random order, of which the first keys are taken.
-    order = draws.raw(count, task.keys).argsort(axis=1, kind="stable")
-    keys = 1 + order[:, : task.facts]
+    keys = draws.raw(count, task.keys).argsort(axis=1, kind="stable")[:, : task.facts]
     values = draws.below(task.classes, count, task.facts)
-    asked = draws.below(task.facts, count)
+    known = 1 + draws.below(task.facts, count)
+    known[task.train :] = task.facts
+    asked = below(known, draws.raw(count))
     rows = np.arange(count)
-    inputs = np.empty((count, 2 * task.facts + 1), np.uint8)
-    inputs[:, 0:-1:2] = keys
-    inputs[:, 1::2] = 1 + task.keys + values
-    inputs[:, -1] = keys[rows, asked]
+    inputs = np.empty((count, task.facts + 1), np.uint8)
+    inputs[:, :-1] = np.where(
+        np.arange(task.facts) < known[:, None], FACTS + keys * task.classes + values, NO_FACT
+    )
+    inputs[:, -1] = FACTS + task.keys * task.classes + keys[rows, asked]
     return inputs, values[rows, asked]
 
 
 def names(task: config.Recall) -> tuple[str, ...]:
-    """How each id is written: ``k1`` to ``k64`` and ``v0`` to ``v7``."""
-    keys = (f"k{key}" for key in range(1, task.keys + 1))
-    return ("<pad>", *keys, *(f"v{value}" for value in range(task.classes)))
+    """How each id is written: ``k1=v0`` is a fact, ``k1?`` a question, ``-`` no fact."""
+    facts = (f"k{key}=v{value}" for key in range(task.keys) for value in range(task.classes))
+    return ("<pad>", "-", *facts, *(f"k{key}?" for key in range(task.keys)))
