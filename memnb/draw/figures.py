@@ -345,7 +345,9 @@ def _name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, En
 
 
 def _family_legend(figure: Figure, labels: set[str]) -> None:
-    looks = [look for look in style.FAMILY.values() if look.label in labels]
+    families = style.family_order([*style.FAMILY, *style.OTHERS, *labels])
+    looks = [look for look in map(style.family, families) if look.label in labels]
+    looks = list({look.label: look for look in looks}.values())
     figure.legend(
         [Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.9) for look in looks],
         [look.label for look in looks], loc="outside lower center", ncols=len(looks),
@@ -656,8 +658,8 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
 def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
     ends = []
     rows = plain[plain["outcome"] == "finished"]
-    for name in [f for f in style.FAMILY if f in set(rows["family"])]:
-        look, own = style.FAMILY[name], rows[rows["family"] == name]
+    for name in style.family_order(rows["family"]):
+        look, own = style.family(name), rows[rows["family"] == name]
         values = 100 * own["test_accuracy"]
         if name == "transformer":
             axis.axhspan(values.min(), values.max(), color=look.colour, alpha=0.1, linewidth=0)

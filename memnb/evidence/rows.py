@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from memnb.config import Model, Run, standard_model
+from memnb.config import BESIDE, EXTRA_TASKS, Model, Run, standard_model
 from memnb.errors import DataError, MemnbError, RunError
 
 RESULT_FILES = ("run.json", "metrics.jsonl", "probes.jsonl", "removal.jsonl", "attention.npz")
@@ -48,6 +48,8 @@ _REMOVAL = ("rule", "kept", "accuracy")
 # The columns of these files that hold a word or a count; all others hold numbers or nothing.
 _WORDS = ("split", "rule")
 _COUNTS = ("step", "block", "kept")
+
+Study = Literal["shared", "chunks", "recall"]
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 
@@ -189,6 +191,20 @@ def describe_changes(run: Run) -> str:
     standard = standard_model(run.model, run.task).model_dump()
     values = run.model.model_dump()
     return ", ".join(f"{key}={values[key]}" for key in values if values[key] != standard[key])
+
+
+def of_study(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The rows that the pages of one study show.
+
+    ``shared``: the paper's models, and blocks of your own, on its tasks. ``chunks``: on the same
+    tasks all models, with those of memory between chunks and the controls. ``recall``: all models
+    on the recall task.
+    """
+    extra = runs["task"].isin(EXTRA_TASKS)
+    chosen = extra if study == "recall" else ~extra
+    if study == "shared":
+        chosen &= ~runs["family"].isin(BESIDE)
+    return runs[chosen].reset_index(drop=True)
 
 
 # --- many rows per run -----------------------------------------------------------------------

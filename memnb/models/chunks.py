@@ -240,7 +240,9 @@ class RecurrentMemoryBlock(nn.Module):
             read = self._attend(query, key, value, self._key_mask(mask, key), None)
         else:
             weights: list[Tensor] | None = None if trace is None else []
-            write = self._attend(query[:, :, :count], *self._write_inputs(key, value, mask), weights)
+            write = self._attend(
+                query[:, :, :count], *self._write_inputs(key, value, mask), weights
+            )
             own_mask = self._key_mask(mask, key, self.keep_rows)
             own = self._attend(query[:, :, count:], key, value, own_mask, weights)
             read = torch.cat([write, own], dim=2)
@@ -315,9 +317,7 @@ def carry(after: Tensor, before: Tensor, alive: Tensor | None) -> Tensor:
     return torch.where(alive.view(-1, *[1] * (after.dim() - 1)), after, before)
 
 
-def flows(
-    alive: Tensor | None, chunks: int, through: int, device: torch.device
-) -> Tensor | None:
+def flows(alive: Tensor | None, chunks: int, through: int, device: torch.device) -> Tensor | None:
     """(B or 1, C): whether gradients flow into the memory before each chunk; None: into all.
 
     ``through`` chunks are open, counted back from the last one with tokens; 0 opens all.

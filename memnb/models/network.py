@@ -202,9 +202,7 @@ class ChunkEncoder(Encoder):
         total, number = self._summed(x, mask, alive)
         return total.sum(dim=1) / number.sum(dim=1)
 
-    def _streamed(
-        self, inputs: Tensor, known: Tensor | None, trace: list[Trace] | None
-    ) -> Tensor:
+    def _streamed(self, inputs: Tensor, known: Tensor | None, trace: list[Trace] | None) -> Tensor:
         """Chunk after chunk, each through all blocks."""
         starts = self._starts(inputs)
         mask, alive = self._masks(known, starts, self.chunk)
