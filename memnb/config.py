@@ -253,9 +253,9 @@ class Pathfinder(Task):
 class Recall(Task):
     """Associative recall, generated from ``seed``: which value was said of this key?
 
-    A sequence holds up to ``facts`` facts, a key with its value each, and asks for one of the keys,
-    after Zoology's associative recall (arXiv 2312.04927); the value is the label. Training sequences
-    have 1 to ``facts`` facts, the others exactly so many.
+    A sequence holds up to ``facts`` facts, a key with its value each, and asks for one of the
+    keys, after Zoology's associative recall (arXiv 2312.04927); the value is the label. Training
+    sequences have 1 to ``facts`` facts, the others exactly so many.
     """
 
     classes: ClassVar[int] = 4

@@ -49,7 +49,8 @@ def forward_operations(model: Model, length: int) -> float:
         projections = (4 if model.kind == "localconv" else 2) * length * width**2
         attention = 0
     else:
-        # Also a block of one's own, whose products nobody has counted, is taken for a Luna. Pack and unpack project the sequence to keys, queries, output and, unless the variant
+        # Also a block of one's own, whose products nobody has counted, is taken for a Luna.
+        # Pack and unpack project the sequence to keys, queries, output and, unless the variant
         # has no value projection, values; the memory's own projections are as many per row.
         per_row = 3 if model.kind == "convluna" and model.variant == "simplified" else 4
         projections = 2 * per_row * (length + memory) * width**2

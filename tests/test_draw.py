@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from memnb import config, paths, tasks
 from memnb.draw import diagrams, figures, style, tables
-from memnb.errors import DataError, MemnbError
+from memnb.errors import DataError
 from memnb.evidence import claims, published, rows
 
 # Machado et al. (2009), full severity, on linear RGB.

@@ -48,8 +48,8 @@ class ChunkMemoryBlock(nn.Module):
     LN h is one norm, of write and read.
 
     F is the filter on keys and values of the write, or nothing. Memformer writes once, behind its
-    last layer; here every block has a memory and writes its own chunk vectors, so that all chunks of
-    a block can be worked through together: only the short write goes from chunk to chunk.
+    last layer; here every block has a memory and writes its own chunk vectors, so that all chunks
+    of a block can be worked through together: only the short write goes from chunk to chunk.
     """
 
     recurrence: Recurrence = "layer"
@@ -343,9 +343,12 @@ class Watch:
         self.alive: list[Tensor] = []
         self.blocks = blocks
         self.everyone = torch.ones(len(memory), dtype=torch.bool, device=memory.device)
-        for block in blocks:
-            # Zeros added to every write; what is the mean of the writes is filled in at the end.
-            block.stand_in = torch.zeros_like(memory, requires_grad=torch.is_grad_enabled())
+        # Zeros added to every write; the mean of the writes is filled in at the end.
+        self.stand_ins = [
+            torch.zeros_like(memory, requires_grad=torch.is_grad_enabled()) for _ in blocks
+        ]
+        for block, stand_in in zip(blocks, self.stand_ins, strict=True):
+            setattr(block, "stand_in", stand_in)  # noqa: B010 (a module's own attribute)
 
     def chunk_ends(self, alive: Tensor | None) -> None:
         """Says which samples (B,) have tokens in the chunk that all blocks have seen."""
@@ -355,10 +358,8 @@ class Watch:
         """One per block; the blocks are then as they were."""
         live = torch.stack(self.alive)  # (C, B)
         found = []
-        for block, parts in zip(self.blocks, self.seen, strict=True):
-            stand_in = block.stand_in
-            block.stand_in = None
-            assert isinstance(stand_in, Tensor)
+        for block, parts, stand_in in zip(self.blocks, self.seen, self.stand_ins, strict=True):
+            setattr(block, "stand_in", None)  # noqa: B010
             found.append(_joined(parts, live, stand_in, cls))
         return found
 

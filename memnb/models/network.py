@@ -186,9 +186,9 @@ class ChunkEncoder(Encoder):
         flowing = flows(alive, count, self.gradients, inputs.device)
         first = memory = self._first_memory(batch)
         for index, block in enumerate(self.blocks):
-            last = index == len(self.blocks) - 1
-            rows = _ROWS_READ[self.representation] if last else None
-            read_at_end = last and self.representation == "memory"
+            at_end = index == len(self.blocks) - 1
+            rows = _ROWS_READ[self.representation] if at_end else None
+            read_at_end = at_end and self.representation == "memory"
             x, memory = cast(ChunkMemoryBlock, block).forward_chunks(
                 x, first, mask, alive, flowing, rows, last_write=read_at_end
             )

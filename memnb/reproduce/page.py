@@ -82,7 +82,7 @@ class Page:
         stored, here = paths.stored_results(), self.runs_folder
         # Where both hold a run, the row of this machine is the one shown.
         full = (here, stored) if self.preset == "paper" else (stored,)
-        quick = (here,) if self.preset == "quick" else (stored,)
+        quick: tuple[Path, ...] = (here,) if self.preset == "quick" else (stored,)
         if study != "shared" and self.preset == "quick":
             quick = (here, stored)
         layers = (

@@ -4,8 +4,9 @@
     data = tasks.load(config.task_config("listops-short"))
     data.train.inputs.shape     # (16000, 300)
 
-ListOps, Pathfinder and Recall are generated, and cached in :func:`memnb.paths.data_cache` under the digest
-of their definition. The others are downloaded or imported first (``memnb data list`` says how).
+ListOps, Pathfinder and Recall are generated, and cached in :func:`memnb.paths.data_cache` under the
+digest of their definition. The others are downloaded or imported first (``memnb data list`` says
+how).
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def load(task: config.Task) -> Dataset:
 def tokens(task: config.Task, inputs: np.ndarray, length: int) -> list[str]:
     """The first ``length`` inputs of one sequence (L,) in readable form, for pictures and tables.
 
-    ListOps and Recall give their tokens, bytes give characters (those that are not printable ASCII as
-    ``\\xe9``), pixels give numbers.
+    ListOps and Recall give their tokens, bytes give characters (those that are not printable ASCII
+    as ``\\xe9``), pixels give numbers.
 
     Raises:
         MemnbError: an id outside the vocabulary of the task.

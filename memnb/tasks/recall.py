@@ -8,14 +8,16 @@ which one will be asked. Training sequences have 1 to ``facts`` facts, the place
 "no fact", so that short ones teach what a fact is; validation and test have ``facts``.
 
 Zoology asks for several keys within a sequence and scores every position; here a sequence has one
-label, as in all tasks, so it asks once. There, key and value are two tokens; here a fact is one, for
-tying neighbours together is not what is measured.
+label, as in all tasks, so it asks once. There, key and value are two tokens; here a fact is one,
+for tying neighbours together is not what is measured.
 
-Ids: 0 padding (which does not occur), 1 no fact, then the facts by key and value, then the questions
-by key.
+Ids: 0 padding (which does not occur), 1 no fact, then the facts by key and value, then the
+questions by key.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 
@@ -43,9 +45,8 @@ def load(task: config.Recall) -> Dataset:
         counts = [getattr(task, name) for name in SPLITS]
         if inputs.shape != (sum(counts), task.max_length) or labels.shape != (sum(counts),):
             raise DataError(f"{path} does not hold what the task '{task.name}' asks for.")
-        ends = np.cumsum([0, *counts])
         splits = []
-        for first, last in zip(ends[:-1], ends[1:], strict=True):
+        for first, last in itertools.pairwise([0, *itertools.accumulate(counts)]):
             full = np.full(last - first, task.max_length, np.int32)
             splits.append(Split(inputs[first:last], full, labels[first:last].astype(np.int64)))
         return Dataset(*splits)
