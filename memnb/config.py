@@ -487,6 +487,11 @@ class Model(Config):
         return f"{self.family}-{self.memory}" if self.memory else self.family
 
     @property
+    def has_memory_stream(self) -> bool:
+        """Whether memory rows go through the blocks (Linformer's are made anew in each)."""
+        return self.memory > 0 and self.kind != "linformer"
+
+    @property
     def unpack_temperature_used(self) -> Temperature:
         """The unpack temperature after the reading is applied (as coded, ConvLuna's is frozen)."""
         if self.kind == "convluna" and self.reading == "as_coded":
@@ -617,10 +622,15 @@ def model_config(name: str, task: str | Task, **changes: Any) -> Model:
     return _named(match[1], int(match[2] or 0), task, changes)
 
 
+def is_without_memory(family: str) -> bool:
+    """Whether a family of memnb's never has a memory, so that its name carries no size."""
+    return family in _FAMILIES and _FAMILIES[family]["kind"] in _WITHOUT_MEMORY
+
+
 def _is_model(family: str, sized: bool) -> bool:
     if family not in _FAMILIES:
         return family in own_families()
-    return sized == (_FAMILIES[family]["kind"] not in _WITHOUT_MEMORY)
+    return sized != is_without_memory(family)
 
 
 def _named(family: str, memory: int, task: str | Task, changes: Mapping[str, Any]) -> Model:

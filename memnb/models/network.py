@@ -93,8 +93,7 @@ class Encoder(nn.Module):
         embedding = PixelEmbedding if task.layout == "pixels" else TokenEmbedding
         self.embedding = embedding(task, model.width)
         self.cls = nn.Parameter(torch.randn(model.width)) if self._has_cls else None
-        has_memory = model.memory and model.kind != "linformer"
-        self.memory = InitialMemory(model) if has_memory else None
+        self.memory = InitialMemory(model) if model.has_memory_stream else None
         positions = task.max_length + int(self._has_cls)
         self.blocks = nn.ModuleList(make_block(model, positions) for _ in range(model.blocks))
         paired = task.layout == "pair"

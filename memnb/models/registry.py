@@ -75,6 +75,11 @@ def register(name: str) -> Callable[[Block], Block]:
     return keep
 
 
+def registered() -> dict[str, Factory]:
+    """What makes the blocks that were registered in this process, by name."""
+    return dict(_OWN)
+
+
 def make_block(model: Model, positions: int) -> nn.Module:
     """One block of ``model``, for sequences of up to ``positions`` vectors, CLS included.
 

@@ -48,7 +48,9 @@ def load(task: config.Recall) -> Dataset:
         splits = []
         for first, last in itertools.pairwise([0, *itertools.accumulate(counts)]):
             full = np.full(last - first, task.max_length, np.int32)
-            splits.append(Split(inputs[first:last], full, labels[first:last].astype(np.int64)))
+            splits.append(
+                Split(inputs[first:last].copy(), full, labels[first:last].astype(np.int64))
+            )
         return Dataset(*splits)
 
     def make_arrays() -> cache.Arrays:
