@@ -216,17 +216,28 @@ def _bench(values: argparse.Namespace) -> int:
     from memnb.train.device import choose_device
 
     device = _one_of("device", values.device, _DEVICES)
-    chosen = choose_device(device)
-    models = values.model or (bench.LENGTH_MODELS if values.suite == "length" else config.MODELS)
+    # Apart, so that this process takes no memory of the device.
+    chosen = bench.apart(choose_device, device)
+    usual = {"length": bench.LENGTH_MODELS, "run": bench.RUN_MODELS}
+    models = values.model or usual.get(values.suite, config.MODELS)
     tasks = values.task or config.LRA_TASKS
     longest = values.longest or bench.LONGEST[chosen.kind]
     runs = list(bench.plan(values.suite, models, tasks, longest))
     file = paths.output(values.out) / "bench.jsonl"
     print(f"{chosen.reason} {len(runs)} measurements go to {file}.")
-    print(f"{'task':<18}{'model':<14}{'length':>9}{'ms per step':>14}{'GiB':>7}{'first step':>12}")
+    if values.suite == "step":
+        best = bench.apart(bench.ceilings, device)
+        bench.append(file, best)
+        print(
+            f"Ceilings: copying {best.bandwidth / 1e12:.2f} TB/s, matrix products "
+            f"{best.matrix_rate / 1e12:.1f} TFLOP/s."
+        )
+    print(
+        f"{'task':<18}{'model':<14}{'length':>9}{'ms per step':>14}{'GiB':>7}{'first step':>12}",
+        flush=True,
+    )
     failed = False
-    for run in runs:
-        row = bench.isolated(values.suite, run, device)
+    for row in bench.isolated(values.suite, runs, device):
         bench.append(file, row)
         shown = f"{row.task:<18}{row.model:<14}{row.length:>9}"
         if row.milliseconds is None:
@@ -234,7 +245,8 @@ def _bench(values: argparse.Namespace) -> int:
             print(f"{shown}  {row.outcome}", flush=True)
             continue
         memory, first = (row.peak_memory or 0) / 2**30, row.first_step or 0.0
-        print(f"{shown}{row.milliseconds:>14.2f}{memory:>7.2f}{first:>10.1f} s", flush=True)
+        whole = f"  whole run {row.run['whole'] / 60:.1f} min" if row.run else ""
+        print(f"{shown}{row.milliseconds:>14.2f}{memory:>7.2f}{first:>10.1f} s{whole}", flush=True)
     return int(failed)
 
 
@@ -405,7 +417,8 @@ MEMNB_DATA moves the folder that they are kept in."""
 
 _BENCH_HELP = """\
 step: every model on every task of Long Range Arena, in its own shape. length: batch 1, Text's
-shape, longer and longer. Inputs are made up, each measurement runs in a process of its own.
+shape, longer and longer. run: what a whole run at full protocol takes, from its timed parts.
+Inputs are made up, each measurement runs in a process of its own.
 Rows are added to bench.jsonl in the output folder."""
 
 _VERIFY_BLOCK_HELP = """\
@@ -482,7 +495,7 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--suite", default="step", help="step (default) or length")
+    parser.add_argument("--suite", default="step", help="step (default), length or run")
     parser.add_argument(
         "--model", action="append", default=[], metavar="MODEL", help="may be repeated"
     )

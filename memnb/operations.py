@@ -1,4 +1,5 @@
-"""How many floating-point operations a model needs, counted from its config. No torch here.
+"""How many floating-point operations a model needs, and how many bytes a step must move, counted
+from its config. No torch here.
 
 Counted are the matrix products of the plain formulas, in all blocks and at every position. The fast
 paths need fewer: few memory rows spare projections, and a last block computes only what is read.
@@ -18,6 +19,18 @@ def example_operations(run: Run) -> float:
 def step_operations(run: Run) -> float:
     """Of one training step: the backward pass costs twice the forward pass."""
     return 3 * run.training.batch * example_operations(run)
+
+
+def step_bytes(run: Run) -> float:
+    """The least that one training step reads and writes in device memory, activations in bf16.
+
+    A block that kept all its intermediate results on the chip would still, at each position, read
+    its input and write its output; on the way back read input and gradient, write the gradient,
+    and write and read the hidden layer and its gradient, from which the weights learn.
+    """
+    sequences = 2 if run.task.layout == "pair" else 1
+    positions = sequences * run.training.batch * run.task.max_length
+    return 2.0 * run.model.blocks * positions * (5 * run.model.width + 4 * run.model.mlp)
 
 
 def forward_operations(model: Model, length: int) -> float:

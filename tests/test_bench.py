@@ -27,6 +27,11 @@ def tiny(**training: int) -> config.Run:
     )
 
 
+NO_MEMORY = config.model_config(
+    "transformer", "listops-short", blocks=1, width=8, heads=2, mlp=8
+).model_dump()
+
+
 def test_a_measurement_is_whole_and_in_order() -> None:
     row = bench.measure("step", tiny(), "cpu", repeats=4, seconds=0.05)
     assert row.outcome == "measured"
@@ -37,6 +42,36 @@ def test_a_measurement_is_whole_and_in_order() -> None:
     assert row.scored_per_second > 0
     assert (row.model, row.length, row.batch, row.device) == ("luna-2", 30, 4, "cpu")
     assert row.operations == step_operations(tiny())
+
+
+def test_a_whole_run_is_the_sum_of_its_parts() -> None:
+    run = tiny(steps=2000, evaluate_every=100)
+    row = bench.measure("run", run, "cpu", repeats=2, seconds=0.02)
+    assert row.run is not None
+    parts = {**row.run}
+    whole = parts.pop("whole")
+    assert whole == pytest.approx(sum(parts.values()))
+    assert parts["training"] == pytest.approx(2 * row.milliseconds)
+    assert min(parts.values()) > 0
+    without = bench.measure("run", run.but(model=NO_MEMORY), "cpu", repeats=2, seconds=0.02)
+    assert without.run is not None
+    assert without.run["probes"] == 0, "there is no memory to look at"
+
+
+def test_the_validation_set_of_a_whole_run_has_its_own_size() -> None:
+    sizes = {name: bench.examples_scored(task) for name, task in config.TASKS.items()}
+    assert sizes["listops"] == 2_000
+    assert sizes["text"] == 25_000
+    assert sizes["image"] == 5_000
+    assert sizes["pathfinder"] == 20_000
+
+
+def test_ceilings_are_above_what_a_step_reaches() -> None:
+    best = bench.ceilings("cpu", size=256)
+    row = bench.measure("step", tiny(), "cpu", repeats=2, seconds=0.05)
+    assert best.suite == "ceilings"
+    assert best.bandwidth > 1e8
+    assert best.matrix_rate > row.operations / (row.milliseconds / 1000)
 
 
 def test_more_work_takes_more_time() -> None:
@@ -57,9 +92,19 @@ def test_running_out_of_memory_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_process_that_dies_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "measure", _die)
-    row = bench.isolated("step", tiny(), "cpu")
-    assert row.outcome == "failed: the process died"
-    assert row.model == "luna-2"
+    first, second = bench.isolated("length", [tiny(), tiny(batch=3)], "cpu")
+    assert first.outcome == second.outcome == "failed: the process died"
+    assert (first.model, first.batch, second.batch) == ("luna-2", 4, 3)
+
+
+def test_measurements_come_in_the_order_of_the_runs() -> None:
+    runs = [tiny(), tiny(batch=3)]
+    for suite in ("step", "length"):
+        rows = list(bench.isolated(suite, runs, "cpu", 2, 0.02))
+        assert [(row.suite, row.batch, row.outcome) for row in rows] == [
+            (suite, 4, "measured"),
+            (suite, 3, "measured"),
+        ]
 
 
 def _die(*_: object) -> None:
@@ -69,12 +114,13 @@ def _die(*_: object) -> None:
 @pytest.mark.parametrize("task", [name for name in config.TASKS if "short" not in name])
 def test_made_up_data_have_the_shape_and_range_of_the_task(task: str) -> None:
     wanted = config.task_config(task)
-    data = bench.made_up(wanted, 5)
+    data = bench.made_up(wanted, 5, 3)
     shape = (5, 2, wanted.max_length) if wanted.layout == "pair" else (5, wanted.max_length)
     assert data.train.inputs.shape == shape
     assert data.train.inputs.dtype == np.uint8
     assert data.train.inputs.max() < (wanted.vocabulary or 256)
     assert data.train.labels.max() < wanted.classes
+    assert len(data.validation.labels) == 3
 
 
 def test_the_step_suite_is_every_model_in_the_shape_of_every_task() -> None:
@@ -117,12 +163,16 @@ def test_the_command_appends_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = iter([bench.measure("step", tiny(), "cpu", repeats=2, seconds=0.02)] * 2)
-    monkeypatch.setattr(bench, "isolated", lambda *_: next(rows))
+    best = bench.ceilings("cpu", size=64)
+    monkeypatch.setattr(bench, "isolated", lambda *_: [next(rows)])
+    here = {bench.ceilings: lambda *_: best}
+    monkeypatch.setattr(bench, "apart", lambda action, *given: here.get(action, action)(*given))
     for _ in range(2):
         given = ["--model", "luna-1", "--task", "listops-short", "--out", str(tmp_path)]
         assert cli.main(["bench", "--device", "cpu", *given]) == 0
     shown = capsys.readouterr().out
     assert "ms per step" in shown
     found = [json.loads(line) for line in (tmp_path / "bench.jsonl").read_text().splitlines()]
-    assert [row["model"] for row in found] == ["luna-2", "luna-2"]
+    assert [row["suite"] for row in found] == ["ceilings", "step"] * 2
+    assert [row["model"] for row in found[1::2]] == ["luna-2", "luna-2"]
     assert found[0]["format"] == bench.FORMAT

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +13,10 @@ import torch
 from memnb import config, tasks
 from memnb.config import Run, run_config
 from memnb.models.network import Network
-from memnb.train.cuda_graph import GraphEngine
+from memnb.train.cuda_graph import GraphEngine, make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
 from memnb.train.engine import Engine
+from memnb.train.loop import train
 from memnb.train.sampler import EpochSampler
 
 pytestmark = pytest.mark.skipif(
@@ -63,6 +67,52 @@ def test_fp32_losses_equal_those_of_the_plain_loop(model: str) -> None:
     plain_loss, plain_accuracy = plain.evaluate(plain.validation)
     assert loss == pytest.approx(plain_loss, rel=1e-4)
     assert accuracy == pytest.approx(plain_accuracy, abs=1.5 / 70)
+
+
+def test_without_a_compiler_plain_steps_are_captured(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    run = small("convluna-16")
+    torch.manual_seed(0)
+    network = Network(run.model, run.task)
+    engine = make_engine("auto", network, tasks.load(run.task), run.training, FP32)
+    assert engine.kind == "captured"
+    assert "no compiler here" in caplog.text
+    assert losses(engine, run, 20) == pytest.approx(
+        losses(engine_of(Engine, run, FP32), run, 20), rel=1e-5
+    )
+
+
+def test_where_capture_fails_too_the_plain_loop_trains(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no capture here")
+
+    monkeypatch.setattr(GraphEngine, "_capture_training", broken)
+    run = small("luna-16")
+    engine = make_engine(
+        "auto", Network(run.model, run.task), tasks.load(run.task), run.training, FP32
+    )
+    assert engine.kind == "eager"
+    assert caplog.text.count("no capture here") == 2
+
+
+def test_accumulated_parts_make_the_same_step() -> None:
+    run = small("luna-16")
+    torch.manual_seed(0)
+    whole, parts = (
+        make_engine(
+            "graph", copy.deepcopy(network), tasks.load(run.task), run.training, FP32, count
+        )
+        for network in [Network(run.model, run.task)]
+        for count in (1, 4)
+    )
+    assert losses(parts, run, 20) == pytest.approx(losses(whole, run, 20), rel=1e-5)
 
 
 def test_bf16_losses_stay_close_to_fp32() -> None:
@@ -147,3 +197,22 @@ def test_a_restored_engine_goes_on_bit_for_bit(kind: type[Engine]) -> None:
             fresh.restore(state)
             fresh.train(second.take(20))
             assert torch.equal(weights(fresh), expected), device.precision
+
+
+@pytest.mark.timeout(600)
+def test_final_accuracies_agree_with_the_plain_loop_over_seeds(tmp_path: Path) -> None:
+    best = choose_device("cuda")
+    found: dict[str, list[float]] = {"eager": [], "graph": []}
+    for engine, accuracies in found.items():
+        for seed in range(5):
+            run = run_config(
+                "luna-1", "listops-short", seed, task_changes={"min_length": 20, "max_length": 100}
+            )
+            record = train(run, tmp_path / engine / run.run_id, device="cuda", engine=engine)
+            assert record["outcome"] == "finished"
+            accuracies.append(record["test_accuracy"])
+    print(best.reason, found)
+    means = [statistics.mean(each) for each in found.values()]
+    spread = max(statistics.stdev(each) for each in found.values())
+    assert min(means) > 0.2, "both have learned something"
+    assert abs(means[0] - means[1]) < 2 * spread * (2 / 5) ** 0.5 + 0.01

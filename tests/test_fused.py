@@ -38,7 +38,7 @@ def parts(positions: int, width: int, hidden: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize(("positions", "width", "hidden"), [(200, 32, 64), (131, 128, 192)])
+@pytest.mark.parametrize(("positions", "width", "hidden"), [(200, 32, 128), (131, 128, 384)])
 def test_values_and_gradients(positions: int, width: int, hidden: int, dropout: float) -> None:
     seed = torch.tensor([12345678, 2**31 - 7], device=device())
     direction = torch.randn(positions, width, generator=torch.Generator().manual_seed(1))
@@ -65,14 +65,15 @@ def _apart(got: Tensor | None, wanted: Tensor | None) -> float:
 
 
 def test_dropout_keeps_the_share_that_it_should_and_is_independent() -> None:
-    seed = torch.tensor([7, 8], device=device())
-    kept = fused.kept(seed, 0, torch.Size((2000, 512)), 0.1).double()
-    assert float(kept.mean()) == pytest.approx(0.9, abs=0.001)
-    for shift in ((0, 1), (1, 0), (0, 4), (3, 7)):
-        both = kept * kept.roll(shift, dims=(0, 1))
-        assert float(both.mean()) == pytest.approx(0.81, abs=0.002)
-    other = fused.kept(torch.tensor([7, 9], device=device()), 0, torch.Size((2000, 512)), 0.1)
-    assert float((kept * other).mean()) == pytest.approx(0.81, abs=0.002)
+    seed, other = (torch.tensor([7, n], device=device()) for n in (8, 9))
+    for kept in (fused.kept_hidden, fused.kept_out):
+        one, two = (kept(s, 2000, 512, 0.1).double() for s in (seed, other))
+        assert float(one.mean()) == pytest.approx(0.9, abs=0.001)
+        # 64 apart are the two halves of one hash.
+        for shift in ((0, 1), (1, 0), (0, 4), (3, 7), (0, 64), (0, 128)):
+            both = one * one.roll(shift, dims=(0, 1))
+            assert float(both.mean()) == pytest.approx(0.81, abs=0.002)
+        assert float((one * two).mean()) == pytest.approx(0.81, abs=0.002)
 
 
 def test_only_dropout_draws_random_numbers() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.config import Temperature as TemperatureKind
+from memnb.models.sums import times_columns
 
 # Up to so many keys, on a CPU, two products beat the fused kernel.
 FEW_KEYS = 32
@@ -51,15 +52,7 @@ def absorbed_logits(x: Tensor, rows: Tensor, linear: nn.Linear) -> Tensor:
     weight = linear.weight.view(heads, channels, -1)
     columns = torch.einsum("bnmd,ndh->bnmh", rows, weight).flatten(1, 2)
     constant = torch.einsum("bnmd,nd->bnm", rows, linear.bias.view(heads, channels)).flatten(1)
-    return (x @ to_multiple_of_8(columns, 1).mT)[..., : columns.shape[1]] + constant[:, None]
-
-
-def to_multiple_of_8(x: Tensor, dim: int) -> Tensor:
-    """``x`` with zeros added at the end of ``dim``: what the matrix units of GPUs are fast with."""
-    missing = -x.shape[dim] % 8
-    if not missing:
-        return x
-    return functional.pad(x, [0, 0] * (x.ndim - 1 - dim % x.ndim) + [0, missing])
+    return times_columns(x, columns) + constant[:, None]
 
 
 class Temperature(nn.Module):

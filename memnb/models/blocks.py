@@ -29,9 +29,9 @@ from memnb.models.attention import (
     join_heads,
     project,
     split_heads,
-    to_multiple_of_8,
 )
 from memnb.models.filters import ConvFilter, make_filter
+from memnb.models.sums import mix, weighted_sums
 
 LAYER_NORM_EPS = 1e-6
 _PARTS = ("query", "key", "value", "out")
@@ -251,8 +251,7 @@ class SharedMemoryAttention(nn.Module, ABC):
         """Weights (B, L, n * M) times values (B, n, L, d) -> (B, n, M, d)."""
         value = self.pack_maps.value
         batch, _, width = x.shape
-        count = weights.shape[2]
-        means = (to_multiple_of_8(weights, 2).mT @ x)[:, :count].view(batch, self.heads, -1, width)
+        means = weighted_sums(weights, x).view(batch, self.heads, -1, width)
         if value is None:  # each head reads its own channels
             by_head = means.unflatten(3, (self.heads, -1))
             return by_head.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
@@ -303,8 +302,7 @@ class SharedMemoryAttention(nn.Module, ABC):
         width = x.shape[2]
         by_head = maps.out.weight.view(width, self.heads, -1)
         read = torch.einsum("bnmd,hnd->bnmh", split_heads(value, self.heads), by_head)
-        read = to_multiple_of_8(read.flatten(1, 2), 1)
-        return to_multiple_of_8(weights.to(read.dtype), 2) @ read + maps.out.bias.to(read.dtype)
+        return mix(weights, read.flatten(1, 2)) + maps.out.bias.to(read.dtype)
 
     def _kept(self) -> Tensor | None:
         return None if self.keep_rows is None else self.keep_rows[None, None, None, :]

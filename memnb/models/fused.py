@@ -5,14 +5,17 @@ dropped and read back it costs more than the products themselves. Here it stays 
 forward pass never stores it, the backward pass makes it again and stores it once, for the weight
 gradients (plain matrix products).
 
-Dropout draws are a hash of (seed, index): nothing to keep for the backward pass. What the kernels
-compute is written out in :func:`ffn_norm_written_out`; the tests compare the two, in float64.
+Dropout draws are a hash of (seed, index): nothing to keep for the backward pass. One hash serves
+two hidden units, by its upper and its lower half, since hashing costs as much as the activation.
+What the kernels compute is written out in :func:`ffn_norm_written_out`; the tests compare the two,
+in float64.
 
-Shapes: N positions, H width (a power of two, 32 to 256), F hidden width (a multiple of 64).
+Shapes: N positions, H width (a power of two, 32 to 256), F hidden width (a multiple of 128).
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,22 +32,21 @@ except ImportError:  # Windows, macOS and CPU builds of PyTorch come without it
     MISSING = "Triton is not installed"
 
 WIDTHS = (32, 64, 128, 256)
-HIDDEN_STEP = 64
+HIDDEN_STEP = 128  # two tiles of hidden units, which share their hashes
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a kernel is cut: positions and hidden units at a time, warps, stages of loading."""
+    """How a kernel is cut: positions at a time, warps, stages of loading."""
 
     rows: int
-    hidden: int
     warps: int
     stages: int
 
 
 # The fastest of those tried on an H100 at width 128, hidden width 512.
-FORWARD = Tiles(rows=64, hidden=64, warps=4, stages=1)
-BACKWARD = Tiles(rows=64, hidden=64, warps=4, stages=2)
+FORWARD = Tiles(rows=64, warps=4, stages=1)
+BACKWARD = Tiles(rows=64, warps=4, stages=1)
 
 
 def why_not(x: Tensor, norm: nn.LayerNorm, hidden: int) -> str | None:
@@ -100,54 +102,94 @@ def ffn_norm_written_out(
 ) -> Tensor:
     """What the forward kernel computes, in plain PyTorch and any precision."""
     hidden = functional.gelu(functional.linear(x, up, up_bias))
-    hidden = hidden * kept(seed, 0, hidden.shape, dropout).to(x.dtype) / (1 - dropout)
+    keep = kept_hidden(seed, len(x), len(up), dropout)
+    hidden = hidden * keep.to(x.dtype) / (1 - dropout)
     out = functional.linear(hidden, down, down_bias)
-    out = out * kept(seed, 1, out.shape, dropout).to(x.dtype) / (1 - dropout)
+    out = out * kept_out(seed, len(x), len(down), dropout).to(x.dtype) / (1 - dropout)
     return functional.layer_norm(x + out, x.shape[-1:], gain, shift, eps)
 
 
-def kept(seed: Tensor, which: int, shape: torch.Size, dropout: float) -> Tensor:
-    """What dropout keeps, bool (N, C): True where the hash of (seed, index) is large enough."""
-    index = torch.arange(shape.numel(), device=seed.device).view(shape)
-    return _hash(index, int(seed[which]), int(seed[1 - which])) >= _threshold(dropout)
+def kept_hidden(seed: Tensor, positions: int, hidden: int, dropout: float) -> Tensor:
+    """What dropout keeps of the hidden layer, bool (N, F).
+
+    Of each 128 units, unit i and unit i + 64 share a hash: the one takes its lower 16 bits, the
+    other its upper 16, and is kept where they are large enough.
+    """
+    pairs = torch.arange(positions * hidden // 2, device=seed.device)
+    bits = _hash(pairs, int(seed[0]), int(seed[1])).view(positions, -1, HIDDEN_STEP // 2)
+    both = torch.stack([bits & 0xFFFF, bits >> 16], dim=2)
+    return both.view(positions, hidden) >= _threshold(dropout)
+
+
+def kept_out(seed: Tensor, positions: int, width: int, dropout: float) -> Tensor:
+    """What dropout keeps of the output, bool (N, H): by the upper 16 bits of a hash each."""
+    index = torch.arange(positions * width, device=seed.device).view(positions, width)
+    return _hash(index, int(seed[1]), int(seed[0])) >> 16 >= _threshold(dropout)
 
 
 def _threshold(dropout: float) -> int:
-    return round(dropout * 2**24)
+    return round(dropout * 2**16)
 
 
 def _hash(index: Tensor, first: int, second: int) -> Tensor:
-    """24 random bits of each index; a 32-bit multiply-and-shift mixer, keyed twice."""
+    """32 random bits of each index: three rounds of shift and multiply, keyed twice.
+
+    With two rounds neighbouring indices were dropped together too seldom.
+    """
     bits = 2**32 - 1
     x = (index + first) & bits
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & bits
     x = (((x ^ (x >> 15)) + second) * 0x846CA68B) & bits
     x = ((x ^ (x >> 16)) * 0x9E3779B1) & bits
-    return (x ^ (x >> 15)) >> 8
+    return x ^ (x >> 16)
 
 
 if MISSING is None:
+    # The interpreter knows no instructions of the GPU; the tests on one compare these as well.
+    _INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
     @triton.jit
-    def _mixed(index, first, second):  # the twin of _hash
-        x = (index + first).to(tl.uint32)
-        x = (x ^ (x >> 16)) * 0x7FEB352D
-        x = ((x ^ (x >> 15)) + second.to(tl.uint32)) * 0x846CA68B
-        x = (x ^ (x >> 16)) * 0x9E3779B1
-        return (x ^ (x >> 15)) >> 8
+    def _exp2(x):  # one instruction; tl.exp2 takes four, for arguments that do not occur here
+        if _INTERPRETED:
+            return tl.exp2(x)
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+    @triton.jit
+    def _reciprocal(x):  # likewise, where a division takes five
+        if _INTERPRETED:
+            return 1.0 / x
+        return tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
 
     @triton.jit
     def _normal(x):
-        """exp(-x^2 / 2), and the share of a normal distribution below x.
+        """exp(-x^2 / 2) / sqrt(2 pi), and the share of a normal distribution below x.
 
         The share by Abramowitz and Stegun 26.2.17 (error below 7.5e-8), from the same exponential.
         """
-        bell = tl.exp(-0.5 * x * x)
-        t = 1.0 / (1.0 + 0.2316419 * tl.abs(x))
-        tail = 1.330274429 * t - 1.821255978
-        tail = ((tail * t + 1.781477937) * t - 0.356563782) * t + 0.319381530
-        tail = tail * t * bell * 0.3989422804014327
-        return bell, tl.where(x > 0, 1.0 - tail, tail)
+        bell = _exp2(x * x * -0.7213475204444817)  # log2(e) / 2
+        t = _reciprocal(1.0 + 0.2316419 * tl.abs(x))
+        tail = 0.5307027145 * t - 0.7265760135
+        tail = ((tail * t + 0.7107068705) * t - 0.1422483683) * t + 0.1274147959
+        tail = tail * t * bell
+        return bell * 0.3989422804014327, tl.where(x > 0, 1.0 - tail, tail)
+
+    @triton.jit
+    def _mixed(index, first, second):  # the twin of _hash
+        x = index.to(tl.uint32) + first
+        x = (x ^ (x >> 16)) * 0x7FEB352D
+        x = ((x ^ (x >> 15)) + second) * 0x846CA68B
+        x = (x ^ (x >> 16)) * 0x9E3779B1
+        return x ^ (x >> 16)
+
+    @triton.jit
+    def _drawn(rows, start, first, second, F: tl.constexpr, TILE: tl.constexpr, DROP: tl.constexpr):
+        """A hash for each pair of hidden units in two tiles, the twin of kept_hidden."""
+        pairs = rows[:, None] * (F // 2) + start // 2 + tl.arange(0, TILE)[None, :]
+        return _mixed(pairs, first, second) if DROP else pairs
 
     @triton.jit
     def _forward_kernel(
@@ -161,24 +203,29 @@ if MISSING is None:
         cols = tl.arange(0, H)
         valid = (rows < positions)[:, None]
         place = rows[:, None] * H + cols[None, :]
-        first, second = tl.load(seed_at), tl.load(seed_at + 1)
+        first, second = tl.load(seed_at).to(tl.uint32), tl.load(seed_at + 1).to(tl.uint32)
+        threshold = threshold.to(tl.uint32)
         x = tl.load(x_at + place, mask=valid, other=0.0)
         out = tl.zeros((ROWS, H), tl.float32)
-        for start in range(0, F, TILE):
-            inner = start + tl.arange(0, TILE)
-            up = tl.load(up_at + inner[None, :] * H + cols[:, None])
-            hidden = tl.dot(x, up) + tl.load(up_bias_at + inner)[None, :]
-            _, share = _normal(hidden)
-            hidden *= share
-            if DROP:
-                drawn = _mixed(rows[:, None] * F + inner[None, :], first, second)
-                hidden = tl.where(drawn >= threshold, hidden * keep_scale, 0.0)
-            down = tl.load(down_at + cols[None, :] * F + inner[:, None])
-            out = tl.dot(hidden.to(x.dtype), down, out)
+        for start in range(0, F, 2 * TILE):
+            drawn = _drawn(rows, start, first, second, F, TILE, DROP)
+            for half in tl.static_range(2):
+                inner = start + half * TILE + tl.arange(0, TILE)
+                up = tl.load(up_at + inner[None, :] * H + cols[:, None])
+                hidden = tl.dot(x, up) + tl.load(up_bias_at + inner)[None, :]
+                _, share = _normal(hidden)
+                hidden *= share
+                if DROP:  # shifted up, the lower half compares like the upper
+                    keep = (drawn << 16 if half == 0 else drawn) >= threshold
+                    hidden = tl.where(keep, hidden, 0.0)
+                down = tl.load(down_at + cols[None, :] * F + inner[:, None])
+                out = tl.dot(hidden.to(x.dtype), down, out)
+        if DROP:
+            out *= keep_scale
         out += tl.load(down_bias_at + cols)[None, :]
         if DROP:
-            drawn = _mixed(place, second, first)
-            out = tl.where(drawn >= threshold, out * keep_scale, 0.0)
+            keep_out = _mixed(place, second, first) >= threshold
+            out = tl.where(keep_out, out * keep_scale, 0.0)
         z = x.to(tl.float32) + out
         mean = tl.sum(z, axis=1) / H
         centred = z - mean[:, None]
@@ -202,7 +249,8 @@ if MISSING is None:
         cols = tl.arange(0, H)
         valid = (rows < positions)[:, None]
         place = rows[:, None] * H + cols[None, :]
-        first, second = tl.load(seed_at), tl.load(seed_at + 1)
+        first, second = tl.load(seed_at).to(tl.uint32), tl.load(seed_at + 1).to(tl.uint32)
+        threshold = threshold.to(tl.uint32)
         dy = tl.load(dy_at + place, mask=valid, other=0.0).to(tl.float32)
         unit = tl.load(unit_at + place, mask=valid, other=0.0).to(tl.float32)
         scale = tl.load(scale_at + rows, mask=rows < positions, other=0.0)
@@ -214,37 +262,40 @@ if MISSING is None:
         dz = (dunit - (tl.sum(dunit, axis=1) / H)[:, None] - unit * along[:, None]) * scale[:, None]
         dout = dz
         if DROP:
-            drawn = _mixed(place, second, first)
-            dout = tl.where(drawn >= threshold, dz * keep_scale, 0.0)
+            keep_out = _mixed(place, second, first) >= threshold
+            dout = tl.where(keep_out, dz * keep_scale, 0.0)
         tl.store(sums_at + 2 * H + cols, tl.sum(dout, axis=0))
         x = tl.load(x_at + place, mask=valid, other=0.0)
-        dout = dout.to(x.dtype)
+        # What dropout scales hidden units by is taken here, once for all of them.
+        dout = (dout * keep_scale).to(x.dtype)
         tl.store(dout_at + place, dout, mask=valid)
         dx = dz
-        for start in range(0, F, TILE):
-            inner = start + tl.arange(0, TILE)
-            up = tl.load(up_at + inner[None, :] * H + cols[:, None])
-            before = tl.dot(x, up) + tl.load(up_bias_at + inner)[None, :]
-            bell, share = _normal(before)
-            slope = share + before * 0.3989422804014327 * bell
-            hidden = before * share
-            down = tl.load(down_at + cols[:, None] * F + inner[None, :])
-            dhidden = tl.dot(dout, down) * slope
-            at = rows[:, None] * F + inner[None, :]
-            if DROP:
-                keep = _mixed(at, first, second) >= threshold
-                hidden = tl.where(keep, hidden * keep_scale, 0.0)
-                dhidden = tl.where(keep, dhidden * keep_scale, 0.0)
-            half = dhidden.to(x.dtype)
-            tl.store(hidden_at + at, hidden.to(x.dtype), mask=valid)
-            tl.store(dhidden_at + at, half, mask=valid)
-            tl.store(sums_at + 3 * H + inner, tl.sum(dhidden, axis=0))
-            dx = tl.dot(half, tl.trans(up), dx)
+        for start in range(0, F, 2 * TILE):
+            drawn = _drawn(rows, start, first, second, F, TILE, DROP)
+            for half in tl.static_range(2):
+                inner = start + half * TILE + tl.arange(0, TILE)
+                up = tl.load(up_at + inner[None, :] * H + cols[:, None])
+                before = tl.dot(x, up) + tl.load(up_bias_at + inner)[None, :]
+                bell, share = _normal(before)
+                slope = share + before * bell
+                hidden = before * share
+                down = tl.load(down_at + cols[:, None] * F + inner[None, :])
+                dhidden = tl.dot(dout, down) * slope
+                if DROP:
+                    keep = (drawn << 16 if half == 0 else drawn) >= threshold
+                    hidden = tl.where(keep, hidden, 0.0)
+                    dhidden = tl.where(keep, dhidden, 0.0)
+                rounded = dhidden.to(x.dtype)
+                at = rows[:, None] * F + inner[None, :]
+                tl.store(hidden_at + at, hidden.to(x.dtype), mask=valid)
+                tl.store(dhidden_at + at, rounded, mask=valid)
+                tl.store(sums_at + 3 * H + inner, tl.sum(dhidden, axis=0))
+                dx = tl.dot(rounded, tl.trans(up), dx)
         tl.store(dx_at + place, dx.to(dx_at.dtype.element_ty), mask=valid)
 
     def _settings(x: Tensor, up: Tensor, dropout: float, tiles: Tiles) -> dict[str, Any]:
         return {
-            "H": x.shape[1], "F": up.shape[0], "ROWS": tiles.rows, "TILE": tiles.hidden,
+            "H": x.shape[1], "F": up.shape[0], "ROWS": tiles.rows, "TILE": HIDDEN_STEP // 2,
             "DROP": dropout > 0, "num_warps": tiles.warps, "num_stages": tiles.stages,
         }  # fmt: skip
 
@@ -259,7 +310,7 @@ if MISSING is None:
         scale = torch.empty(len(x), dtype=torch.float32, device=x.device)
         _forward_kernel[(triton.cdiv(len(x), FORWARD.rows),)](
             x, up, up_bias, down, down_bias, gain, shift, seed, y, unit, scale,
-            len(x), _threshold(dropout), 1 / (1 - dropout), eps,
+            len(x), _threshold(dropout) << 16, 1 / (1 - dropout), eps,
             **_settings(x, up, dropout, FORWARD),
         )  # fmt: skip
         return y, unit, scale
@@ -286,7 +337,7 @@ if MISSING is None:
         _backward_kernel[(programs,)](
             dy, x, unit, scale, up, up_bias, down, gain, seed,
             dx, dout, hidden, dhidden, sums,
-            len(x), _threshold(dropout), 1 / (1 - dropout),
+            len(x), _threshold(dropout) << 16, 1 / (1 - dropout),
             **_settings(x, up, dropout, BACKWARD),
         )  # fmt: skip
         return dx, dhidden.T @ x, dout.T @ hidden, sums.sum(0)

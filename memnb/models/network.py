@@ -46,15 +46,15 @@ class LookUp(torch.autograd.Function):
         """ids (B, L) into table (V, H) -> (B, L, H)."""
         ctx.save_for_backward(ids)
         ctx.rows = len(table)
+        # In the backward pass autocast is off, so what it asks for is remembered here.
+        ctx.half = ids.is_cuda and torch.is_autocast_enabled("cuda")
         return functional.embedding(ids, table)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         """The table's gradient; row 0 is padding and gets none."""
         (ids,) = ctx.saved_tensors
-        precision = gradient.dtype
-        if torch.is_autocast_enabled("cuda") and gradient.is_cuda:
-            precision = torch.bfloat16
+        precision = torch.bfloat16 if ctx.half else gradient.dtype
         rows = torch.arange(1, ctx.rows, device=ids.device)
         hot = (ids.flatten()[:, None] == rows).to(precision)
         sums = hot.T @ gradient.flatten(0, 1).to(precision)

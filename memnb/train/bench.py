@@ -1,21 +1,25 @@
-"""How long a training step takes and how much memory it needs, per model, task and length.
+"""How long a training step takes, where its time goes and how much memory it needs.
 
-Every measurement runs in a process of its own, on made-up inputs of the task's shape: nothing is
-downloaded, and neither memory nor compiled code is left over from the one before.
+Measurements run in a process of their own, on made-up inputs of the task's shape: nothing is
+downloaded, and neither memory nor compiled code is left over from the one before. Only the lengths
+of one model share a process, since a start takes longer than a measurement there.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
+import concurrent.futures.process
+import gc
 import json
 import multiprocessing
 import statistics
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,16 +28,26 @@ from memnb import __version__
 from memnb.config import Run, Task, run_config
 from memnb.errors import unknown
 from memnb.models.network import Network
-from memnb.operations import step_operations
+from memnb.operations import step_bytes, step_operations
+from memnb.probes.degradation import measure as measure_memory
 from memnb.tasks.base import Dataset, Split
+from memnb.train import checkpoint
 from memnb.train.checkpoint import write_atomically
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import choose_device
-from memnb.train.loop import commit_of_checkout, peak_memory
+from memnb.train.engine import Engine
+from memnb.train.loop import (
+    PROBE_SAMPLES,
+    PROBES,
+    SAVE_EVERY,
+    commit_of_checkout,
+    peak_memory,
+)
 from memnb.train.sampler import EpochSampler
 
+Result = TypeVar("Result")
 FORMAT = 1
-SUITES = ("step", "length")
+SUITES = ("step", "length", "run")
 LENGTHS = (1_000, 4_000, 16_000, 64_000, 256_000, 1_048_576)
 LONGEST = {"cuda": 1_048_576, "cpu": 16_000}  # what one has the patience for
 LENGTH_MODELS = ("transformer", "luna-1", "luna-16", "luna-256", "convluna-1", "convluna-256")
@@ -41,6 +55,12 @@ EXAMPLES = 512  # in the made-up data set
 WARM_UP = 5  # steps after the first one, not counted
 REPEATS = 7  # timings, whose median and quartiles are kept
 SECONDS = 1.0  # that one timing should last; then it holds as many steps as fit
+PROFILED = 4  # steps whose kernels are timed one by one
+KERNELS = 40  # of a profile, the longest; the others are one row
+RUN_MODELS = ("luna-256",)
+# Examples that an evaluation scores in the full protocol, where the size of the data set decides
+# (on Text the test set, as the authors do).
+VALIDATION = {"text": 25_000, "retrieval": 18_090, "retrieval-acl": 18_090, "image": 5_000}
 
 
 @dataclass(frozen=True)
@@ -56,6 +76,10 @@ class Measurement:
         first_step: seconds from the start to the end of the first step, compilation included.
         scored_per_second: examples per second in evaluation.
         operations: floating-point operations of a step, counted from the plain formulas.
+        bytes: the least that a step must move (:func:`memnb.operations.step_bytes`).
+        kernels: on CUDA, of the step suite: the longest kernels of a step, each with its name, how
+            often it runs and its milliseconds; the last one is all others together.
+        run: of the run suite: seconds of a whole run's parts (:class:`RunSeconds`).
     """
 
     suite: str
@@ -72,6 +96,9 @@ class Measurement:
     first_step: float | None = None
     scored_per_second: float | None = None
     operations: float | None = None
+    bytes: float | None = None
+    kernels: list[dict[str, Any]] | None = None
+    run: dict[str, float] | None = None
     device: str = ""
     device_name: str = ""
     precision: str = ""
@@ -82,20 +109,62 @@ class Measurement:
     format: int = FORMAT
 
 
+@dataclass(frozen=True)
+class Ceilings:
+    """What the device reaches at its best; the row of ``bench.jsonl`` whose suite is ``ceilings``.
+
+    Attributes:
+        bandwidth: bytes per second, read and written, when copying memory.
+        matrix_rate: operations per second of a product of large matrices, in the precision used.
+    """
+
+    bandwidth: float
+    matrix_rate: float
+    device: str
+    device_name: str
+    precision: str
+    torch: str
+    suite: str = "ceilings"
+    version: str = __version__
+    commit: str | None = None
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class RunSeconds:
+    """Seconds of a whole run, put together from parts that were timed once each.
+
+    Attributes:
+        start: to the end of the first step, compilation included.
+        training: all steps, at the median time of one.
+        evaluation: all evaluations, and the compilation of the first.
+        probes: all looks at the memory.
+        saves: all checkpoints, one every 30 seconds.
+        whole: the sum.
+    """
+
+    start: float
+    training: float
+    evaluation: float
+    probes: float
+    saves: float
+    whole: float
+
+
 def plan(
     suite: str, models: Sequence[str], tasks: Sequence[str], longest: int = max(LENGTHS)
 ) -> Iterator[Run]:
     """The runs whose steps a suite measures.
 
-    ``step``: each model on each task, in the task's own shape and batch. ``length``: Text's shape
-    at batch 1, from 1,000 to ``longest`` tokens.
+    ``step`` and ``run``: each model on each task, in the task's own shape and batch. ``length``:
+    Text's shape at batch 1, from 1,000 to ``longest`` tokens.
 
     Raises:
         MemnbError: no such suite, model or task.
     """
     if suite not in SUITES:
         raise unknown("suite", suite, SUITES)
-    if suite == "step":
+    if suite != "length":
         for task, model in product(tasks, models):
             yield run_config(model, task)
         return
@@ -105,20 +174,51 @@ def plan(
         )
 
 
+def apart(action: Callable[..., Result], *given: Any) -> Result:
+    """Call ``action`` in a process of its own.
+
+    Raises:
+        BrokenProcessPool: the process died.
+        Exception: whatever ``action`` raises.
+    """
+    with _process() as pool:
+        return pool.submit(action, *given).result()
+
+
+def _process() -> concurrent.futures.ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(1, mp_context=context)
+
+
 def isolated(
-    suite: str, run: Run, device: str = "auto", repeats: int = REPEATS, seconds: float = SECONDS
-) -> Measurement:
-    """:func:`measure` in a new process; one that dies is a row that says so.
+    suite: str,
+    runs: Sequence[Run],
+    device: str = "auto",
+    repeats: int = REPEATS,
+    seconds: float | None = None,
+) -> Iterator[Measurement]:
+    """:func:`measure` each run in a new process, those of the length suite in one per model.
+
+    A process that dies is a row that says so.
 
     Raises:
         MemnbError: the device is not available.
     """
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(measure, suite, run, device, repeats, seconds).result()
-        except concurrent.futures.process.BrokenProcessPool:
-            return Measurement(**_where(suite, run, device), outcome="failed: the process died")
+    seconds = seconds or (SECONDS / 4 if suite == "length" else SECONDS)
+    groups = groupby(runs, key=lambda run: run.model.name if suite == "length" else id(run))
+    for _, group in groups:
+        waiting = list(group)
+        while waiting:
+            with _process() as pool:
+                try:
+                    while waiting:
+                        yield pool.submit(
+                            measure, suite, waiting[0], device, repeats, seconds
+                        ).result()
+                        waiting.pop(0)
+                except concurrent.futures.process.BrokenProcessPool:
+                    where = apart(_where, suite, waiting.pop(0), device)
+                    yield Measurement(**where, outcome="failed: the process died")
 
 
 def _where(suite: str, run: Run, device: str) -> dict[str, Any]:
@@ -130,6 +230,7 @@ def _where(suite: str, run: Run, device: str) -> dict[str, Any]:
         "length": run.task.max_length,
         "batch": run.training.batch,
         "operations": step_operations(run),
+        "bytes": step_bytes(run),
         "device": chosen.kind,
         "device_name": chosen.name,
         "precision": chosen.precision,
@@ -143,18 +244,27 @@ def measure(
 ) -> Measurement:
     """Time training steps and evaluation of ``run``, in this process.
 
-    The length suite takes the plain loop: compiling anew for each length says nothing of length.
+    The length suite does not compile, which would be done anew for each length and says nothing of
+    length; on CUDA its steps are captured all the same, or short ones would measure Python.
 
     Raises:
         MemnbError: the device is not available.
     """
     chosen = choose_device(device)
     begun = time.monotonic()
-    kind = "eager" if suite == "length" else "auto"
+    kind = "auto"
+    if suite == "length":
+        kind = "captured" if chosen.kind == "cuda" else "eager"
+    if chosen.kind == "cuda":  # what the length before this one held
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     where = _where(suite, run, device)
+    examples = max(run.training.batch, 1 if suite == "length" else EXAMPLES)
+    scored = examples_scored(run.task) if suite == "run" else examples
     try:
         torch.manual_seed(run.seed)
-        data = made_up(run.task, max(run.training.batch, EXAMPLES if suite == "step" else 1))
+        data = made_up(run.task, examples, scored)
         engine = make_engine(kind, Network(run.model, run.task), data, run.training, chosen)
         sampler = EpochSampler(len(data.train), run.training.batch, run.seed)
 
@@ -168,17 +278,21 @@ def measure(
 
         timed(1)
         first = time.monotonic() - begun
-        once = timed(WARM_UP) / WARM_UP
+        once = timed(1)
+        if once < seconds:
+            once = timed(WARM_UP) / WARM_UP
         steps = max(1, min(200, round(seconds / once)))
         times = [1000 * timed(steps) / steps for _ in range(repeats)]
+        lower, middle, upper = statistics.quantiles(times, n=4)
         peak = peak_memory(chosen)
-        engine.evaluate(engine.validation)
-        start = time.perf_counter()
-        engine.evaluate(engine.validation)
-        scored = len(engine.validation) / (time.perf_counter() - start)
+        first_evaluation, evaluation = (_seconds(_evaluate, engine) for _ in range(2))
+        kernels = whole = None
+        if suite == "step" and chosen.kind == "cuda":
+            kernels = _profile(lambda: engine.train(sampler.take(PROFILED)))
+        if suite == "run":
+            whole = asdict(_whole_run(run, engine, first, middle, first_evaluation, evaluation))
     except (torch.cuda.OutOfMemoryError, MemoryError):
         return Measurement(**where, outcome="out of memory")
-    lower, middle, upper = statistics.quantiles(times, n=4)
     return Measurement(
         **where,
         outcome="measured",
@@ -188,23 +302,137 @@ def measure(
         steps=steps * repeats,
         peak_memory=peak,
         first_step=first,
-        scored_per_second=scored,
+        scored_per_second=scored / evaluation,
+        kernels=kernels,
+        run=whole,
         engine=engine.kind,
     )
 
 
-def made_up(task: Task, examples: int) -> Dataset:
-    """Random inputs of the task's shape and vocabulary, the same in every split."""
+def _evaluate(engine: Engine) -> None:
+    engine.evaluate(engine.validation)
+
+
+def _seconds(action: Callable[..., Any], *given: Any) -> float:
+    start = time.perf_counter()
+    action(*given)
+    return time.perf_counter() - start
+
+
+def _whole_run(
+    run: Run,
+    engine: Engine,
+    first: float,
+    milliseconds: float,
+    first_evaluation: float,
+    evaluation: float,
+) -> RunSeconds:
+    training = run.training
+    evaluations = -(-training.steps // training.evaluate_every)
+    split, part = engine.validation, slice(0, PROBE_SAMPLES)
+
+    def probe() -> None:
+        measure_memory(engine.network, split.inputs[part], split.lengths[part], split.labels[part])
+
+    with tempfile.TemporaryDirectory() as folder:
+        save = _seconds(lambda: checkpoint.save(Path(folder), 1, {"engine": engine.state()}))
+    probes = min(PROBES, evaluations) if run.model.memory else 0
+    each = 0.0
+    if probes:
+        probe()  # the first one loads what the others find loaded
+        each = _seconds(probe)
+    steps = training.steps * milliseconds / 1000
+    scoring = first_evaluation + evaluations * evaluation  # the test set once more
+    saves = save * (first + steps + scoring) / SAVE_EVERY
+    parts = (first, steps, scoring, probes * each, saves)
+    return RunSeconds(*parts, whole=sum(parts))
+
+
+def _profile(steps: Callable[[], None]) -> list[dict[str, Any]]:
+    """The kernels of ``PROFILED`` steps, per step, the longest first, the rest as one."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the profiler warns of its own coming changes
+        with profile(activities=[ProfilerActivity.CUDA]) as trace:
+            steps()
+            torch.cuda.synchronize()
+        found = [
+            {
+                "name": event.key[:200],
+                "calls": event.count / PROFILED,
+                "milliseconds": event.device_time_total / 1000 / PROFILED,
+            }
+            for event in trace.key_averages()
+        ]
+    found.sort(key=lambda kernel: -kernel["milliseconds"])
+    rest = found[KERNELS:]
+    others = {key: sum(kernel[key] for kernel in rest) for key in ("calls", "milliseconds")}
+    return [*found[:KERNELS], {"name": "all others", **others}]
+
+
+def ceilings(device: str = "auto", size: int | None = None) -> Ceilings:
+    """Copy memory and multiply matrices, the two things a step is made of, as fast as it goes.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        size: rows of the matrices (default: 8192 on CUDA, 1024 elsewhere), whose square in KiB is
+            what is copied.
+
+    Raises:
+        MemnbError: the device is not available.
+    """
+    chosen = choose_device(device)
+    cuda = chosen.kind == "cuda"
+    size = size or (8192 if cuda else 1024)
+    kind = torch.bfloat16 if chosen.precision == "bf16" else torch.float32
+    matrix = torch.randn(size, size, device=chosen.kind, dtype=kind)
+    source = torch.zeros(16 * size**2, device=chosen.kind, dtype=torch.uint8)
+    target = torch.empty_like(source)
+
+    def fastest(action: Callable[[], object]) -> float:
+        times = []
+        for _ in range(10):
+            start = time.perf_counter()
+            action()
+            if cuda:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return Ceilings(
+        bandwidth=2 * source.nbytes / fastest(lambda: target.copy_(source)),
+        matrix_rate=2 * size**3 / fastest(lambda: matrix @ matrix),
+        device=chosen.kind,
+        device_name=chosen.name,
+        precision=chosen.precision,
+        torch=str(torch.__version__),
+        commit=commit_of_checkout(),
+    )
+
+
+def examples_scored(task: Task) -> int:
+    """The size of the validation set."""
+    own = getattr(task, "validation", None)
+    return own if isinstance(own, int) else VALIDATION.get(task.name, EXAMPLES)
+
+
+def made_up(task: Task, train: int, validation: int) -> Dataset:
+    """Random inputs of the task's shape and vocabulary; the test set is the training set."""
     random = np.random.default_rng(0)
-    rows = (examples, 2) if task.layout == "pair" else (examples,)
     highest = min(task.vocabulary or 256, 256)
-    inputs = random.integers(1, highest, (*rows, task.max_length), dtype=np.uint8)
-    labels = random.integers(0, task.classes, examples)
-    split = Split(inputs, np.full(rows, task.max_length, np.int32), labels)
-    return Dataset(split, split, split)
+
+    def split(examples: int) -> Split:
+        rows = (examples, 2) if task.layout == "pair" else (examples,)
+        inputs = random.integers(1, highest, (*rows, task.max_length), dtype=np.uint8)
+        labels = random.integers(0, task.classes, examples)
+        return Split(inputs, np.full(rows, task.max_length, np.int32), labels)
+
+    first = split(train)
+    return Dataset(first, split(validation), first)
 
 
-def append(path: Path, row: Measurement) -> None:
+def append(path: Path, row: Measurement | Ceilings) -> None:
     """Add a row to ``bench.jsonl``, whole or not at all.
 
     Raises:

@@ -6,6 +6,7 @@ sums are captured together with them in a CUDA graph. Nothing is read back betwe
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,7 @@ from memnb.train.engine import DeviceSplit, Engine, Interrupted
 
 log = logging.getLogger(__name__)
 
-ENGINES = ("auto", "eager", "graph")
+ENGINES = ("auto", "eager", "captured", "graph")
 RECOMPILATIONS = 100
 WARM_UP = 3  # steps before capture, undone afterwards
 
@@ -38,33 +39,44 @@ def make_engine(
 ) -> Engine:
     """The engine called ``kind``; ``auto`` is ``graph`` on CUDA and ``eager`` elsewhere.
 
-    Where ``auto`` cannot compile or capture, the plain loop takes over and the log says why.
+    ``graph`` captures compiled steps, ``captured`` plain ones.
+
+    Where ``auto`` cannot compile, it captures plain steps; where that fails too, the plain loop
+    takes over. The log says why.
 
     Raises:
-        MemnbError: an unknown name, ``graph`` without CUDA, or ``parts`` does not divide the batch.
+        MemnbError: an unknown name, a captured step without CUDA, or ``parts`` does not divide the
+            batch.
     """
     if kind not in ENGINES:
         raise MemnbError(
             f"The engine must be one of {', '.join(ENGINES)}, but got '{kind}'; choose one."
         )
-    if kind == "graph" and device.kind != "cuda":
-        raise MemnbError("The engine 'graph' needs a CUDA device; use the engine 'eager'.")
+    if kind in ("graph", "captured") and device.kind != "cuda":
+        raise MemnbError(f"The engine '{kind}' needs a CUDA device; use the engine 'eager'.")
     if kind == "eager" or device.kind == "cpu":
         return Engine(network, dataset, training, device, parts)
-    try:
-        return GraphEngine(network, dataset, training, device, parts)
-    except (torch.cuda.OutOfMemoryError, MemnbError):
-        raise
-    except Exception as error:  # a compiler's failures have no common type
-        if kind == "graph":
+    if kind == "captured":
+        return CapturedEngine(network, dataset, training, device, parts)
+    start = copy.deepcopy(network.state_dict())
+    for faster, next_best in (
+        (GraphEngine, "the step is captured as it is"),
+        (CapturedEngine, "the plain loop is used"),
+    ):
+        try:
+            return faster(network, dataset, training, device, parts)
+        except (torch.cuda.OutOfMemoryError, MemnbError):
             raise
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        log.warning(
-            "The step could not be compiled (%s: %s); the plain loop is used, which is slower.",
-            type(error).__name__,
-            first_line,
-        )
-        return Engine(network, dataset, training, device, parts)
+        except Exception as error:  # a compiler's failures have no common type
+            if kind == "graph":
+                raise
+            lines = str(error).strip().splitlines() or [""]
+            log.warning(
+                "The engine '%s' does not work here (%s: %s); %s, which is slower.",
+                faster.kind, type(error).__name__, lines[0], next_best,
+            )  # fmt: skip
+            network.load_state_dict(start)  # a step or two may have been taken
+    return Engine(network, dataset, training, device, parts)
 
 
 class GraphEngine(Engine):
@@ -72,22 +84,26 @@ class GraphEngine(Engine):
 
     The same order, schedule and optimizer as the plain loop; in fp32 the losses agree within 1e-5.
     Random numbers of dropout come from the device's generator, whose state is part of
-    :meth:`state`. That two runs agree bit for bit is not promised on CUDA.
+    :meth:`state`. Models with few memory rows (n M <= H) use sums of a fixed order only, so two runs
+    agree bit for bit; others do under :func:`memnb.train.device.deterministic_sums`.
     """
 
     kind = "graph"
     chunk = 25
 
-    def _prepare(self) -> None:
-        self._lr = self.optimizer.param_groups[0]["lr"]
-        self._steps_done = torch.zeros((), dtype=torch.float64, device="cuda")
-        self._rows = torch.arange(self.training.batch, device="cuda")
+    def _compile(self) -> Callable[..., Tensor]:
         # Each engine adds its own versions of the same code; past the limit, compilation would be
         # given up without a word. With fullgraph it is an error instead.
         torch._dynamo.config.recompile_limit = max(
             RECOMPILATIONS, torch._dynamo.config.recompile_limit
         )
-        self._compiled = torch.compile(self.network, dynamic=False, fullgraph=True)
+        return torch.compile(self.network, dynamic=False, fullgraph=True)
+
+    def _prepare(self) -> None:
+        self._lr = self.optimizer.param_groups[0]["lr"]
+        self._steps_done = torch.zeros((), dtype=torch.float64, device="cuda")
+        self._rows = torch.arange(self.training.batch, device="cuda")
+        self._compiled = self._compile()
         self._train_graph = self._capture_training()
 
     def _make_optimizer(self) -> torch.optim.AdamW:
@@ -199,3 +215,12 @@ class GraphEngine(Engine):
         torch.set_rng_state(state["rng_cpu"])
         if state["rng_cuda"] is not None:
             torch.cuda.set_rng_state(state["rng_cuda"])
+
+
+class CapturedEngine(GraphEngine):
+    """Plain steps as one CUDA graph: what is left of the speed where nothing compiles."""
+
+    kind = "captured"
+
+    def _compile(self) -> Callable[..., Tensor]:
+        return self.network

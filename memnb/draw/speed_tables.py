@@ -1,0 +1,128 @@
+"""Tables of speed: rows of ``memnb bench`` (:mod:`memnb.evidence.benchmarks`) and what they say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from memnb.draw import style
+from memnb.draw.speed_figures import AUTHORS, GIB
+from memnb.evidence import benchmarks
+
+
+def step_table(rows: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
+    """Every measured step, beside the authors' code, the goals and the device's ceilings.
+
+    Args:
+        rows: :func:`memnb.evidence.benchmarks.shares`.
+        references: :func:`memnb.evidence.benchmarks.references`.
+    """
+    columns = [
+        "Device", "Task", "Model", "ms (quartiles)", "Authors' ms", "Times faster", "Goal, ms",
+        "GiB", "Authors' GiB", "Goal, GiB", "First step, s", "Scored per s", "Of matrix ceiling",
+        "Of bandwidth ceiling",
+    ]  # fmt: skip
+    known = {(row["source"], row["model"]): row for row in references.to_dict("records")}
+    table = []
+    for name in style.model_order(rows["model"]):
+        for _, row in rows[rows["model"] == name].iterrows():
+            # The references are for an H100 and Text.
+            same = row["task"] == "text" and "H100" in row["device_name"]
+            theirs, goal = (
+                known.get((source, name), {}) if same else {} for source in (AUTHORS, "goal")
+            )
+            faster = theirs.get("milliseconds", math.nan) / row["milliseconds"]
+            table.append(
+                [
+                    f"{row['device_name']}, {row['precision']}",
+                    style.task_label(row["task"]),
+                    style.model_label(name),
+                    f"{row['milliseconds']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})",
+                    _cell(theirs, "milliseconds"),
+                    "" if math.isnan(faster) else f"{faster:.1f}",
+                    _cell(goal, "milliseconds"),
+                    f"{row['peak_memory'] / GIB:.2f}",
+                    _cell(theirs, "gib"),
+                    _cell(goal, "gib"),
+                    f"{row['first_step']:.0f}",
+                    f"{row['scored_per_second']:,.0f}",
+                    _share(row["matrix_share"]),
+                    _share(row["bandwidth_share"]),
+                ]
+            )
+    return pd.DataFrame(table, columns=columns)
+
+
+def reading(rows: pd.DataFrame, references: pd.DataFrame) -> str:
+    """What the figure of steps says, in two sentences with its numbers.
+
+    Args:
+        rows: the step suite on Text, on the device of the references.
+        references: :func:`memnb.evidence.benchmarks.references`.
+    """
+    own = rows.set_index("model")
+    sources = {source: group.set_index("model") for source, group in references.groupby("source")}
+    theirs, goals = (
+        sources[each].loc[lambda t: t.index.isin(own.index)] for each in (AUTHORS, "goal")
+    )
+    if theirs.empty:
+        return "No model was measured that the authors' code was measured on."
+    faster = theirs["milliseconds"] / own["milliseconds"].reindex(theirs.index)
+    memory = (own["peak_memory"] / GIB).reindex(goals.index)
+    in_time = int((own["milliseconds"].reindex(goals.index) <= goals["milliseconds"]).sum())
+    in_memory = int((memory <= goals["gib"]).sum())
+    return (
+        f"A step is {faster.min():.1f} to {faster.max():.1f} times as fast as the authors' code. "
+        f"Of {len(goals)} models with a goal, {in_memory} meet it in memory and {in_time} in time."
+    )
+
+
+def _cell(row: Mapping[Hashable, Any], column: str) -> str:
+    value = row.get(column, math.nan)
+    return "" if math.isnan(value) else f"{value:g}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value == value else ""
+
+
+def slope_table(lengths: pd.DataFrame) -> pd.DataFrame:
+    """Slopes of time and memory on logarithmic axes, a row per model and pair of lengths."""
+    found = benchmarks.slopes(lengths)
+    rows = [
+        [
+            style.model_label(str(row["model"])),
+            f"{row['from']:,} to {row['to']:,}",
+            f"{row['time']:.2f}",
+            f"{row['memory']:.2f}",
+        ]
+        for row in found.to_dict("records")
+    ]
+    return pd.DataFrame(rows, columns=["Model", "Tokens", "Slope of time", "Slope of memory"])
+
+
+def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Minutes of a whole run at full protocol, from its timed parts (the run suite)."""
+    names = ("start", "training", "evaluation", "probes", "saves", "whole")
+    table = [
+        [
+            row["device_name"],
+            style.task_label(row["task"]),
+            style.model_label(row["model"]),
+            *(f"{row['run'][name] / 60:.2f}" for name in names),
+        ]
+        for _, row in benchmarks.of_suite(rows, "run").iterrows()
+    ]
+    heads = ["Device", "Task", "Model", *(f"{name.capitalize()}, min" for name in names)]
+    return pd.DataFrame(table, columns=heads)
+
+
+def optimisation_table() -> pd.DataFrame:
+    """What was tried, expected and measured, and whether it stayed."""
+    found = benchmarks.optimisations()
+    kept = found["kept"].map({True: "yes", False: "no"})
+    table = found.assign(kept=kept)
+    return table.set_axis(["What", "Expected", "Measured", "Kept"], axis=1)
