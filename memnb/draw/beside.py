@@ -1,7 +1,7 @@
 """What stands beside the paper's own figures: recall against facts, and the table with controls.
 
-As in :mod:`memnb.draw.figures`, ``subtitle`` says where the rows come from, every seed is drawn, and
-a frame without a row gives an empty panel that says so.
+As in :mod:`memnb.draw.figures`, ``subtitle`` says where the rows come from, every seed is drawn,
+and a frame without a row gives an empty panel that says so.
 """
 
 from __future__ import annotations
@@ -101,3 +101,14 @@ def controls(runs: pd.DataFrame) -> pd.DataFrame:
             label = {"cls": "CLS", "mean": "mean of positions", "memory": "memory rows"}[str(reads)]
             table.append([style.model_label(name), label, sizes, *cells])
     return pd.DataFrame(table, columns=columns)
+
+
+def compared(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows on tasks that a model beside the paper's has a run on."""
+    tasks = runs.loc[runs["family"].isin(config.BESIDE), "task"].unique()
+    return runs[runs["task"].isin(tasks)]
+
+
+def between_chunks(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of memory between chunks, filtered or not, as their names define them."""
+    return runs[runs["model"].isin(config.CHUNK_MODELS) & (runs["changes"] == "")]
