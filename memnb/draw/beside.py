@@ -1,4 +1,4 @@
-"""What stands beside the paper's own figures: recall against facts, and the table with controls.
+"""What stands beside the paper's own figures: recall against facts, and rows of the controls.
 
 As in :mod:`memnb.draw.figures`, ``subtitle`` says where the rows come from, every seed is drawn,
 and a frame without a row gives an empty panel that says so.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from memnb import config
-from memnb.draw import style, tables
+from memnb.draw import style
 
 _SHADES = {1: 0.35, 4: 0.6, 16: 1.0}
 """Opacity of a line by its number of memory rows: more rows, more ink."""
@@ -41,8 +42,9 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         look, own = style.family(family), rows[rows["family"] == family]
         axis.set_title(look.label)
         ends = []
-        for memory, group in own.groupby("memory"):
-            ink, marker = _SHADES.get(int(memory), 0.8), _MARKERS.get(int(memory), "^")
+        for memory in sorted(own["memory"].unique()):
+            group = own[own["memory"] == memory]
+            ink, marker = _SHADES.get(memory, 0.8), _MARKERS.get(memory, "^")
             axis.plot(
                 group["facts"], group["recall"], linestyle="none", marker=marker,
                 color=look.colour, alpha=ink, markersize=4, markeredgewidth=0,
@@ -61,7 +63,9 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     for axis, _ in named:
         style.reference_line(axis, 100 / config.Recall.classes, "chance")
     style.heading(figure, title, subtitle)
-    figure.get_layout_engine().set(w_pad=0.3)  # type: ignore[union-attr]  # room for the names
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(w_pad=0.3)  # room for the names of the lines
     figure.draw_without_rendering()
     for axis, ends in named:
         style.label_lines(axis, ends)
@@ -72,35 +76,6 @@ def _facts(task: str) -> int:
     known = config.task_config(task)
     assert isinstance(known, config.Recall)
     return known.facts
-
-
-def controls(runs: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy of all models, those that were changed in what the head reads included.
-
-    Args:
-        runs: rows of the study ``chunks`` (:func:`memnb.evidence.rows.of_study`).
-
-    Returns:
-        Columns ``Model``, ``Head reads``, ``Parameters`` and one per task that a model beside the
-        paper's has a run on. A cell is as in :func:`memnb.draw.tables.accuracy`.
-    """
-    tasks = style.task_order(runs.loc[runs["family"].isin(config.BESIDE), "task"])
-    columns = ["Model", "Head reads", "Parameters", *map(style.task_label, tasks)]
-    allowed = runs["changes"].isin(["", *(f"representation={r}" for r in ("cls", "mean"))])
-    some = runs[runs["task"].isin(tasks) & allowed]
-    if some.empty:
-        return tables._nothing(columns)
-    table = []
-    for name in style.model_order(some["model"]):
-        for reads, group in some[some["model"] == name].groupby("representation", sort=True):
-            cells = [
-                tables._cell(own) if len(own := group[group["task"] == task]) else style.MISSING
-                for task in tasks
-            ]
-            sizes = tables._listed(f"{count:,.0f}" for count in group["parameters"].dropna())
-            label = {"cls": "CLS", "mean": "mean of positions", "memory": "memory rows"}[str(reads)]
-            table.append([style.model_label(name), label, sizes, *cells])
-    return pd.DataFrame(table, columns=columns)
 
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:

@@ -321,7 +321,9 @@ def _engine(run: Run, seed: int) -> Engine:
     torch.manual_seed(seed)
     network = Network(run.model, run.task)
     torch.manual_seed(seed + 10)
-    return Engine(network, made_up(run.task, EXAMPLES), run.training, choose_device("cpu"))
+    return Engine(
+        network, made_up(run.task, EXAMPLES, EXAMPLES), run.training, choose_device("cpu")
+    )
 
 
 CHECKS: dict[str, tuple[str, Callable[[str], None]]] = {
