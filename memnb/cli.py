@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import math
 import os
 import re
 import sys
@@ -19,6 +20,8 @@ from memnb.errors import MemnbError, RunError, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
+    from memnb.sweep.on_ray import Cluster
+    from memnb.sweep.on_slurm import Queue
     from memnb.tasks.catalogue import Status
 
 _FORMATS = ("text", "csv", "md")
@@ -154,7 +157,117 @@ def _ending(record: dict[str, Any]) -> str:
     )
 
 
+def _sweep(values: argparse.Namespace) -> int:
+    where = _one_of("place to sweep on", values.on, ("local", "ray", "slurm"))
+    device = _one_of("device", values.device, _DEVICES)
+    budget = None if values.budget is None else seconds(values.budget)
+
+    from memnb.reproduce import cost, progress
+    from memnb.reproduce.workers import stop_on_signals
+    from memnb.sweep import local, sweep
+    from memnb.sweep.planning import Selection
+
+    selection = Selection(
+        sets=values.set,
+        tasks=values.tasks,
+        models=values.models,
+        seeds=values.seeds,
+        preset=values.preset,
+    )
+    machine = local.look(device) if where == "local" else None
+    missing: sweep.MissingData = "keep" if values.dry_run else "refuse"
+    if values.skip_missing_data:
+        missing = "leave out"
+    plan = sweep.make_plan(
+        selection,
+        values.out,
+        machine=machine,
+        elsewhere=cost.CORE if device == "cpu" else cost.H100,
+        missing_data=missing,
+    )
+    for sentence in plan.sentences():
+        print(sentence, flush=True)
+    if values.dry_run:
+        _print(plan.table(), "text")
+    if values.dry_run or not plan.todo:
+        return 0
+    display = progress.choose()
+    with stop_on_signals() as stop:
+        result = sweep.run(
+            plan,
+            values.out,
+            where=_place(where, values),
+            machine=machine,
+            store=values.store,
+            budget=budget,
+            display=display,
+            should_stop=stop,
+        )
+    display.close()
+    _print(result.table(), "text")
+    left = f"; {result.left} to do, the same command goes on" if result.left else ""
+    took = progress.duration(result.seconds)
+    runs = progress.counted(len(result.ended), "run")
+    print(f"{runs} in {took}, {result.failures} failed{left}.")
+    return stop.exit_code if stop() else int(result.failures > 0)
+
+
+def _place(where: str, values: argparse.Namespace) -> int | Cluster | Queue | None:
+    """The machines that a sweep uses, from the options that belong to them."""
+    from memnb.sweep.on_ray import Cluster
+    from memnb.sweep.on_slurm import Queue
+
+    given = {
+        "cpus": values.cpus_per_run,
+        "gpus": values.gpus_per_run,
+        "retries": values.retries,
+    }
+    settings = {key: value for key, value in given.items() if value is not None}
+    if values.device == "cpu":
+        settings["gpus"] = 0
+    if where == "ray":
+        return Cluster(address=values.address, **settings)
+    if where == "slurm":
+        if settings.get("gpus", 1) != int(settings.get("gpus", 1)):
+            raise MemnbError(
+                f"Slurm gives out whole graphics cards, but got --gpus-per-run "
+                f"{values.gpus_per_run:g}; give a whole number."
+            )
+        settings["gpus"] = int(settings.get("gpus", 1))
+        if values.jobs is not None:
+            settings["jobs"] = values.jobs
+        minutes = math.ceil(seconds(values.time_limit) / 60)
+        return Queue(partition=values.partition, minutes=minutes, **settings)
+    jobs: int | None = values.jobs
+    return jobs
+
+
+def _merge(values: argparse.Namespace) -> int:
+    from memnb.reproduce.progress import counted
+    from memnb.sweep import merge
+
+    result = merge.merge([Path(path) for path in values.paths], merge.destination())
+    for note in result.left_out:
+        print(note)
+    for run_id in result.added:
+        print(f"added {run_id}")
+    added = counted(len(result.added), "row")
+    print(
+        f"{added} added to {result.folder}, {len(result.known)} were there, "
+        f"{len(result.left_out)} left out."
+    )
+    return 0
+
+
 def _results(values: argparse.Namespace) -> int:
+    if values.action is not None:
+        _one_of("action of 'memnb results'", values.action, ("merge",))
+        if not values.paths:
+            raise MemnbError(
+                "'memnb results merge' needs a PATH: a run folder, a folder of them, or a tar "
+                "archive."
+            )
+        return _merge(values)
     form = _one_of("format", values.format, _FORMATS)
     runs = _load_runs(values.out)
     if runs.empty and form == "text":
@@ -399,7 +512,23 @@ examples:
 
 A finished run is not trained again; an interrupted one goes on where it was."""
 
+_SWEEP_HELP = """\
+examples:
+  memnb sweep --dry-run                                what is missing, and what it will take
+  memnb sweep --set table --tasks text,listops --budget 9m
+  memnb sweep --seeds 3,4 --models luna-16,convluna-16
+  memnb sweep --on ray --address auto --store s3://bucket/runs
+  memnb sweep --on slurm --partition gpu --jobs 8
+
+Committed rows and those of this machine count as done. What stops a sweep costs nothing but the
+last seconds: the same command goes on. 'memnb results merge runs' then takes the new rows into
+data/results/."""
+
 _RESULTS_HELP = """\
+  memnb results                 the rows, a line per model
+  memnb results merge PATH...   take rows from elsewhere into data/results/, verified: run folders,
+                                folders of them, or tar archives; all of them or none
+
 Reads the committed rows and those of this machine. Every finished seed is in the mean, and runs
 that failed are counted beside it."""
 
@@ -477,7 +606,67 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     _out(parser)
 
 
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", type=_words, default=[], metavar="SET,...", help="table, ablation, memory-size ..."
+    )
+    parser.add_argument("--tasks", type=_words, default=[], metavar="TASK,...")
+    parser.add_argument("--models", type=_words, default=[], metavar="MODEL,...")
+    parser.add_argument(
+        "--seeds",
+        type=_numbers,
+        default=[],
+        metavar="N,...",
+        help="default: those that are planned; others are added to the plan",
+    )
+    parser.add_argument(
+        "--preset", default="paper", help="paper (default: full protocol) or quick (laptop tasks)"
+    )
+    parser.add_argument("--budget", metavar="TIME", help="save and stop after this time, as 9m")
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="runs at a time (default: three per graphics card, else one per core)",
+    )
+    parser.add_argument(
+        "--skip-missing-data",
+        action="store_true",
+        help="leave out tasks whose data are not here, and say how to get them",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show the plan, train nothing")
+    _device(parser)
+    _out(parser)
+    parser.add_argument("--on", default="local", help="local (default), ray or slurm")
+    cluster = parser.add_argument_group("on a cluster")
+    cluster.add_argument(
+        "--store",
+        metavar="URL",
+        help="where its machines meet: a shared folder, s3://... (default: runs/ of --out)",
+    )
+    cluster.add_argument("--address", help="of the Ray cluster (default: RAY_ADDRESS)")
+    cluster.add_argument("--partition", default="", metavar="NAME", help="of Slurm")
+    cluster.add_argument(
+        "--time-limit", default="4h", metavar="TIME", help="of a Slurm job (default: 4h)"
+    )
+    cluster.add_argument(
+        "--gpus-per-run",
+        type=_share,
+        metavar="X",
+        help="graphics cards (default: a third with Ray, one with Slurm)",
+    )
+    cluster.add_argument("--cpus-per-run", type=_positive, metavar="N", help="default: 1")
+    cluster.add_argument(
+        "--retries",
+        type=_natural,
+        metavar="N",
+        help="how often a run may lose its machine (default: 3)",
+    )
+
+
 def _results_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="ACTION", nargs="?", help="merge")
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="of what is merged")
     parser.add_argument("--format", default="text", help="text (default), csv or md")
     parser.add_argument("--runs", action="store_true", help="one row per run instead of per model")
     _out(parser)
@@ -539,6 +728,12 @@ COMMANDS = {
         _REPRODUCE_HELP,
     ),
     "train": Command(_train, _train_arguments, "train one model on one task", _TRAIN_HELP),
+    "sweep": Command(
+        _sweep,
+        _sweep_arguments,
+        "train the planned runs that are missing, here or on a cluster",
+        _SWEEP_HELP,
+    ),
     "bench": Command(_bench, _bench_arguments, "time and memory of a training step", _BENCH_HELP),
     "results": Command(
         _results,
@@ -604,6 +799,23 @@ def _natural(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"expected a whole number from 0, but got {text!r}")
     return int(text)
+
+
+def _words(text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise argparse.ArgumentTypeError(f"expected names with commas between, but got {text!r}")
+    return words
+
+
+def _numbers(text: str) -> list[int]:
+    return [_natural(word) for word in _words(text)]
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", text):
+        raise argparse.ArgumentTypeError(f"expected a number such as 0.5 or 1, but got {text!r}")
+    return float(text)
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:
@@ -678,11 +890,9 @@ def _load_runs(out: str | None) -> pd.DataFrame:
 
 
 def _print(frame: pd.DataFrame, form: str) -> None:
+    if form == "text":  # all that a machine which only trains needs
+        print(frame.to_string(index=False, na_rep="-"))
+        return
     from memnb.reproduce.page import as_csv, as_markdown
 
-    if form == "csv":
-        print(as_csv(frame), end="")
-    elif form == "md":
-        print(as_markdown(frame), end="")
-    else:
-        print(frame.to_string(index=False, na_rep="-"))
+    print(as_csv(frame) if form == "csv" else as_markdown(frame), end="")

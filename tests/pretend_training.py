@@ -19,6 +19,7 @@ from made_up_runs import write_run
 
 from memnb.config import Run
 from memnb.errors import RunError
+from memnb.reproduce.workers import JobError
 
 
 def train(
@@ -26,6 +27,7 @@ def train(
     folder: Path,
     *,
     device: str = "auto",
+    side_by_side: int = 1,
     progress: Callable[[Any], None],
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
@@ -33,11 +35,16 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "calls.txt").open("a") as calls:
         calls.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}\n")
+    card = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    (folder / "where.txt").write_text(f"{card} {side_by_side}")
     tries = len((folder / "calls.txt").read_text().splitlines())
     what = json.loads(os.environ.get("PRETEND", "{}")).get(f"{run.model.name} s{run.seed}", "")
     progress(SimpleNamespace(step=1, steps=2, loss=1.5, accuracy=None))
     if what == "die" or (what == "die once" and tries == 1):
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "no room beside others" and side_by_side > 1:
+        _write(run, folder, "failed", "out of memory; use a device with more")
+        raise JobError("The run failed: out of memory")
     if what == "raise":
         raise ValueError("something\nunforeseen")
     if what == "locked":

@@ -28,8 +28,9 @@ ARROWS: dict[str, set[str]] = {
     "evidence": GROUND,
     "draw": GROUND | {"tasks", "evidence"},
     "reproduce": GROUND | {"tasks", "train", "evidence", "draw", "operations"},
+    "sweep": GROUND | {"tasks", "train", "evidence", "reproduce"},
     "doctor": GROUND | {"tasks", "train", "evidence", "reproduce"},
-    "cli": GROUND | {"tasks", "train", "evidence", "draw", "reproduce", "doctor"},
+    "cli": GROUND | {"tasks", "train", "evidence", "draw", "reproduce", "sweep", "doctor"},
     # The package itself offers a few names, loaded when asked for.
     "__init__": {"config", "models"},
     "__main__": {"cli"},
@@ -43,6 +44,7 @@ WITHOUT_TORCH = (
     "evidence",
     "draw",
     "reproduce",
+    "sweep",
     "doctor",
     "cli",
 )

@@ -23,8 +23,7 @@ FILES = sorted(paths.notebooks().glob("*.ipynb"))
 PAGES = [
     "00_start_here", "01_accuracy", "02_ablation", "03_settings", "04_diagram", "05_degradation",
     "06_attention", "07_memory_size", "08_claims", "09_data", "10_pathfinder",
-    "11_speed",
-    "17_your_memory", "18_recall", "19_chunk_memory",
+    "11_speed", "17_your_memory", "18_recall", "19_chunk_memory", "20_cost",
 ]  # fmt: skip
 CHECKED = {"keep_output", "nbval-check-output"}
 

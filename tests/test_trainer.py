@@ -62,7 +62,7 @@ def test_each_missing_run_is_trained_once_and_never_again(train: Train) -> None:
     assert missing(RUNS, train.folder) == []
     assert train() == {}
     assert all(len(train.calls(run)) == 1 for run in RUNS)
-    assert "[4/4] luna-" in train.shown.getvalue()
+    assert "[4/4] listops-short luna-" in train.shown.getvalue()
     assert "test accuracy 35.0%" in train.shown.getvalue()
 
 
@@ -74,6 +74,19 @@ def test_work_is_shared_out_and_each_worker_has_its_share_of_the_cores(
     calls = [line.split() for run in RUNS for line in train.calls(run)]
     assert len({pid for pid, _ in calls}) == 2
     assert {threads for _, threads in calls} == {"3"}
+
+
+def test_jobs_are_dealt_out_to_the_graphics_cards(train: Train) -> None:
+    # A worker that takes a dead one's place has its card.
+    train({"luna-1 s0": "die once", "luna-16 s0": "die once"}, jobs=2, cards=["5", "7"])
+    seen = {(train.folder / run.run_id / "where.txt").read_text() for run in RUNS}
+    assert seen == {"5 1", "7 1"}
+    again = [run.but(seed=run.seed + 2) for run in RUNS]
+    train(runs=again, jobs=4, cards=["5", "7"])
+    assert {(train.folder / run.run_id / "where.txt").read_text() for run in again} <= {
+        "5 2",
+        "7 2",
+    }
 
 
 def test_a_failing_run_is_named_and_the_others_still_run(train: Train) -> None:

@@ -17,6 +17,9 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+# Ray is 80 MB to download and 240 MB on disk, and its tests start a cluster and take minutes; few
+# who run `make setup` have one.
+NOT_LOCKED = ("ray",)
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = """\
 # Exact versions of everything that `make setup` installs; renew them with `make lock`.
@@ -27,11 +30,13 @@ LEFT_OUT = re.compile(r"(nvidia|cuda|triton|memnb|pip|setuptools|wheel)\b")
 
 
 def requirements(pyproject: Path) -> list[str]:
-    """Everything that ``pyproject`` asks for: to build, to run, and all extras."""
+    """Everything that ``pyproject`` asks for: to build, to run, and the extras but NOT_LOCKED."""
     with pyproject.open("rb") as file:
         settings = tomllib.load(file)
     project = settings["project"]
-    extras = project["optional-dependencies"].values()
+    extras = [
+        group for name, group in project["optional-dependencies"].items() if name not in NOT_LOCKED
+    ]
     return [
         *settings["build-system"]["requires"],
         *project["dependencies"],

@@ -869,6 +869,44 @@ def _target(axis: Axes, position: float, target: str) -> None:
     )
 
 
+# --- cost ------------------------------------------------------------------------------------
+
+
+def cost(costs: pd.DataFrame, subtitle: str = "") -> Figure:
+    """Hours of one graphics card per artefact: spent so far, and estimated for what is left.
+
+    Args:
+        costs: of ``memnb.reproduce.cost.by_artefact``.
+        subtitle: where the rows come from.
+    """
+    title = "GPU hours: spent, and left on one H100 (estimated)"
+    if costs.empty:
+        return style.empty(title, subtitle)
+    figure, axes = style.canvas(1, 1, 0.9 + 0.3 * len(costs))
+    axis = axes[0, 0]
+    places = np.arange(len(costs))
+    spent, left = costs["spent"] / 3600, costs["left_seconds"] / 3600
+    axis.barh(places, spent, color=style.INK, height=0.62, label="spent, measured")
+    axis.barh(
+        places, left, left=spent, color="white", edgecolor=style.QUIET, hatch="////", height=0.62,
+        linewidth=0.8, label="left, estimated",
+    )  # fmt: skip
+    for place, line in zip(places, costs.to_dict("records"), strict=True):
+        axis.annotate(
+            f"{line['ended']} of {line['planned']} runs", xy=(spent[place] + left[place], place),
+            xytext=(5, 0), textcoords="offset points", va="center", fontsize=7.5, color=style.QUIET,
+        )  # fmt: skip
+    axis.set_yticks(places, costs["artefact"])
+    axis.set_ylim(len(costs) - 0.4, -0.6)
+    axis.set_xlim(0, 1.3 * max((spent + left).max(), 0.1))
+    axis.tick_params(axis="y", length=0)
+    axis.grid(visible=False, axis="y")
+    axis.set_xlabel("hours of one card")
+    figure.legend(loc="outside lower center", ncols=2)
+    style.heading(figure, title, subtitle)
+    return figure
+
+
 # --- shared ----------------------------------------------------------------------------------
 
 

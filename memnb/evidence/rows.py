@@ -82,6 +82,7 @@ class Record(BaseModel):
     precision: str | None = None
     engine: str | None = None
     threads: int | None = None
+    side_by_side: int | None = None
     started: str | None = None
     finished: str | None = None
     seconds: float | None = None
@@ -181,6 +182,16 @@ def _row(record: Record, run: Run, folder: Path) -> dict[str, Any]:
         "changes": describe_changes(run),
         "folder": folder,
     }
+
+
+def load_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The row of one run folder, as :func:`load_runs` has it.
+
+    Raises:
+        DataError: the folder holds no sound run.
+    """
+    record, run = _read_record(Path(folder))
+    return _row(record, run, Path(folder))
 
 
 def describe_changes(run: Run) -> str:
@@ -335,9 +346,15 @@ def _kind(key: str) -> Any:
 
 # --- committing a result ---------------------------------------------------------------------
 
+#: The seed whose attention maps are committed: one picture of each model is enough, and a file of
+#: a full-scale run has a megabyte.
+ATTENTION_SEED = 0
+
 
 def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[str]) -> Path:
     """Copy the results of one run (not its weights) to ``destination/<run_id>``; all or nothing.
+
+    Attention maps are copied for seed :data:`ATTENTION_SEED` only.
 
     Returns:
         The new folder. The same result committed a second time is left as it is.
@@ -365,6 +382,8 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
             copy = Path(temporary) / record.run_id
             copy.mkdir()
             for name in RESULT_FILES:
+                if name == "attention.npz" and record.config["seed"] != ATTENTION_SEED:
+                    continue
                 if (source / name).exists():
                     shutil.copyfile(source / name, copy / name)
             copy.rename(target)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # the t quantile; scipy.stats costs half a second to import
 
 LEVEL = 0.95
 
@@ -104,4 +103,8 @@ def _finite(values: Iterable[float]) -> np.ndarray[tuple[int], np.dtype[np.float
 
 
 def _quantile(degrees: float, level: float) -> float:
+    # The t quantile; scipy.stats costs half a second to import. Only here, so that a machine that
+    # trains does without scipy.
+    from scipy.special import stdtrit
+
     return float(stdtrit(degrees, 0.5 + level / 2))

@@ -1,95 +1,263 @@
-"""What training will cost: from measured runs where there are any, else counted and guessed.
+"""What training costs on a device: measured where there are rows, else scaled or assumed.
 
-The count is that of floating-point operations of the matrix products; what a device makes of them
-is measured (a committed run of the same task and model) or, marked as such, assumed.
+The unit is the *device second*: one second of a whole graphics card, or of one CPU core. Runs that
+shared a card share its seconds. Every estimate says what it rests on:
+
+* ``measured``: runs of the same model, settings and task on the same kind of device;
+* ``timed``: steps and evaluations of the same model and task there (``memnb bench``);
+* ``scaled``: other runs or steps there, by the number of floating-point operations;
+* ``assumed``: runs on another kind of device, by data sheet, or a guessed speed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import pandas as pd
 
-from memnb.config import Run
+from memnb.config import Model, Run, run_config
+from memnb.evidence.rows import describe_changes
 from memnb.operations import example_operations, step_operations
-from memnb.reproduce.progress import duration
+from memnb.reproduce import plan
+from memnb.reproduce.manifest import Artefact
+from memnb.reproduce.progress import counted, duration
 
-#: Operations per second that models as narrow as these reach, rounded from ListOps runs: a guess
-#: for any other task and model.
-ASSUMED = {"one H100": 50e12, "one CPU core": 25e9}
+Basis = Literal["measured", "timed", "scaled", "assumed"]
+BASES: tuple[Basis, ...] = ("measured", "timed", "scaled", "assumed")
+
+H100, A100, T4, CORE = "H100", "A100", "T4", "CPU core"
+#: Kinds of device, by what their name holds; any other card is a kind of its own.
+DEVICES = (H100, A100, T4, CORE)
+
+#: How many times as long as on an H100, from data sheets: models as narrow as these are bound by
+#: the memory's bandwidth (H100 3.35 TB/s, A100 2.04 TB/s, T4 0.32 TB/s), and a T4 has no bf16, so
+#: that it moves twice the bytes.
+SLOWER_THAN_H100 = {A100: 3.35 / 2.04, T4: 2 * 3.35 / 0.32}
+
+#: Operations per second where nothing was measured at all, rounded from ListOps runs.
+ASSUMED = {H100: 50e12, CORE: 25e9}
 
 # Examples scored at each evaluation; the paper's Text is validated on the whole test set.
 _VALIDATION = {
     "text": 25_000,
     "listops": 2_000,
     "retrieval": 18_090,
+    "retrieval-acl": 2_067,
     "image": 5_000,
     "pathfinder": 20_000,
 }
 
 
 @dataclass(frozen=True)
-class Cost:
-    """The cost of some runs.
+class Estimate:
+    """Device seconds of one run, and what the number rests on."""
 
-    Attributes:
-        measured: device name -> seconds of the runs whose like has been measured there.
-        measured_runs: how many runs that is.
-        operations: floating-point operations of the other runs, at most (no early stop).
-        counted_runs: how many those are.
+    seconds: float
+    basis: Basis
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A run whose device seconds are known, and those per counted operation."""
+
+    run: Run
+    key: tuple[str, str, str]
+    basis: Basis
+    seconds: float
+    per_operation: float
+
+
+class Speeds:
+    """How long runs take.
+
+    Args:
+        frames: finished runs (:func:`memnb.evidence.rows.load_runs`).
+        timings: rows of ``memnb bench`` (:func:`memnb.evidence.benchmarks.load`).
     """
 
-    measured: dict[str, float]
-    measured_runs: int
-    operations: float
-    counted_runs: int
+    def __init__(self, *frames: pd.DataFrame, timings: pd.DataFrame | None = None) -> None:
+        self._known: dict[str, list[_Known]] = {}
+        for row in _records(frames):
+            timed = row["outcome"] == "finished" and row["seconds"] == row["seconds"]
+            if not timed or row["preset"] == "custom":
+                continue
+            run = _run_of(row)
+            seconds = device_seconds(row)
+            steps = row["step"] if row["step"] == row["step"] else run.training.steps
+            self._learn(row, run, "measured", seconds, steps / run.training.steps)
+        for row in [] if timings is None else _records([timings]):
+            timed_run = _timed(row)
+            if timed_run is not None:
+                self._learn(row, *timed_run)
 
-    def sentences(self) -> list[str]:
-        """The cost in words, one sentence a line."""
-        lines = []
-        if self.measured_runs:
-            times = " + ".join(
-                f"{duration(seconds)} on {device}" for device, seconds in self.measured.items()
-            )
-            lines.append(
-                f"{self.measured_runs} runs: {times}, one after the other, as committed runs of "
-                "the same model took."
-            )
-        if self.counted_runs:
-            times = ", ".join(
-                f"{duration(self.operations / speed)} on {device}"
-                for device, speed in ASSUMED.items()
-            )
-            lines.append(
-                f"{self.counted_runs} runs have not been measured: at most "
-                f"{self.operations:.1e} operations, roughly {times} (a guess from assumed speeds)."
-            )
-        return lines
+    def _learn(
+        self, row: Mapping[Any, Any], run: Run, basis: Basis, seconds: float, share: float = 1.0
+    ) -> None:
+        known = _Known(run, _key(run), basis, seconds, seconds / (operations_of(run) * share))
+        self._known.setdefault(kind_of(row["device"], row["device_name"]), []).append(known)
+
+    def estimate(self, run: Run, kind: str) -> Estimate:
+        """Device seconds of ``run``, from start to end, on a device of that ``kind``."""
+        known = self._known.get(kind, [])
+        for basis in BASES[:2]:
+            same = [k.seconds for k in known if k.key == _key(run) and k.basis == basis]
+            if same:
+                return Estimate(sum(same) / len(same), basis)
+        if known:
+            closest = max(_likeness(run, row.run) for row in known)
+            rates = [r.per_operation for r in known if _likeness(run, r.run) == closest]
+            return Estimate(operations_of(run) * sum(rates) / len(rates), "scaled")
+        if kind in ASSUMED:
+            return Estimate(operations_of(run) / ASSUMED[kind], "assumed")
+        there = self.estimate(run, H100)
+        return Estimate(there.seconds * SLOWER_THAN_H100.get(kind, 1.0), "assumed")
+
+    def total(self, runs: Iterable[Run], kind: str) -> tuple[float, Counter[Basis]]:
+        """Device seconds of all ``runs``, and how many of the estimates rest on what."""
+        estimates = [self.estimate(run, kind) for run in runs]
+        return sum(e.seconds for e in estimates), count_bases(estimates)
 
 
-def estimate(runs: Sequence[Run], measured: pd.DataFrame) -> Cost:
-    """The cost of ``runs``; ``measured`` holds finished ones (evidence.rows.load_runs)."""
-    finished = measured[(measured["outcome"] == "finished") & measured["seconds"].notna()]
-    groups = finished.groupby(["task", "model"])
-    seconds: dict[tuple[str, str], float] = dict(groups["seconds"].mean().items())  # type: ignore[arg-type]
-    device: dict[tuple[str, str], str] = dict(groups["device_name"].first().items())  # type: ignore[arg-type]
-    times: dict[str, float] = {}
-    counted: list[Run] = []
-    for run in runs:
-        key = (run.task.name, run.model.name)
-        if key in seconds:
-            name = device.get(key) or "an unnamed device"
-            times[name] = times.get(name, 0.0) + seconds[key]
-        else:
-            counted.append(run)
-    operations = sum(operations_of(run) for run in counted)
-    return Cost(times, len(runs) - len(counted), operations, len(counted))
+def sentence(runs: Sequence[Run], speeds: Speeds) -> str:
+    """The cost of ``runs`` on each kind of device, in one sentence."""
+    times = []
+    for kind in DEVICES:
+        seconds, bases = speeds.total(runs, kind)
+        times.append(f"{duration(seconds)} on one {kind} ({describe_bases(bases)})")
+    start = f"{counted(len(runs), 'run')}, one after the other and none stopped early"
+    return f"{start}: {', '.join(times)}."
+
+
+def count_bases(estimates: Iterable[Estimate]) -> Counter[Basis]:
+    """How many of the estimates rest on what."""
+    return Counter(estimate.basis for estimate in estimates)
+
+
+def describe_bases(bases: Counter[Basis]) -> str:
+    """Such as ``3 runs measured, 5 scaled``."""
+    return ", ".join(f"{bases[basis]} {basis}" for basis in BASES if bases[basis])
+
+
+def kind_of(device: Any, name: Any) -> str:
+    """The kind of a device (``cpu`` or ``cuda``) with that name: one of DEVICES, or the name."""
+    if device == "cpu":
+        return CORE
+    known = [kind for kind in DEVICES if kind in str(name)]
+    return known[0] if known else str(name)
+
+
+def device_seconds(row: Mapping[Any, Any]) -> float:
+    """What a run took of its device; NaN where its row does not say how long it took.
+
+    Rows from before runs said how many shared a card count as if each had it alone.
+    """
+
+    def number(key: str) -> float:
+        value = row[key]
+        return float(value) if value == value and value else 1.0
+
+    if row["device"] == "cpu":
+        return float(row["seconds"]) * number("threads")
+    return float(row["seconds"]) / number("side_by_side")
 
 
 def operations_of(run: Run) -> float:
     """Floating-point operations of a run that is not stopped early, evaluations included."""
+    return run.training.steps * step_operations(run) + _scored(run) * example_operations(run)
+
+
+def _scored(run: Run) -> int:
+    """Examples that all evaluations of a run score together."""
     training = run.training
-    evaluations = training.steps // training.evaluate_every
-    scored = evaluations * _VALIDATION.get(run.task.name, 1_000)
-    return training.steps * step_operations(run) + scored * example_operations(run)
+    return training.steps // training.evaluate_every * _VALIDATION.get(run.task.name, 1_000)
+
+
+def by_artefact(
+    artefacts: Sequence[Artefact], frames: Sequence[pd.DataFrame], timings: pd.DataFrame
+) -> pd.DataFrame:
+    """Planned and spent device time of each artefact that needs full-scale runs, and of them all.
+
+    Artefacts share runs, so the last line is less than the sum of those above it.
+
+    Args:
+        artefacts: of the manifest.
+        frames: rows of any scale (:func:`memnb.evidence.rows.load_runs`).
+        timings: rows of ``memnb bench`` (:func:`memnb.evidence.benchmarks.load`).
+
+    Returns:
+        A line per artefact and one, ``All together``, in which each run counts once. ``artefact``;
+        ``planned``, ``ended`` (finished or failed) and ``left``: numbers of runs; ``spent``: device
+        seconds on graphics cards of the ended ones; ``left_seconds``: estimated for the others on
+        one H100; and for each kind of device in :data:`DEVICES` a column of that name, the
+        estimated device seconds of all planned runs, and ``<kind> basis``, what these rest on.
+    """
+    speeds = Speeds(*frames, timings=timings)
+    rows = [row for row in _records(frames) if row["outcome"] in ("finished", "failed")]
+    ended = {row["run_id"]: row for row in rows}
+    needs = {artefact.title: plan.together(artefact.sets, "paper") for artefact in artefacts}
+    everything = {run.run_id: run for runs in needs.values() for run in runs}
+    needs["All together"] = list(everything.values())
+    lines = []
+    for title, runs in needs.items():
+        if not runs:
+            continue
+        there = [ended[run.run_id] for run in runs if run.run_id in ended]
+        left = [run for run in runs if run.run_id not in ended]
+        spent = [device_seconds(row) for row in there if row["device"] == "cuda"]
+        line: dict[str, Any] = {
+            "artefact": title,
+            "planned": len(runs),
+            "ended": len(there),
+            "left": len(left),
+            "spent": sum(seconds for seconds in spent if seconds == seconds),
+            "left_seconds": speeds.total(left, H100)[0],
+        }
+        for kind in DEVICES:
+            line[kind], bases = speeds.total(runs, kind)
+            line[f"{kind} basis"] = describe_bases(bases)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _records(frames: Iterable[pd.DataFrame]) -> list[dict[Hashable, Any]]:
+    return [row for frame in frames for row in frame.to_dict("records")]
+
+
+def _key(run: Run) -> tuple[str, str, str]:
+    return run.task.name, run.model.name, describe_changes(run)
+
+
+def _timed(row: Mapping[Any, Any]) -> tuple[Run, Basis, float] | None:
+    """The run that a row of ``memnb bench`` tells the time of; None if it tells of none."""
+    if row["suite"] not in ("step", "run") or row["outcome"] != "measured":
+        return None
+    run = run_config(row["model"], row["task"])
+    if (row["length"], row["batch"]) != (run.task.max_length, run.training.batch):
+        return None
+    if row["run"] is not None:
+        return run, "timed", row["run"]["whole"]
+    training = run.training.steps * row["milliseconds"] / 1000
+    return run, "timed", row["first_step"] + training + _scored(run) / row["scored_per_second"]
+
+
+def _likeness(run: Run, other: Run) -> tuple[bool, bool, bool, float]:
+    """How much ``other`` says about the speed of ``run``: the larger, the more."""
+    sizes = run.model.memory + 1, other.model.memory + 1
+    return (
+        run.task.name == other.task.name,
+        run.preset == other.preset,
+        run.model.family == other.model.family,
+        -abs(math.log2(sizes[0] / sizes[1])),
+    )
+
+
+def _run_of(row: Mapping[Any, Any]) -> Run:
+    # Values of a frame are NumPy's; the configs are strict.
+    settings = {
+        key: getattr(row[key], "item", lambda v=row[key]: v)() for key in Model.model_fields
+    }
+    return run_config(row["model"], row["task"], int(row["seed"]), model_changes=settings)

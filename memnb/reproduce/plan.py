@@ -164,6 +164,16 @@ SETS: dict[str, Callable[[str], Iterator[Run]]] = {
     "recall": recall,
 }
 
+#: The full-scale study step by step, in the order of what each adds to the claims: a set, and the
+#: tasks of it that this step takes (None for all). What no step names comes last.
+STEPS: tuple[tuple[str, tuple[str, ...] | None], ...] = (
+    ("table", PAPER_TASKS[:3]),
+    ("ablation", None),
+    ("table", ("pathfinder",)),
+    ("other-tasks", None),
+    ("memory-size", None),
+)
+
 
 def runs(name: str, preset: str) -> list[Run]:
     """The runs of one set; none for the ``stored`` preset, which trains nothing.
@@ -186,3 +196,17 @@ def together(names: Iterable[str], preset: str) -> list[Run]:
     ordered = [name for name in SETS if name in wanted]
     ordered += sorted(wanted.difference(SETS))  # refused by runs(), with a suggestion
     return list({run.run_id: run for name in ordered for run in runs(name, preset)}.values())
+
+
+def in_steps(names: Iterable[str], preset: str) -> list[Run]:
+    """The runs of :func:`together`, at full scale in the order of :data:`STEPS`."""
+    everything = together(names, preset)
+    if preset != "paper":
+        return everything
+    wanted = {run.run_id: run for run in everything}
+    ordered: dict[str, Run] = {}
+    for name, tasks in STEPS:
+        for run in runs(name, preset):
+            if run.run_id in wanted and (tasks is None or run.task.name in tasks):
+                ordered[run.run_id] = run
+    return list((ordered | wanted).values())

@@ -140,6 +140,11 @@ def describe(progress: Any) -> str:
     return f"step {progress.step:,} of {progress.steps:,}{loss}{accuracy}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: ``1 run``, ``3 runs``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """A length of time as one would say it: ``40 s``, ``3 min``, ``2 h 5 min``, ``3 days``."""
     if seconds < 59.5:

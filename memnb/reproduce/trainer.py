@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,15 +39,20 @@ def missing(runs: Iterable[Run], folder: Path) -> list[Run]:
     A run that failed by itself (NaN, divergence) has ended: its failure is a result, and it would
     fail again. Running out of memory says something of the machine: such a run is tried again.
     """
-    return [run for run in runs if not _ended(outcome(folder / run.run_id))]
+    return [run for run in runs if not has_ended(outcome(folder / run.run_id))]
 
 
-def _ended(record: dict[str, Any] | None) -> bool:
+def has_ended(record: dict[str, Any] | None) -> bool:
+    """Whether a ``run.json`` is that of a run that need not be trained again."""
     if record is None:
         return False
-    out_of_memory = str(record.get("reason")).startswith("out of memory")
-    failed = record.get("outcome") == "failed" and not out_of_memory
+    failed = record.get("outcome") == "failed" and not was_out_of_memory(record)
     return record.get("outcome") == "finished" or failed
+
+
+def was_out_of_memory(record: dict[str, Any] | None) -> bool:
+    """Whether a ``run.json`` is that of a run for which the machine was too small."""
+    return record is not None and str(record.get("reason")).startswith("out of memory")
 
 
 def train_missing(
@@ -56,6 +61,7 @@ def train_missing(
     *,
     jobs: int,
     device: str = "auto",
+    cards: Sequence[str] = (),
     display: Display,
     should_stop: Callable[[], bool] = lambda: False,
     function: str = TRAIN,
@@ -67,6 +73,8 @@ def train_missing(
         folder: the folder of run folders.
         jobs: runs at a time; the cores are shared out among them.
         device: ``auto``, ``cpu`` or ``cuda``.
+        cards: graphics cards, as CUDA_VISIBLE_DEVICES names them; the jobs are dealt out to them.
+            By default every job sees all that the process sees.
         display: shows how far things are.
         should_stop: once true, running ones save and stop; all of it can be resumed.
         function: ``module:name`` of the training function.
@@ -79,22 +87,20 @@ def train_missing(
     if not todo:
         return {}
     jobs = min(jobs, len(todo))
-    threads = max(1, cores() // jobs)
-    payloads = {
-        run.run_id: {
-            "config": run.model_dump(),
-            "folder": str(folder / run.run_id),
-            "device": device,
-            "threads": threads,
-            "function": function,
-        }
-        for run in todo
+    settings = {
+        "device": device,
+        "threads": max(1, cores() // jobs),
+        "side_by_side": -(-jobs // max(1, len(cards))),
+        "function": function,
     }
-    watch = _Watch({run.run_id: run for run in todo}, jobs, display)
+    payloads = {run.run_id: payload(run, folder / run.run_id, **settings) for run in todo}
+    environments = [{"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} for i in range(jobs) if cards]
+    watch = Watch({run.run_id: run for run in todo}, jobs, display)
     ended = run_jobs(
         job,
         payloads,
         processes=jobs,
+        environments=environments,
         should_stop=should_stop,
         on_message=watch.message,
         on_end=watch.end,
@@ -102,6 +108,11 @@ def train_missing(
     )
     display.close()
     return ended
+
+
+def payload(run: Run, folder: Path, **settings: Any) -> dict[str, Any]:
+    """What :func:`job` is told, as plain values that any kind of worker can be sent."""
+    return {"config": run.model_dump(), "folder": str(folder), **settings}
 
 
 def job(
@@ -124,6 +135,7 @@ def job(
         Run.of(payload["config"]),
         Path(payload["folder"]),
         device=payload["device"],
+        side_by_side=payload["side_by_side"],
         progress=progress,
         should_stop=should_stop,
     )
@@ -186,8 +198,8 @@ class Clock:
         return max(sum(each) / self.jobs, max(each, default=0.0))
 
 
-class _Watch:
-    """What the person in front of the screen sees of the training."""
+class Watch:
+    """What the person in front of the screen sees of the training, wherever it happens."""
 
     def __init__(self, runs: dict[str, Run], jobs: int, display: Display) -> None:
         self.runs = runs
@@ -198,9 +210,10 @@ class _Watch:
         self.clock = Clock(steps, {name: run.model.name for name, run in runs.items()}, jobs)
 
     def message(self, name: str, message: Any) -> None:
+        """A run says how far it is (as :func:`job` reports it), or that its worker has died."""
         if isinstance(message, Died):
             self.current.pop(name, None)
-            self.display.note(f"{_short(self.runs[name])}: {message.sentence}")
+            self.display.note(f"{short(self.runs[name])}: {message.sentence}")
             return
         step, steps, loss, accuracy = message
         self.clock.saw(name, step)
@@ -208,16 +221,18 @@ class _Watch:
         self.current[name] = describe(state)
 
     def end(self, ended: Ended) -> None:
+        """A run has ended, or was given up."""
         self.current.pop(ended.name, None)
         self.clock.over(ended.name)
         self.finished += 1
-        name = _short(self.runs[ended.name])
+        name = short(self.runs[ended.name])
         self.display.note(f"[{self.finished}/{len(self.runs)}] {name}: {_result(ended)}")
 
     def show(self) -> None:
+        """Bring the display up to date."""
         left = self.clock.left
         time_left = "" if left is None else f", about {duration(left)} left"
-        running = "; ".join(f"{_short(self.runs[name])}: {at}" for name, at in self.current.items())
+        running = "; ".join(f"{short(self.runs[name])}: {at}" for name, at in self.current.items())
         text = f"training, {self.finished} of {len(self.runs)} runs done{time_left}"
         self.display.update(text + (f" · {running}" if running else ""), self.clock.fraction)
 
@@ -231,8 +246,10 @@ def _result(ended: Ended) -> str:
     return f"test accuracy {accuracy:.1%}, {duration(ended.seconds)}"
 
 
-def _short(run: Run) -> str:
+def short(run: Run) -> str:
+    """A run in a few words, for people."""
     from memnb.evidence.rows import describe_changes  # pandas, which a worker does without
 
     changes = describe_changes(run)
-    return f"{run.model.name} seed {run.seed}" + (f" ({changes})" if changes else "")
+    name = f"{run.task.name} {run.model.name} seed {run.seed}"
+    return name + (f" ({changes})" if changes else "")

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -119,6 +119,7 @@ def run_jobs(
     on_end: Callable[[Ended], None] = lambda ended: None,
     on_tick: Callable[[], None] = lambda: None,
     grace: float = 60.0,
+    environments: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Ended]:
     """Run ``function`` once for every job, several at a time.
 
@@ -132,17 +133,21 @@ def run_jobs(
         on_end: receives each job's end, as it happens.
         on_tick: called several times a second.
         grace: seconds between asking a worker to stop and killing it.
+        environments: variables that the first, the second, ... worker gets, one entry per worker;
+            by default none gets any.
 
     Returns:
         The end of every job, by name. A worker that dies is reported and its job tried once more.
     """
-    return _Pool(function, jobs, processes, on_message, on_end).run(should_stop, on_tick, grace)
+    pool = _Pool(function, jobs, processes, on_message, on_end, environments)
+    return pool.run(should_stop, on_tick, grace)
 
 
 @dataclass
 class _Worker:
     process: multiprocessing.process.BaseProcess
     pipe: connection.Connection
+    place: int
     job: str | None = None
     started: float = field(default_factory=time.monotonic)
 
@@ -155,12 +160,14 @@ class _Pool:
         processes: int,
         on_message: Callable[[str, Any], None],
         on_end: Callable[[Ended], None],
+        environments: Sequence[Mapping[str, str]],
     ) -> None:
         self.function = function
         self.jobs = jobs
         self.processes = max(1, processes)
         self.on_message = on_message
         self.on_end = on_end
+        self.environments = environments
         self.waiting = deque(jobs)
         self.deaths: dict[str, int] = {}
         self.workers: list[_Worker] = []
@@ -203,11 +210,16 @@ class _Pool:
             os.environ.setdefault(name, str(2**30))
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(self.function, theirs), daemon=False)
+        # Whoever takes the place of a dead worker has its environment.
+        taken = {worker.place for worker in self.workers}
+        place = next(number for number in range(self.processes) if number not in taken)
+        environment = dict(self.environments[place]) if self.environments else {}
+        arguments = (self.function, theirs, environment)
+        process = context.Process(target=_serve, args=arguments, daemon=False)
         process.start()
         # Only the worker may hold its end: then the pipe closes when either side dies.
         theirs.close()
-        worker = _Worker(process, ours)
+        worker = _Worker(process, ours, place)
         self.workers.append(worker)
         return worker
 
@@ -292,7 +304,8 @@ def _cause(exit_code: int | None) -> str:
 # --- the worker's side -----------------------------------------------------------------------
 
 
-def _serve(function: Function, pipe: connection.Connection) -> None:
+def _serve(function: Function, pipe: connection.Connection, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
     stop = threading.Event()
     # A terminal's Ctrl-C reaches every process of the group: only the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -312,7 +325,7 @@ def _serve(function: Function, pipe: connection.Connection) -> None:
             stop.set()  # nobody listens any more
 
     while (job := jobs.get()) is not None:
-        result = _attempt(function, job[0], report, stop.is_set)
+        result = attempt(function, job[0], report, stop.is_set)
         try:
             pipe.send(("end", result))
         except OSError:
@@ -336,9 +349,10 @@ def _listen(
             jobs.put((payload,))
 
 
-def _attempt(
+def attempt(
     function: Function, payload: Any, report: Callable[[Any], None], stop: Callable[[], bool]
 ) -> dict[str, Any]:
+    """Call a :data:`Function`; what came of it, as keyword arguments of :class:`Ended`."""
     try:
         return {"value": function(payload, report, stop)}
     except JobError as error:

@@ -22,7 +22,7 @@ import filelock
 from memnb import __version__, paths
 from memnb.config import Run
 from memnb.errors import MemnbError, RunError, unknown
-from memnb.evidence import rows
+from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, manifest, notebooks, plan
 from memnb.reproduce.files import content_hash, write
 from memnb.reproduce.manifest import Artefact, Manifest
@@ -142,8 +142,9 @@ class _Call:
             for task in dict.fromkeys(run.task.title for run in todo):
                 count = sum(run.task.title == task for run in todo)
                 self.note(f"  {task}: {count} runs under the full protocol")
-            for sentence in cost.estimate(todo, rows.load_runs(paths.stored_results())).sentences():
-                self.note(f"Cost: {sentence}")
+            stored = rows.load_runs(paths.stored_results())
+            speeds = cost.Speeds(stored, timings=benchmarks.load(benchmarks.stored()))
+            self.note(f"Cost: {cost.sentence(todo, speeds)}")
             self.note(
                 "Ctrl-C saves and stops at any time; the same command goes on. Runs are kept in "
                 f"{paths.runs(self.out)}."

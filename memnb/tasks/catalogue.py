@@ -225,6 +225,12 @@ def status(name: str) -> Status:
     return Status(found, ready, path, size, name in _LRA and _LRA[name]().exists())
 
 
+def data_of(task: config.Task) -> Status | None:
+    """The data set that ``task`` is cut from; None for a task that is generated when needed."""
+    found = status(task.name.removesuffix("-short"))
+    return None if found.card.kind == "generated" else found
+
+
 def get(name: str, seen: download.Seen | None = None) -> Path:
     """Make or download a data set, unless it is here; ``seen`` is told the bytes of a download.
 

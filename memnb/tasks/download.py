@@ -1,7 +1,8 @@
 """Downloads: several addresses per file, one digest, resumed where they broke off.
 
 pooch compares the digest and puts the file in its place; the transfer itself is ours, because
-pooch starts a broken one from the beginning.
+pooch starts a broken one from the beginning. Both are imported when something is downloaded: a
+machine that trains on data it was given needs neither.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pooch  # type: ignore[import-untyped]
-import requests
+from typing import TYPE_CHECKING, Any
 
 from memnb.errors import DataError
+
+if TYPE_CHECKING:
+    import requests
 
 Seen = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes that there will be."""
@@ -53,6 +54,8 @@ def fetch(source: Source, folder: Path, seen: Seen | None = None) -> Path:
         DataError: no address gave the right file, the disk is too full, or ``folder`` cannot be
             written. What arrived so far is kept, and the next call goes on from there.
     """
+    import pooch  # type: ignore[import-untyped]
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
@@ -108,6 +111,8 @@ class _Transfer:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def __call__(self, url: str, output: str | os.PathLike[str], _: Any) -> None:
+        import requests
+
         problem = _Refused("gave nothing")
         for number in range(TRIES):
             if number:
@@ -126,6 +131,8 @@ class _Transfer:
         raise problem
 
     def _go_on(self, url: str) -> None:
+        import requests
+
         start = self.arrived()
         headers = {"Range": f"bytes={start}-"} if start else {}
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:

@@ -84,8 +84,8 @@ class GraphEngine(Engine):
 
     The same order, schedule and optimizer as the plain loop; in fp32 the losses agree within 1e-5.
     Random numbers of dropout come from the device's generator, whose state is part of
-    :meth:`state`. Models with few memory rows (n M <= H) use sums of a fixed order only, so two runs
-    agree bit for bit; others do under :func:`memnb.train.device.deterministic_sums`.
+    :meth:`state`. Models with few memory rows (n M <= H) use sums of a fixed order only, so two
+    runs agree bit for bit; others do under :func:`memnb.train.device.deterministic_sums`.
     """
 
     kind = "graph"

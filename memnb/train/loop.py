@@ -73,6 +73,7 @@ def train(
     device: str = "auto",
     engine: str = "auto",
     deterministic: bool = False,
+    side_by_side: int = 1,
     accumulate: int = 1,
     budget: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -87,6 +88,7 @@ def train(
         engine: ``auto`` (the fastest that the device allows), ``eager`` or ``graph``.
         deterministic: use only kernels whose sums have a fixed order, which on CUDA may be slower;
             the CPU always does.
+        side_by_side: how many runs share the device, recorded beside the time that this one took.
         accumulate: work each batch through in so many equal parts, adding their gradients: the same
             batch in less memory.
         budget: seconds after which the run saves and stops; it goes on at the next call.
@@ -118,9 +120,9 @@ def train(
             devices = range(torch.cuda.device_count())
             with deterministic_sums(deterministic), torch.random.fork_rng(devices=devices):
                 chosen = choose_device(device)
-                return _Trainer(
-                    run, folder, chosen, engine, accumulate, progress, stop, record
-                ).go()
+                trainer = _Trainer(run, folder, chosen, engine, accumulate, progress, stop, record)
+                trainer.record["side_by_side"] = side_by_side
+                return trainer.go()
     except filelock.Timeout:
         raise RunError(
             f"Another process is training {run.run_id}; wait for it, or choose another folder "

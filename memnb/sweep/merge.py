@@ -1,0 +1,246 @@
+"""Take in rows from elsewhere: verified, all of them or none.
+
+A source is a run folder, a folder that holds run folders (such as ``runs/`` or an output folder),
+or a tar archive of these. Nothing in it is trusted: links, devices, absurd sizes and paths that
+lead outside are refused, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memnb import paths
+from memnb.errors import DataError, MemnbError, RunError
+from memnb.evidence import rows
+from memnb.reproduce.trainer import was_out_of_memory
+from memnb.tasks import archives
+
+#: A full-scale row has about 2 MB.
+MOST_BYTES = 16 * 2**20
+_FORMAT = 1
+_NAMES = "|".join(re.escape(name) for name in rows.RESULT_FILES)
+_FILE = re.compile(rf"(?:^|/)([A-Za-z0-9][A-Za-z0-9-]*)/({_NAMES})$")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did.
+
+    Attributes:
+        folder: where the rows are now.
+        added: ids of the new rows.
+        known: ids of rows that were there, the same to the byte.
+        left_out: a sentence for each run that is no result (it has not ended, say).
+    """
+
+    folder: Path
+    added: tuple[str, ...]
+    known: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def destination() -> Path:
+    """The committed rows of the checkout.
+
+    Raises:
+        RunError: memnb is installed from a wheel, whose rows are not to be changed.
+    """
+    if paths.checkout() is None:
+        raise RunError(
+            "Rows are merged into data/results/ of a checkout, but memnb is installed from a "
+            "wheel; clone the repository and install it with pip install -e ."
+        )
+    return paths.stored_results()
+
+
+def merge(sources: Sequence[Path], folder: Path) -> Merged:
+    """Verify every run in ``sources`` and add those that are new to ``folder``.
+
+    Verified are: the format version; that the run's id is the hash of its config; that its files
+    are whole; that its test accuracy is the one in its metrics; that no other result of the same
+    run is among the sources or in ``folder``.
+
+    Raises:
+        MemnbError: a source is missing or holds no run.
+        DataError: a damaged or suspicious file. Nothing was added.
+        RunError: two results of one run. Nothing was added.
+    """
+    with tempfile.TemporaryDirectory(prefix="memnb-merge-") as scratch:
+        found: dict[str, Path] = {}
+        left_out: list[str] = []
+        for number, source in enumerate(sources):
+            runs = list(_runs(source, Path(scratch) / str(number)))
+            if not runs:
+                raise MemnbError(
+                    f"{source} holds no run: expected a folder with a run.json, a folder of such "
+                    "folders, or a tar archive of them."
+                )
+            for run in runs:
+                reason = _verify(run)
+                if reason is None:
+                    _add(found, run)
+                else:
+                    left_out.append(f"{run.name}: {reason}")
+        known = [run_id for run_id, run in found.items() if _is_there(run_id, run, folder)]
+        new = {run_id: run for run_id, run in found.items() if run_id not in known}
+        _commit(new, folder)
+    return Merged(folder, tuple(new), tuple(known), tuple(left_out))
+
+
+def _commit(new: dict[str, Path], folder: Path) -> None:
+    done = []
+    try:
+        for run_id, run in new.items():
+            rows.commit(run, folder)
+            done.append(folder / run_id)
+    except BaseException:
+        for path in done:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+# --- finding ---------------------------------------------------------------------------------
+
+
+def _runs(source: Path, scratch: Path) -> Iterator[Path]:
+    """The run folders of a source; those of an archive are unpacked into ``scratch``."""
+    if source.is_dir():
+        yield from _below(source)
+    elif source.is_file():
+        _unpack(source, scratch)
+        yield from _below(scratch)
+    else:
+        raise MemnbError(f"There is no file or folder {source}; check the path.")
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    if os.path.lexists(folder / "run.json"):
+        yield folder
+        return
+    if not folder.is_dir():
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        # A name with a dot is an unfinished copy.
+        if entry.is_symlink() and entry.is_dir():
+            yield Path(entry)
+        elif entry.is_dir() and not entry.name.startswith("."):
+            yield from _below(Path(entry))
+
+
+def _unpack(archive: Path, scratch: Path) -> None:
+    """Only files of results, under names that this code has chosen to know."""
+    scratch.mkdir()
+    for match, file in archives.files(archive, _FILE):
+        path = scratch / match[1] / match[2]
+        if path.exists():
+            raise DataError(f"{archive} holds {match[1]}/{match[2]} twice; it is refused.")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(archives.whole(file, MOST_BYTES, f"{match[2]} in {archive}"))
+
+
+# --- verifying -------------------------------------------------------------------------------
+
+
+def _verify(run: Path) -> str | None:
+    """None for a sound result, or why the run is none yet.
+
+    Raises:
+        DataError: it is not to be trusted.
+    """
+    if run.is_symlink():
+        return "it is a link; name the folder that it leads to."
+    for name in rows.RESULT_FILES:
+        _refuse_special(run / name)
+    record = _record(run)
+    if record.get("format") != _FORMAT:
+        raise DataError(
+            f"{run / 'run.json'} has format {record.get('format')!r}, but this memnb reads format "
+            f"{_FORMAT}; update memnb, or train the run again."
+        )
+    # What rows would leave out with a sentence is refused here.
+    row = rows.load_run(run)
+    if row["outcome"] not in ("finished", "failed"):
+        return f"it is {row['outcome']}; let it finish first."
+    if was_out_of_memory(record):
+        return "it ran out of memory, which says something of a machine and not of the run."
+    if row["preset"] == "custom":
+        return "its task or training is not that of the study, so no page would show it."
+    _compare_accuracy(run, record)
+    return None
+
+
+def _refuse_special(path: Path) -> None:
+    try:
+        state = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(state.st_mode):
+        raise DataError(f"{path} is a link or device and not a plain file; it is refused.")
+    if state.st_size > MOST_BYTES:
+        raise DataError(
+            f"{path} has {state.st_size / 1e6:.0f} MB, but a result has at most "
+            f"{MOST_BYTES / 1e6:.0f} MB; it is refused."
+        )
+
+
+def _record(run: Path) -> dict[str, Any]:
+    path = run / "run.json"
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} could not be read ({error}); it is refused.") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{path} is no record of a run; it is refused.")
+    return record
+
+
+def _compare_accuracy(run: Path, record: dict[str, Any]) -> None:
+    """The number that counts stands in two files, which have to agree."""
+    if record["outcome"] != "finished":
+        return
+    path = run / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        tested = [line["accuracy"] for line in lines if line["split"] == "test"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is missing or damaged ({error}); it is refused.") from None
+    if tested != [record["test_accuracy"]]:
+        raise DataError(
+            f"{run / 'run.json'} says a test accuracy of {record['test_accuracy']}, but "
+            f"metrics.jsonl says {tested}; it is refused."
+        )
+
+
+def _add(found: dict[str, Path], run: Path) -> None:
+    run_id = _record(run)["run_id"]
+    other = found.setdefault(run_id, run)
+    if other != run and not _same(other, run):
+        raise RunError(
+            f"{other} and {run} are two results of one run; keep one of them, nothing was added."
+        )
+
+
+def _is_there(run_id: str, run: Path, folder: Path) -> bool:
+    there = folder / run_id
+    if not there.exists():
+        return False
+    if not _same(run, there):
+        raise RunError(
+            f"{there} already holds another result of this run; remove one of the two, nothing was "
+            "added."
+        )
+    return True
+
+
+def _same(run: Path, other: Path) -> bool:
+    here, there = run / "run.json", other / "run.json"
+    return there.is_file() and here.read_bytes() == there.read_bytes()

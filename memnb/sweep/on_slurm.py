@@ -1,0 +1,182 @@
+"""Through Slurm, by submitit: each run is a job, which may be preempted and requeued.
+
+The machines of a Slurm cluster share a file system, so the caller's folder of runs is the store
+unless another one is named. A file beside the jobs' logs tells them to save and stop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memnb.config import Run
+from memnb.errors import RunError
+from memnb.reproduce import trainer, workers
+from memnb.reproduce.progress import Display, counted
+from memnb.reproduce.workers import Ended
+from memnb.sweep import remote
+
+_POLL = 1.0  # seconds between two looks at the jobs
+_ASK_EVERY = 5.0  # seconds between two looks of a job at whether to stop
+_GRACE = 120.0  # seconds between asking the jobs to stop and cancelling them
+
+
+@dataclass(frozen=True)
+class Queue:
+    """How runs are queued.
+
+    Attributes:
+        partition: of the cluster; empty for its default.
+        gpus, cpus: of each run.
+        minutes: that one job may take; a run that needs longer is requeued and goes on.
+        jobs: how many may run at a time.
+        retries: how often a job may run out of its time before it is given up; a preempted one is
+            requeued as often as it takes.
+        cluster: ``slurm``, or ``local`` for processes on this machine.
+    """
+
+    partition: str = ""
+    gpus: int = 1
+    cpus: int = 1
+    minutes: int = 240
+    jobs: int = 16
+    retries: int = 3
+    cluster: str = "slurm"
+
+
+def train(
+    runs: Sequence[Run],
+    folder: Path,
+    queue: Queue,
+    *,
+    store: str,
+    deadline: float | None,
+    display: Display,
+    should_stop: Callable[[], bool],
+    function: str,
+    logs: Path,
+) -> dict[str, Ended]:
+    """Train ``runs`` through a queue; the files of those that end are written into ``folder``.
+
+    Args:
+        runs: in the order in which to start.
+        folder: the folder of run folders on this machine.
+        queue: which queue, and what each run gets.
+        store: where the machines meet (:class:`memnb.sweep.store.Store`).
+        deadline: the time (:func:`time.time`) at which all save and stop, or None.
+        display: shows how far things are.
+        should_stop: once true, running ones save and stop, and waiting ones are cancelled.
+        function: ``module:name`` of the training function.
+        logs: a folder that all machines see, for submitit's files and the jobs' output.
+
+    Raises:
+        RunError: submitit is not installed, or there is no Slurm here.
+    """
+    executor = _executor(queue, logs)
+    stop_file = logs / "stop"
+    stop_file.unlink(missing_ok=True)
+    settings = {
+        "device": "cuda" if queue.gpus else "cpu",
+        "threads": queue.cpus,
+        "side_by_side": 1,
+        "function": function,
+        "stop_file": str(stop_file),
+        **remote.settings(store, deadline),
+    }
+    payloads = [trainer.payload(run, folder / run.run_id, **settings) for run in runs]
+    jobs = executor.map_array(Job(), payloads)
+    waiting = dict(zip((run.run_id for run in runs), jobs, strict=True))
+    display.note(f"{counted(len(jobs), 'job')} queued; what they print is in {logs}.")
+    watch = trainer.Watch({run.run_id: run for run in runs}, queue.jobs, display)
+    ended: dict[str, Ended] = {}
+    stopping: float | None = None
+    while waiting:
+        for name in [name for name, job in waiting.items() if job.done()]:
+            end = _end(waiting.pop(name), name, folder, stopping is not None)
+            ended[name] = end
+            if not end.stopped:
+                watch.end(end)
+        watch.show()
+        if should_stop() and stopping is None:
+            stopping = time.monotonic()
+            stop_file.touch()
+            for job in waiting.values():
+                if job.state == "PENDING":
+                    job.cancel()
+        if stopping is not None and time.monotonic() - stopping > _GRACE:
+            for job in waiting.values():
+                job.cancel()
+        time.sleep(_POLL)
+    display.close()
+    return ended
+
+
+class Job:
+    """What a job does: one run. submitit calls :meth:`checkpoint` where a job is to be requeued."""
+
+    def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Returns what :class:`memnb.reproduce.workers.Ended` is made of."""
+        stop_file = Path(payload["stop_file"])
+        looked, over = 0.0, False
+
+        def stop() -> bool:
+            nonlocal looked, over
+            if time.monotonic() - looked >= _ASK_EVERY:
+                looked, over = time.monotonic(), stop_file.exists()
+            return over
+
+        def report(message: Any) -> None:
+            step, steps, loss, accuracy = message
+            print(f"step {step} of {steps}, loss {loss}, validation {accuracy}", flush=True)
+
+        began = time.monotonic()
+        result = workers.attempt(remote.attempt, payload, report, stop)
+        return {**result, "seconds": time.monotonic() - began}
+
+    def checkpoint(self, payload: dict[str, Any]) -> Any:
+        """The same again: the run's own checkpoints are in the store."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(Job(), payload)
+
+
+def _end(job: Any, name: str, folder: Path, stopping: bool) -> Ended:
+    error = job.exception()
+    if error is None:
+        return remote.ended(name, job.result(), folder)
+    if stopping:
+        return Ended(name, stopped=True, error="It was stopped before its end.")
+    reason = str(error).strip().splitlines()[0]
+    return Ended(name, error=f"Its job was lost: {reason}", details=str(error))
+
+
+def _executor(queue: Queue, logs: Path) -> Any:
+    try:
+        import submitit
+    except ImportError:
+        raise RunError(
+            "'--on slurm' needs submitit, which is not installed; install memnb with its extra, as "
+            "in pip install -e '.[slurm]', or use --on local."
+        ) from None
+    logs.mkdir(parents=True, exist_ok=True)
+    try:
+        executor = submitit.AutoExecutor(
+            logs, cluster=queue.cluster, slurm_max_num_timeout=queue.retries
+        )
+    except RuntimeError:
+        raise RunError(
+            "There is no Slurm on this machine (no srun); log in to a machine of the cluster, or "
+            "use --on local."
+        ) from None
+    executor.update_parameters(
+        name="memnb",
+        timeout_min=queue.minutes,
+        gpus_per_node=queue.gpus,
+        cpus_per_task=queue.cpus,
+        slurm_array_parallelism=queue.jobs,
+        **({"slurm_partition": queue.partition} if queue.partition else {}),
+    )
+    return executor

@@ -1,0 +1,80 @@
+"""Which runs are missing, in the order of what they add to the claims, and what they will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memnb import config, paths
+from memnb.config import Run, model_config
+from memnb.errors import MemnbError, unknown
+from memnb.reproduce import plan
+from memnb.reproduce.trainer import missing
+from memnb.tasks import catalogue
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the planned runs are meant; nothing given means all.
+
+    Attributes:
+        sets: names in :data:`memnb.reproduce.plan.SETS`.
+        tasks, models: names, such as ``text`` and ``luna-16``.
+        seeds: may hold seeds that the plan does not: its runs are then trained with these as well.
+        preset: ``paper`` (the full protocol) or ``quick`` (laptop tasks).
+    """
+
+    sets: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    models: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    preset: str = "paper"
+
+
+def select(selection: Selection) -> list[Run]:
+    """The runs of a selection, each once, in the order of what they add to the claims.
+
+    Raises:
+        MemnbError: an unknown name, or a selection that holds no planned run.
+    """
+    for task in selection.tasks:
+        if task not in config.TASKS:
+            raise unknown("task", task, config.TASKS)
+    for model in selection.models:
+        model_config(model, "text")  # refuses a name that means nothing
+    runs = plan.in_steps(selection.sets or plan.SETS, selection.preset)
+    chosen = [
+        run
+        for run in runs
+        if (not selection.tasks or run.task.name in selection.tasks)
+        and (not selection.models or run.model.name in selection.models)
+    ]
+    if selection.seeds:
+        first = [run for run in chosen if run.seed == plan.SEEDS[0]]
+        chosen = [run for run in chosen if run.seed in selection.seeds]
+        planned = {run.run_id for run in chosen}
+        more = [run.but(seed=seed) for seed in selection.seeds for run in first]
+        chosen += [run for run in more if run.run_id not in planned]
+    if not chosen:
+        raise MemnbError(
+            "No planned run has these tasks and models together; leave out --tasks or --models, or "
+            "use 'memnb train' for a run of its own."
+        )
+    return chosen
+
+
+def still_to_do(runs: Iterable[Run], out: Path) -> list[Run]:
+    """Those that have ended neither on this machine nor among the committed rows."""
+    return missing(missing(runs, paths.runs(out)), paths.stored_results())
+
+
+def without_data(runs: Iterable[Run]) -> dict[str, str]:
+    """Tasks of ``runs`` whose data are not here, each with what to do about it."""
+    tasks = {run.task.name: run.task for run in runs}
+    lacking: dict[str, str] = {}
+    for name, task in tasks.items():
+        status = catalogue.data_of(task)
+        if status is not None and not status.ready:
+            lacking[name] = status.card.next_step
+    return lacking

@@ -1,0 +1,233 @@
+"""Train what is missing of a selection, within a time, here or on a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from memnb import paths
+from memnb.config import Run
+from memnb.errors import DataError
+from memnb.evidence import benchmarks, rows
+from memnb.reproduce import cost, trainer
+from memnb.reproduce.cost import Estimate, Speeds
+from memnb.reproduce.progress import Display, counted, duration
+from memnb.reproduce.workers import Ended
+from memnb.sweep import local, on_ray, on_slurm, planning
+from memnb.sweep.local import Machine
+from memnb.sweep.on_ray import Cluster
+from memnb.sweep.on_slurm import Queue
+from memnb.sweep.planning import Selection
+
+#: Where a sweep runs: this machine with so many runs at a time (None: what is likely the fastest),
+#: a Ray cluster, or a Slurm queue.
+Where = int | Cluster | Queue | None
+MissingData = Literal["refuse", "leave out", "keep"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is about to do.
+
+    Attributes:
+        todo: the runs that are missing, in their order.
+        selected: how many runs were selected.
+        ended: how many of these have ended before, here or among the committed rows.
+        lacking: tasks whose data are not here, each with what to do about it.
+        estimates: device seconds by run id (:mod:`memnb.reproduce.cost`).
+        kind: of the devices that the estimates are for.
+        places: how many of these there are here; 1 for a cluster.
+    """
+
+    todo: tuple[Run, ...]
+    selected: int
+    ended: int
+    lacking: dict[str, str]
+    estimates: dict[str, Estimate]
+    kind: str
+    places: int
+
+    @property
+    def seconds(self) -> float:
+        """Estimated wall-clock seconds on this machine; on one device for a cluster."""
+        each = [estimate.seconds for estimate in self.estimates.values()]
+        return sum(each) / self.places
+
+    def sentences(self) -> list[str]:
+        """What is to do, what it takes, and what is left out."""
+        left_out = self.selected - self.ended - len(self.todo)
+        parts = [counted(self.selected, "run")]
+        parts += [f"{self.ended} of them ended before"] if self.ended else []
+        parts += [f"{left_out} left out"] if left_out else []
+        lines = [f"{', '.join(parts)}, {len(self.todo)} to do."]
+        if self.todo:
+            some = counted(self.places, self.kind)
+            basis = cost.describe_bases(cost.count_bases(self.estimates.values()))
+            lines.append(f"About {duration(self.seconds)} on {some} ({basis}), early stops aside.")
+        what = "Left out, no data" if left_out else "No data yet"
+        return lines + [f"{what}: {name}; {step}." for name, step in self.lacking.items()]
+
+    def table(self) -> pd.DataFrame:
+        """A line per run to do: its place in the order, what it is, the estimate and its basis."""
+        return pd.DataFrame(
+            [
+                [number, *_name(run), duration(estimate.seconds), estimate.basis]
+                for number, run in enumerate(self.todo, start=1)
+                for estimate in [self.estimates[run.run_id]]
+            ],
+            columns=["", *_NAMES, f"on one {self.kind}", "basis"],
+        )
+
+
+def make_plan(
+    selection: Selection,
+    out: str | Path | None = None,
+    *,
+    machine: Machine | None,
+    elsewhere: str = cost.H100,
+    missing_data: MissingData = "refuse",
+) -> Plan:
+    """Find what is missing of a selection, and what it will take.
+
+    Args:
+        selection: which of the planned runs.
+        out: the output folder (:func:`memnb.paths.output`).
+        machine: this machine; None for a cluster, which is taken to have the data that this
+            machine may lack.
+        elsewhere: the kind of device that a cluster is taken to have.
+        missing_data: what becomes of tasks whose data are not here: ``refuse`` to plan them,
+            ``leave out``, or ``keep`` (to look at a plan).
+
+    Raises:
+        MemnbError: a selection that means nothing.
+        DataError: the data of a task are not here, and that is refused.
+    """
+    chosen = planning.select(selection)
+    todo = planning.still_to_do(chosen, paths.output(out))
+    ended = len(chosen) - len(todo)
+    lacking = planning.without_data(todo) if machine is not None else {}
+    if lacking and missing_data == "refuse":
+        steps = "; ".join(f"{name}: {step}" for name, step in lacking.items())
+        raise DataError(
+            f"Some data are not here ({steps}). Get them, or leave these tasks out with "
+            "--skip-missing-data."
+        )
+    if missing_data == "leave out":
+        todo = [run for run in todo if run.task.name not in lacking]
+    kind = elsewhere if machine is None else cost.kind_of(machine.device, machine.name)
+    measured = rows.load_runs(paths.runs(out), paths.stored_results())
+    timings = benchmarks.load(benchmarks.stored(), benchmarks.file(out))
+    speeds = Speeds(measured, timings=timings)
+    return Plan(
+        tuple(todo),
+        len(chosen),
+        ended,
+        lacking,
+        {run.run_id: speeds.estimate(run, kind) for run in todo},
+        kind,
+        1 if machine is None else machine.places,
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a sweep ended.
+
+    Attributes:
+        plan: what was to do.
+        ended: how each run that was begun or waiting ended, by run id.
+        seconds: wall-clock time of it all.
+    """
+
+    plan: Plan
+    ended: dict[str, Ended] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def failures(self) -> int:
+        """Runs that failed or could not be trained."""
+        return sum(end.error is not None and not end.stopped for end in self.ended.values())
+
+    @property
+    def left(self) -> int:
+        """Runs that are still to do."""
+        records = [end.value for end in self.ended.values() if end.error is None]
+        finished = sum(record is not None and trainer.has_ended(record) for record in records)
+        return len(self.plan.todo) - finished - self.failures
+
+    def table(self) -> pd.DataFrame:
+        """A line per run that was begun: what it is, how it ended, its test accuracy and time."""
+        lines = []
+        for run in self.plan.todo:
+            end = self.ended.get(run.run_id)
+            if end is None or end.stopped:
+                continue
+            record = end.value or {}
+            accuracy = record.get("test_accuracy")
+            shown = "" if accuracy is None else f"{accuracy:.1%}"
+            outcome = record.get("outcome", "failed") if end.error is None else "failed"
+            lines.append([*_name(run), outcome, shown, duration(end.seconds), end.error or ""])
+        columns = [*_NAMES, "outcome", "test accuracy", "time", "reason"]
+        return pd.DataFrame(lines, columns=columns)
+
+
+_NAMES = ("task", "model", "changes", "seed")
+
+
+def _name(run: Run) -> tuple[str, str, str, int]:
+    return run.task.name, run.model.name, rows.describe_changes(run), run.seed
+
+
+def run(
+    plan: Plan,
+    out: str | Path | None = None,
+    *,
+    where: Where = None,
+    machine: Machine | None = None,
+    store: str | None = None,
+    budget: float | None = None,
+    display: Display,
+    should_stop: Callable[[], bool] = lambda: False,
+    function: str = trainer.TRAIN,
+) -> Result:
+    """Train what a plan says is to do. Whatever stops it, the next sweep goes on from there.
+
+    Args:
+        plan: of :func:`make_plan`.
+        out: the output folder; its ``runs/`` receives the run folders.
+        where: this machine, a Ray cluster or a Slurm queue.
+        machine: this machine, if it is to train.
+        store: where the machines of a cluster meet; by default ``runs/`` of the output folder,
+            which they must then all see.
+        budget: seconds after which all runs save and stop.
+        display: shows how far things are.
+        should_stop: once true, running ones save and stop.
+        function: ``module:name`` of the training function.
+
+    Raises:
+        RunError: the cluster cannot be used, or nothing can be written.
+    """
+    begun = time.monotonic()
+    folder = paths.runs(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    latest = None if budget is None else time.time() + budget
+
+    def stop() -> bool:
+        return should_stop() or (latest is not None and time.time() >= latest)
+
+    common: dict[str, Any] = {"display": display, "should_stop": stop, "function": function}
+    meeting: dict[str, Any] = {"store": store or str(folder), "deadline": latest}
+    if isinstance(where, Cluster):
+        ended = on_ray.train(plan.todo, folder, where, **meeting, **common)
+    elif isinstance(where, Queue):
+        logs = paths.output(out) / "slurm"
+        ended = on_slurm.train(plan.todo, folder, where, logs=logs, **meeting, **common)
+    else:
+        machine = machine or local.look()
+        ended = local.train(plan.todo, folder, machine, jobs=where, **common)
+    return Result(plan, ended, time.monotonic() - begun)

@@ -1,0 +1,161 @@
+"""What the study costs: planned and spent per artefact, and how each number is marked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_up_runs import write_run
+
+from memnb.config import run_config
+from memnb.draw import figures, tables
+from memnb.evidence import benchmarks, rows
+from memnb.reproduce import cost, manifest, plan
+from memnb.reproduce.manifest import Artefact
+
+HOUR = 3600.0
+NO_TIMINGS = benchmarks.load()
+H100 = {"device": "cuda", "device_name": "NVIDIA H100 80GB HBM3"}
+
+
+@pytest.fixture
+def artefacts(monkeypatch: pytest.MonkeyPatch) -> list[Artefact]:
+    monkeypatch.setattr(plan, "PAPER_TASKS", ("text",))
+    monkeypatch.setattr(plan, "PAPER_MODELS", ("luna-1", "luna-16"))
+    monkeypatch.setattr(plan, "PAPER_MEMORY_SIZES", (1, 2))
+    common = {"see": "", "notebook": "00_start_here.ipynb"}
+    return [
+        Artefact(id="a", title="Table", sets=("table",), **common),
+        Artefact(id="b", title="Sizes", sets=("memory-size",), **common),
+        Artefact(id="c", title="A diagram", **common),
+    ]
+
+
+def timed(folder: Path, model: str, seed: int, seconds: float, **record: object) -> None:
+    path = write_run(folder, model, "text", seed) / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": seconds, **record}))
+
+
+def costs(folder: Path, artefacts: list[Artefact]) -> pd.DataFrame:
+    return cost.by_artefact(artefacts, [rows.load_runs(folder), rows.load_runs()], NO_TIMINGS)
+
+
+def test_each_artefact_has_its_runs_and_all_of_them_count_once(
+    tmp_path: Path, artefacts: list[Artefact]
+) -> None:
+    timed(tmp_path, "luna-1", 0, 1 * HOUR, **H100)
+    timed(tmp_path, "luna-1", 1, 3 * HOUR, **H100, side_by_side=3, outcome="failed")
+    timed(tmp_path, "luna-16", 0, 50 * HOUR)  # on a CPU
+    write_run(tmp_path, "luna-16", "text", 1, outcome="interrupted")
+    found = costs(tmp_path, artefacts).set_index("artefact")
+    assert list(found.index) == ["Table", "Sizes", "All together"]
+    assert list(found["planned"]) == [6, 12, 15]  # luna-1 with three seeds is in both
+    assert list(found["ended"]) == [3, 2, 3]
+    assert list(found["left"]) == [3, 10, 12]
+    assert list(found["spent"]) == [2 * HOUR, 2 * HOUR, 2 * HOUR]
+    # Two luna-1 and their like are measured; luna-16 is scaled from luna-1.
+    assert found.at["Table", "H100 basis"] == "3 measured, 3 scaled"
+    assert found.at["Table", "T4 basis"] == "6 assumed"
+    assert found.at["Table", "T4"] == pytest.approx(
+        found.at["Table", "H100"] * cost.SLOWER_THAN_H100["T4"]
+    )
+    assert found.at["All together", "H100"] < found.at["Table", "H100"] + found.at["Sizes", "H100"]
+
+
+def test_what_was_not_measured_is_marked(tmp_path: Path, artefacts: list[Artefact]) -> None:
+    for model in ("luna-1", "luna-16"):
+        timed(tmp_path, model, 0, 1 * HOUR, **H100)
+    found = costs(tmp_path, artefacts[:1])
+    table = tables.cost_rerun(found, cost.DEVICES).set_index("Artefact")
+    assert table.at["Table", "H100"] == "6.0"
+    assert table.at["Table", "A100"].startswith(tables.ASSUMED)
+    assert table.at["Table", "CPU core"].startswith(tables.ASSUMED)
+    assert table.at["Table", "Rests on (H100)"] == "6 measured"
+    timed(tmp_path, "luna-1", 1, 9 * HOUR, threads=2)
+    found = costs(tmp_path, artefacts[:1])
+    again = tables.cost_rerun(found, cost.DEVICES).set_index("Artefact")
+    assert again.at["Table", "CPU core"].startswith(tables.SCALED)  # of 18 core hours
+    spent = tables.cost_spent(found).set_index("Artefact").loc["Table"]
+    assert spent.to_dict() == {
+        "Runs planned": "6",
+        "Ended": "3",
+        "Left": "3",
+        "GPU hours spent": "2.0",
+        "Left, hours on one H100": "3.0",
+    }
+
+
+def test_without_a_row_everything_is_assumed(tmp_path: Path, artefacts: list[Artefact]) -> None:
+    found = costs(tmp_path, artefacts)
+    assert set(found["ended"]) == {0}
+    assert all("assumed" in basis for basis in found["H100 basis"])
+    figure = figures.cost(found, "Full scale")
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert words == ["0 of 6 runs", "0 of 12 runs", "0 of 15 runs"]
+    nothing = cost.by_artefact(artefacts[2:], [rows.load_runs()], NO_TIMINGS)
+    assert tables.cost_spent(nothing).iloc[0, 0] == "no run yet"
+    assert figures.cost(nothing).axes
+
+
+def test_the_bars_are_as_long_as_the_hours(tmp_path: Path, artefacts: list[Artefact]) -> None:
+    timed(tmp_path, "luna-1", 0, 2 * HOUR, **H100)
+    found = costs(tmp_path, artefacts)
+    bars = figures.cost(found).axes[0].patches
+    assert [bar.get_width() for bar in bars[:3]] == [2.0, 2.0, 2.0]
+    left = list(found["left_seconds"] / HOUR)
+    assert [bar.get_width() for bar in bars[3:]] == pytest.approx(left)
+
+
+def test_every_artefact_that_trains_has_its_line() -> None:
+    artefacts = manifest.load().select()
+    found = cost.by_artefact(artefacts, [rows.load_runs()], NO_TIMINGS)
+    titles = [a.title for a in artefacts if plan.together(a.sets, "paper")]
+    assert list(found["artefact"]) == [*titles, "All together"]
+
+
+def test_a_plan_is_priced_on_each_kind_of_device(tmp_path: Path) -> None:
+    timed(tmp_path, "luna-1", 0, 2 * HOUR, **H100)
+    runs = [run for run in plan.runs("table", "paper") if run.model.name == "luna-1"][:2]
+    text = cost.sentence(runs, cost.Speeds(rows.load_runs(tmp_path)))
+    assert text.startswith("2 runs, one after the other and none stopped early: ")
+    assert "on one H100 (1 measured, 1 scaled)" in text
+    assert "on one A100 (2 assumed)" in text
+
+
+def bench(file: Path, model: str, **changes: object) -> pd.DataFrame:
+    row = {
+        "suite": "step", "task": "text", "model": model, "length": 4000, "batch": 32,
+        "outcome": "measured", "milliseconds": 10.0, "first_step": 20.0,
+        "scored_per_second": 5000.0, "precision": "bf16", "torch": "", "version": "", **H100,
+    }  # fmt: skip
+    with file.open("a") as lines:
+        lines.write(json.dumps(row | changes) + "\n")
+    return benchmarks.load(file)
+
+
+def test_timed_steps_tell_the_time_of_a_run_that_nobody_trained(tmp_path: Path) -> None:
+    run, other = (run_config(model, "text") for model in ("luna-16", "luna-256"))
+    timings = bench(tmp_path / "bench.jsonl", "luna-16")
+    found = cost.Speeds(rows.load_runs(), timings=timings).estimate(run, cost.H100)
+    # 25,000 steps, and 50 evaluations of 25,000 examples.
+    assert found == cost.Estimate(20 + 250 + 250, "timed")
+    whole = {"run": {"whole": 400.0}, "suite": "run"}
+    timings = bench(tmp_path / "bench.jsonl", "luna-256", **whole)
+    assert cost.Speeds(rows.load_runs(), timings=timings).estimate(other, cost.H100).seconds == 400
+    # A run that was trained says more.
+    timed(tmp_path / "runs", "luna-16", 0, HOUR, **H100)
+    speeds = cost.Speeds(rows.load_runs(tmp_path / "runs"), timings=timings)
+    assert speeds.estimate(run, cost.H100) == cost.Estimate(HOUR, "measured")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch": 1}, {"length": 1000}, {"suite": "length"}, {"outcome": "out of memory"}],
+    ids=str,
+)
+def test_timings_of_something_else_say_nothing(tmp_path: Path, changes: dict[str, object]) -> None:
+    timings = bench(tmp_path / "bench.jsonl", "luna-16", **changes)
+    speeds = cost.Speeds(rows.load_runs(), timings=timings)
+    assert speeds.estimate(run_config("luna-16", "text"), cost.H100).basis == "assumed"

@@ -1,0 +1,245 @@
+"""Rows from elsewhere are verified, and taken in all together or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_runs import write_run
+
+from memnb import cli, paths
+from memnb.errors import MemnbError
+from memnb.evidence import rows
+from memnb.sweep import merge as module
+from memnb.sweep.merge import merge
+
+
+@pytest.fixture
+def committed(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "results"
+
+
+def change(run: Path, **values: Any) -> None:
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | values))
+
+
+def test_new_rows_are_added_and_known_ones_left(tmp_path: Path, committed: Path) -> None:
+    first = write_run(tmp_path / "out" / "runs", "luna-1", weights=True)
+    second = write_run(tmp_path / "more", "luna-16", outcome="failed", reason="NaN at step 300")
+    result = merge([tmp_path / "out"], committed)
+    assert result.added == (first.name,)
+    assert sorted(path.name for path in (committed / first.name).iterdir()) == sorted(
+        path.name for path in first.iterdir() if path.suffix != ".pt"
+    )
+    again = merge([tmp_path / "out", second], committed)
+    assert (again.added, again.known) == ((second.name,), (first.name,))
+    assert len(rows.load_runs(committed)) == 2
+
+
+def test_an_archive_is_taken_like_a_folder(tmp_path: Path, committed: Path) -> None:
+    run = write_run(tmp_path / "runs", "luna-1", weights=True)
+    with tarfile.open(tmp_path / "rows.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "runs", "some/runs")
+    assert merge([tmp_path / "rows.tar.gz"], committed).added == (run.name,)
+    # The same run from two places is one row.
+    other = merge([tmp_path / "rows.tar.gz", run], tmp_path / "other")
+    assert other.added == (run.name,)
+
+
+def test_what_is_no_result_is_left_out_and_named(tmp_path: Path, committed: Path) -> None:
+    here = tmp_path / "runs"
+    write_run(here, "luna-1", outcome="interrupted")
+    write_run(here, "luna-4", outcome="failed", reason="out of memory; use another device")
+    write_run(here, "luna-8", training_changes={"steps": 10})
+    real = write_run(tmp_path / "elsewhere", "luna-256")
+    (here / real.name).symlink_to(real)
+    good = write_run(here, "luna-16")
+    result = merge([here], committed)
+    assert result.added == (good.name,)
+    reasons = dict(line.split(": ", 1) for line in result.left_out)
+    assert len(reasons) == 4
+    told = " ".join(reasons.values())
+    for part in ("it is interrupted", "out of memory", "not that of the study", "it is a link"):
+        assert part in told
+
+
+def test_attention_maps_are_kept_of_one_seed(tmp_path: Path, committed: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / "runs", "luna-16", seed=seed)
+    merge([tmp_path / "runs"], committed)
+    with_maps = [path.parent.name for path in committed.glob("*/attention.npz")]
+    assert [name.split("-s")[-1][0] for name in with_maps] == ["0"]
+
+
+# --- what is refused: nothing at all is then added -------------------------------------------
+
+
+def another_id(run: Path) -> None:
+    change(run, run_id=json.loads((run / "run.json").read_text())["run_id"][:-1] + "x")
+
+
+def another_config(run: Path) -> None:
+    config = json.loads((run / "run.json").read_text())["config"]
+    change(run, config={**config, "seed": 7})
+
+
+def an_outside_id(run: Path) -> None:
+    change(run, run_id="../../outside")
+
+
+def a_newer_format(run: Path) -> None:
+    change(run, format=2)
+
+
+def no_json(run: Path) -> None:
+    (run / "run.json").write_text("[" * 100_000)
+
+
+def a_list(run: Path) -> None:
+    (run / "run.json").write_text("[]")
+
+
+def another_accuracy(run: Path) -> None:
+    change(run, test_accuracy=0.99)
+
+
+def no_metrics(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+
+
+def a_torn_line(run: Path) -> None:
+    with (run / "probes.jsonl").open("a") as file:
+        file.write('{"step": 5')
+
+
+def a_broken_picture(run: Path) -> None:
+    (run / "attention.npz").write_bytes(b"nothing")
+
+
+def a_link(run: Path) -> None:
+    (run / "probes.jsonl").unlink()
+    (run / "probes.jsonl").symlink_to("/etc/passwd")
+
+
+def a_pipe(run: Path) -> None:
+    (run / "run.json").unlink()
+    os.mkfifo(run / "run.json")
+
+
+def too_much(run: Path) -> None:
+    with (run / "removal.jsonl").open("wb") as file:
+        file.truncate(module.MOST_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (another_id, "but its config is that of"),
+        (another_config, "but its config is that of"),
+        (an_outside_id, "but its config is that of"),
+        (a_newer_format, "has format 2, but this memnb reads format 1"),
+        (no_json, "could not be read"),
+        (a_list, "is no record of a run"),
+        (another_accuracy, "says a test accuracy of 0.99, but metrics.jsonl says [0.35]"),
+        (no_metrics, "is missing or damaged"),
+        (a_torn_line, "ends in a torn line"),
+        (a_broken_picture, "attention.npz is damaged"),
+        (a_link, "is a link or device"),
+        (a_pipe, "is a link or device"),
+        (too_much, "but a result has at most"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_cannot_be_trusted_is_refused(
+    harm: Any, message: str, tmp_path: Path, committed: Path
+) -> None:
+    write_run(tmp_path / "runs", "luna-1")
+    harm(write_run(tmp_path / "runs", "luna-16"))
+    with pytest.raises(MemnbError) as error:
+        merge([tmp_path / "runs"], committed)
+    assert message in str(error.value)
+    assert not committed.exists() or list(committed.iterdir()) == []
+
+
+def test_two_results_of_one_run_are_refused(tmp_path: Path, committed: Path) -> None:
+    write_run(tmp_path / "a", "luna-1", accuracy=0.31)
+    write_run(tmp_path / "b", "luna-1", accuracy=0.32)
+    with pytest.raises(MemnbError, match="are two results of one run"):
+        merge([tmp_path / "a", tmp_path / "b"], committed)
+    assert not committed.exists()
+    merge([tmp_path / "a"], committed)
+    write_run(tmp_path / "b", "luna-16")
+    with pytest.raises(MemnbError, match="already holds another result of this run"):
+        merge([tmp_path / "b"], committed)
+    assert len(list(committed.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["../luna/run.json", "/luna/run.json", "link"])
+def test_an_archive_that_leads_outside_is_refused(
+    name: str, tmp_path: Path, committed: Path
+) -> None:
+    run = write_run(tmp_path / "runs", "luna-1")
+    with tarfile.open(tmp_path / "rows.tar", "w") as archive:
+        member = tarfile.TarInfo(name)
+        if name == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(member)
+        else:
+            member.size = (run / "run.json").stat().st_size
+            with (run / "run.json").open("rb") as file:
+                archive.addfile(member, file)
+    with pytest.raises(MemnbError, match=r"leads outside of it|is a link or device"):
+        merge([tmp_path / "rows.tar"], committed)
+    assert not committed.exists()
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, committed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model in ("luna-1", "luna-16"):
+        write_run(tmp_path / "runs", model)
+    copied: list[str] = []
+
+    def copyfile(source: Path, target: Path) -> None:
+        if len(copied) == 7:
+            raise OSError(28, "No space left on device")
+        copied.append(str(source))
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    with pytest.raises(MemnbError, match="No space left"):
+        merge([tmp_path / "runs"], committed)
+    assert list(committed.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["nothing", "an empty folder"])
+def test_a_source_without_a_run_is_named(kind: str, tmp_path: Path, committed: Path) -> None:
+    source = tmp_path / "source"
+    if kind == "an empty folder":
+        source.mkdir()
+    with pytest.raises(MemnbError, match=r"There is no file or folder|holds no run"):
+        merge([source], committed)
+
+
+def test_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "stored_results", lambda: tmp_path / "results")
+    run = write_run(tmp_path / "runs", "luna-1")
+    assert cli.main(["results", "merge", str(tmp_path / "runs")]) == 0
+    out = capsys.readouterr().out
+    assert f"added {run.name}" in out
+    assert "1 row added to" in out
+    assert cli.main(["results", "merge"]) == 2
+    assert "needs a PATH" in capsys.readouterr().err
+    assert cli.main(["results", "marge", "x"]) == 2
+    assert "did you mean 'merge'" in capsys.readouterr().err
+    monkeypatch.setattr(paths, "checkout", lambda: None)
+    assert cli.main(["results", "merge", str(tmp_path / "runs")]) == 1
+    assert "a wheel" in capsys.readouterr().err

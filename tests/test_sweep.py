@@ -1,0 +1,334 @@
+"""A sweep: what is missing, in which order, what it takes; trained here, once, within a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_runs import write_run
+
+from memnb import cli, config, paths
+from memnb.config import Run, run_config
+from memnb.errors import DataError, MemnbError
+from memnb.evidence import rows
+from memnb.reproduce import cost, plan
+from memnb.reproduce.progress import Display
+from memnb.sweep import local, planning, sweep
+from memnb.sweep.local import Machine
+from memnb.sweep.planning import Selection
+from memnb.tasks import prepared
+
+PRETEND = "pretend_training:train"
+CPU = Machine("cpu", "a processor", (), 2)
+CARDS = Machine("cuda", "NVIDIA H100 80GB HBM3", ("0", "1"), 8)
+QUICK = Selection(sets=["table"], models=["luna-1", "luna-16"], seeds=[0, 1], preset="quick")
+
+
+@pytest.fixture(autouse=True)
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No committed rows, but those that a test writes."""
+    folder = tmp_path / "stored"
+    monkeypatch.setattr(paths, "stored_results", lambda: folder)
+    return folder
+
+
+def names(runs: Any) -> list[str]:
+    return [f"{run.task.name} {run.model.name} s{run.seed}" for run in runs]
+
+
+# --- which runs, in which order --------------------------------------------------------------
+
+
+def test_the_order_is_that_of_the_claims() -> None:
+    runs = planning.select(Selection())
+    place = {run.run_id: number for number, run in enumerate(runs)}
+
+    def where(name: str, tasks: Any = None) -> list[int]:
+        some = plan.runs(name, "paper")
+        return [place[run.run_id] for run in some if tasks is None or run.task.name in tasks]
+
+    first = where("table", ("text", "listops", "image"))
+    assert sorted(first) == list(range(len(first)))
+    assert [runs[number].seed for number in sorted(first)] == sorted(3 * [0, 1, 2] * 8)
+    assert max(where("ablation")) < min(where("table", ("pathfinder",)))
+    assert max(where("table", ("pathfinder",))) < min(where("other-tasks"))
+    assert {run.task.name for run in runs} == set(config.FULL_TASKS)
+    every = {run.run_id for name in plan.SETS for run in plan.runs(name, "paper")}
+    assert len(runs) == len(every)
+
+
+def test_names_and_seeds_narrow_the_plan() -> None:
+    chosen = planning.select(Selection(tasks=["text"], models=["luna-1", "convluna-1"], seeds=[2]))
+    assert names(chosen) == ["text luna-1 s2", "text convluna-1 s2"]
+    assert all(run.preset == "paper" for run in chosen)
+
+
+def test_seeds_that_are_not_planned_are_added_to_the_end() -> None:
+    few = Selection(sets=["table"], tasks=["text"], models=["luna-1"])
+    chosen = planning.select(Selection(few.sets, few.tasks, few.models, seeds=[4, 1]))
+    assert names(chosen) == ["text luna-1 s1", "text luna-1 s4"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        (Selection(sets=["tabel"]), "did you mean 'table'"),
+        (Selection(tasks=["txt"]), "did you mean 'text'"),
+        (Selection(models=["lunar-1"]), "did you mean 'luna-1'"),
+        (Selection(preset="papr"), "did you mean 'paper'"),
+        (Selection(models=["luna-3"]), "No planned run has these"),
+    ],
+)
+def test_a_selection_that_means_nothing_is_refused(selection: Selection, message: str) -> None:
+    with pytest.raises(MemnbError, match=message):
+        planning.select(selection)
+
+
+def test_committed_rows_and_those_of_this_machine_count(tmp_path: Path, stored: Path) -> None:
+    write_run(stored, "luna-1", seed=0)
+    write_run(tmp_path / "runs", "luna-1", seed=1, outcome="failed", reason="NaN")
+    write_run(tmp_path / "runs", "luna-16", seed=0, outcome="interrupted")
+    write_run(tmp_path / "runs", "luna-16", seed=1, outcome="failed", reason="out of memory; ...")
+    made = sweep.make_plan(QUICK, tmp_path, machine=CPU)
+    assert names(made.todo) == ["listops-short luna-16 s0", "listops-short luna-16 s1"]
+    assert made.sentences()[0] == "4 runs, 2 of them ended before, 2 to do."
+
+
+def test_missing_data_are_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "data"))
+    some = Selection(tasks=["text", "listops", "image"], models=["luna-1"], seeds=[0])
+    with pytest.raises(DataError, match=r"text: `memnb data get text`.*--skip-missing-data"):
+        sweep.make_plan(some, tmp_path, machine=CPU)
+    made = sweep.make_plan(some, tmp_path, machine=CPU, missing_data="leave out")
+    assert {run.task.name for run in made.todo} == {"listops"}
+    shown = "\n".join(made.sentences())
+    assert "left out, 1 to do" in shown
+    assert "Left out, no data: image; `memnb data get image`" in shown
+    prepared.file("text").parent.mkdir(parents=True)
+    prepared.file("text").touch()
+    made = sweep.make_plan(some, tmp_path, machine=CPU, missing_data="leave out")
+    assert {run.task.name for run in made.todo} == {"text", "listops"}
+    # The machines of a cluster have data of their own.
+    cluster = sweep.make_plan(some, tmp_path, machine=None, elsewhere=cost.CORE)
+    assert len(cluster.todo) == made.selected
+    assert (cluster.kind, cluster.places) == (cost.CORE, 1)
+
+
+# --- what it takes ---------------------------------------------------------------------------
+
+
+def measured(folder: Path, model: str, seconds: float, **changes: Any) -> None:
+    run = write_run(folder, model, changes.pop("task", "text"), probes=False, removal=False)
+    record = json.loads((run / "run.json").read_text())
+    record |= {"seconds": seconds, "device": "cuda", "device_name": "NVIDIA H100 80GB HBM3"}
+    (run / "run.json").write_text(json.dumps(record | changes))
+
+
+def test_times_are_measured_or_scaled_or_assumed_and_say_so(tmp_path: Path) -> None:
+    measured(tmp_path, "luna-1", 300.0)
+    measured(tmp_path, "luna-16", 900.0, side_by_side=3)
+    speeds = cost.Speeds(rows.load_runs(tmp_path))
+    same = speeds.estimate(run_config("luna-1", "text", 1), cost.H100)
+    assert same == cost.Estimate(300.0, "measured")
+    # Three shared the card for 900 s, so that each took 300 s of it.
+    assert speeds.estimate(run_config("luna-16", "text", 2), cost.H100).seconds == 300.0
+    near = run_config("luna-32", "text")
+    ratio = cost.operations_of(near) / cost.operations_of(run_config("luna-16", "text"))
+    scaled = speeds.estimate(near, cost.H100)
+    assert scaled.basis == "scaled"
+    assert scaled.seconds == pytest.approx(300.0 * ratio)
+    other = speeds.estimate(run_config("luna-1", "text"), cost.T4)
+    assert other.basis == "assumed"
+    assert other.seconds == pytest.approx(300.0 * cost.SLOWER_THAN_H100[cost.T4])
+    # A changed setting is another model.
+    changed = run_config("luna-1", "text", model_changes={"representation": "mean"})
+    assert speeds.estimate(changed, cost.H100).basis == "scaled"
+    assert speeds.estimate(changed, cost.CORE).basis == "assumed"
+
+
+def test_a_run_that_stopped_early_tells_the_speed_of_its_steps(tmp_path: Path) -> None:
+    run = run_config("luna-1", "text")
+    measured(tmp_path, "luna-1", 300.0, step=run.training.steps // 2)
+    speeds = cost.Speeds(rows.load_runs(tmp_path))
+    other = run_config("luna-1", "text", model_changes={"representation": "mean"})
+    assert speeds.estimate(other, cost.H100).seconds == pytest.approx(600.0)
+
+
+def test_the_closest_measured_run_is_the_measure() -> None:
+    of = lambda model, task="text": run_config(model, task)  # noqa: E731
+    wanted = of("luna-16")
+    order = [of("luna-16", "listops"), of("transformer"), of("luna-256"), of("luna-8")]
+    found = sorted(order, key=lambda run: cost._likeness(wanted, run))
+    assert found == order
+
+
+def test_work_is_shared_out_to_the_cards_or_cores(tmp_path: Path) -> None:
+    for machine, places in ((CPU, 2), (CARDS, 2)):
+        made = sweep.make_plan(QUICK, tmp_path, machine=machine)
+        total = sum(estimate.seconds for estimate in made.estimates.values())
+        assert made.seconds == pytest.approx(total / places)
+        assert made.places == places
+    assert list(made.table()["seed"]) == [0, 0, 1, 1]
+
+
+# --- training here ---------------------------------------------------------------------------
+
+
+class Sweep:
+    """A sweep with the pretended training."""
+
+    def __init__(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.out, self.monkeypatch = out, monkeypatch
+        self.shown = io.StringIO()
+
+    def __call__(self, what: dict[str, str] | None = None, **settings: Any) -> sweep.Result:
+        self.monkeypatch.setenv("PRETEND", json.dumps(what or {}))
+        machine = settings.pop("machine", CPU)
+        made = sweep.make_plan(QUICK, self.out, machine=machine)
+        return sweep.run(
+            made,
+            self.out,
+            machine=machine,
+            display=Display(self.shown),
+            function=PRETEND,
+            **settings,
+        )
+
+    def where(self, run: Run) -> str:
+        return (paths.runs(self.out) / run.run_id / "where.txt").read_text()
+
+
+@pytest.fixture
+def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    return Sweep(tmp_path / "out put", monkeypatch)
+
+
+def test_a_sweep_trains_each_run_once_and_tells_of_each(swept: Sweep) -> None:
+    result = swept()
+    assert (result.failures, result.left) == (0, 0)
+    assert swept.shown.getvalue().count("test accuracy 35.0%") == 4
+    assert list(result.table()["outcome"]) == ["finished"] * 4
+    again = swept()
+    assert again.plan.todo == ()
+    assert again.ended == {}
+
+
+def test_cards_are_shared_by_three_runs_each_and_told_so(swept: Sweep) -> None:
+    result = swept(machine=CARDS)
+    seen = {swept.where(run) for run in result.plan.todo}
+    # Four runs are fewer than six: two to a card.
+    assert seen <= {"0 2", "1 2"}
+
+
+def test_a_run_too_large_beside_others_is_tried_alone(swept: Sweep) -> None:
+    result = swept({"luna-16 s0": "no room beside others"}, machine=CARDS, where=4)
+    assert (result.failures, result.left) == (0, 0)
+    crowded = next(run for run in result.plan.todo if run.model.memory == 16 and run.seed == 0)
+    assert swept.where(crowded).endswith(" 1")
+    assert "too little memory beside others" in swept.shown.getvalue()
+
+
+def test_a_budget_stops_and_the_next_sweep_goes_on(swept: Sweep) -> None:
+    result = swept({"luna-1 s0": "wait", "luna-16 s0": "wait"}, budget=3.0)
+    assert result.left == 4
+    assert result.failures == 0
+    assert set(result.table()["outcome"]) == {"interrupted"}
+    assert swept().left == 0
+
+
+def test_failures_are_counted_and_named(swept: Sweep) -> None:
+    result = swept({"luna-1 s0": "nan", "luna-16 s1": "raise"})
+    assert (result.failures, result.left) == (2, 0)
+    reasons = list(result.table()["reason"])
+    assert reasons[0] == "The run failed: The loss is not a number."
+    assert reasons[3] == "ValueError: something"
+
+
+def test_what_this_machine_is() -> None:
+    machine = local.look("cpu")
+    assert (machine.device, machine.cards) == ("cpu", ())
+    assert machine.jobs == machine.places == machine.cores >= 1
+    assert (CARDS.jobs, CARDS.places) == (6, 2)
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(arguments)
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def test_dry_run_shows_the_plan_and_trains_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "look", lambda device: CPU)
+    words = "sweep --dry-run --tasks text --models luna-1,luna-16 --set table --seeds 0"
+    code, out, _ = call(capsys, *words.split(), f"--out={tmp_path}")
+    assert code == 0
+    assert "2 runs, 2 to do." in out
+    assert "assumed" in out
+    assert out.count("text") >= 2
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--on rai", "no place to sweep on named 'rai'; did you mean 'ray'"),
+        ("--seeds 0,x", "expected a whole number from 0, but got 'x'"),
+        ("--tasks text,,image", "expected names with commas between"),
+        ("--budget soon", "A time is written 90s"),
+        ("--gpus-per-run many", "expected a number such as 0.5"),
+        ("--on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
+    ],
+)
+def test_mistakes_in_the_call_are_one_sentence(
+    words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(capsys, "sweep", *words.split(), f"--out={tmp_path}")
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+BARE = """
+import sys
+ABSENT = {"pooch", "requests", "scipy", "matplotlib", "seaborn", "PIL", "jinja2",
+          "IPython", "ipykernel", "papermill", "nbformat", "nbconvert", "ray", "submitit"}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+if __name__ == "__main__":
+    from memnb import cli
+    from memnb.config import run_config
+    from memnb.reproduce import plan
+    small = {"train": 64, "validation": 32, "test": 32}
+    short = {"steps": 4, "evaluate_every": 2, "batch": 8}
+    run = run_config(
+        "luna-4", "listops-short", task_changes=small, training_changes=short,
+        model_changes={"width": 8},
+    )
+    plan.SETS["table"] = lambda preset: iter([run])
+    words = "sweep --preset quick --set table --seeds 0 --device cpu --budget 60s".split()
+    sys.exit(cli.main(words))
+"""
+
+
+def test_a_bare_machine_with_pytorch_can_sweep(tmp_path: Path) -> None:
+    script = tmp_path / "bare.py"
+    script.write_text(BARE)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "1 run in" in done.stdout
+    assert "finished" in done.stdout

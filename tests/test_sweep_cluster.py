@@ -1,0 +1,352 @@
+"""Runs on other machines: cut off and taken up, they give the rows that one machine gives."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memnb import __version__, cli
+from memnb.config import Run, run_config
+from memnb.errors import RunError
+from memnb.evidence import rows
+from memnb.reproduce import trainer
+from memnb.reproduce.progress import Display
+from memnb.reproduce.workers import Ended
+from memnb.sweep import local, on_ray, on_slurm, remote
+from memnb.sweep.local import Machine
+from memnb.sweep.on_ray import Cluster
+from memnb.sweep.on_slurm import Queue
+from memnb.sweep.store import Store
+
+HURRIED = "hurried_training:train"
+PRETEND = "pretend_training:train"
+TESTS = str(Path(__file__).parent)
+
+
+def tiny(seed: int = 0, steps: int = 40) -> Run:
+    """A run of some seconds, most of them pauses."""
+    return run_config(
+        "luna-4",
+        "listops-short",
+        seed,
+        task_changes={"train": 64, "validation": 32, "test": 32},
+        training_changes={"steps": steps, "evaluate_every": 10, "batch": 8},
+        model_changes={"width": 8},
+    )
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """What two runs of one config have to agree on: everything but times and places."""
+    record = json.loads((folder / "run.json").read_text())
+    keys = ("run_id", "outcome", "step", "best_step", "validation_accuracy", "validation_loss",
+            "test_accuracy", "test_loss", "precision", "threads")  # fmt: skip
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "record": {key: record[key] for key in keys},
+        "metrics": [{k: v for k, v in row.items() if k != "seconds"} for row in metrics],
+        "probes": (folder / "probes.jsonl").read_text(),
+        "removal": (folder / "removal.jsonl").read_text(),
+        "weights": (folder / "best.pt").read_bytes(),
+    }
+
+
+def trained_here(runs: list[Run], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The results of ``runs`` on this machine, without any hurry or interruption."""
+    monkeypatch.setattr(trainer, "cores", lambda: 1)
+    machine = Machine("cpu", "", (), 1)
+    local.train(
+        runs,
+        folder,
+        machine,
+        jobs=1,
+        display=Display(io.StringIO()),
+        should_stop=lambda: False,
+        function=trainer.TRAIN,
+    )
+    return [results(folder / run.run_id) for run in runs]
+
+
+# --- the store -------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["a folder", "an object store"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr("memnb.sweep.store._LOOK_EVERY", 0.05)
+    if request.param == "a folder":
+        return Store(str(tmp_path / "the store"))
+    return Store(f"memory://{tmp_path.name}/runs")
+
+
+def checkpoint(folder: Path, step: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"checkpoint-{step:08d}.pt").write_bytes(b"state %d" % step)
+    (folder / f"checkpoint-{step:08d}.sha256").write_text(f"sum {step}")
+
+
+def test_the_store_keeps_the_newest_checkpoints_and_gives_them_back(
+    store: Store, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    sent: set[str] = set()
+    assert store.names("r") == []
+    for step in (1, 2, 3):
+        checkpoint(here, step)
+        store.push_checkpoints("r", here, sent)
+    names = [f"checkpoint-0000000{n}.{kind}" for n in (2, 3) for kind in ("pt", "sha256")]
+    assert store.names("r") == sorted(names)
+    store.pull("r", there)
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == {
+        name: (here / name).read_bytes() for name in names
+    }
+
+
+def test_a_checkpoint_counts_in_the_store_only_when_its_sum_is_there(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(tmp_path / "here", 1)
+    put = []
+    monkeypatch.setattr(store, "_put", lambda run, name, content: put.append(name))
+    store.push_checkpoints("r", tmp_path / "here", set())
+    assert put == ["checkpoint-00000001.pt", "checkpoint-00000001.sha256"]
+
+
+def test_results_take_the_place_of_checkpoints_the_record_last(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    checkpoint(here, 5)
+    put = []
+    real = store._put
+    monkeypatch.setattr(
+        store, "_put", lambda run, name, content: (put.append(name), real(run, name, content))
+    )
+    with store.following("r", here):
+        (here / "metrics.jsonl").write_text("{}\n")
+        (here / "run.json").write_text('{"outcome": "finished"}')
+        checkpoint(here, 6)
+        time.sleep(0.3)  # the background look has sent it
+        assert "checkpoint-00000006.sha256" in store.names("r")
+    assert store.names("r") == ["metrics.jsonl", "run.json"]
+    assert put[-1] == "run.json"
+
+
+def test_a_store_that_is_away_for_a_while_costs_no_training(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(tmp_path / "here", 1)
+    tries = []
+
+    def put(run: str, name: str, content: bytes) -> None:
+        tries.append(name)
+        if len(tries) == 1:
+            raise OSError("the network is down")
+
+    monkeypatch.setattr(store, "_put", put)
+    with store.following("r", tmp_path / "here"):
+        time.sleep(0.3)
+    assert tries[1:] == ["checkpoint-00000001.pt", "checkpoint-00000001.sha256"]
+
+
+def test_an_address_that_means_nothing_is_refused() -> None:
+    with pytest.raises(RunError, match=r"The store s4://bucket cannot be used"):
+        Store("s4://bucket")
+
+
+# --- one attempt -----------------------------------------------------------------------------
+
+
+def payload(run: Run, store: Path, **changes: Any) -> dict[str, Any]:
+    settings = {"device": "cpu", "threads": 1, "side_by_side": 1, "function": PRETEND}
+    common = {**settings, **remote.settings(str(store), None), **changes}
+    return trainer.payload(run, Path("anywhere") / run.run_id, **common)
+
+
+def attempt(run: Run, store: Path, **changes: Any) -> dict[str, Any]:
+    return remote.attempt(payload(run, store, **changes), lambda message: None, lambda: False)
+
+
+RUN = run_config("luna-1", "listops-short")
+
+
+def test_the_files_of_a_run_come_home_and_stay_in_the_store(tmp_path: Path) -> None:
+    result = attempt(RUN, tmp_path / "store")
+    assert result["record"]["outcome"] == "finished"
+    assert set(result["files"]) == set(Store(str(tmp_path / "store")).names(RUN.run_id))
+    home = tmp_path / "home" / RUN.run_id
+    checkpoint(home, 1)
+    end = remote.ended(RUN.run_id, {"value": result, "seconds": 2.0}, tmp_path / "home")
+    assert end == Ended(RUN.run_id, result["record"], seconds=2.0)
+    assert rows.load_run(home)["test_accuracy"] == 0.35
+    assert not list(home.glob("checkpoint-*"))
+
+
+def test_a_recorded_failure_comes_home_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRETEND", '{"luna-1 s0": "nan"}')
+    result = attempt(RUN, tmp_path / "store")
+    end = remote.ended(RUN.run_id, {"value": result, "seconds": 2.0}, tmp_path / "home")
+    assert end.error == "The run failed: The loss is not a number."
+    assert rows.load_run(tmp_path / "home" / RUN.run_id)["outcome"] == "failed"
+
+
+def test_machines_of_another_version_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=f"has memnb {__version__}, but the sweep is one of memnb 9"):
+        attempt(RUN, tmp_path, version="9.9")
+
+
+def test_past_the_deadline_a_run_stops_and_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRETEND", '{"luna-1 s0": "wait"}')
+    with pytest.raises(RunError, match="left no record"):  # the pretended training writes none
+        attempt(RUN, tmp_path, deadline=time.time() - 1)
+
+
+# --- Slurm -----------------------------------------------------------------------------------
+
+
+def test_a_preempted_job_is_requeued_and_gives_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out = tiny(), tmp_path / "an output folder"
+    monkeypatch.setenv("PYTHONPATH", TESTS)
+    monkeypatch.setenv("PREEMPT", str(out / "runs"))
+    shown = io.StringIO()
+    ended = on_slurm.train(
+        [run],
+        out / "home",
+        Queue(cluster="local", gpus=0, minutes=5),
+        store=str(out / "runs"),
+        deadline=None,
+        display=Display(shown),
+        should_stop=lambda: False,
+        function=HURRIED,
+        logs=out / "slurm",
+    )
+    log = next((out / "slurm").glob("*_log.err")).read_text()
+    assert ended[run.run_id].error is None, (ended[run.run_id], log)
+    assert "Caught signal SIGUSR2" in log
+    assert ended[run.run_id].value["resumed"] >= 1
+    assert "test accuracy" in shown.getvalue()
+    expected = trained_here([run], tmp_path / "local", monkeypatch)
+    assert [results(out / "home" / run.run_id)] == expected
+
+
+def test_where_there_is_no_slurm_one_sentence_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = ["sweep", "--on", "slurm", "--tasks", "text", "--models", "luna-2", f"--out={tmp_path}"]
+    assert cli.main(words) == 1
+    assert "There is no Slurm on this machine" in capsys.readouterr().err
+
+
+# --- Ray -------------------------------------------------------------------------------------
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None,
+    reason="needs ray, which the lock leaves out (80 MB for a test of a minute); to run it: "
+    "pip install -e '.[ray]'",
+)
+
+
+@needs_ray
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")  # Ray's own, in its threads
+def test_a_lost_node_costs_nothing_and_the_rows_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray.cluster_utils import Cluster as Nodes
+
+    runs, out = [tiny(seed, steps=120) for seed in range(3)], tmp_path / "an output folder"
+    monkeypatch.setenv("PYTHONPATH", TESTS)
+    shown = io.StringIO()
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        first = nodes.add_node(num_cpus=1)
+        nodes.add_node(num_cpus=1)
+        ray.init(address=nodes.address, log_to_driver=False, logging_level="error")
+        killed: list[bool] = []
+
+        def kill_a_node_in_the_middle() -> bool:
+            """Asked twice a second: once both runs have checkpoints, a node goes without notice."""
+            begun = {path.parent.name for path in (out / "runs").glob("*/checkpoint-*.sha256")}
+            if len(begun) >= 2 and not killed:
+                killed.append(True)
+                nodes.remove_node(first, allow_graceful=False)
+                nodes.add_node(num_cpus=1)
+            return False
+
+        ended = on_ray.train(
+            runs,
+            out / "home",
+            Cluster(gpus=0),
+            store=str(out / "runs"),
+            deadline=None,
+            display=Display(shown),
+            should_stop=kill_a_node_in_the_middle,
+            function=HURRIED,
+        )
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+    assert [end.error for end in ended.values()] == [None] * 3
+    resumed = [name for name, end in ended.items() if end.value["resumed"]]
+    assert resumed
+    told = shown.getvalue().count("Its machine or process was lost; taken up on")
+    assert told >= len(resumed)
+    expected = trained_here(runs, tmp_path / "local", monkeypatch)
+    assert [results(out / "home" / run.run_id) for run in runs] == expected
+
+
+@needs_ray
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_a_sweep_on_ray_stops_when_asked_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    run, folder = tiny(steps=200), tmp_path / "runs"
+    monkeypatch.setenv("PYTHONPATH", TESTS)
+    ray.init(num_cpus=1, log_to_driver=False, logging_level="error", include_dashboard=False)
+
+    def train(should_stop: Any) -> Ended:
+        ended = on_ray.train(
+            [run, tiny(1)],
+            folder,
+            Cluster(gpus=0),
+            store=str(folder),
+            deadline=None,
+            display=Display(io.StringIO()),
+            should_stop=should_stop,
+            function=HURRIED,
+        )
+        assert set(ended) == {run.run_id, tiny(1).run_id}
+        return ended[run.run_id]
+
+    try:
+        stopped = train(lambda: any(folder.glob(f"{run.run_id}/checkpoint-*.sha256")))
+        assert stopped.value["outcome"] == "interrupted"
+        finished = train(lambda: False)
+    finally:
+        ray.shutdown()
+    assert finished.value["outcome"] == "finished"
+    assert finished.value["resumed"] == 1
+
+
+def test_without_ray_one_sentence_says_how_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    words = ["sweep", "--on", "ray", "--tasks", "text", "--models", "luna-2", f"--out={tmp_path}"]
+    assert cli.main(words) == 1
+    assert "pip install -e '.[ray]'" in capsys.readouterr().err
