@@ -459,10 +459,24 @@ def _bench(values: argparse.Namespace) -> int:
     return int(failed)
 
 
+def _verify_block(values: argparse.Namespace) -> int:
+    from memnb.train import verify
+
+    failed = 0
+    for family in verify.find_blocks(values.block):
+        print(f"{family}:")
+        for check in verify.verify(family):
+            print(f"  {'ok    ' if check.passed else 'FAILED'}  {check.name}: {check.expectation}")
+            if not check.passed:
+                failed += 1
+                print(f"          {check.detail}")
+    return int(failed > 0)
+
+
 def _models(values: argparse.Namespace) -> int:
     del values
     for name in config.list_models():
-        print(f"{name:<14}{_MODEL_NOTES[name.split('-')[0]]}")
+        print(f"{name:<18}{_MODEL_NOTES.get(name.split('-')[0], 'a block of your own')}")
     print("Any memory size may stand in a name, such as luna-4.")
     return 0
 
@@ -472,6 +486,16 @@ _MODEL_NOTES = {
     "luna": "memory rows read the sequence, and every position reads them",
     "convluna": "the same, with a convolution before the memory and learned temperatures",
     "poolluna": "the same, with max pooling in place of the convolution",
+    "chunkmem": "a memory that carries information from chunk to chunk, written and read by "
+    "attention",
+    "convchunkmem": "the same, with a convolution before the memory",
+    "rmt": "recurrent memory tokens: the memory rows are tokens of every chunk",
+    "convrmt": "the same, with a convolution before what the memory rows read",
+    "officialluna": "Luna with the original paper's initialisation and untied projections",
+    "perceiver": "memory rows that read the sequence and each other; the head reads them",
+    "linformer": "attention over so many learned mixtures of positions",
+    "localconv": "a convolution in the place of attention, no memory",
+    "memoryless": "ConvLuna with its memory path removed: the filter alone",
 }
 
 
@@ -654,6 +678,14 @@ _WEIGHTS_HELP = """\
 
 An export is a .safetensors file in half precision with the run's config in its metadata, and views
 of two validation examples beside it. The shipped folder may hold 20 MB."""
+
+_VERIFY_BLOCK_HELP = """\
+examples:
+  memnb verify-block my_memory.py     every block that the file registers
+  memnb verify-block mymemory         a block that an installed package offers
+
+How to write a block stands in memnb/models/registry.py. Exit code 1 if an expectation fails."""
+
 _DOCTOR_HELP = """\
 Exit code 1 if something stands in the way of 'memnb reproduce'. The file of --bundle holds these
 findings, versions, the runs and what went wrong with them, and names no user, machine or folder."""
@@ -827,6 +859,10 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     _out(parser)
 
 
+def _verify_block_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("block", metavar="NAME_OR_FILE", help="a block's name, or a Python file")
+
+
 def _no_arguments(parser: argparse.ArgumentParser) -> None:
     del parser
 
@@ -886,6 +922,12 @@ COMMANDS = {
         _weights_arguments,
         "export the weights of trained models, list those that are shipped",
         _WEIGHTS_HELP,
+    ),
+    "verify-block": Command(
+        _verify_block,
+        _verify_block_arguments,
+        "check that a block of your own keeps what the others promise",
+        _VERIFY_BLOCK_HELP,
     ),
     "models": Command(_models, _no_arguments, "list the models"),
     "tasks": Command(_tasks, _no_arguments, "list the tasks"),

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,7 +22,7 @@ from memnb.errors import MemnbError, unknown
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-Kind = Literal["transformer", "luna", "convluna"]
+Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
 Representation = Literal["cls", "mean", "memory"]
 Reading = Literal["as_coded", "as_intended"]
 Sharing = Literal["full", "qk", "none"]
@@ -250,6 +251,40 @@ class Pathfinder(Task):
         return self
 
 
+class Recall(Task):
+    """Associative recall, generated from ``seed``: which value was said of this key?
+
+    A sequence holds up to ``facts`` facts, a key with its value each, and asks for one of the
+    keys, after Zoology's associative recall (arXiv 2312.04927); the value is the label. Training
+    sequences have 1 to ``facts`` facts, the others exactly so many.
+    """
+
+    classes: ClassVar[int] = 4
+    keys: ClassVar[int] = 16
+    #: Padding, "no fact", a token per fact, a token per question.
+    vocabulary: ClassVar[int] = 2 + keys * classes + keys
+    title: ClassVar[str] = "Recall"
+
+    name: Literal["recall-4", "recall-8", "recall-16"] = "recall-16"
+    facts: Annotated[int, Field(ge=1, le=16)] = 16
+    max_length: Positive = 17
+    train: Positive = 50_000
+    validation: Positive = 500
+    test: Positive = 1_000
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.max_length != self.facts + 1:
+            raise ValueError(
+                "A sequence of Recall has one token per fact and one that asks, but got facts="
+                f"{self.facts} and max_length={self.max_length}; set max_length to "
+                f"{self.facts + 1}."
+            )
+        return self
+
+
+RECALL_FACTS = (4, 8, 16)
 TASKS: dict[str, Task] = {
     "listops": ListOps(),
     "text": Text(),
@@ -280,6 +315,14 @@ TASKS: dict[str, Task] = {
         test=1_000,
     ),
 }
+TASKS |= {
+    f"recall-{facts}": Recall.of(
+        {"name": f"recall-{facts}", "facts": facts, "max_length": facts + 1}
+    )
+    for facts in RECALL_FACTS
+}
+#: Not of the Long Range Arena: no claim of the paper is judged on them.
+EXTRA_TASKS = tuple(name for name, task in TASKS.items() if isinstance(task, Recall))
 LRA_TASKS = ("listops", "text", "retrieval", "image", "pathfinder")
 #: Trained by the full protocol; the substitute has Retrieval's.
 FULL_TASKS = (*LRA_TASKS, "retrieval-acl")
@@ -305,15 +348,31 @@ def task_config(name: str, /, **changes: Any) -> Task:
 # --- models ----------------------------------------------------------------------------------
 
 
-class Model(Config):
-    """One model of the paper's section 2.
+#: What a kind of block has. Kinds that are not here are blocks of your own.
+_WITHOUT_MEMORY = ("transformer", "localconv", "memoryless")
+_CHUNKED = ("chunkmem", "rmt")
+_FILTERED = ("convluna", *_CHUNKED, "localconv", "memoryless")
+_ALWAYS_FILTERED = ("localconv", "memoryless")
+BUILT_IN = ("transformer", "luna", "convluna", *_CHUNKED, "perceiver", "linformer", "localconv",
+            "memoryless")  # fmt: skip
+#: The official Luna (arXiv 2106.01540), where it differs from the authors' Luna.
+OFFICIAL_LUNA: dict[str, Any] = {"sharing": "none", "memory_init": "luna", "pack_output": False}
 
-    Shape: ``blocks`` blocks of width H = ``width``, n = ``heads`` heads, feed-forward width
-    ``mlp``, and ``memory`` = M rows of memory (0 for the Transformer).
+
+class Model(Config):
+    """One model: those of the paper's section 2, those it is compared with, or one of your own.
+
+    ``kind`` says which blocks: :data:`BUILT_IN`, or a name given to a block of your own
+    (:mod:`memnb.models.registry`). Shape: ``blocks`` blocks of width H = ``width``, n = ``heads``
+    heads, feed-forward width ``mlp``, and ``memory`` = M rows of memory (0 for none).
 
     ``reading`` keeps two readings of the authors' code apart: ``as_coded`` (padding is not masked
     and ConvLuna's unpack temperature stays 1) and ``as_intended`` (padding is masked, the unpack
     temperature is honoured).
+
+    ``chunk`` is the number of positions that are worked through at a time, the memory carrying on
+    from one chunk to the next (0: the whole sequence at once); ``chunk_gradients`` the number of
+    chunks, counted from the last one, through which gradients flow (0: all).
     """
 
     kind: Kind
@@ -329,7 +388,7 @@ class Model(Config):
     sharing: Sharing = "full"
     memory_init: Literal["normal", "luna"] = "normal"
     pack_output: bool = True
-    # ConvLuna
+    # ConvLuna; the filter also of what is written to a memory between chunks
     variant: Literal["simplified", "full"] = "simplified"
     filter: Filter = "none"
     filter_width: Positive = 4
@@ -337,6 +396,9 @@ class Model(Config):
     filter_kernel: FilterKernel = "learned"
     pack_temperature: Temperature = "sqrt"
     unpack_temperature: Temperature = "sqrt"
+    # Memory between chunks
+    chunk: Annotated[int, Field(ge=0)] = 0
+    chunk_gradients: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -345,30 +407,54 @@ class Model(Config):
                 f"The width must be a multiple of the number of heads, but got width={self.width} "
                 f"and heads={self.heads}; change one of them."
             )
-        if self.kind == "transformer":
-            if self.memory:
-                raise ValueError(
-                    f"The Transformer has no memory, but got memory={self.memory}; set it to 0 "
-                    "or choose another model."
-                )
-            if self.representation == "memory":
-                raise ValueError(
-                    "representation='memory' needs a model with a memory; the Transformer takes "
-                    "'cls' or 'mean'."
-                )
-        elif self.memory < 1:
+        self._check_memory()
+        self._check_chunks()
+        if self.kind in BUILT_IN:
+            self._check_filter()
+        self._check_kernel()
+        if self.kind == "convluna" and self.variant == "simplified" and self.sharing != "full":
+            raise ValueError(
+                "The simplified ConvLuna shares its projections (sharing='full'), but got "
+                f"sharing='{self.sharing}'; use variant='full' to choose."
+            )
+        return self
+
+    def _check_memory(self) -> None:
+        if self.kind in _WITHOUT_MEMORY and self.memory:
+            name = "The Transformer" if self.kind == "transformer" else f"The model {self.kind}"
+            raise ValueError(
+                f"{name} has no memory, but got memory={self.memory}; set it to 0 "
+                "or choose another model."
+            )
+        if self.kind in BUILT_IN and self.kind not in _WITHOUT_MEMORY and self.memory < 1:
             raise ValueError(
                 f"{self.kind} needs at least one memory row, but got memory={self.memory}; "
                 "set memory to 1 or more."
             )
-        if self.kind != "convluna":
-            plain = {"filter": "none", "pack_temperature": "sqrt", "unpack_temperature": "sqrt"}
-            for key, value in plain.items():
-                if getattr(self, key) != value:
-                    raise ValueError(
-                        f"{key}='{getattr(self, key)}' is a setting of ConvLuna, but the model is "
-                        f"{self.kind}; choose convluna-{self.memory or 1} or leave {key} alone."
-                    )
+        if self.representation == "memory" and (not self.memory or self.kind == "linformer"):
+            raise ValueError(
+                "representation='memory' needs a model with a memory; this one "
+                f"({self.name}) takes 'cls' or 'mean'."
+            )
+
+    def _check_chunks(self) -> None:
+        if self.kind in _CHUNKED and not self.chunk:
+            raise ValueError(
+                f"{self.kind} carries its memory from chunk to chunk, but got chunk=0; set chunk "
+                "to the number of positions in a chunk."
+            )
+        if self.chunk and self.kind in BUILT_IN and self.kind not in _CHUNKED:
+            raise ValueError(
+                f"{self.kind} takes the whole sequence at once, but got chunk={self.chunk}; "
+                f"choose {' or '.join(_CHUNKED)}, or leave chunk at 0."
+            )
+        if self.chunk_gradients and not self.chunk:
+            raise ValueError(
+                f"chunk_gradients={self.chunk_gradients} needs a model that works in chunks; set "
+                "chunk as well, or leave chunk_gradients at 0."
+            )
+
+    def _check_kernel(self) -> None:
         if self.filter_kernel != "learned" and self.filter != "conv":
             raise ValueError(
                 f"filter_kernel='{self.filter_kernel}' says what a convolution does, but got "
@@ -378,24 +464,46 @@ class Model(Config):
             raise ValueError(
                 "A difference needs two taps, but got filter_width=1; raise filter_width."
             )
-        if self.kind == "convluna" and self.variant == "simplified" and self.sharing != "full":
+
+    def _check_filter(self) -> None:
+        fixed = {"unpack_temperature": "sqrt"} if self.kind != "convluna" else {}
+        if self.kind not in ("convluna", "chunkmem"):
+            fixed["pack_temperature"] = "sqrt"
+        if self.kind not in _FILTERED:
+            fixed["filter"] = "none"
+        for key, value in fixed.items():
+            if getattr(self, key) != value:
+                raise ValueError(
+                    f"{key}='{getattr(self, key)}' is a setting of ConvLuna, but the model is "
+                    f"{self.kind}; choose convluna-{self.memory or 1} or leave {key} alone."
+                )
+        if self.kind in _ALWAYS_FILTERED and (self.filter != "conv" or self.filter_stride != 1):
             raise ValueError(
-                "The simplified ConvLuna shares its projections (sharing='full'), but got "
-                f"sharing='{self.sharing}'; use variant='full' to choose."
+                f"{self.kind} is a convolution that keeps the length (filter='conv', "
+                f"filter_stride=1), but got filter='{self.filter}' and "
+                f"filter_stride={self.filter_stride}; leave both alone."
             )
-        return self
 
     @property
     def family(self) -> str:
         """The name without the memory size: one colour in every figure."""
         if self.kind == "convluna" and self.filter == "pool":
             return "poolluna"
+        if self.kind in _CHUNKED and self.filter != "none":
+            return f"{self.filter}{self.kind}"
+        if self.kind == "luna" and all(getattr(self, k) == v for k, v in OFFICIAL_LUNA.items()):
+            return "officialluna"
         return self.kind
 
     @property
     def name(self) -> str:
         """The short name, such as ``convluna-16``."""
-        return self.family if self.kind == "transformer" else f"{self.family}-{self.memory}"
+        return f"{self.family}-{self.memory}" if self.memory else self.family
+
+    @property
+    def has_memory_stream(self) -> bool:
+        """Whether memory rows go through the blocks (Linformer's are made anew in each)."""
+        return self.memory > 0 and self.kind != "linformer"
 
     @property
     def unpack_temperature_used(self) -> Temperature:
@@ -405,7 +513,7 @@ class Model(Config):
         return self.unpack_temperature
 
 
-_MODEL_NAME = re.compile(r"(transformer|luna|convluna|poolluna)(?:-([1-9]\d{0,4}))?")
+_MODEL_NAME = re.compile(r"([a-z][a-z0-9]*)(?:-([1-9]\d{0,4}))?")
 _FAMILIES: dict[str, dict[str, Any]] = {
     "transformer": {"kind": "transformer"},
     "luna": {"kind": "luna"},
@@ -421,7 +529,21 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "pack_temperature": "learn",
         "unpack_temperature": "learn",
     },
+    # A memory that ran on over padding would have to keep what it knows for nothing: masked.
+    "chunkmem": {"kind": "chunkmem", "reading": "as_intended"},
+    "convchunkmem": {"kind": "chunkmem", "reading": "as_intended", "filter": "conv"},
+    "poolchunkmem": {"kind": "chunkmem", "reading": "as_intended", "filter": "pool"},
+    "rmt": {"kind": "rmt", "reading": "as_intended"},
+    "convrmt": {"kind": "rmt", "reading": "as_intended", "filter": "conv"},
+    "poolrmt": {"kind": "rmt", "reading": "as_intended", "filter": "pool"},
+    "officialluna": {"kind": "luna", **OFFICIAL_LUNA},
+    "perceiver": {"kind": "perceiver", "representation": "memory"},
+    "linformer": {"kind": "linformer"},
+    # Without a memory, CLS would see no further than the filter reaches: the mean of all positions.
+    "localconv": {"kind": "localconv", "filter": "conv", "representation": "mean"},
+    "memoryless": {"kind": "memoryless", "filter": "conv", "representation": "mean"},
 }
+#: The models of the main table.
 MODELS = (
     "transformer",
     "luna-1",
@@ -432,6 +554,18 @@ MODELS = (
     "convluna-256",
     "poolluna-16",
 )
+#: Memory that carries information from chunk to chunk, without and with the filter.
+CHUNK_MODELS = ("chunkmem-16", "convchunkmem-16", "rmt-16", "convrmt-16")
+#: What the others are compared with: other memories, and the filter without any memory.
+CONTROLS = ("officialluna-16", "perceiver-16", "linformer-16", "localconv", "memoryless")
+#: Families of both, and the block that a page writes before the reader's eyes: pages of the paper's
+#: own study leave them out.
+BESIDE = (
+    *(name for name in _FAMILIES if f"{name}-16" not in MODELS and name not in MODELS),
+    "slots",
+)
+ENTRY_POINTS = "memnb.models"
+_OWN: set[str] = set()
 
 _SMALL = {"blocks": 2, "width": 32, "heads": 4, "mlp": 64, "dropout": 0.0}
 _SHAPES: dict[str, dict[str, Any]] = {
@@ -446,11 +580,52 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "pathfinder-short": _SMALL,
 }
 _SHAPES["retrieval-acl"] = _SHAPES["retrieval"]
+_SHAPES |= dict.fromkeys(EXTRA_TASKS, _SMALL)
+#: Positions in a chunk: eight chunks of a full task's longest sequence, fewer of a small one's.
+_CHUNK = {
+    "text": 500, "listops": 250, "retrieval": 500, "retrieval-acl": 500, "image": 128,
+    "pathfinder": 128, "listops-short": 50, "text-short": 100, "image-short": 128,
+    "pathfinder-short": 25,
+    # The facts in two chunks, the question in a third: only the memory can answer it.
+    **{f"recall-{facts}": facts // 2 for facts in RECALL_FACTS},
+}  # fmt: skip
 
 
 def list_models() -> list[str]:
-    """The models of the main table; any memory size may stand in a name (``luna-4``)."""
-    return list(MODELS)
+    """All models; any memory size may stand in a name (``luna-4``)."""
+    built_in = (*MODELS, *CHUNK_MODELS, *CONTROLS)
+    return [*built_in, *(f"{name}-16" for name in sorted(own_families()))]
+
+
+def own_families() -> set[str]:
+    """Names of blocks that are not memnb's: registered in this process, or by an entry point."""
+    found = {point.name for point in entry_points(group=ENTRY_POINTS)}
+    return (_OWN | {name for name in found if _MODEL_NAME.fullmatch(name)}) - set(_FAMILIES)
+
+
+def add_family(name: str) -> None:
+    """Let ``name`` and ``name-16`` be models; :func:`memnb.models.registry.register` calls it.
+
+    Raises:
+        MemnbError: memnb has a model of this name, or it is no word of small letters and digits.
+    """
+    if name in _FAMILIES:
+        raise MemnbError(f"memnb has a model named '{name}'; give your block another name.")
+    if not re.fullmatch(r"[a-z][a-z0-9]*", name):
+        raise MemnbError(
+            f"A model's name is one word of small letters and digits, but got {name!r}; the number "
+            "of memory rows is added to it, as in 'mymemory-16'."
+        )
+    _OWN.add(name)
+
+
+def standard_model(model: Model, task: str | Task) -> Model:
+    """What the name of ``model`` stands for on ``task``: its settings without any change.
+
+    Raises:
+        MemnbError: no such task.
+    """
+    return _named(model.family, model.memory, task, {})
 
 
 def model_config(name: str, task: str | Task, /, **changes: Any) -> Model:
@@ -460,13 +635,30 @@ def model_config(name: str, task: str | Task, /, **changes: Any) -> Model:
         MemnbError: no such model or setting, or an impossible value.
     """
     match = _MODEL_NAME.fullmatch(name)
-    if match is None or (match[1] == "transformer") != (match[2] is None):
-        raise unknown("model", name, MODELS)
+    if match is None or not _is_model(match[1], match[2] is not None):
+        raise unknown("model", name, list_models())
+    return _named(match[1], int(match[2] or 0), task, changes)
+
+
+def is_without_memory(family: str) -> bool:
+    """Whether a family of memnb's never has a memory, so that its name carries no size."""
+    return family in _FAMILIES and _FAMILIES[family]["kind"] in _WITHOUT_MEMORY
+
+
+def _is_model(family: str, sized: bool) -> bool:
+    if family not in _FAMILIES:
+        return family in own_families()
+    return sized != is_without_memory(family)
+
+
+def _named(family: str, memory: int, task: str | Task, changes: Mapping[str, Any]) -> Model:
     task_name = task if isinstance(task, str) else task.name
     if task_name not in _SHAPES:
         raise unknown("task", task_name, TASKS)
-    memory = {"memory": int(match[2])} if match[2] else {}
-    return Model.of({**_SHAPES[task_name], **_FAMILIES[match[1]], **memory, **changes})
+    settings = _FAMILIES.get(family, {"kind": family})
+    chunks = {"chunk": _CHUNK[task_name]} if settings["kind"] in _CHUNKED else {}
+    rows = {"memory": memory} if memory else {}
+    return Model.of({**_SHAPES[task_name], **settings, **chunks, **rows, **changes})
 
 
 # --- training --------------------------------------------------------------------------------
@@ -529,13 +721,20 @@ _TRAINING: dict[str, Training] = {
     ),
 }  # fmt: skip
 _TRAINING["retrieval-acl"] = _TRAINING["retrieval"]
+_TRAINING |= dict.fromkeys(
+    EXTRA_TASKS,
+    Training(
+        steps=1_200, batch=64, lr=0.05, warmup=200, weight_decay=0.01,
+        evaluate_every=200, patience=300,
+    ),
+)  # fmt: skip
 
 
 class Run(Config):
     """Everything that determines a result, and nothing else (not the device, not the folder)."""
 
     task: Annotated[
-        ListOps | Text | Retrieval | RetrievalACL | Image | Pathfinder,
+        ListOps | Text | Retrieval | RetrievalACL | Image | Pathfinder | Recall,
         Field(discriminator="name"),
     ]
     model: Model

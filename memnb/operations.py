@@ -37,10 +37,32 @@ def forward_operations(model: Model, length: int) -> float:
     """Of one forward pass over one sequence."""
     width, memory = model.width, model.memory
     feed_forward = 4 * length * width * model.mlp
+    chunk = min(model.chunk, length)
     if model.kind == "transformer":
         projections = 8 * length * width**2
         attention = 4 * length**2 * width
+    elif model.kind == "chunkmem":
+        # Within the chunk, and write and read; the memory is written and read once per chunk.
+        projections = (16 * length + 8 * memory * -(-length // chunk)) * width**2
+        attention = 4 * length * (chunk + 2 * memory) * width
+    elif model.kind == "rmt":
+        # Memory rows are tokens of every chunk.
+        tokens = length + memory * -(-length // chunk)
+        feed_forward = 4 * tokens * width * model.mlp
+        projections = 8 * tokens * width**2
+        attention = 4 * tokens * (chunk + memory) * width
+    elif model.kind == "perceiver":
+        feed_forward = 8 * memory * width * model.mlp
+        projections = (4 * length + 12 * memory) * width**2
+        attention = 4 * memory * (length + memory) * width
+    elif model.kind == "linformer":
+        projections = 8 * length * width**2
+        attention = 8 * length * memory * width
+    elif model.kind in ("localconv", "memoryless"):
+        projections = (4 if model.kind == "localconv" else 2) * length * width**2
+        attention = 0
     else:
+        # Also a block of one's own, whose products nobody has counted, is taken for a Luna.
         # Pack and unpack project the sequence to keys, queries, output and, unless the variant
         # has no value projection, values; the memory's own projections are as many per row.
         per_row = 3 if model.kind == "convluna" and model.variant == "simplified" else 4

@@ -381,8 +381,34 @@ def test_c4_ignores_ablations_of_two_things_at_once(tmp_path: Path) -> None:
     assert check(tmp_path, "C4").evidence.empty
 
 
-def test_c5_says_that_nothing_was_compared(tmp_path: Path) -> None:
+def test_c5_has_nothing_to_judge_without_a_memory_between_chunks(tmp_path: Path) -> None:
     write_degraded(tmp_path)
     verdict = check(tmp_path, "C5")
     assert verdict.verdict == "not enough rows"
-    assert "no model with a memory between chunks" in verdict.reading
+    assert verdict.evidence.empty
+
+
+@pytest.mark.parametrize("family", ["chunkmem", "rmt"])
+def test_c5_compares_each_memory_between_chunks_with_its_filtered_one(
+    tmp_path: Path, family: str
+) -> None:
+    write_runs(tmp_path, f"conv{family}-16", HIGH)
+    write_runs(tmp_path, f"{family}-16", LOW)
+    write_runs(tmp_path, "luna-16", HIGH)
+    verdict = check(tmp_path, "C5")
+    assert verdict.verdict == "supported"
+    assert verdict.evidence[["a", "b"]].values.tolist() == [[f"conv{family}-16", f"{family}-16"]]
+
+
+def test_c5_is_partly_supported_where_the_filter_helps_one_kind_only(tmp_path: Path) -> None:
+    for family, with_filter in (("chunkmem", HIGH), ("rmt", LOW)):
+        write_runs(tmp_path, f"conv{family}-16", with_filter)
+        write_runs(tmp_path, f"{family}-16", LOW)
+    assert check(tmp_path, "C5").verdict == "partly supported"
+
+
+def test_no_claim_is_judged_on_the_extra_task(tmp_path: Path) -> None:
+    for model, values in (("convluna-16", HIGH), ("luna-16", LOW), ("convchunkmem-16", HIGH)):
+        write_runs(tmp_path, model, values, task="recall-8")
+    assert check(tmp_path, "C1").evidence.empty
+    assert check(tmp_path, "C5").evidence.empty

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 FP32 = Device("cuda", "test", "fp32", "asked for by the test")
 MODELS = ["transformer", "luna-1", "luna-16", "convluna-1", "convluna-16", "poolluna-16"]
+BESIDE = [*config.CHUNK_MODELS, *config.CONTROLS]
 
 
 def small(model: str, dropout: float = 0.0, seed: int = 0, **training: Any) -> Run:
@@ -53,7 +54,7 @@ def losses(engine: Engine, run: Run, steps: int) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, *BESIDE])
 def test_fp32_losses_equal_those_of_the_plain_loop(model: str) -> None:
     run = small(model)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -167,7 +168,10 @@ def test_models_with_few_rows_repeat_bit_for_bit(kind: type[Engine], model: str)
         assert torch.equal(weights(one), weights(two)), device.precision
 
 
-@pytest.mark.parametrize("model", ["transformer", "luna-16", "convluna-16", "poolluna-16"])
+@pytest.mark.parametrize(
+    "model",
+    ["transformer", "luna-16", "convluna-16", "poolluna-16", "convchunkmem-16", "convrmt-16"],
+)
 def test_deterministic_mode_repeats_every_model_bit_for_bit(model: str) -> None:
     run = small(model, dropout=0.1)
     with deterministic_sums(True):

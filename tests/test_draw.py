@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from memnb import config, paths, tasks
 from memnb.draw import diagrams, figures, style, tables
-from memnb.errors import DataError, MemnbError
+from memnb.errors import DataError
 from memnb.evidence import claims, published, rows
 
 # Machado et al. (2009), full severity, on linear RGB.
@@ -116,7 +116,13 @@ def contrast_on_white(colour: str) -> float:
 
 
 @pytest.mark.parametrize(
-    "colour", [*(look.colour for look in style.FAMILY.values()), style.INK, style.QUIET]
+    "colour",
+    [
+        *(look.colour for look in [*style.FAMILY.values(), *style.OTHERS.values()]),
+        *style._OWN_COLOURS,
+        style.INK,
+        style.QUIET,
+    ],
 )
 def test_colours_of_text_are_readable_on_white(colour: str) -> None:
     assert contrast_on_white(colour) >= 4.5
@@ -137,6 +143,15 @@ def test_families_stay_apart_without_colour() -> None:
 def test_every_model_of_the_package_has_a_look() -> None:
     families = {config.model_config(name, "text").family for name in config.MODELS}
     assert families == set(style.FAMILY)
+    beside = {
+        config.model_config(name, "text").family
+        for name in (*config.CHUNK_MODELS, *config.CONTROLS)
+    }
+    assert beside == set(style.OTHERS)
+    looks = {
+        (look.colour, look.marker) for look in [*style.FAMILY.values(), *style.OTHERS.values()]
+    }
+    assert len(looks) == len(style.FAMILY) + len(style.OTHERS)
 
 
 def test_names_in_print() -> None:
@@ -153,9 +168,25 @@ def test_models_are_ordered_by_family_and_then_by_size_as_a_number() -> None:
     assert style.model_order(names) == ["transformer", "luna-2", "luna-16", "convluna-1"]
 
 
-def test_an_unknown_family_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(MemnbError, match="did you mean 'convluna'"):
-        style.model_label("convluma-16")
+def test_the_look_of_a_block_of_ones_own_follows_from_its_name() -> None:
+    assert style.model_label("mymemory-16") == "mymemory-16"
+    assert style.family("mymemory") == style.Family("mymemory", "#006A8E", "d", (0, (2, 1)))
+    names = [f"memory{letter}" for letter in "abcdefgh"]
+    assert len({style.family(name) for name in names}) == len(names)
+    assert style.model_order(["zmem-4", "luna-1", "amem-16", "rmt-16", "zmem-16"]) == [
+        "luna-1", "rmt-16", "amem-16", "zmem-4", "zmem-16",
+    ]  # fmt: skip
+
+
+def test_a_block_of_ones_own_is_in_tables_and_figures(tmp_path: Path) -> None:
+    config.add_family("mymemory")
+    for seed, memory in itertools.product((0, 1), (4, 16)):
+        write_run(tmp_path, f"mymemory-{memory}", seed=seed, accuracy=0.3 + 0.01 * seed)
+    runs = rows.load_runs(tmp_path)
+    assert list(runs["changes"].unique()) == [""]
+    assert "mymemory-16" in list(tables.accuracy(runs, scale="quick")["Model"])
+    for function in FRAMES:
+        assert "mymemory" in words(drawn(function, runs, "here")), function.__name__
 
 
 def test_line_names_never_overlap() -> None:

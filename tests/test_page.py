@@ -239,3 +239,24 @@ def test_files_can_be_read_by_others(page: Page) -> None:
     page.save(pd.DataFrame({"a": [1]}), "table")
     file = page.out / "report" / "tables" / "table.csv"
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
+
+
+def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quick trains the paper's models alone; the others come from the committed rows."""
+    assets = tmp_path / "assets"
+    monkeypatch.setattr(paths, "assets", lambda: assets)
+    here, stored = tmp_path / "out" / "runs", paths.stored_results()
+    write_run(here, "luna-4")
+    write_run(stored, "luna-16")
+    write_run(stored, "memoryless")
+    write_run(stored, "convchunkmem-16")
+    write_run(stored, "chunkmem-4", task="recall-8")
+    page = Page("chunk-memory", "quick", str(tmp_path / "out"))
+    found = {
+        study: set(page.layers(study)[1].runs["model"]) for study in ("shared", "chunks", "recall")
+    }
+    assert found == {
+        "shared": {"luna-4"},
+        "chunks": {"luna-4", "luna-16", "memoryless", "convchunkmem-16"},
+        "recall": {"chunkmem-4"},
+    }

@@ -141,7 +141,9 @@ def test_same_seed_same_result_and_another_seed_another(model: str, tmp_path: Pa
     assert rows(tmp_path / "one") != rows(tmp_path / "other")
 
 
-@pytest.mark.parametrize("model", ["transformer", "luna-4", "convluna-4"])
+@pytest.mark.parametrize(
+    "model", ["transformer", "luna-4", "convluna-4", "convchunkmem-4", "convrmt-4"]
+)
 def test_resumed_equals_uninterrupted_bit_for_bit(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ START, END = "<!-- results:start -->", "<!-- results:end -->"
 def results(folder: Path) -> str:
     """The section: accuracy at both scales, then the verdicts."""
     runs = rows.load_runs(folder)
-    plain = runs[runs["changes"] == ""]
+    plain = rows.of_study(runs[runs["changes"] == ""], "shared")
     parts = [
         "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds). "
         "Written by `make readme` from the rows in `data/results/`.\n"

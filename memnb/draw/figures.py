@@ -628,8 +628,8 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
 def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
     ends = []
     rows = plain[plain["outcome"] == "finished"]
-    for name in [f for f in style.FAMILY if f in set(rows["family"])]:
-        look, own = style.FAMILY[name], rows[rows["family"] == name]
+    for name in style.family_order(rows["family"]):
+        look, own = style.family(name), rows[rows["family"] == name]
         values = 100 * own["test_accuracy"]
         if name == "transformer":
             axis.axhspan(values.min(), values.max(), color=look.colour, alpha=0.1, linewidth=0)

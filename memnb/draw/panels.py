@@ -72,7 +72,9 @@ def name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, End
 
 
 def family_legend(figure: Figure, labels: set[str]) -> None:
-    looks = [look for look in style.FAMILY.values() if look.label in labels]
+    families = style.family_order([*style.FAMILY, *style.OTHERS, *labels])
+    looks = [look for look in map(style.family, families) if look.label in labels]
+    looks = list({look.label: look for look in looks}.values())
     figure.legend(
         [Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.9) for look in looks],
         [look.label for look in looks], loc="outside lower center", ncols=len(looks),

@@ -8,6 +8,7 @@ colour is lost, as in a grey print.
 from __future__ import annotations
 
 import textwrap
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,7 +25,6 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
 from memnb import config
-from memnb.errors import unknown
 
 PAGE_WIDTH = 7.2
 """Width of a figure in inches: a printed page between its margins."""
@@ -59,15 +59,41 @@ FAMILY: dict[str, Family] = {
 }
 
 
-def family(name: str) -> Family:
-    """The look of a family.
+#: Those that are shown beside them: memory between chunks, and the controls.
+OTHERS: dict[str, Family] = {
+    "chunkmem": Family("ChunkMem", "#1F77C9", "v", (0, (5, 1))),
+    "convchunkmem": Family("ConvChunkMem", "#C4480A", "P", (0, (5, 1))),
+    "rmt": Family("RMT", "#5B3FB5", "<", (0, (3, 1))),
+    "convrmt": Family("ConvRMT", "#B3206E", ">", (0, (3, 1))),
+    "officialluna": Family("Official Luna", "#00707A", "p", (0, (1, 1))),
+    "perceiver": Family("Perceiver", "#3F7D20", "h", (0, (1, 1))),
+    "linformer": Family("Linformer", "#7A5230", "X", (0, (1, 1))),
+    "localconv": Family("Local convolution", "#6B6B00", "d", (0, (4, 1, 1, 1))),
+    "memoryless": Family("ConvLuna without memory", "#A3333D", "*", (0, (4, 1, 1, 1))),
+}
+# What a block of one's own may look like: which, follows from its name.
+_OWN_COLOURS = ("#0B6E4F", "#7B2D8B", "#8A5A00", "#1B4F9C", "#9C1B4F", "#4A6B00", "#006A8E")
+_OWN_MARKERS = ("H", "8", "p", "X", "d")
+_OWN_DASHES: tuple[Dash, ...] = ((0, (7, 1)), (0, (3, 1, 1, 1)), (0, (2, 1)))
 
-    Raises:
-        MemnbError: no family has this name.
-    """
-    if name not in FAMILY:
-        raise unknown("model family", name, FAMILY)
-    return FAMILY[name]
+
+def family(name: str) -> Family:
+    """The look of a family; that of a block of one's own follows from its name alone."""
+    known = FAMILY.get(name) or OTHERS.get(name)
+    if known is not None:
+        return known
+    number = zlib.crc32(name.encode())
+    colour = _OWN_COLOURS[number % len(_OWN_COLOURS)]
+    marker = _OWN_MARKERS[number // 7 % len(_OWN_MARKERS)]
+    return Family(name, colour, marker, _OWN_DASHES[number // 35 % len(_OWN_DASHES)])
+
+
+def family_order(names: Iterable[str]) -> list[str]:
+    """Distinct families: those of the paper, those beside them, then others by name."""
+    known = [*FAMILY, *OTHERS]
+    return sorted(
+        dict.fromkeys(names), key=lambda name: (known.index(name) if name in known else 99, name)
+    )
 
 
 def model_label(name: str) -> str:
@@ -88,19 +114,22 @@ def comparison_label(a: str, b: str = "") -> str:
 
 def task_label(name: str) -> str:
     """``listops-short`` as it is printed: ``ListOps short``."""
-    title = config.task_config(name).title
-    return f"{title} short" if name.endswith("-short") else title
+    task = config.task_config(name)
+    if isinstance(task, config.Recall):
+        return f"{task.title}, {task.facts} facts"
+    return f"{task.title} short" if name.endswith("-short") else task.title
 
 
 def model_order(names: Iterable[str]) -> list[str]:
     """Distinct model names in reading order: by memory size within a family, families as above."""
-    families = list(FAMILY)
+    distinct = list(dict.fromkeys(names))
+    families = family_order(name.partition("-")[0] for name in distinct)
 
     def key(name: str) -> tuple[int, int]:
         base, _, memory = name.partition("-")
         return families.index(base), int(memory or 0)
 
-    return sorted(dict.fromkeys(names), key=key)
+    return sorted(distinct, key=key)
 
 
 def task_order(names: Iterable[str]) -> list[str]:

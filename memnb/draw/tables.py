@@ -394,9 +394,7 @@ def _reference_settings() -> list[dict[str, str]]:
 #: The official Luna (arXiv 2106.01540), where it differs from the authors' Luna.
 _OFFICIAL_LUNA: Mapping[str, str] = {
     "reading": "as_intended",
-    "sharing": "none",
-    "memory_init": "luna",
-    "pack_output": "False",
+    **{key: str(value) for key, value in config.OFFICIAL_LUNA.items()},
 }
 _MEANING = {
     "representation": "what the head reads: CLS, mean over positions, mean over memory rows",
@@ -412,6 +410,8 @@ _MEANING = {
     "learned taps at shuffled places",
     "pack_temperature": "T of pack: 1, √d, or learned",
     "unpack_temperature": "T of unpack: 1, √d, or learned (frozen at 1 as coded)",
+    "chunk": "memory between chunks only: positions in a chunk",
+    "chunk_gradients": "memory between chunks only: chunks through which gradients flow, 0 for all",
 }
 
 
@@ -431,18 +431,13 @@ def model_settings() -> pd.DataFrame:
     rows = []
     for key, meaning in _MEANING.items():
         only_convluna = key in ("variant", *(k for k in _MEANING if k.startswith("filter")))
-        luna = "–" if only_convluna else str(families["luna"][key])
-        rows.append(
-            [
-                key,
-                _choices(key),
-                luna,
-                str(families["convluna"][key]),
-                str(families["poolluna"][key]),
-                _OFFICIAL_LUNA.get(key, luna),
-                meaning,
-            ]
-        )
+        others = {name: str(values[key]) for name, values in families.items()}
+        if only_convluna:
+            others["luna"] = "–"
+        if key.startswith("chunk"):
+            others = dict.fromkeys(others, "–")
+        official = _OFFICIAL_LUNA.get(key, others["luna"])
+        rows.append([key, _choices(key), *others.values(), official, meaning])
     columns = ["Setting", "Choices", "Luna", "ConvLuna", "PoolLuna", "Official Luna", "Meaning"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -451,7 +446,9 @@ def _choices(key: str) -> str:
     annotation = config.Model.model_fields[key].annotation
     if typing.get_origin(annotation) is Literal:
         return ", ".join(typing.get_args(annotation))
-    return "True, False" if annotation is bool else "1, 2, ..."
+    if annotation is bool:
+        return "True, False"
+    return "0, 1, 2, ..." if key.startswith("chunk") else "1, 2, ..."
 
 
 def deviations() -> pd.DataFrame:

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from memnb.config import Model, Run, model_config
+from memnb.config import BESIDE, EXTRA_TASKS, Model, Run, standard_model
 from memnb.errors import DataError, MemnbError, RunError
 
 RESULT_FILES = (
@@ -55,6 +55,8 @@ _LENGTHS = ("low", "high", "examples", "accuracy")
 # The columns of these files that hold a word or a count; all others hold numbers or nothing.
 _WORDS = ("split", "rule", "test")
 _COUNTS = ("step", "block", "head", "row", "kept", "examples", "low", "high")
+
+Study = Literal["shared", "chunks", "recall"]
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 
@@ -102,7 +104,8 @@ _SCALARS = tuple(k for k in Record.model_fields if k not in ("format", "run_id",
 _TEXTS = ("outcome", "reason", "stopped", "version", "commit", "torch", "python", "device",
           "device_name", "precision", "engine", "started", "finished")  # fmt: skip
 _NUMBERS = tuple(k for k in _SCALARS if k not in _TEXTS)
-_WHOLE = ("memory", "seed", "blocks", "width", "heads", "mlp", "filter_width", "filter_stride")
+_WHOLE = ("memory", "seed", "blocks", "width", "heads", "mlp", "filter_width", "filter_stride",
+          "chunk", "chunk_gradients")  # fmt: skip
 # ``memory`` is a key already.
 _SETTINGS = tuple(k for k in Model.model_fields if k != "memory")
 COLUMNS = (*KEYS, *_SCALARS, *_SETTINGS, "folder")
@@ -209,9 +212,23 @@ def describe_changes(run: Run) -> str:
 
     A ConvLuna without its filter is still called ``convluna-16``; this is what tells it apart.
     """
-    standard = model_config(run.model.name, run.task).model_dump()
+    standard = standard_model(run.model, run.task).model_dump()
     values = run.model.model_dump()
     return ", ".join(f"{key}={values[key]}" for key in values if values[key] != standard[key])
+
+
+def of_study(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The rows that the pages of one study show.
+
+    ``shared``: the paper's models, and blocks of your own, on its tasks. ``chunks``: on the same
+    tasks all models, with those of memory between chunks and the controls. ``recall``: all models
+    on the recall task.
+    """
+    extra = runs["task"].isin(EXTRA_TASKS)
+    chosen = extra if study == "recall" else ~extra
+    if study == "shared":
+        chosen &= ~runs["family"].isin(BESIDE)
+    return runs[chosen].reset_index(drop=True)
 
 
 # --- many rows per run -----------------------------------------------------------------------

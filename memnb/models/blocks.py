@@ -45,14 +45,15 @@ class Trace:
     Attributes:
         packed: (B, M, H), what the memory wrote from the sequence and unpack reads.
         memory: (B, M, H), the memory stream that leaves the block (m').
-        pack: (B, n, M, L'), pack attention weights over the (filtered) sequence.
-        unpack: (B, n, L, M), unpack attention weights over the packed rows.
+        pack: (B, n, M, L'), pack attention weights over the (filtered) sequence; None where a block
+            has none, or does not show them.
+        unpack: (B, n, L, M), unpack attention weights over the packed rows; None likewise.
     """
 
     packed: Tensor
     memory: Tensor
-    pack: Tensor
-    unpack: Tensor
+    pack: Tensor | None
+    unpack: Tensor | None
 
 
 class LinearMaps(nn.ModuleDict):

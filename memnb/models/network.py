@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.config import Model, Task, model_config, task_config
-from memnb.models.blocks import LAYER_NORM_EPS, SharedMemoryBlock, Trace, TransformerBlock
+from memnb.models.blocks import LAYER_NORM_EPS, Trace
+from memnb.models.chunks import ChunkMemoryBlock, Watch, carry, flows, hold
+from memnb.models.registry import make_block
 
 
 class TokenEmbedding(nn.Module):
@@ -25,11 +27,11 @@ class TokenEmbedding(nn.Module):
         self.table = nn.Embedding(task.vocabulary, width, padding_idx=0)
         self.positions = nn.Parameter(torch.zeros(task.max_length, width))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Token ids (B, L), any integer type -> (B, L, H)."""
+    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """Token ids (B, L), any integer type, the first at position ``start`` -> (B, L, H)."""
         ids = tokens.int()
         vectors = LookUp.apply(ids, self.table.weight) if ids.is_cuda else self.table(ids)
-        return vectors + self.positions[: tokens.shape[1]]
+        return vectors + self.positions[start : start + tokens.shape[1]]
 
 
 class LookUp(torch.autograd.Function):
@@ -69,14 +71,17 @@ class PixelEmbedding(nn.Module):
         self.bias = nn.Parameter(0.1 * torch.randn(width))
         self.positions = nn.Parameter(torch.zeros(task.max_length, width))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Grey values 0..255 (B, L) -> (B, L, H)."""
+    def forward(self, pixels: Tensor, start: int = 0) -> Tensor:
+        """Grey values 0..255 (B, L), the first at position ``start`` -> (B, L, H)."""
         scaled = (pixels.to(self.weight.dtype) / 255 - self.mean) / self.deviation
-        return scaled[:, :, None] * self.weight + self.bias + self.positions[: pixels.shape[1]]
+        positions = self.positions[start : start + pixels.shape[1]]
+        return scaled[:, :, None] * self.weight + self.bias + positions
 
 
 class Encoder(nn.Module):
     """Embedding, CLS vector in front, blocks; returns one vector per sequence.
+
+    :class:`ChunkEncoder` is the one that works through a sequence chunk by chunk.
 
     The vector is the CLS position, the mean over positions, or the mean over the final memory
     rows, each after a last LayerNorm; a pair's documents go without that norm (the authors' code).
@@ -88,9 +93,9 @@ class Encoder(nn.Module):
         embedding = PixelEmbedding if task.layout == "pixels" else TokenEmbedding
         self.embedding = embedding(task, model.width)
         self.cls = nn.Parameter(torch.randn(model.width)) if self._has_cls else None
-        self.memory = InitialMemory(model) if model.memory else None
-        block = SharedMemoryBlock if model.memory else TransformerBlock
-        self.blocks = nn.ModuleList(block(model) for _ in range(model.blocks))
+        self.memory = InitialMemory(model) if model.has_memory_stream else None
+        positions = task.max_length + int(self._has_cls)
+        self.blocks = nn.ModuleList(make_block(model, positions) for _ in range(model.blocks))
         paired = task.layout == "pair"
         self.norm = nn.Identity() if paired else nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
 
@@ -105,13 +110,11 @@ class Encoder(nn.Module):
 
         Lengths matter only in the reading ``as_intended``; as coded, padding is not masked.
         """
-        x = self.embedding(inputs)
-        if self.cls is not None:
-            x = torch.cat([self.cls.expand(x.shape[0], 1, -1).to(x.dtype), x], dim=1)
+        x = self._with_cls(self.embedding(inputs))
         mask = self._mask(x, lengths)
         memory = None if self.memory is None else self.memory(x.shape[0])
         # The last block computes only what is read from it, except when it is being watched.
-        last_rows = {"cls": 1, "mean": None, "memory": 0}[self.representation]
+        last_rows = _ROWS_READ[self.representation]
         for index, block in enumerate(self.blocks):
             last = index == len(self.blocks) - 1 and trace is None
             x, memory = block(x, memory, mask, last_rows if last else None, trace)
@@ -124,12 +127,154 @@ class Encoder(nn.Module):
             return x.mean(dim=1)
         return (x * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
+    def _with_cls(self, x: Tensor) -> Tensor:
+        """(B, L, H) -> (B, 1 + L, H), or the same where the model has no CLS."""
+        if self.cls is None:
+            return x
+        return torch.cat([self.cls.expand(x.shape[0], 1, -1).to(x.dtype), x], dim=1)
+
     def _mask(self, x: Tensor, lengths: Tensor | None) -> Tensor | None:
         """(B, L) True at CLS and tokens; an empty sequence counts as one token."""
         if self.reading == "as_coded" or lengths is None:
             return None
         known = lengths.clamp(min=1) + int(self._has_cls)
         return torch.arange(x.shape[1], device=x.device) < known[:, None]
+
+
+_ROWS_READ: dict[str, int | None] = {"cls": 1, "mean": None, "memory": 0}
+"""How many of the last block's vectors the representation reads, from the first on."""
+
+
+class ChunkEncoder(Encoder):
+    """An encoder that goes through the sequence chunk by chunk (:mod:`memnb.models.chunks`).
+
+    CLS stands in front of every chunk, as in the Recurrent Memory Transformer, and is read at the
+    last chunk with tokens. In training all chunks of a block are computed together where its
+    recurrence allows it. Without gradients one chunk after the other goes through all blocks, so
+    that the memory needed does not grow with the length; both ways give the same.
+    """
+
+    def __init__(self, model: Model, task: Task) -> None:
+        super().__init__(model, task)
+        self.chunk, self.gradients = model.chunk, model.chunk_gradients
+        # A stack's memory is normed between its last block and the next chunk's first.
+        stack = getattr(self.blocks[0], "recurrence", "layer") == "stack"
+        self.carry_norm = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS) if stack else None
+        self.can_be_together = not stack and hasattr(self.blocks[0], "forward_chunks")
+
+    def forward(
+        self, inputs: Tensor, lengths: Tensor | None = None, trace: list[Trace] | None = None
+    ) -> Tensor:
+        """(B, L) inputs, (B,) true lengths -> (B, H)."""
+        known = None if self.reading == "as_coded" or lengths is None else lengths.clamp(min=1)
+        if self.can_be_together and trace is None and torch.is_grad_enabled():
+            return self._together(inputs, known)
+        return self._streamed(inputs, known, trace)
+
+    def _together(self, inputs: Tensor, known: Tensor | None) -> Tensor:
+        """Block after block, each for all chunks."""
+        batch, length = inputs.shape
+        starts = self._starts(inputs)
+        count = len(starts)
+        x = self.embedding(inputs)
+        if missing := count * self.chunk - length:
+            x = functional.pad(x, (0, 0, 0, missing))
+            known = starts.new_full((batch,), length) if known is None else known
+        x = self._with_cls(x.view(batch * count, self.chunk, -1)).unflatten(0, (batch, count))
+        mask, alive = self._masks(known, starts, self.chunk)
+        flowing = flows(alive, count, self.gradients, inputs.device)
+        first = memory = self._first_memory(batch)
+        for index, block in enumerate(self.blocks):
+            at_end = index == len(self.blocks) - 1
+            rows = _ROWS_READ[self.representation] if at_end else None
+            read_at_end = at_end and self.representation == "memory"
+            x, memory = cast(ChunkMemoryBlock, block).forward_chunks(
+                x, first, mask, alive, flowing, rows, last_write=read_at_end
+            )
+        if self.representation == "memory":
+            return self.norm(memory).mean(dim=1)
+        if self.representation == "cls":
+            if alive is None:
+                return self.norm(x[:, -1, 0])
+            last = (alive.sum(dim=1) - 1)[:, None, None].expand(-1, -1, x.shape[-1])
+            return self.norm(x[:, :, 0].gather(1, last)[:, 0])
+        total, number = self._summed(x, mask, alive)
+        return total.sum(dim=1) / number.sum(dim=1)
+
+    def _streamed(self, inputs: Tensor, known: Tensor | None, trace: list[Trace] | None) -> Tensor:
+        """Chunk after chunk, each through all blocks."""
+        starts = self._starts(inputs)
+        mask, alive = self._masks(known, starts, self.chunk)
+        flowing = flows(alive, len(starts), self.gradients, inputs.device)
+        memories = [self._first_memory(len(inputs))] * (1 if self.carry_norm else len(self.blocks))
+        watch = None if trace is None else Watch(list(self.blocks), memories[0])
+        vector = number = inputs.new_zeros((), dtype=memories[0].dtype)
+        for c, part in enumerate(inputs.split(self.chunk, dim=1)):
+            x = self._with_cls(self.embedding(part, c * self.chunk))
+            here = None if mask is None else mask[:, c, : x.shape[1]]
+            tokens = None if alive is None else alive[:, c]
+            before = [hold(memory, flowing, c) for memory in memories]
+            x, after = self._through(x, before, here, watch)
+            memories = [carry(new, old, tokens) for new, old in zip(after, before, strict=True)]
+            if watch is not None:
+                watch.chunk_ends(tokens)
+            if self.representation == "cls":
+                vector = x[:, 0] if c == 0 else carry(x[:, 0], vector, tokens)
+            elif self.representation == "mean":
+                total, counted = self._summed(x, here, tokens)
+                vector, number = vector + total, number + counted
+        if trace is not None and watch is not None:
+            trace += watch.traces(cls=self.cls is not None)
+        if self.representation == "memory":
+            return self.norm(memories[-1]).mean(dim=1)
+        return self.norm(vector) if self.representation == "cls" else vector / number
+
+    def _through(
+        self, x: Tensor, memories: list[Tensor], mask: Tensor | None, watch: Watch | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One chunk through all blocks: its last vectors, and the memories after it."""
+        after = []
+        memory = memories[0]
+        for index, block in enumerate(self.blocks):
+            last = index == len(self.blocks) - 1 and watch is None
+            rows = _ROWS_READ[self.representation] if last else None
+            before = memory if self.carry_norm else memories[index]
+            x, memory = block(x, before, mask, rows, None if watch is None else watch.seen[index])
+            after.append(memory)
+        return x, [self.carry_norm(memory)] if self.carry_norm else after
+
+    def _first_memory(self, batch: int) -> Tensor:
+        assert self.memory is not None
+        memory: Tensor = self.memory(batch)
+        return memory
+
+    def _starts(self, inputs: Tensor) -> Tensor:
+        """Where each chunk begins: (C,)."""
+        return torch.arange(0, inputs.shape[1], self.chunk, device=inputs.device)
+
+    def _masks(
+        self, known: Tensor | None, starts: Tensor, size: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(B, C, K) True at CLS and tokens, and (B, C) True where a chunk has tokens.
+
+        A chunk without tokens keeps its first position, so that no softmax is over nothing.
+        """
+        if known is None:
+            return None, None
+        left = known[:, None] - starts
+        places = torch.arange(size + int(self._has_cls), device=starts.device)
+        within = places - int(self._has_cls) < left[:, :, None]
+        return within | (places == 0), left > 0
+
+    def _summed(
+        self, x: Tensor, mask: Tensor | None, alive: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Sum of the normed vectors (..., K, H) that count -> (..., H), and their number."""
+        x = self.norm(x)
+        if mask is None or alive is None:
+            return x.sum(dim=-2), x.new_full((*x.shape[:-2], 1), x.shape[-2])
+        weight = (mask & alive[..., None]).to(x.dtype)
+        return (x * weight[..., None]).sum(dim=-2), weight.sum(dim=-1, keepdim=True)
 
 
 class InitialMemory(nn.Module):
@@ -175,7 +320,7 @@ class Network(nn.Module):
     def __init__(self, model: Model, task: Task) -> None:
         super().__init__()
         self.model, self.task = model, task
-        self.encoder = Encoder(model, task)
+        self.encoder = (ChunkEncoder if model.chunk else Encoder)(model, task)
         width, mlp = model.width, model.mlp
         sizes = {
             "tokens": [width, mlp, task.classes],

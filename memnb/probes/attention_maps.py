@@ -22,7 +22,7 @@ def attention_maps(
     """Attention weights of one example: arrays ready for ``numpy.savez``.
 
     Args:
-        network: a model with memory (others give an empty dict).
+        network: a model with memory whose blocks show both attentions (others give an empty dict).
         inputs: (L,), or (2, L) for a pair, of which the first document is kept.
         length: () or (2,) true length.
         label: () class.
@@ -42,8 +42,12 @@ def attention_maps(
     first_length = int(length.flatten()[0])
     positions = first_length + int(network.model.representation == "cls")
     stride = network.model.filter_stride
-    pack = torch.stack([block.pack[0, :, :ROWS, : -(-positions // stride)] for block in trace])
-    unpack = torch.stack([block.unpack[0, :, :positions, :ROWS] for block in trace])
+    packs = [block.pack for block in trace if block.pack is not None]
+    unpacks = [block.unpack for block in trace if block.unpack is not None]
+    if not trace or len(packs) < len(trace) or len(unpacks) < len(trace):
+        return {}
+    pack = torch.stack([weights[0, :, :ROWS, : -(-positions // stride)] for weights in packs])
+    unpack = torch.stack([weights[0, :, :positions, :ROWS] for weights in unpacks])
     tokens = inputs if inputs.dim() == 1 else inputs[0]
     return {
         "pack": pack.half().cpu().numpy(),

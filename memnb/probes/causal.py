@@ -172,6 +172,7 @@ def row_usage(
         for index, (block, gradient) in enumerate(zip(trace, gradients, strict=True)):
             if index == len(sums):
                 sums.append([gradient.new_zeros(gradient.shape[1]) for _ in range(2)])
+            assert block.unpack is not None  # blocks with this attention say where they looked
             sums[index][0] += block.unpack.detach().mean(dim=(1, 2)).sum(dim=0)
             sums[index][1] += gradient.norm(dim=-1).sum(dim=0)
     network.train(training)

@@ -85,6 +85,8 @@ def measure(
             trace: list[Trace] = []
             with torch.enable_grad():
                 scores = network(inputs[part], lengths[part], trace)
+                if not trace:  # a block of its own that does not show its memory
+                    return []
                 loss = functional.cross_entropy(scores, labels[part], reduction="sum")
                 streams = [t for block in trace for t in (block.packed, block.memory)]
                 gradients = torch.autograd.grad(loss, streams, allow_unused=True)
@@ -116,9 +118,11 @@ def _measures(
         "packed_rank": nothing if one_row else effective_rank(packed),
         "memory_cosine": pairwise_cosine(memory),
         "memory_rank": nothing if one_row else effective_rank(memory),
-        "pack_entropy": normalised_entropy(block.pack.detach()).mean(dim=(1, 2)),
-        "unpack_entropy": normalised_entropy(block.unpack.detach()).mean(dim=(1, 2)),
-        "dominant_rows": nothing if one_row else dominant_rows(block.unpack.detach()),
+        "pack_entropy": nothing if block.pack is None else _entropy(block.pack),
+        "unpack_entropy": nothing if block.unpack is None else _entropy(block.unpack),
+        "dominant_rows": (
+            nothing if one_row or block.unpack is None else dominant_rows(block.unpack.detach())
+        ),
         "packed_gradient": nothing if norms is None else norms.mean(dim=-1),
         "memory_gradient": (
             nothing if memory_gradient is None else memory_gradient.norm(dim=-1).mean(dim=-1)
@@ -127,6 +131,10 @@ def _measures(
             nothing if norms is None or one_row else norms.std(dim=-1) / norms.mean(dim=-1)
         ),
     }
+
+
+def _entropy(weights: Tensor) -> Tensor:
+    return normalised_entropy(weights.detach()).mean(dim=(1, 2))
 
 
 def _number(value: Tensor) -> float | None:

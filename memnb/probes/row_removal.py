@@ -12,21 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memnb.models.blocks import SharedMemoryAttention
 from memnb.models.network import Network
 
 
 @contextmanager
 def keeping_rows(network: Network, keep: Tensor) -> Iterator[None]:
-    """While open, unpack reads only the rows where ``keep`` (M,) is True, in every block."""
-    attentions = [m for m in network.modules() if isinstance(m, SharedMemoryAttention)]
-    for attention in attentions:
-        attention.keep_rows = keep
+    """While open, only the memory rows where ``keep`` (M,) is True are read, in every block."""
+    for reader in _readers(network):
+        reader.keep_rows = keep
     try:
         yield
     finally:
-        for attention in attentions:
-            attention.keep_rows = None
+        for reader in _readers(network):
+            reader.keep_rows = None
+
+
+def _readers(network: Network) -> list[Any]:
+    """What reads memory rows and can be told which: it has an attribute ``keep_rows``."""
+    return [module for module in network.modules() if hasattr(module, "keep_rows")]
 
 
 def rows_left(memory: int) -> list[int]:
@@ -40,7 +43,8 @@ def accuracy_by_rows_left(
     """Accuracy with fewer and fewer rows; which ones stay is drawn once from ``seed``.
 
     Args:
-        network: a trained model with M > 1 (others give an empty list).
+        network: a trained model with M > 1 whose blocks can leave rows out (others give an empty
+            list).
         accuracy: scores the network as it stands on a test set, 0 to 1.
         seed: of the random order in which rows are removed, the same in all blocks.
 
@@ -48,7 +52,7 @@ def accuracy_by_rows_left(
         One dict per number of rows: ``rule``, ``kept``, ``memory``, ``accuracy``.
     """
     memory = network.model.memory
-    if memory < 2:
+    if memory < 2 or not _readers(network):
         return []
     device = next(network.parameters()).device
     order = torch.randperm(memory, generator=torch.Generator().manual_seed(seed))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -106,16 +106,24 @@ class Page:
         """Where this machine's runs stand."""
         return paths.runs(self.out)
 
-    def layers(self) -> list[Layer]:
-        """The full-scale layer, then the small one; either may have no rows."""
+    def layers(self, study: rows.Study = "shared") -> list[Layer]:
+        """The full-scale layer, then the small one; either may have no rows.
+
+        Args:
+            study: whose rows, see :func:`memnb.evidence.rows.of_study`. The quick preset trains
+                the study ``shared`` alone; the others are filled up with committed rows.
+        """
         stored, here = paths.stored_results(), self.runs_folder
         # Where both hold a run, the row of this machine is the one shown.
         full = (here, stored) if self.preset == "paper" else (stored,)
-        quick = (here,) if self.preset == "quick" else (stored,)
-        return [
+        quick: tuple[Path, ...] = (here,) if self.preset == "quick" else (stored,)
+        if study != "shared" and self.preset == "quick":
+            quick = (here, stored)
+        layers = (
             _layer("Full scale", "full", "paper", full),
             _layer("Laptop scale", "quick", "quick", quick),
-        ]
+        )
+        return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
 
     def save(self, thing: Thing, name: str, caption: str = "") -> Saved[Thing]:
         """Write a figure (PNG and SVG) or a table (CSV and Markdown) into the report.

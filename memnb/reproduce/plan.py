@@ -44,6 +44,16 @@ QUICK_OTHER_TASKS: dict[str, tuple[str | None, tuple[int, ...]]] = {
 }
 QUICK_OTHER_MODELS = ("luna-1", "luna-16", "convluna-1", "convluna-16")
 
+# Memory between chunks, and the controls. The quick preset leaves these two sets to the committed
+# rows, for ten minutes' sake; the paper preset trains both scales of them.
+CHUNK_TASKS = ("text", "listops")
+CHUNK_LAPTOP_TASKS = ("listops-short", "pathfinder-short")
+CHUNK_CONTROLS = config.CONTROLS
+#: Controls read the mean over positions, so ConvLuna and Luna do so once as well.
+MEAN_MODELS = ("luna-16", "convluna-16")
+RECALL_MODELS = ("chunkmem", "convchunkmem")
+RECALL_MEMORY_SIZES = (16, 1, 4)
+
 # Filter name in print -> settings. A pool of stride 4 is the paper-scale study's second variant.
 FILTERS: dict[str, dict[str, Any]] = {
     "none": {"filter": "none"},
@@ -129,6 +139,31 @@ def other_tasks(preset: str) -> Iterator[Run]:
         yield run_config(model, "retrieval-acl", seed)
 
 
+def chunks(preset: str) -> Iterator[Run]:
+    """Memory between chunks, filtered or not, and the controls. Serves C5.
+
+    At full scale the two cheapest tasks; before them the laptop's.
+    """
+    if preset == "quick":
+        return
+    models = (*config.CHUNK_MODELS, *CHUNK_CONTROLS)
+    for tasks in (CHUNK_LAPTOP_TASKS, CHUNK_TASKS):
+        for seed, task in product(SEEDS, tasks):
+            for model in models:
+                yield run_config(model, task, seed)
+            for model in MEAN_MODELS:
+                yield run_config(model, task, seed, model_changes={"representation": "mean"})
+
+
+def recall(preset: str) -> Iterator[Run]:
+    """How many facts fit into M rows of a memory between chunks, filtered or not."""
+    if preset == "quick":
+        return
+    for seed, facts, rows in product(SEEDS, config.RECALL_FACTS, RECALL_MEMORY_SIZES):
+        for family in RECALL_MODELS:
+            yield run_config(f"{family}-{rows}", f"recall-{facts}", seed)
+
+
 def _ablated(task: str, seed: int, settings: dict[str, Any], temperature: str) -> Run:
     changes = settings | {"pack_temperature": temperature}
     return run_config("convluna-16", task, seed, model_changes=changes)
@@ -141,6 +176,8 @@ SETS: dict[str, Callable[[str], Iterator[Run]]] = {
     "memory-size": memory_size,
     "other-tasks": other_tasks,
     "filter-kernels": filter_kernels,
+    "chunks": chunks,
+    "recall": recall,
 }
 
 #: The full-scale study step by step, in the order of what each adds to the claims: a set, and the

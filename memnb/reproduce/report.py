@@ -175,7 +175,7 @@ def write_report(
     Raises:
         RunError: the folder cannot be written to.
     """
-    layers = Page("report", preset, str(out)).layers()
+    layers = Page("report", preset, str(out)).layers("chunks")
     filled = [layer.runs for layer in layers if len(layer.runs)] or [layers[0].runs]
     runs = pd.concat(filled, ignore_index=True)
     removal, probes = rows.load_removal(runs), rows.load_probes(runs)

@@ -4,8 +4,9 @@
     data = tasks.load(config.task_config("listops-short"))
     data.train.inputs.shape     # (16000, 300)
 
-ListOps and Pathfinder are generated, and cached in :func:`memnb.paths.data_cache` under the digest
-of their definition. The others are downloaded or imported first (``memnb data list`` says how).
+ListOps, Pathfinder and Recall are generated, and cached in :func:`memnb.paths.data_cache` under the
+digest of their definition. The others are downloaded or imported first (``memnb data list`` says
+how).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from memnb import config
 from memnb.errors import MemnbError
-from memnb.tasks import image, listops, pathfinder, retrieval, text
+from memnb.tasks import image, listops, pathfinder, recall, retrieval, text
 from memnb.tasks.base import Dataset, Split
 
 __all__ = ["Dataset", "Split", "load", "tokens"]
@@ -29,6 +30,7 @@ _LOADERS: dict[type[config.Task], Callable[[Any], Dataset]] = {
     config.RetrievalACL: retrieval.load,
     config.Image: image.load,
     config.Pathfinder: pathfinder.load,
+    config.Recall: recall.load,
 }
 
 
@@ -45,8 +47,8 @@ def load(task: config.Task) -> Dataset:
 def tokens(task: config.Task, inputs: np.ndarray, length: int) -> list[str]:
     """The first ``length`` inputs of one sequence (L,) in readable form, for pictures and tables.
 
-    ListOps gives its tokens, bytes give characters (those that are not printable ASCII as
-    ``\\xe9``), pixels give numbers.
+    ListOps and Recall give their tokens, bytes give characters (those that are not printable ASCII
+    as ``\\xe9``), pixels give numbers.
 
     Raises:
         MemnbError: an id outside the vocabulary of the task.
@@ -54,7 +56,11 @@ def tokens(task: config.Task, inputs: np.ndarray, length: int) -> list[str]:
     ids = inputs[:length].tolist()
     if task.layout == "pixels":
         return [str(pixel) for pixel in ids]
-    names = listops.VOCABULARY if isinstance(task, config.ListOps) else _BYTES
+    names = _BYTES
+    if isinstance(task, config.ListOps):
+        names = listops.VOCABULARY
+    elif isinstance(task, config.Recall):
+        names = recall.names(task)
     if ids and max(ids) >= len(names):
         raise MemnbError(
             f"{task.title} has the token ids 0..{len(names) - 1}, but got {max(ids)}; these are "

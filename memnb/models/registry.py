@@ -1,0 +1,189 @@
+"""From the kind of a model to its blocks, those of your own included.
+
+    from memnb.models.registry import register
+
+    @register("mymemory")
+    class MyMemory(nn.Module):
+        def __init__(self, model):              # a memnb.config.Model: width, heads, memory, ...
+            ...
+        def forward(self, x, memory, mask):     # (B, L, H), (B, M, H), (B, L) or None
+            ...
+            return x, memory                    # of the same shapes
+
+Then ``mymemory-16`` is a model like all others: it is trained, measured, timed and drawn by name.
+``mask`` is True at tokens, False at padding, and None where the reading asks for no mask. Without a
+memory size in the name (``mymemory``) the memory is None. The block may return a third tensor,
+(B, M', H): the rows that it wrote, which the probes then measure; else they measure the memory.
+With ``model.chunk`` set, it is given one chunk after the other, and its memory goes from chunk to
+chunk.
+
+A package offers its blocks by an entry point in the group ``memnb.models``, whose name is the name
+of the model: they are then known to the command line as well. ``memnb verify-block`` says whether a
+block keeps what the others promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from memnb import config
+from memnb.config import Model
+from memnb.errors import MemnbError, unknown
+from memnb.models.baselines import (
+    LinformerBlock,
+    LocalConvBlock,
+    MemorylessBlock,
+    PerceiverBlock,
+)
+from memnb.models.blocks import SharedMemoryBlock, Trace, TransformerBlock
+from memnb.models.chunks import ChunkMemoryBlock, RecurrentMemoryBlock
+
+Factory = Callable[[Model], nn.Module]
+Block = TypeVar("Block", bound=Factory)
+
+_BUILT_IN: dict[str, Factory] = {
+    "transformer": TransformerBlock,
+    "luna": SharedMemoryBlock,
+    "convluna": SharedMemoryBlock,
+    "chunkmem": ChunkMemoryBlock,
+    "rmt": RecurrentMemoryBlock,
+    "perceiver": PerceiverBlock,
+    "localconv": LocalConvBlock,
+    "memoryless": MemorylessBlock,
+}
+_OWN: dict[str, Factory] = {}
+
+
+def register(name: str) -> Callable[[Block], Block]:
+    """Decorator: the class (or function) that makes the blocks of the model ``name``.
+
+    Registering a name a second time replaces the block, so that a notebook cell may be run again.
+
+    Raises:
+        MemnbError: memnb has a model of this name, or it is no word of small letters and digits.
+    """
+    config.add_family(name)
+
+    def keep(make: Block) -> Block:
+        _OWN[name] = make
+        return make
+
+    return keep
+
+
+def registered() -> dict[str, Factory]:
+    """What makes the blocks that were registered in this process, by name."""
+    return dict(_OWN)
+
+
+def make_block(model: Model, positions: int) -> nn.Module:
+    """One block of ``model``, for sequences of up to ``positions`` vectors, CLS included.
+
+    Raises:
+        MemnbError: nobody has registered this kind, or its block could not be made.
+    """
+    if model.kind == "linformer":
+        return LinformerBlock(model, positions)
+    if model.kind in _BUILT_IN:
+        return _BUILT_IN[model.kind](model)
+    make = own_block(model.kind)
+    try:
+        block = make(model)
+    except Exception as error:
+        raise MemnbError(
+            f"The block '{model.kind}' could not be made from its config "
+            f"({type(error).__name__}: {error}); it is called with one argument, the model."
+        ) from error
+    if not isinstance(block, nn.Module):
+        raise MemnbError(
+            f"The block '{model.kind}' must be a torch.nn.Module, but is a "
+            f"{type(block).__name__}; let what you register make one."
+        )
+    return OwnBlock(model, block)
+
+
+def own_block(name: str) -> Factory:
+    """What makes the blocks that were registered, or offered by an entry point, as ``name``.
+
+    Raises:
+        MemnbError: there is none, or it could not be imported.
+    """
+    if name in _OWN:
+        return _OWN[name]
+    for point in entry_points(group=config.ENTRY_POINTS):
+        if point.name == name:
+            try:
+                made = point.load()
+            except Exception as error:
+                raise MemnbError(
+                    f"The block '{name}' ({point.value}) could not be imported "
+                    f"({type(error).__name__}: {error}); mend or remove its package."
+                ) from error
+            _OWN.setdefault(name, made)
+            return _OWN[name]
+    raise unknown("block", name, [*config.BUILT_IN, *config.own_families()])
+
+
+class OwnBlock(nn.Module):
+    """A block of a user's in the place of one of memnb's: its call, its answer checked."""
+
+    def __init__(self, model: Model, block: nn.Module) -> None:
+        super().__init__()
+        self.name, self.block = model.kind, block
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None,
+        mask: Tensor | None,
+        rows: int | None = None,
+        trace: list[Trace] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As memnb's own blocks.
+
+        Raises:
+            MemnbError: the block returned something else than x and memory in their shapes.
+        """
+        answer = self.block(x, memory, mask)
+        after, carried, packed = self._checked(answer, x, memory)
+        if trace is not None and carried is not None:
+            trace.append(Trace(carried if packed is None else packed, carried, None, None))
+        return after[:, :rows], carried
+
+    def _checked(
+        self, answer: Any, x: Tensor, memory: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if not isinstance(answer, tuple) or len(answer) not in (2, 3):
+            got = type(answer).__name__
+            got = f"{got} of {len(answer)}" if isinstance(answer, tuple | list) else got
+            raise MemnbError(
+                f"The block '{self.name}' must return (x, memory) or (x, memory, packed), but "
+                f"returned a {got}; see memnb.models.registry."
+            )
+        after, carried, *rest = answer
+        for part, value, expected in (("x", after, x), ("memory", carried, memory)):
+            got, wanted = _shape(value), _shape(expected)
+            if got != wanted:
+                raise MemnbError(
+                    f"The block '{self.name}' was given {part} of shape {wanted} and must return "
+                    f"it in the same shape, but returned {got}."
+                )
+        packed = rest[0] if rest else None
+        if packed is not None and (
+            not isinstance(packed, Tensor)
+            or packed.dim() != 3
+            or (packed.shape[0], packed.shape[2]) != (x.shape[0], x.shape[2])
+        ):
+            raise MemnbError(
+                f"The block '{self.name}' must return packed rows of shape (B, rows, H) = "
+                f"({x.shape[0]}, rows, {x.shape[2]}), but returned {_shape(packed)}."
+            )
+        return after, carried, packed
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,88 @@
+"""Associative recall: facts first, then a question (after Zoology, arXiv 2312.04927).
+
+    k3=v1  k7=v0  k1=v1  k7?  ->  0
+
+The keys of a sequence are all different, the values are drawn; the label is the value of the key
+that is asked for. A model that goes from chunk to chunk has to keep all facts, for it does not know
+which one will be asked. Training sequences have 1 to ``facts`` facts, the places of the others hold
+"no fact", so that short ones teach what a fact is; validation and test have ``facts``.
+
+Zoology asks for several keys within a sequence and scores every position; here a sequence has one
+label, as in all tasks, so it asks once. There, key and value are two tokens; here a fact is one,
+for tying neighbours together is not what is measured.
+
+Ids: 0 padding (which does not occur), 1 no fact, then the facts by key and value, then the
+questions by key.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from memnb import config, paths
+from memnb.errors import DataError
+from memnb.tasks import cache
+from memnb.tasks.base import Bytes, Dataset, Ints, Split
+from memnb.tasks.draws import Draws, below
+
+NO_FACT, FACTS = 1, 2
+SPLITS = ("train", "validation", "test")
+
+
+def load(task: config.Recall) -> Dataset:
+    """The three splits, from the data cache; made first if they are not there.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    path = paths.data_cache() / f"{task.name}-{task.digest}.npz"
+
+    def read() -> Dataset:
+        found = cache.read(path, {"inputs": "uint8", "labels": "uint8"})
+        inputs, labels = found["inputs"], found["labels"]
+        counts = [getattr(task, name) for name in SPLITS]
+        if inputs.shape != (sum(counts), task.max_length) or labels.shape != (sum(counts),):
+            raise DataError(f"{path} does not hold what the task '{task.name}' asks for.")
+        splits = []
+        for first, last in itertools.pairwise([0, *itertools.accumulate(counts)]):
+            full = np.full(last - first, task.max_length, np.int32)
+            splits.append(
+                Split(inputs[first:last].copy(), full, labels[first:last].astype(np.int64))
+            )
+        return Dataset(*splits)
+
+    def make_arrays() -> cache.Arrays:
+        inputs, labels = make(task)
+        return {"inputs": inputs, "labels": labels.astype(np.uint8)}
+
+    return cache.cached(path, read, make_arrays)
+
+
+def make(task: config.Recall) -> tuple[Bytes, Ints]:
+    """All examples, training first: inputs uint8 (N, facts + 1), labels int64 (N,).
+
+    They depend on the definition alone.
+    """
+    count = task.train + task.validation + task.test
+    draws = Draws(task.seed, task.facts)
+    # The ranks of random numbers are a random order, of which the first keys are taken.
+    keys = draws.raw(count, task.keys).argsort(axis=1, kind="stable")[:, : task.facts]
+    values = draws.below(task.classes, count, task.facts)
+    known = 1 + draws.below(task.facts, count)
+    known[task.train :] = task.facts
+    asked = below(known, draws.raw(count))
+    rows = np.arange(count)
+    inputs = np.empty((count, task.facts + 1), np.uint8)
+    inputs[:, :-1] = np.where(
+        np.arange(task.facts) < known[:, None], FACTS + keys * task.classes + values, NO_FACT
+    )
+    inputs[:, -1] = FACTS + task.keys * task.classes + keys[rows, asked]
+    return inputs, values[rows, asked]
+
+
+def names(task: config.Recall) -> tuple[str, ...]:
+    """How each id is written: ``k1=v0`` is a fact, ``k1?`` a question, ``-`` no fact."""
+    facts = (f"k{key}=v{value}" for key in range(task.keys) for value in range(task.classes))
+    return ("<pad>", "-", *facts, *(f"k{key}?" for key in range(task.keys)))

@@ -1,0 +1,341 @@
+"""Does a block keep what the others promise? ``memnb verify-block`` asks it.
+
+Each check feeds a small block made-up inputs and compares what comes back with what must. A check
+that fails says which expectation failed and on which input; all checks are run, whatever fails.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from memnb import config
+from memnb.config import Model, Run, model_config, run_config
+from memnb.errors import MemnbError
+from memnb.models import registry
+from memnb.models.network import Network
+from memnb.train.bench import made_up
+from memnb.train.device import choose_device
+from memnb.train.engine import Engine
+from memnb.train.sampler import EpochSampler
+
+BATCH, LENGTH, ROWS, WIDTH = 3, 24, 5, 16
+LENGTHS = (24, 17, 5)
+SHAPE = {"width": WIDTH, "heads": 4, "mlp": 24, "dropout": 0.0}
+EXAMPLES, STEPS = 32, 12  # of the run that is interrupted and resumed
+
+
+class _Failed(Exception):
+    """An expectation that does not hold: the message says which, on which input."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation and how it went; ``detail`` says why it failed, and is empty otherwise."""
+
+    name: str
+    expectation: str
+    passed: bool
+    detail: str = ""
+
+
+def find_blocks(name_or_file: str) -> list[str]:
+    """Families to verify: the one that is named, or all that a Python file registers.
+
+    Raises:
+        MemnbError: no such block; the file is missing, fails, or registers none.
+    """
+    if not name_or_file.endswith(".py"):
+        family = name_or_file.partition("-")[0]
+        registry.make_block(_model(family), LENGTH + 1)  # says so if there is none
+        return [family]
+    path = Path(name_or_file)
+    if not path.is_file():
+        raise MemnbError(f"There is no file {path}; give a Python file or the name of a block.")
+    before = registry.registered()
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses and pickles look a class up by its module
+    try:
+        spec.loader.exec_module(module)
+    except MemnbError:
+        raise
+    except Exception as error:
+        raise MemnbError(
+            f"{path} could not be run ({type(error).__name__}: {error}); mend it first."
+        ) from error
+    found = [name for name, make in registry.registered().items() if before.get(name) is not make]
+    if not found:
+        raise MemnbError(
+            f"{path} registers no block; put @register('name') from memnb.models.registry above "
+            "its class."
+        )
+    return found
+
+
+def verify(family: str) -> list[Check]:
+    """Run all checks on the block called ``family``.
+
+    Raises:
+        MemnbError: there is no such block.
+    """
+    found = []
+    for name, (expectation, check) in CHECKS.items():
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                check(family)
+        except _Failed as failure:
+            found.append(Check(name, expectation, False, str(failure)))
+        except Exception as error:  # a user's code may raise anything
+            reason = f"{type(error).__name__}: {error}".strip()
+            found.append(Check(name, expectation, False, reason.splitlines()[0]))
+        else:
+            found.append(Check(name, expectation, True))
+    return found
+
+
+# --- what the checks are made of -------------------------------------------------------------
+
+
+def _model(family: str, **changes: object) -> Model:
+    name = family if config.is_without_memory(family) else f"{family}-{ROWS}"
+    return model_config(name, "listops-short", **{**SHAPE, "reading": "as_intended", **changes})
+
+
+def _block(family: str) -> nn.Module:
+    torch.manual_seed(0)
+    return registry.make_block(_model(family), LENGTH + 1).double().eval()
+
+
+def _inputs(family: str, batch: int = BATCH, length: int = LENGTH) -> tuple[Tensor, Tensor | None]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(batch, length, WIDTH, generator=generator, dtype=torch.float64)
+    if not _model(family).has_memory_stream:
+        return x, None
+    return x, torch.randn(batch, ROWS, WIDTH, generator=generator, dtype=torch.float64)
+
+
+def _mask(length: int = LENGTH) -> Tensor:
+    return torch.arange(length) < torch.tensor(LENGTHS)[:, None]
+
+
+def _said(x: Tensor, mask: bool = False) -> str:
+    masked = f"tokens {', '.join(map(str, LENGTHS))}" if mask else "no mask"
+    return f"(input: x {tuple(x.shape)}, {masked}, seed 1)"
+
+
+def _same(got: Tensor | None, wanted: Tensor | None, what: str, x: Tensor, mask: bool) -> None:
+    if got is None or wanted is None:
+        return
+    difference = (got - wanted).abs().max().item()
+    if not difference < 1e-8:
+        raise _Failed(f"{what}, but they differ by up to {difference:.2g} {_said(x, mask)}")
+
+
+# --- the checks ------------------------------------------------------------------------------
+
+
+def _shapes(family: str) -> None:
+    block = _block(family)
+    for batch, length in ((BATCH, LENGTH), (1, 7)):
+        x, memory = _inputs(family, batch, length)
+        for mask in (None, torch.ones(batch, length, dtype=torch.bool)):
+            after, carried = block(x, memory, mask)
+            for name, value in (("x", after), ("memory", carried)):
+                # A wrong shape is refused by the block's wrapper, in its own sentence.
+                if value is not None and not torch.isfinite(value).all():
+                    raise _Failed(f"{name} holds infinities or NaN {_said(x)}")
+
+
+def _samples_apart(family: str) -> None:
+    block = _block(family)
+    x, memory = _inputs(family)
+    together = block(x, memory, None)
+    for row in range(BATCH):
+        one = slice(row, row + 1)
+        alone = block(x[one], None if memory is None else memory[one], None)
+        for name, a, b in zip(("x", "memory"), alone, together, strict=True):
+            what = f"{name} of sample {row} alone must equal it in a batch of {BATCH}"
+            _same(a, None if b is None else b[one], what, x, False)
+
+
+def _masking(family: str) -> None:
+    block = _block(family)
+    x, memory = _inputs(family)
+    mask = _mask()
+    padded = block(x, memory, mask)
+    other = block(torch.where(mask[:, :, None], x, x + 100.0), memory, mask)
+    names = ("x at the tokens", "memory")
+    for name, a, b in zip(names, other, padded, strict=True):
+        if name == names[0]:
+            a, b = a * mask[:, :, None], b * mask[:, :, None]
+        _same(a, b, f"{name} must not depend on what stands at padding", x, True)
+    for row, length in enumerate(LENGTHS):
+        one = slice(row, row + 1)
+        alone = block(x[one, :length], None if memory is None else memory[one], mask[one, :length])
+        what = f"sample {row} cut to its {length} tokens must give the same as padded:"
+        _same(alone[0], padded[0][one, :length], f"{what} x", x, True)
+        if alone[1] is not None:
+            _same(alone[1], padded[1][one], f"{what} memory", x, True)
+
+
+def _loss(block: nn.Module, x: Tensor, memory: Tensor | None) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    total = x.new_zeros(())
+    for part in block(x, memory, _mask()):
+        if part is not None:
+            total = total + (part * torch.randn(part.shape, generator=generator).double()).sum()
+    return total
+
+
+def _gradients(family: str) -> None:
+    block = _block(family)
+    x, memory = _inputs(family)
+    named: dict[str, Tensor] = {
+        name.removeprefix("block."): parameter
+        for name, parameter in block.named_parameters()
+        if parameter.requires_grad
+    }
+    named["the input x"] = x.requires_grad_()
+    if memory is not None:
+        named["the input memory"] = memory.requires_grad_()
+    loss = _loss(block, x, memory)
+    if not loss.requires_grad:
+        raise _Failed(f"x and memory come back without any gradient {_said(x, True)}")
+    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    generator = torch.Generator().manual_seed(3)
+    for (name, value), gradient in zip(named.items(), gradients, strict=True):
+        if gradient is None:
+            raise _Failed(
+                f"{name} receives no gradient from x or memory; is it unused, or does a detach() "
+                f"or no_grad() stand in the way? {_said(x, True)}"
+            )
+        direction = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        step, ends = 1e-6, []
+        for sign in (1, -1):
+            with torch.no_grad():
+                value.add_(direction, alpha=sign * step)
+                ends.append(_loss(block, x, memory).item())
+                value.sub_(direction, alpha=sign * step)
+        expected = (ends[0] - ends[1]) / (2 * step)
+        got = (gradient * direction).sum().item()
+        if abs(got - expected) > 1e-4 * abs(expected) + 1e-5:
+            raise _Failed(
+                f"the gradient of {name} along a random direction is {got:.6g}, but finite "
+                f"differences say {expected:.6g} {_said(x, True)}"
+            )
+
+
+def _memory_used(family: str) -> None:
+    block = _block(family)
+    x, memory = _inputs(family)
+    if memory is None:
+        return
+    before = block(x, memory, None)
+    if torch.equal(block(x, memory + 1.0 + memory, None)[1], before[1]):
+        raise _Failed(f"another memory leaves the memory that comes back as it was {_said(x)}")
+    if torch.equal(block(x.flip(2), memory, None)[1], before[1]):
+        raise _Failed(f"another x leaves the memory that comes back as it was {_said(x)}")
+
+
+def _determinism(family: str) -> None:
+    block = _block(family)
+    x, memory = _inputs(family)
+    for mode, block_in_mode in (("evaluation", block.eval()), ("training", block.train())):
+        answers = []
+        for _ in range(2):
+            if mode == "training":
+                torch.manual_seed(5)
+            answers.append(block_in_mode(x, memory, None))
+        for name, a, b in zip(("x", "memory"), *answers, strict=True):
+            if a is not None and not torch.equal(a, b):
+                seed = " with the same seed" if mode == "training" else ""
+                raise _Failed(f"in {mode}, two calls{seed} differ in {name} {_said(x)}")
+
+
+def _one_graph(family: str) -> None:
+    block = _block(family)
+    x, memory = _inputs(family)
+    compiled = torch.compile(block, backend="eager", fullgraph=True, dynamic=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the compiler's own parts
+            answers = compiled(x, memory, None)
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        why = next((line for line in lines if line.startswith("Explanation")), lines[0])
+        raise _Failed(
+            f"torch.compile cannot take the block as one graph, so the CUDA engine falls back to "
+            f"the slow loop: {why} {_said(x)}"
+        ) from None
+    finally:
+        torch._dynamo.reset()
+    for name, a, b in zip(("x", "memory"), answers, block(x, memory, None), strict=True):
+        _same(a, b, f"{name} of the compiled block must equal the plain one's", x, False)
+
+
+def _resume(family: str) -> None:
+    changes = {**SHAPE, "blocks": 2, "dropout": 0.1, "reading": "as_intended"}
+    run = run_config(
+        _model(family).name,
+        "listops-short",
+        model_changes=changes,
+        task_changes={"min_length": 5, "max_length": LENGTH},
+        training_changes={"batch": 4, "warmup": 4},
+    )
+    where = f"(run: {run.run_id}, {STEPS} steps of 4 made-up examples)"
+    whole, first, second = (EpochSampler(EXAMPLES, 4, 0) for _ in range(3))
+    expected = _engine(run, seed=0)
+    expected.train(whole.take(STEPS))
+    half = _engine(run, seed=0)
+    half.train(first.take(STEPS // 2))
+    state = half.state()
+    second.restore(first.state())
+    torch.rand(3)  # whatever else the process draws must not matter
+    resumed = _engine(run, seed=1)
+    resumed.restore(state)
+    resumed.train(second.take(STEPS - STEPS // 2))
+    ends = resumed.network.state_dict()
+    for name, value in expected.network.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise _Failed(f"'{name}' is no longer finite after training {where}")
+        if not torch.equal(value, ends[name]):
+            raise _Failed(
+                f"'{name}' differs between a run that was resumed at step {STEPS // 2} and one "
+                "that was not; does the block keep a state outside its parameters and buffers? "
+                f"{where}"
+            )
+
+
+def _engine(run: Run, seed: int) -> Engine:
+    torch.manual_seed(seed)
+    network = Network(run.model, run.task)
+    torch.manual_seed(seed + 10)
+    return Engine(
+        network, made_up(run.task, EXAMPLES, EXAMPLES), run.training, choose_device("cpu")
+    )
+
+
+CHECKS: dict[str, tuple[str, Callable[[str], None]]] = {
+    "shapes": ("x and memory come back in their shapes, finite", _shapes),
+    "samples apart": (
+        "a sample's result does not depend on the others of its batch",
+        _samples_apart,
+    ),
+    "masking": ("padding changes nothing", _masking),
+    "gradients": ("every parameter and input has its true gradient", _gradients),
+    "memory used": ("the memory that comes back depends on memory and x", _memory_used),
+    "determinism": ("the same input and seed give the same result", _determinism),
+    "one graph": ("the CUDA engine can compile it", _one_graph),
+    "resume": ("an interrupted run ends as an uninterrupted one", _resume),
+}

@@ -1,0 +1,302 @@
+"""Blocks of one's own: registered by name, checked, and told exactly what is wrong with them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memnb import build_model, config
+from memnb.cli import main
+from memnb.errors import MemnbError
+from memnb.models import registry
+from memnb.models.registry import register
+from memnb.probes.attention_maps import attention_maps
+from memnb.probes.degradation import measure
+from memnb.probes.row_removal import accuracy_by_rows_left
+from memnb.train import bench, verify
+from memnb.train.loop import train
+
+
+class Gated(nn.Module):
+    """A sound block in a few lines: the memory takes in the mean, x takes the memory's mean."""
+
+    def __init__(self, model: config.Model) -> None:
+        super().__init__()
+        self.write, self.read = (nn.Linear(model.width, model.width) for _ in range(2))
+        self.norm = nn.LayerNorm(model.width)
+
+    def forward(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
+        weight = torch.ones_like(x[:, :, :1]) if mask is None else mask[:, :, None].to(x.dtype)
+        mean = (self.write(x) * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+        memory = (memory + mean).tanh()
+        return self.norm(x + self.read(memory).mean(1, keepdim=True)), memory
+
+
+@pytest.fixture(autouse=True)
+def _registry_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_OWN", {})
+    monkeypatch.setattr(config, "_OWN", set())
+
+
+def failures(block: type[nn.Module]) -> dict[str, str]:
+    register("mine")(block)
+    return {check.name: check.detail for check in verify.verify("mine") if not check.passed}
+
+
+def test_a_sound_block_passes_every_check() -> None:
+    assert failures(Gated) == {}
+
+
+@pytest.mark.parametrize(
+    "family", ["transformer", "convluna", "convchunkmem", "rmt", "linformer", "memoryless"]
+)
+def test_memnbs_own_blocks_pass_every_check(family: str) -> None:
+    assert [check.detail for check in verify.verify(family) if not check.passed] == []
+
+
+def test_a_registered_block_is_a_model_like_all_others(tmp_path: Path) -> None:
+    register("mine")(Gated)
+    assert "mine-16" in config.list_models()
+    run = config.run_config(
+        "mine-4",
+        "recall-4",
+        task_changes={"train": 40, "validation": 10, "test": 10},
+        training_changes={"steps": 4, "batch": 4, "evaluate_every": 2},
+    )
+    assert run.model.name == "mine-4"
+    record = train(run, tmp_path / "run", device="cpu")
+    assert record["outcome"] == "finished", record["reason"]
+    rows = [json.loads(line) for line in (tmp_path / "run/probes.jsonl").read_text().splitlines()]
+    assert rows[-1]["packed_rank"] >= 1
+    assert rows[-1]["unpack_entropy"] is None
+    measured = bench.measure("step", run, "cpu", repeats=2, seconds=0.01)
+    assert (measured.model, measured.outcome) == ("mine-4", "measured")
+    assert measured.operations is not None
+
+
+def test_probes_measure_the_rows_that_a_block_shows() -> None:
+    class Showing(Gated):
+        def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None):  # type: ignore[override]
+            x, memory = super().forward(x, memory, mask)
+            return x, memory, memory[:, :1].expand_as(memory) + 0 * memory
+
+    register("showing")(Showing)
+    network = build_model("showing-4", "listops-short", width=16, mlp=8)
+    inputs = torch.randint(1, 16, (2, 20), dtype=torch.uint8)
+    lengths, labels = torch.tensor([20, 9]), torch.tensor([1, 2])
+    found = measure(network, inputs, lengths, labels)
+    assert [row["packed_cosine"] for row in found] == [pytest.approx(1.0, abs=1e-5)] * 2
+    assert found[0]["memory_cosine"] < 0.99
+    assert attention_maps(network, inputs[0], lengths[0], labels[0]) == {}
+    assert accuracy_by_rows_left(network, lambda: 0.5, seed=0) == [], "it cannot leave rows out"
+
+
+def test_a_block_may_work_chunk_by_chunk() -> None:
+    register("mine")(Gated)
+    network = build_model(
+        "mine-4", "listops-short", width=16, mlp=8, chunk=8, reading="as_intended"
+    ).eval()
+    inputs = torch.randint(1, 16, (2, 20), dtype=torch.uint8)
+    scores = network(inputs, torch.tensor([20, 9]))
+    torch.testing.assert_close(scores[1:], network(inputs[1:, :9], torch.tensor([9])))
+
+
+def test_a_name_without_a_size_has_no_memory() -> None:
+    class Plain(nn.Module):
+        def __init__(self, model: config.Model) -> None:
+            super().__init__()
+            self.linear = nn.Linear(model.width, model.width)
+
+        def forward(self, x: Tensor, memory: None, mask: Tensor | None) -> tuple[Tensor, None]:
+            return x + self.linear(x), memory
+
+    register("plain")(Plain)
+    network = build_model("plain", "listops-short")
+    assert network.model.memory == 0
+    assert network(torch.ones(2, 5, dtype=torch.uint8)).shape == (2, 10)
+
+
+# --- what is wrong with a block --------------------------------------------------------------
+
+
+class WrongShape(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        return super().forward(x, memory, mask)[0], memory[:, :1]
+
+
+class NoTuple(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        return x
+
+
+class Detached(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        x, after = super().forward(x, memory, mask)
+        return x, after.detach() + 0 * memory
+
+
+class NoMask(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        return super().forward(x, memory, None)
+
+
+class Restless(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        return super().forward(x + 1e-3 * torch.randn_like(x), memory, mask)
+
+
+class Counting(Gated):
+    calls = 0
+
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        self.calls += 1
+        return super().forward(x * (1 + 0.001 * self.calls), memory, mask)
+
+
+class OverTheBatch(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        return super().forward(x - x.mean(0, keepdim=True), memory, mask)
+
+
+class Idle(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        return super().forward(x, memory, mask)[0], memory
+
+
+class Branching(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        return super().forward(x if x.sum().item() > 1e9 else 2 * x, memory, mask)
+
+
+@pytest.mark.parametrize(
+    ("block", "check", "said"),
+    [
+        (WrongShape, "shapes", "given memory of shape (3, 5, 16) and must return it in the same"),
+        (NoTuple, "shapes", "must return (x, memory) or (x, memory, packed), but returned a Tens"),
+        (Detached, "gradients", "finite differences say"),
+        (NoMask, "masking", "x at the tokens must not depend on what stands at padding"),
+        (Restless, "determinism", "in evaluation, two calls differ in x"),
+        (Counting, "resume", "does the block keep a state outside its parameters and buffers?"),
+        (OverTheBatch, "samples apart", "x of sample 0 alone must equal it in a batch of 3"),
+        (Idle, "memory used", "another x leaves the memory that comes back as it was"),
+        (Branching, "one graph", "torch.compile cannot take the block as one graph"),
+    ],
+)
+def test_a_broken_expectation_is_named(block: type[nn.Module], check: str, said: str) -> None:
+    found = failures(block)
+    assert said in found[check]
+    assert "input: x (3, 24, 16)" in found[check] or "run: " in found[check] or check == "shapes"
+
+
+def test_a_wrong_answer_is_one_sentence_in_training_too() -> None:
+    register("mine")(WrongShape)
+    with pytest.raises(MemnbError, match=r"returned \(2, 1, 32\)"):
+        build_model("mine-4", "listops-short")(torch.ones(2, 5, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("luna", "memnb has a model named 'luna'"), ("My-Block", "one word of small letters")],
+)
+def test_impossible_names_are_refused(name: str, said: str) -> None:
+    with pytest.raises(MemnbError, match=said):
+        register(name)
+
+
+def test_a_block_that_cannot_be_made_says_why() -> None:
+    register("mine")(lambda model: nn.Linear(model.depth, 2))
+    with pytest.raises(MemnbError, match="could not be made from its config"):
+        build_model("mine-4", "listops-short")
+    register("mine")(lambda model: 3)  # type: ignore[arg-type, return-value]
+    with pytest.raises(MemnbError, match=r"must be a torch\.nn\.Module, but is a int"):
+        build_model("mine-4", "listops-short")
+
+
+def test_a_block_that_nobody_registered_is_refused() -> None:
+    model = config.model_config("luna-4", "listops-short").but(kind="elsewhere")
+    assert model.name == "elsewhere-4", "rows of blocks that are not here can be read and drawn"
+    with pytest.raises(MemnbError, match="no block named 'elsewhere'"):
+        registry.make_block(model, 10)
+
+
+# --- entry points and the command line -------------------------------------------------------
+
+
+@pytest.fixture
+def _offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+        offered = [
+            importlib.metadata.EntryPoint("gated", "test_own_blocks:Gated", group),
+            importlib.metadata.EntryPoint("broken", "test_own_blocks:Missing", group),
+        ]
+        return offered if group == config.ENTRY_POINTS else []
+
+    monkeypatch.setattr(config, "entry_points", entry_points)
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+
+
+@pytest.mark.usefixtures("_offered")
+def test_a_package_offers_its_blocks_by_entry_points(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {"gated-16", "broken-16"} <= set(config.list_models())
+    assert build_model("gated-4", "listops-short").model.name == "gated-4"
+    with pytest.raises(MemnbError, match=r"'broken' \(.*\) could not be imported"):
+        build_model("broken-4", "listops-short")
+    assert main(["models"]) == 0
+    assert "gated-16          a block of your own" in capsys.readouterr().out
+
+
+FILE = """
+import torch
+from torch import nn
+from memnb.models.registry import register
+
+@register("fromfile")
+class FromFile(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.linear = nn.Linear(model.width, model.width)
+
+    def forward(self, x, memory, mask):
+        return x + self.linear(x), memory
+"""
+
+
+def test_verify_block_reads_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "my memory.py"
+    file.write_text(FILE)
+    assert main(["verify-block", str(file)]) == 1
+    out = capsys.readouterr().out
+    assert "fromfile:" in out
+    assert "  ok      shapes: " in out
+    assert "  FAILED  memory used: " in out
+    assert "another memory" not in out.replace("another x", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\n", "registers no block"),
+        ("1 / 0\n", "could not be run (ZeroDivisionError"),
+        (None, "There is no file"),
+    ],
+)
+def test_files_without_a_block_are_refused_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str
+) -> None:
+    file = tmp_path / "mine.py"
+    if text is not None:
+        file.write_text(text)
+    assert main(["verify-block", str(file)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_verify_block_of_an_unknown_name_suggests_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify-block", "lunna"]) == 2
+    assert "no model named 'lunna-5'; did you mean 'luna-" in capsys.readouterr().err
