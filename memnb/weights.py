@@ -7,7 +7,6 @@ inputs (:mod:`memnb.evidence.views`), so that pages can show the model without P
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +137,7 @@ def _best(folder: Path) -> dict[str, Tensor]:
         raise RunError(
             f"{folder} holds no best.pt: committed rows come without weights; train the run again."
         ) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # foreign bytes fail in pickle, zipfile, struct or PyTorch
         raise DataError(f"{path} is damaged ({error}); train the run again.") from None
     if not isinstance(state, dict):
         raise DataError(f"{path} does not hold the weights of a network; train the run again.")

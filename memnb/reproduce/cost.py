@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from memnb.config import Model, Run, run_config
+from memnb.config import BUILT_IN, Model, Run, run_config
 from memnb.evidence.rows import describe_changes
 from memnb.operations import example_operations, step_operations
 from memnb.reproduce import plan
@@ -83,7 +83,8 @@ class Speeds:
         self._known: dict[str, list[_Known]] = {}
         for row in _records(frames):
             timed = row["outcome"] == "finished" and row["seconds"] == row["seconds"]
-            if not timed or row["preset"] == "custom":
+            # A block of one's own is known only where it is registered.
+            if not timed or row["preset"] == "custom" or row["kind"] not in BUILT_IN:
                 continue
             run = _run_of(row)
             seconds = device_seconds(row)

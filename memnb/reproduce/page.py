@@ -21,6 +21,7 @@ from memnb import paths
 from memnb.draw import style
 from memnb.errors import MemnbError, unknown
 from memnb.evidence import rows
+from memnb.reproduce import plan
 from memnb.reproduce.files import write
 from memnb.reproduce.manifest import safe_name
 from memnb.reproduce.plan import PRESETS
@@ -111,18 +112,22 @@ class Page:
 
         Args:
             study: whose rows, see :func:`memnb.evidence.rows.of_study`. The quick preset trains
-                the study ``shared`` alone; the others are filled up with committed rows.
+                the study ``shared`` alone; what it does not train of another one is filled up
+                with committed rows.
         """
         stored, here = paths.stored_results(), self.runs_folder
         # Where both hold a run, the row of this machine is the one shown.
         full = (here, stored) if self.preset == "paper" else (stored,)
         quick: tuple[Path, ...] = (here,) if self.preset == "quick" else (stored,)
-        if study != "shared" and self.preset == "quick":
-            quick = (here, stored)
-        layers = (
-            _layer("Full scale", "full", "paper", full),
-            _layer("Laptop scale", "quick", "quick", quick),
-        )
+        filled = study != "shared" and self.preset == "quick"
+        laptop = _layer("Laptop scale", "quick", "quick", (here, stored) if filled else quick)
+        if filled:
+            own = set(rows.load_runs(here)["run_id"])
+            others = {run.run_id for run in plan.runs(study, "paper")}
+            others -= {run.run_id for run in plan.together(plan.SETS, "quick")}
+            kept = laptop.runs["run_id"].isin(own | others)
+            laptop = replace(laptop, runs=laptop.runs[kept])
+        layers = (_layer("Full scale", "full", "paper", full), laptop)
         return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
 
     def save(self, thing: Thing, name: str, caption: str = "") -> Saved[Thing]:

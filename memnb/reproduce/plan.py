@@ -188,6 +188,7 @@ STEPS: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("table", ("pathfinder",)),
     ("other-tasks", None),
     ("memory-size", None),
+    ("chunks", CHUNK_TASKS),
 )
 
 
