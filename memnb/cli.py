@@ -621,7 +621,7 @@ def _parser() -> argparse.ArgumentParser:
 _REPRODUCE_HELP = """\
 presets:
   stored  draw the committed rows; trains nothing and does not import PyTorch (a minute)
-  quick   the same, and train small models first (at most ten minutes on two cores)
+  quick   the same, and train small models first (about eleven minutes on two cores)
   paper   the full protocol on all five tasks; says what it costs before it starts
 
 Whatever was finished before is kept, so a call that was interrupted goes on where it was."""
