@@ -446,7 +446,7 @@ def _bench(values: argparse.Namespace) -> int:
         flush=True,
     )
     failed = False
-    for row in bench.isolated(values.suite, runs, device):
+    for row in bench.isolated(values.suite, runs, device, jobs=values.jobs):
         bench.append(file, row)
         shown = f"{row.task:<18}{row.model:<14}{row.length:>9}"
         if row.milliseconds is None:
@@ -843,6 +843,13 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--longest", type=_positive, metavar="N", help="tokens at which the length suite ends"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="compile N at a time, then time one after another (not in the length suite)",
     )
     _device(parser)
     _out(parser)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,11 +94,37 @@ def test_running_out_of_memory_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None
     assert row.milliseconds is None
 
 
-def test_a_process_that_dies_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "measure", _die)
-    first, second = bench.isolated("length", [tiny(), tiny(batch=3)], "cpu")
+@pytest.mark.parametrize(
+    ("suite", "call"), [("length", "measure"), ("step", "_prepare_here"), ("step", "_finish_here")]
+)
+def test_a_process_that_dies_is_a_row(
+    suite: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, call, _die)
+    first, second = bench.isolated(suite, [tiny(), tiny(batch=3)], "cpu", jobs=2)
     assert first.outcome == second.outcome == "failed: the process died"
     assert (first.model, first.batch, second.batch) == ("luna-2", 4, 3)
+
+
+def test_compiled_side_by_side_they_are_timed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three runs, two at a time: nothing is timed while another one is made ready."""
+    events = multiprocessing.Manager().list()
+    monkeypatch.setattr(bench, "_prepare_here", partial(_noted, events, "prepare"))
+    monkeypatch.setattr(bench, "_finish_here", partial(_noted, events, "finish"))
+    runs = [tiny(batch=batch) for batch in (2, 3, 4)]
+    rows = list(bench.isolated("step", runs, "cpu", 2, 0.02, jobs=2))
+    assert [row.side_by_side for row in rows] == [2, 2, 1]
+    order = [name for name, begins in events if begins]
+    assert order == ["prepare", "prepare", "finish", "finish", "prepare", "finish"]
+    first_finish = list(events).index(("finish", True))
+    assert list(events[:first_finish]).count(("prepare", False)) == 2
+
+
+def _noted(events: Any, name: str, *given: Any) -> bench.Measurement | None:
+    events.append((name, True))
+    time.sleep(0.2)
+    events.append((name, False))
+    return bench.Measurement("step", "t", "m", 1, 1, "measured") if name == "finish" else None
 
 
 def test_measurements_come_in_the_order_of_the_runs() -> None:
@@ -164,7 +194,7 @@ def test_the_command_appends_rows(
 ) -> None:
     rows = iter([bench.measure("step", tiny(), "cpu", repeats=2, seconds=0.02)] * 2)
     best = bench.ceilings("cpu", size=64)
-    monkeypatch.setattr(bench, "isolated", lambda *_: [next(rows)])
+    monkeypatch.setattr(bench, "isolated", lambda *_, **__: [next(rows)])
     here = {bench.ceilings: lambda *_: best}
     monkeypatch.setattr(bench, "apart", lambda action, *given: here.get(action, action)(*given))
     for _ in range(2):

@@ -62,7 +62,9 @@ def test_fp32_losses_equal_those_of_the_plain_loop(model: str) -> None:
     graph = engine_of(GraphEngine, run, FP32)
     expected, got = losses(plain, run, 100), losses(graph, run, 100)
     # Where two positions of a pooling window nearly tie, rounding decides which one learns.
-    assert got == pytest.approx(expected, rel=1e-4 if "pool" in model else 1e-5)
+    # Linformer sums whole sequences; its losses come to differ by 2.5e-5 after 80 steps.
+    loose = "pool" in model or "linformer" in model
+    assert got == pytest.approx(expected, rel=1e-4 if loose else 1e-5)
     loss, accuracy = graph.evaluate(graph.validation)
     plain_loss, plain_accuracy = plain.evaluate(plain.validation)
     assert loss == pytest.approx(plain_loss, rel=1e-4)

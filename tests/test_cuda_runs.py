@@ -58,7 +58,7 @@ def test_a_resumed_run_is_the_same_as_a_whole_one(
     run = small(model)
     train(run, tmp_path / "whole", device="cuda", deterministic=True)
     monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)
-    for calls in (2, 5, 10**9):
+    for calls in (2, 3, 10**9):
         asked = iter(range(10**9))
         record = train(
             run,
@@ -74,14 +74,14 @@ def test_a_resumed_run_is_the_same_as_a_whole_one(
 def test_saving_costs_under_half_a_percent_of_a_full_scale_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two minutes of ListOps in the shapes of the full protocol."""
+    """Seventy seconds of ListOps in the shapes of the full protocol."""
     run = run_config(
         "convluna-256", "listops", task_changes={"train": 2000, "validation": 64, "test": 64}
     )
     with caplog.at_level("INFO", logger="memnb.train.loop"):
-        record = train(run, tmp_path, device="cuda", budget=120.0)
+        record = train(run, tmp_path, device="cuda", budget=70.0)
     assert record["outcome"] == "interrupted"
     saves = [float(cost) for cost in re.findall(r"saved in ([\d.]+) s", caplog.text)]
     assert len(saves) > 1
     # The last one is what the end of the budget asks for.
-    assert sum(saves[:-1]) < 0.005 * record["seconds_training"]
+    assert sum(saves[:-1]) < 0.005 * record["seconds"]

@@ -221,7 +221,7 @@ def nothing_heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def offline(*_: Any) -> Path:
         raise DataError("No network here.")
 
-    def measured(suite: str, wanted: list[Run], device: str) -> Iterator[bench.Measurement]:
+    def measured(suite: str, wanted: list[Run], *_: Any, **__: Any) -> Iterator[bench.Measurement]:
         for run in wanted:
             where = {"task": run.task.name, "model": run.model.name, "length": 1, "batch": 1}
             yield bench.Measurement(suite=suite, outcome="out of memory", **where)

@@ -23,13 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-try:
-    import triton
-    import triton.language as tl
-
-    MISSING: str | None = None
-except ImportError:  # Windows, macOS and CPU builds of PyTorch come without it
-    MISSING = "Triton is not installed"
+from memnb.models import kernels
+from memnb.models.kernels import MISSING, tl, triton
 
 WIDTHS = (32, 64, 128, 256)
 HIDDEN_STEP = 128  # two tiles of hidden units, which share their hashes
@@ -51,10 +46,9 @@ BACKWARD = Tiles(rows=64, warps=4, stages=1)
 
 def why_not(x: Tensor, norm: nn.LayerNorm, hidden: int) -> str | None:
     """Why the kernels cannot be used for such a block, or None if they can."""
-    if MISSING:
-        return MISSING
-    if not x.is_cuda or not torch.is_autocast_enabled("cuda"):
-        return "the kernels are for CUDA in bf16"  # the only precision of autocast in use here
+    reason = kernels.why_not(x)
+    if reason:
+        return reason
     if norm.normalized_shape[0] not in WIDTHS or hidden % HIDDEN_STEP:
         return f"the kernels need a width of {WIDTHS} and a hidden width in steps of {HIDDEN_STEP}"
     return None

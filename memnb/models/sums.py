@@ -17,13 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-try:
-    import triton
-    import triton.language as tl
-
-    MISSING: str | None = None
-except ImportError:  # Windows, macOS and CPU builds of PyTorch come without it
-    MISSING = "Triton is not installed"
+from memnb.models import kernels
+from memnb.models.kernels import MISSING, tl, triton
 
 WIDTHS = (16, 32, 64, 128, 256)
 MOST_COLUMNS = 128
@@ -33,10 +28,9 @@ PROGRAMS = 512  # wanted in all: several for each multiprocessor
 
 def why_not(x: Tensor, width: int, columns: int) -> str | None:
     """Why the kernel cannot be used where ``x`` is, or None if it can."""
-    if MISSING:
-        return MISSING
-    if not x.is_cuda or not torch.is_autocast_enabled("cuda"):
-        return "the kernel is for CUDA in bf16"  # the only precision of autocast in use here
+    reason = kernels.why_not(x)
+    if reason:
+        return reason
     if width not in WIDTHS or columns > MOST_COLUMNS:
         return f"the kernel needs a width of {WIDTHS} and at most {MOST_COLUMNS} columns"
     return None

@@ -2,12 +2,14 @@
 
 Measurements run in a process of their own, on made-up inputs of the task's shape: nothing is
 downloaded, and neither memory nor compiled code is left over from the one before. Only the lengths
-of one model share a process, since a start takes longer than a measurement there.
+of one model share a process, since a start takes longer than a measurement there. Compilation takes
+longest; several processes may do it side by side, and are then timed one after another.
 """
 
 from __future__ import annotations
 
 import concurrent.futures.process
+import contextlib
 import gc
 import json
 import multiprocessing
@@ -16,7 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +36,7 @@ from memnb.tasks.base import Dataset, Split
 from memnb.train import checkpoint
 from memnb.train.checkpoint import write_atomically
 from memnb.train.cuda_graph import make_engine
-from memnb.train.device import choose_device
+from memnb.train.device import Device, choose_device
 from memnb.train.engine import Engine
 from memnb.train.loop import (
     PROBE_SAMPLES,
@@ -75,6 +77,7 @@ class Measurement:
         steps: how many steps were timed.
         peak_memory: bytes, of the device on CUDA, else of the process.
         first_step: seconds from the start to the end of the first step, compilation included.
+        side_by_side: how many measurements were compiled at a time, which ``first_step`` feels.
         scored_per_second: examples per second in evaluation.
         operations: floating-point operations of a step, counted from the plain formulas.
         bytes: the least that a step must move (:func:`memnb.operations.step_bytes`).
@@ -95,6 +98,7 @@ class Measurement:
     steps: int | None = None
     peak_memory: int | None = None
     first_step: float | None = None
+    side_by_side: int = 1
     scored_per_second: float | None = None
     operations: float | None = None
     bytes: float | None = None
@@ -197,29 +201,57 @@ def isolated(
     device: str = "auto",
     repeats: int = REPEATS,
     seconds: float | None = None,
+    jobs: int = 1,
 ) -> Iterator[Measurement]:
     """:func:`measure` each run in a new process, those of the length suite in one per model.
 
-    A process that dies is a row that says so.
+    ``jobs`` processes at a time build and compile side by side; all of them wait while one is
+    timed. A process that dies is a row that says so.
 
     Raises:
         MemnbError: the device is not available.
     """
     seconds = seconds or (SECONDS / 4 if suite == "length" else SECONDS)
-    groups = groupby(runs, key=lambda run: run.model.name if suite == "length" else id(run))
-    for _, group in groups:
-        waiting = list(group)
-        while waiting:
-            with _process() as pool:
+    if suite == "length":
+        for _, group in groupby(runs, key=lambda run: run.model.name):
+            yield from _lengths(list(group), device, repeats, seconds)
+        return
+    for start in range(0, len(runs), jobs):
+        part = runs[start : start + jobs]
+        with contextlib.ExitStack() as stack:
+            pools = [stack.enter_context(_process()) for _ in part]
+            begun = [
+                pool.submit(_prepare_here, suite, run, device)
+                for pool, run in zip(pools, part, strict=True)
+            ]
+            concurrent.futures.wait(begun)
+            for pool, run, ready in zip(pools, part, begun, strict=True):
                 try:
-                    while waiting:
-                        yield pool.submit(
-                            measure, suite, waiting[0], device, repeats, seconds
-                        ).result()
-                        waiting.pop(0)
+                    ready.result()
+                    row = pool.submit(_finish_here, repeats, seconds).result()
+                    yield replace(row, side_by_side=len(part))
                 except concurrent.futures.process.BrokenProcessPool:
-                    where = apart(_where, suite, waiting.pop(0), device)
-                    yield Measurement(**where, outcome="failed: the process died")
+                    yield _died(suite, run, device)
+                pool.shutdown()  # what it holds of the device is free for the next
+
+
+def _lengths(
+    waiting: list[Run], device: str, repeats: int, seconds: float
+) -> Iterator[Measurement]:
+    while waiting:
+        with _process() as pool:
+            try:
+                while waiting:
+                    yield pool.submit(
+                        measure, "length", waiting[0], device, repeats, seconds
+                    ).result()
+                    waiting.pop(0)
+            except concurrent.futures.process.BrokenProcessPool:
+                yield _died("length", waiting.pop(0), device)
+
+
+def _died(suite: str, run: Run, device: str) -> Measurement:
+    return Measurement(**apart(_where, suite, run, device), outcome="failed: the process died")
 
 
 def _where(suite: str, run: Run, device: str) -> dict[str, Any]:
@@ -240,6 +272,43 @@ def _where(suite: str, run: Run, device: str) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A measurement whose engine has made its first step and its first evaluation."""
+
+    suite: str
+    run: Run
+    device: Device
+    engine: Engine
+    sampler: EpochSampler
+    first_step: float
+    first_evaluation: float
+    peak_memory: int
+
+    def train(self, steps: int) -> float:
+        """Seconds of ``steps`` steps."""
+        batches = self.sampler.take(steps)
+        self.engine.wait()
+        start = time.perf_counter()
+        self.engine.train(batches)
+        self.engine.wait()
+        return time.perf_counter() - start
+
+
+# In a process of its own, between its two calls.
+_prepared: _Prepared | Measurement | None = None
+
+
+def _prepare_here(suite: str, run: Run, device: str) -> None:
+    global _prepared
+    _prepared = _prepare(suite, run, device)
+
+
+def _finish_here(repeats: int, seconds: float) -> Measurement:
+    assert _prepared is not None
+    return _finish(_prepared, repeats, seconds)
+
+
 def measure(
     suite: str, run: Run, device: str = "auto", repeats: int = REPEATS, seconds: float = SECONDS
 ) -> Measurement:
@@ -251,6 +320,11 @@ def measure(
     Raises:
         MemnbError: the device is not available.
     """
+    return _finish(_prepare(suite, run, device), repeats, seconds)
+
+
+def _prepare(suite: str, run: Run, device: str) -> _Prepared | Measurement:
+    """All that takes time once; the row itself if it needs more memory than there is."""
     chosen = choose_device(device)
     begun = time.monotonic()
     kind = "auto"
@@ -260,7 +334,6 @@ def measure(
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    where = _where(suite, run, device)
     examples = max(run.training.batch, 1 if suite == "length" else EXAMPLES)
     scored = examples_scored(run.task) if suite == "run" else examples
     try:
@@ -268,30 +341,37 @@ def measure(
         data = made_up(run.task, examples, scored)
         engine = make_engine(kind, Network(run.model, run.task), data, run.training, chosen)
         sampler = EpochSampler(len(data.train), run.training.batch, run.seed)
-
-        def timed(steps: int) -> float:
-            batches = sampler.take(steps)
-            engine.wait()
-            start = time.perf_counter()
-            engine.train(batches)
-            engine.wait()
-            return time.perf_counter() - start
-
-        timed(1)
+        engine.train(sampler.take(1))
+        engine.wait()
         first = time.monotonic() - begun
-        once = timed(1)
+        peak = peak_memory(chosen)  # of training: evaluation comes next
+        evaluation = _seconds(_evaluate, engine)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return Measurement(**_where(suite, run, device), outcome="out of memory")
+    return _Prepared(suite, run, chosen, engine, sampler, first, evaluation, peak)
+
+
+def _finish(prepared: _Prepared | Measurement, repeats: int, seconds: float) -> Measurement:
+    """What is timed, which wants the device to itself."""
+    if isinstance(prepared, Measurement):
+        return prepared
+    suite, run, engine = prepared.suite, prepared.run, prepared.engine
+    where = _where(suite, run, prepared.device.kind)
+    try:
+        once = prepared.train(1)
         if once < seconds:
-            once = timed(WARM_UP) / WARM_UP
+            once = prepared.train(WARM_UP) / WARM_UP
         steps = max(1, min(200, round(seconds / once)))
-        times = [1000 * timed(steps) / steps for _ in range(repeats)]
+        times = [1000 * prepared.train(steps) / steps for _ in range(repeats)]
         lower, middle, upper = statistics.quantiles(times, n=4)
-        peak = peak_memory(chosen)
-        first_evaluation, evaluation = (_seconds(_evaluate, engine) for _ in range(2))
+        evaluation = _seconds(_evaluate, engine)
         kernels = whole = None
-        if suite == "step" and chosen.kind == "cuda":
-            kernels = _profile(lambda: engine.train(sampler.take(PROFILED)))
+        if suite == "step" and prepared.device.kind == "cuda":
+            kernels = _profile(lambda: engine.train(prepared.sampler.take(PROFILED)))
         if suite == "run":
-            whole = asdict(_whole_run(run, engine, first, middle, first_evaluation, evaluation))
+            whole = asdict(_whole_run(prepared, middle, evaluation))
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -303,9 +383,9 @@ def measure(
         lower=lower,
         upper=upper,
         steps=steps * repeats,
-        peak_memory=peak,
-        first_step=first,
-        scored_per_second=scored / evaluation,
+        peak_memory=prepared.peak_memory,
+        first_step=prepared.first_step,
+        scored_per_second=len(engine.validation) / evaluation,
         kernels=kernels,
         run=whole,
         engine=engine.kind,
@@ -322,14 +402,8 @@ def _seconds(action: Callable[..., Any], *given: Any) -> float:
     return time.perf_counter() - start
 
 
-def _whole_run(
-    run: Run,
-    engine: Engine,
-    first: float,
-    milliseconds: float,
-    first_evaluation: float,
-    evaluation: float,
-) -> RunSeconds:
+def _whole_run(prepared: _Prepared, milliseconds: float, evaluation: float) -> RunSeconds:
+    run, engine, first = prepared.run, prepared.engine, prepared.first_step
     training = run.training
     evaluations = -(-training.steps // training.evaluate_every)
     split, part = engine.validation, slice(0, PROBE_SAMPLES)
@@ -345,7 +419,7 @@ def _whole_run(
         probe()  # the first one loads what the others find loaded
         each = _seconds(probe)
     steps = training.steps * milliseconds / 1000
-    scoring = first_evaluation + evaluations * evaluation  # the test set once more
+    scoring = prepared.first_evaluation + evaluations * evaluation  # the test set once more
     saves = save * (first + steps + scoring) / SAVE_EVERY
     parts = (first, steps, scoring, probes * each, saves)
     return RunSeconds(*parts, whole=sum(parts))
