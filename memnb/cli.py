@@ -677,7 +677,7 @@ _WEIGHTS_HELP = """\
   memnb weights export RUN...    a run folder, or the id of a run of this machine
 
 An export is a .safetensors file in half precision with the run's config in its metadata, and views
-of two validation examples beside it. The shipped folder may hold 20 MB."""
+of two inputs beside it. The shipped folder may hold 20 MB."""
 
 _VERIFY_BLOCK_HELP = """\
 examples:

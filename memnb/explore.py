@@ -21,6 +21,7 @@ from memnb.draw import looking, memory_figures, style
 from memnb.errors import DataError, MemnbError
 from memnb.evidence.views import Shipped
 from memnb.tasks import listops
+from memnb.tasks import text as reviews
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -217,7 +218,7 @@ def encode(task: config.Task, text: str) -> tuple[NDArray[np.uint8], int]:
             ) from None
         ids = np.array([listops.TOKEN_ID[token] for token in tokens], np.uint8)
     elif isinstance(task, config.Text):
-        ids, label = np.frombuffer(text.encode(), np.uint8) + np.uint8(1), -1
+        ids, label = reviews.ids(text), -1
     else:
         raise MemnbError(f"Inputs of {task.title} cannot be typed; choose Text or ListOps.")
     if not 1 <= len(ids) <= task.max_length:

@@ -22,6 +22,7 @@ from memnb.errors import DataError, RunError, unknown
 from memnb.evidence import rows, views
 from memnb.models.network import Network
 from memnb.probes.views import view
+from memnb.tasks import shown
 
 LIMIT = 20_000_000
 """Bytes that the shipped folder may hold."""
@@ -46,10 +47,11 @@ class Trained:
 
 
 def export(run_folder: Path, destination: Path | None = None) -> Path:
-    """Write a finished run's best weights, and views of some of its validation examples.
+    """Write a finished run's best weights, and views of two inputs.
 
-    The views are of the first two validation examples of at most 600 tokens (the two shortest where
-    there are none): none is picked by hand.
+    Those are the first two validation examples of at most 600 tokens (the two shortest where there
+    are none), none picked by hand; of a data set that may not be passed on, inputs made for this
+    package (:mod:`memnb.tasks.shown`).
 
     Args:
         run_folder: a run folder with ``best.pt``.
@@ -59,7 +61,7 @@ def export(run_folder: Path, destination: Path | None = None) -> Path:
         The ``.safetensors`` file. An older export of the same run is replaced.
 
     Raises:
-        DataError: the run folder is damaged, or the task's data are not here.
+        DataError: the run folder is damaged, or the data cache cannot be written.
         RunError: the run has not finished, its weights are gone, the files cannot be written, or
             the shipped folder would grow beyond 20 MB.
     """
@@ -153,7 +155,7 @@ def _single(value: Tensor) -> Tensor:
 
 
 def _views(network: Network, run: Run) -> list[dict[str, Any]]:
-    split = tasks.load(run.task).validation
+    split = shown.own(run.task) or tasks.load(run.task).validation
     first = torch.from_numpy(split.lengths).view(len(split), -1)[:, 0]
     short = (first <= LONGEST).nonzero().flatten()
     chosen = short if len(short) >= EXAMPLES else first.argsort(stable=True)

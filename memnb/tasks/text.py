@@ -13,7 +13,7 @@ import numpy as np
 from memnb import config
 from memnb.errors import DataError
 from memnb.tasks import archives, cache, prepared
-from memnb.tasks.base import Dataset, Ints, Sequences, Split
+from memnb.tasks.base import Bytes, Dataset, Ints, Sequences, Split
 from memnb.tasks.draws import Draws
 
 ARCHIVE_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
@@ -45,6 +45,11 @@ def load(task: config.Text) -> Dataset:
 
     tested = split(test)
     return Dataset(split(train), split(held) if len(held) else tested, tested)
+
+
+def ids(text: str) -> Bytes:
+    """The ids of one text, its bytes in UTF-8 plus one: (number of bytes,)."""
+    return np.frombuffer(text.encode(), np.uint8) + np.uint8(1)
 
 
 def as_ids(documents: Sequences, rows: Ints, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -37,10 +37,11 @@ from memnb.probes.causal import examine
 from memnb.probes.degradation import measure
 from memnb.probes.filters import filter_state
 from memnb.probes.row_removal import accuracy_by_rows_left
+from memnb.tasks import shown
 from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
-from memnb.train.engine import Engine, Interrupted
+from memnb.train.engine import DeviceSplit, Engine, Interrupted
 from memnb.train.memory import out_of_memory
 from memnb.train.sampler import EpochSampler
 
@@ -430,7 +431,8 @@ class _Trainer:
         return self.engine.evaluate_eagerly(self.engine.test, self._stop)[1]
 
     def _keep_attention(self, network: Network) -> None:
-        split = self.engine.validation
+        own = shown.own(self.run.task)
+        split = self.engine.validation if own is None else DeviceSplit(own, self.device.kind)
         arrays = attention_maps(network, split.inputs[0], split.lengths[0], split.labels[0])
         if arrays:
             buffer = io.BytesIO()
