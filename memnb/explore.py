@@ -7,6 +7,7 @@ PyTorch is loaded only where a typed input is read by a model.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from memnb import config
 from memnb.draw import looking, memory_figures, style
 from memnb.errors import DataError, MemnbError
-from memnb.evidence.views import Shipped
+from memnb.evidence.views import ROWS, Shipped
 from memnb.tasks import listops
 from memnb.tasks import text as reviews
 
@@ -48,9 +49,7 @@ def training(filters: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") ->
         MemnbError: ipywidgets is not installed, or there is no run with a filter.
     """
     widgets = _widgets()
-    # Runs of one memory row, whose rows have no cosine, come last.
-    ordered = filters.sort_values("memory", kind="stable", key=lambda size: size < 2)
-    runs = list(dict.fromkeys(ordered["run_id"]))
+    runs = memory_figures.watched(filters)
     if not runs:
         raise MemnbError("No run with a filter is here; train one: memnb train convluna-16 ...")
     chosen = filters[filters["run_id"] == runs[0]]
@@ -62,8 +61,9 @@ def training(filters: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") ->
         "head": widgets.IntSlider(1, 1, int(chosen["head"].max()), description="head"),
     }
 
-    def adapt(change: dict[str, Any]) -> None:
-        own = filters[filters["run_id"] == change["new"]]
+    def adapt(run_id: str, before: str) -> None:
+        del before
+        own = filters[filters["run_id"] == run_id]
         found = sorted({int(step) for step in own["step"]})
         with controls["step"].hold_trait_notifications():
             controls["step"].options = found
@@ -71,9 +71,10 @@ def training(filters: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") ->
         controls["block"].max = int(own["block"].max())
         controls["head"].max = int(own["head"].max())
 
-    controls["run_id"].observe(adapt, "value")
     return _live(
-        lambda **at: memory_figures.moment(filters, probes, subtitle=subtitle, **at), controls
+        lambda **at: memory_figures.moment(filters, probes, subtitle=subtitle, **at),
+        controls,
+        adapt=adapt,
     )
 
 
@@ -94,24 +95,22 @@ def shipped(found: Sequence[Shipped]) -> Any:
     controls = {
         "model": widgets.Dropdown(options=list(seen), description="model"),
         "example": widgets.IntSlider(1, 1, len(first.views()), description="example"),
-        **_places(widgets, first.views()[0]),
+        **_places(widgets, first),
     }
 
-    def adapt(change: dict[str, Any]) -> None:
-        views = seen[change["new"]].views()
-        controls["example"].max = len(views)
-        _fit(controls, views[0])
-
-    controls["model"].observe(adapt, "value")
+    def adapt(model: str, before: str) -> None:
+        del before
+        controls["example"].max = len(seen[model].views())
+        _fit(controls, seen[model])
 
     def draw(model: str, example: int, **at: Any) -> Figure:
         one = seen[model]
         return looking.looking(
             one.views()[example - 1], one.run.task, one.run.model.memory,
-            title=style.model_label(one.run.model.name), **at,
+            title=style.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
         )  # fmt: skip
 
-    return _live(draw, controls)
+    return _live(draw, controls, adapt=adapt)
 
 
 def typed(found: Sequence[Shipped]) -> Any:
@@ -131,37 +130,39 @@ def typed(found: Sequence[Shipped]) -> Any:
         FIRST_INPUT[first.run.task.title], description="input", continuous_update=False, rows=3,
         layout=widgets.Layout(width="90%"),
     )  # fmt: skip
-    view = read_typed(first, box.value)
     controls = {
         "model": widgets.Dropdown(options=list(seen), description="model"),
         "text": box,
-        **_places(widgets, view),
+        **_places(widgets, first),
     }
 
-    def adapt(change: dict[str, Any]) -> None:
-        title, now = seen[change["new"]].run.task.title, seen[change["old"]].run.task.title
-        if title != now:
+    def adapt(model: str, before: str) -> None:
+        title = seen[model].run.task.title
+        if title != seen[before].run.task.title:
             box.value = FIRST_INPUT[title]
-        _fit(controls, read_typed(seen[change["new"]], box.value))
+        _fit(controls, seen[model])
 
-    controls["model"].observe(adapt, "value")
+    # What was read last: moving a slider reads nothing anew. The filling, which takes most of the
+    # time, is read when the first picture stands.
+    looked = functools.lru_cache(8)(lambda model, text: _looked(seen[model], text))
+    filled = functools.lru_cache(8)(lambda model, text: _filled(seen[model], text))
 
     def look(model: str, text: str, **at: Any) -> Figure:
         one = seen[model]
         return looking.looking(
-            read_typed(one, text), one.run.task, one.run.model.memory,
-            title=style.model_label(one.run.model.name), **at,
+            looked(model, text), one.run.task, one.run.model.memory,
+            title=style.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
         )  # fmt: skip
 
     def fill(model: str, text: str, **at: Any) -> Figure:
         del at
         one = seen[model]
         return looking.filling(
-            read_typed(one, text), one.run.task, one.run.model.memory,
-            title=style.model_label(one.run.model.name),
+            looked(model, text) | filled(model, text), one.run.task, one.run.model.memory,
+            title=style.model_label(one.run.model.name), subtitle=looking.origin(one),
         )  # fmt: skip
 
-    return _live(look, controls, fill)
+    return _live(look, controls, fill, adapt=adapt)
 
 
 def read_typed(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
@@ -171,10 +172,33 @@ def read_typed(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
         MemnbError: the text is empty, too long, or no expression of ListOps.
         DataError: the weights are damaged.
     """
+    from memnb.probes.views import view
+
+    return view(*_prepared(one, text))
+
+
+def _looked(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
+    """:func:`read_typed` without the filling, which takes most of its time."""
+    from memnb.probes.views import view
+
+    network, inputs, length, label = _prepared(one, text)
+    return view(network, inputs, length, label, points=0)
+
+
+def _filled(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
+    """The filling alone."""
+    from memnb.probes.views import filling
+
+    network, inputs, length, _ = _prepared(one, text)
+    prefixes, filled = filling(network, inputs, length)
+    return {"prefixes": prefixes.numpy(), "filled": filled[..., :ROWS].numpy()}
+
+
+def _prepared(one: Shipped, text: str) -> Any:
+    """The network, and what it is to read: inputs, length, label."""
     import torch
 
     from memnb import weights
-    from memnb.probes.views import view
 
     task = one.run.task
     ids, label = encode(task, text)
@@ -184,8 +208,7 @@ def read_typed(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
     if key not in _LOADED:
         _LOADED.clear()
         _LOADED[key] = weights.load(one.path).network
-    length = torch.tensor(len(ids))
-    return view(_LOADED[key], torch.from_numpy(inputs), length, torch.tensor(label))
+    return _LOADED[key], torch.from_numpy(inputs), torch.tensor(len(ids)), torch.tensor(label)
 
 
 #: The network that was looked at last.
@@ -243,53 +266,73 @@ def _widgets() -> Any:
     return ipywidgets
 
 
-def _places(widgets: Any, view: looking.View) -> dict[str, Any]:
-    blocks, heads, rows = _sizes(view)
-    return {
-        "block": widgets.IntSlider(1, 1, blocks, description="block"),
-        "head": widgets.IntSlider(1, 1, heads, description="head"),
-        "row": widgets.IntSlider(1, 1, rows, description="row"),
-    }
+def _places(widgets: Any, one: Shipped) -> dict[str, Any]:
+    most = _sizes(one)
+    return {name: widgets.IntSlider(1, 1, most[name], description=name) for name in most}
 
 
-def _sizes(view: looking.View) -> tuple[int, int, int]:
-    """Blocks, heads, memory rows of a view."""
-    blocks, heads, _, rows = np.asarray(view["unpack"]).shape
-    return blocks, heads, rows
+def _sizes(one: Shipped) -> dict[str, int]:
+    """Blocks, heads, and memory rows that a view holds."""
+    model = one.run.model
+    return {"block": model.blocks, "head": model.heads, "row": min(model.memory, ROWS)}
 
 
-def _fit(controls: dict[str, Any], view: looking.View) -> None:
-    for name, most in zip(("block", "head", "row"), _sizes(view), strict=True):
+def _fit(controls: dict[str, Any], one: Shipped) -> None:
+    for name, most in _sizes(one).items():
         controls[name].max = most
 
 
-def _live(*parts: Any) -> ipywidgets.VBox:
+def _live(
+    first: Callable[..., Figure],
+    controls: dict[str, Any],
+    *others: Callable[..., Figure],
+    adapt: Callable[[str, str], None],
+) -> ipywidgets.VBox:
     """A box of controls above one picture per drawing function.
 
-    ``parts``: a drawing function, the controls by the name of its arguments, more functions. A
+    A picture is shown as soon as it is drawn; meanwhile a sentence says that more are to come. A
     mistake of the user's is shown as a sentence; the pictures then stay as they were.
+
+    Args:
+        first: gives the first picture; called with the controls' values.
+        controls: by the name of the functions' arguments; the first one chooses a run or a model.
+        others: give the other pictures.
+        adapt: called with the new and the old choice of the first control, before anything is
+            drawn; it may move the other controls.
     """
     widgets = _widgets()
-    first, controls, *others = parts
-    functions: list[Callable[..., Figure]] = [first, *others]
+    functions = [first, *others]
     pictures = [widgets.Image(format="png") for _ in functions]
     sentence = widgets.Label()
+    chooser = next(iter(controls.values()))
+    adapting = False
 
-    def draw(change: Any = None) -> None:
-        del change
+    def draw() -> None:
         values = {name: control.value for name, control in controls.items()}
         try:
-            drawn = [_png(function(**values)) for function in functions]
+            for number, (picture, function) in enumerate(zip(pictures, functions, strict=True)):
+                sentence.value = f"Drawing picture {number + 1} of {len(functions)} ..."
+                picture.value = _png(function(**values))
         except MemnbError as error:
             sentence.value = str(error)
             return
         sentence.value = ""
-        for picture, content in zip(pictures, drawn, strict=True):
-            picture.value = content
+
+    def moved(change: dict[str, Any]) -> None:
+        nonlocal adapting
+        if adapting:  # drawn once, when every control stands where it should
+            return
+        if change["owner"] is chooser:
+            adapting = True
+            try:
+                adapt(change["new"], change["old"])
+            finally:
+                adapting = False
+        draw()
 
     for control in controls.values():
         control.continuous_update = False  # a picture takes longer than a drag
-        control.observe(draw, "value")
+        control.observe(moved, "value")
     draw()
     return widgets.VBox([*controls.values(), sentence, *pictures])
 

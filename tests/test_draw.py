@@ -395,13 +395,37 @@ def test_memory_size_draws_seeds_and_the_transformer_as_a_level(quick: pd.DataFr
 
 
 def test_row_removal_reaches_from_one_row_to_all(quick: pd.DataFrame) -> None:
-    axis = panel(figures.row_removal(rows.load_removal(quick)), "16 memory rows")
+    axis = panel(figures.row_removal(rows.load_removal(quick)), "ListOps short, 16 rows")
     colour = style.FAMILY["luna"].colour
     mean = next(
         line for line in axis.lines if line.get_color() == colour and line.get_alpha() is None
     )
     assert (mean.get_xdata()[0], mean.get_xdata()[-1]) == (1, 16)
     assert mean.get_ydata() == pytest.approx(25.5)
+    # As in the causal tests, rows are taken away from left to right.
+    assert axis.get_xlim()[0] > axis.get_xlim()[1]
+
+
+def test_row_removal_has_no_panel_without_rows(quick: pd.DataFrame) -> None:
+    removal = rows.load_removal(quick)
+    other = removal[removal["memory"] == 16].assign(task="text-short")
+    figure = figures.row_removal(pd.concat([removal.assign(memory=4), removal, other]))
+    shown = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_title(loc="left") for axis in shown] == [
+        "ListOps short, 4 rows", "ListOps short, 16 rows", "Text short, 16 rows",
+    ]  # fmt: skip
+    assert style.MISSING not in words(figure)
+
+
+def test_a_legend_has_the_colours_of_its_lines(quick: pd.DataFrame) -> None:
+    removal = rows.load_removal(quick)
+    luna = removal[removal["family"] == "luna"].assign(task="text-short")
+    figure = figures.row_removal(pd.concat([removal, luna]))
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    colours = dict(zip(names, [line.get_color() for line in legend.get_lines()], strict=True))
+    assert colours["Luna"] == style.FAMILY["luna"].colour
+    assert colours["ConvLuna"] == style.FAMILY["convluna"].colour
 
 
 # --- attention maps --------------------------------------------------------------------------
@@ -522,6 +546,15 @@ def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -
     assert "ConvLuna-16" in words(figure)
     most = config.task_config("listops-short").max_length
     assert f"ListOps short, seed 0, {len(names)} tokens of at most {most}" in words(figure)
+
+
+def test_maps_are_those_of_a_task_that_has_some(quick: pd.DataFrame, tmp_path: Path) -> None:
+    # Runs stand in the order of their ids: one of another task, without maps, comes first.
+    bare = quick.assign(task="image-short", folder=str(tmp_path))
+    figure = figures.attention_of(pd.concat([bare, quick]), "convluna-16", "pack")
+    assert "ListOps short, seed 0" in words(figure)
+    figure = figures.attention_of(quick, "convluna-16", "pack", task="text")
+    assert style.MISSING in words(figure)
 
 
 @pytest.mark.parametrize(("model", "seed"), [("convluna-16", 99), ("luna-256", 0), ("luna-16", 2)])

@@ -210,6 +210,38 @@ def test_an_expression_is_drawn_token_by_token_with_its_brackets() -> None:
     assert attached["pack"].to_numpy() == pytest.approx(weights[1:])
 
 
+def test_a_review_breaks_its_lines_between_words_and_its_answer_is_a_word() -> None:
+    written = "wonderful " * 40
+    tokens = np.frombuffer(written.encode(), np.uint8) + np.uint8(1)
+    review = view(len(tokens), tokens=tokens, label=np.array(1), prediction=np.array(0))
+    figure = looking.looking(review, config.task_config("text"), 4)
+    assert "Answer: negative (wrong, the label is positive)" in words(figure).replace("\n", " ")
+    at = [(round(t.get_position()[1], 2), t.get_text()) for t in figure.axes[0].texts]
+    lines = ["".join(c for y, c in at if y == line) for line in dict.fromkeys(y for y, _ in at)]
+    assert len(lines) > 1
+    assert "".join(lines) == written
+    assert set("".join(lines).split()) == {"wonderful"} == {w for x in lines for w in x.split()}
+
+
+def test_a_word_longer_than_a_line_is_broken() -> None:
+    tokens = np.full(200, ord("a") + 1, np.uint8)
+    figure = looking.looking(view(200, tokens=tokens), config.task_config("text"), 4)
+    assert len({text.get_position()[1] for text in figure.axes[0].texts}) == 3
+
+
+def test_what_is_watched_first_is_an_unchanged_model_at_full_scale() -> None:
+    runs = pd.DataFrame(
+        [
+            ("a", "listops-short", 16, "filter_kernel=smooth"),
+            ("b", "listops-short", 16, ""),
+            ("c", "text", 1, ""),
+            ("d", "text", 16, ""),
+        ],
+        columns=["run_id", "task", "memory", "changes"],
+    )
+    assert memory_figures.watched(pd.concat([runs, runs])) == ["d", "b", "c", "a"]
+
+
 def test_an_image_is_drawn_with_its_outline_and_an_open_label_is_no_mistake() -> None:
     pixels = view(100, tokens=np.arange(100, dtype=np.uint8), label=np.array(-1))
     figure = looking.looking(pixels, config.task_config("pathfinder-short"), 4)

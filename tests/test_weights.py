@@ -15,6 +15,7 @@ from memnb import cli, config, explore, paths, weights
 from memnb.errors import DataError, MemnbError, RunError
 from memnb.evidence import views
 from memnb.models.network import Network
+from memnb.probes import attention_maps
 from memnb.train.loop import train
 
 RUN = config.run_config(
@@ -255,6 +256,27 @@ def test_the_picture_follows_the_sliders_and_a_mistake_is_a_sentence(exported: P
     assert pictures(box) == after
     sentence = next(one for one in box.children if type(one).__name__ == "Label")
     assert "closing bracket" in sentence.value
+
+
+def test_moving_a_slider_reads_nothing_anew(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = explore.typed(views.shipped(exported.parent))
+    before = pictures(box)
+    monkeypatch.setattr(explore, "_prepared", None)  # reading would now fail
+    controls(box)["head"].value = 2  # type: ignore[attr-defined]
+    assert pictures(box)[0] != before[0]
+    assert pictures(box)[1] == before[1]
+
+
+def test_what_is_typed_is_drawn_as_it_is_read(exported: Path) -> None:
+    (one,) = views.shipped(exported.parent)
+    whole = explore.read_typed(one, "[MAX 4 2 ]")
+    parts = explore._looked(one, "[MAX 4 2 ]") | explore._filled(one, "[MAX 4 2 ]")
+    assert whole.keys() == parts.keys()
+    for name in whole:
+        assert np.allclose(whole[name], parts[name], atol=1e-3), name
+    assert views.ROWS == attention_maps.ROWS
 
 
 def test_nothing_to_explore_is_said(tmp_path: Path) -> None:

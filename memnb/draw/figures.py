@@ -25,6 +25,7 @@ from memnb import config
 from memnb.draw import style, tables
 from memnb.draw.panels import (
     Ends,
+    against_rows_left,
     common_memory,
     curves,
     look_of,
@@ -496,10 +497,18 @@ def attention(
 
 
 def attention_of(
-    runs: pd.DataFrame, model: str, stream: Stream, seed: int = 0, subtitle: str = "", **view: Any
+    runs: pd.DataFrame,
+    model: str,
+    stream: Stream,
+    seed: int = 0,
+    subtitle: str = "",
+    *,
+    task: str | None = None,
+    **view: Any,
 ) -> Figure:
-    """:func:`attention` of the first run of ``model`` with this seed; an honest panel if none.
+    """:func:`attention` of a run of ``model`` with this seed; an honest panel if there is none.
 
+    Of several tasks the first one of the benchmark is shown whose run has maps, or ``task``.
     ``view`` is handed on: ``window``, ``blocks``, ``heads``.
 
     Raises:
@@ -510,18 +519,23 @@ def attention_of(
         (plain["model"] == model) & (plain["seed"] == seed) & (plain["outcome"] == "finished")
     ]
     title, memory = style.model_label(model), int(model.partition("-")[2] or 0)
-    if found.empty:
-        return attention(None, stream, memory=memory, title=title, subtitle=subtitle)
-    run = found.iloc[0]
-    maps = evidence.load_attention(run)
-    task = config.task_config(run["task"])
-    names, where = None, f"{style.task_label(run['task'])}, seed {seed}"
-    if maps is not None:
-        length = int(maps["length"])
-        names = readable(task, maps["tokens"], length)
-        where += f", {length:,} tokens of at most {task.max_length:,}"
-    where = f"{where}. {subtitle}".strip()
-    return attention(maps, stream, memory=memory, tokens=names, title=title, subtitle=where, **view)
+    for name in style.task_order(found["task"]):
+        run = found[found["task"] == name].iloc[0]
+        maps = evidence.load_attention(run) if task in (None, name) else None
+        if maps is None:
+            continue
+        read, length = config.task_config(name), int(maps["length"])
+        where = f"{style.task_label(name)}, seed {seed}, {length:,} "
+        where += f"{_unit(read)} of at most {read.max_length:,}. {subtitle}"
+        return attention(
+            maps, stream, memory=memory, tokens=readable(read, maps["tokens"], length),
+            title=title, subtitle=where.strip(), **view,
+        )  # fmt: skip
+    return attention(None, stream, memory=memory, title=title, subtitle=subtitle)
+
+
+def _unit(task: config.Task) -> str:
+    return "pixels" if task.layout == "pixels" else "tokens"
 
 
 def relative_weights(
@@ -660,39 +674,30 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
     rows = plain_models(removal)
     if rows.empty:
         return style.empty(title, subtitle)
-    tasks = style.task_order(rows["task"])
-    sizes = sorted({int(size) for size in rows["memory"]})
+    shown = [
+        (task, size)
+        for task in style.task_order(rows["task"])
+        for size in sorted({int(size) for size in rows.loc[rows["task"] == task, "memory"]})
+    ]
+    columns = min(len(shown), 3)
+    lines = -(-len(shown) // columns)
     figure, axes = style.canvas(
-        len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), sharey="row",
-        width=style.PAGE_WIDTH if len(sizes) > 1 else 5.2,
-    )  # fmt: skip
+        lines, columns, 0.75 + 2.1 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.2
+    )
+    for axis in axes.flat[len(shown) :]:
+        axis.axis("off")
     named = []
-    for line, task in zip(axes, tasks, strict=True):
-        for axis, size in zip(line, sizes, strict=True):
-            own = rows[(rows["task"] == task) & (rows["memory"] == size)]
-            if task == tasks[0]:
-                axis.set_title(rows_of_memory(size))
-            if own.empty:
-                axis.set_xticks([])
-                missing(axis)
-                continue
-            named.append((axis, _removal_panel(axis, own)))
-        majority([axis for axis in line if axis.lines], task)
-        line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
-    name_x(axes, "rows left (the others removed at random)")
+    for axis, (task, size) in zip(axes.flat, shown, strict=False):
+        own = rows[(rows["task"] == task) & (rows["memory"] == size)]
+        axis.set_title(f"{style.task_label(task)}, {size} rows", fontsize=8.5)
+        named.append((axis, against_rows_left(axis, own)))
+        majority([axis], task)
+    for line in axes:
+        line[0].set_ylabel("test accuracy (%)")
+    name_x(axes, "rows left (the others\nremoved at random)")
     style.heading(figure, title, subtitle)
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
-
-
-def _removal_panel(axis: Axes, rows: pd.DataFrame) -> Ends:
-    ends = curves(axis, rows, "kept", "accuracy", 100.0, marks=True)
-    kept = sorted({int(k) for k in rows["kept"]})
-    axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_locator(FixedLocator(kept if len(kept) <= 6 else kept[::2]))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    return ends
 
 
 # --- claims ----------------------------------------------------------------------------------

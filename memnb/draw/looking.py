@@ -5,6 +5,7 @@ A *view* is what :func:`memnb.evidence.views.load_views` or :func:`memnb.probes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from memnb.draw.figures import HEAT, relative_weights
 from memnb.errors import MemnbError
 from memnb.evidence.views import Shipped, best_of
 from memnb.tasks import tokens as readable
+from memnb.tasks.portraits import LABELS
 
 View = Mapping[str, NDArray[Any]]
 
@@ -51,8 +53,8 @@ def looking(
     * **unpack**: how much each position reads this row, relative to reading all rows alike.
     * **attribution**: how much the position speaks for (warm) or against (cold) the answer given.
 
-    Text is written out character by character; an expression token by token, with its brackets as
-    bars below; of an image the outlines are drawn over the colours.
+    Text is written out character by character, lines broken between words; an expression token by
+    token, with its brackets as bars below; of an image the outlines are drawn over the colours.
 
     Args:
         view: None gives an empty panel that says so.
@@ -93,7 +95,9 @@ def of_shipped(
         return looking(None, config.task_config("listops"), 0, title=_none(task, family))
     view = _example(one, example)
     title = style.model_label(one.run.model.name)
-    return looking(view, one.run.task, one.run.model.memory, title=title, subtitle=_from(one), **at)
+    return looking(
+        view, one.run.task, one.run.model.memory, title=title, subtitle=origin(one), **at
+    )
 
 
 def filling_of_shipped(
@@ -108,7 +112,7 @@ def filling_of_shipped(
     if one is None:
         return filling(None, config.task_config("listops"), 0, title=_none(task, family))
     title = style.model_label(one.run.model.name)
-    return filling(_example(one, example), one.run.task, one.run.model.memory, title, _from(one))
+    return filling(_example(one, example), one.run.task, one.run.model.memory, title, origin(one))
 
 
 def _none(task: str, family: str) -> str:
@@ -125,7 +129,8 @@ def _example(one: Shipped, number: int) -> View | None:
     return views[number - 1] if views else None
 
 
-def _from(one: Shipped) -> str:
+def origin(one: Shipped) -> str:
+    """Where weights come from, as a figure says it: task, scale, seed, accuracy."""
     scale = "laptop scale" if one.run.task.name.endswith("-short") else "full scale"
     accuracy = one.facts["test_accuracy"]
     tested = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f} %"
@@ -179,10 +184,15 @@ def _colours(scale: ScalarMappable, values: NDArray[np.float64]) -> NDArray[np.f
 
 def _answer(view: View, task: config.Task) -> str:
     label, prediction = int(view["label"]), int(view["prediction"])
+    names = LABELS.get(task.name.removesuffix("-short"), ())
+
+    def word(number: int) -> str:
+        return names[number] if number < len(names) else str(number)
+
     if label < 0:
-        return f"Answer: {prediction}."
-    verdict = "right" if label == prediction else f"wrong, the label is {label}"
-    return f"Answer: {prediction} ({verdict})."
+        return f"Answer: {word(prediction)}."
+    verdict = "right" if label == prediction else f"wrong, the label is {word(label)}"
+    return f"Answer: {word(prediction)} ({verdict})."
 
 
 def _over_pixels(view: View, layers: Layers) -> Figure:
@@ -229,7 +239,8 @@ def _bar(figure: Figure, axis: Axes, scale: ScalarMappable, name: str) -> Axes:
 
 def _over_tokens(names: Sequence[str], layers: Layers, brackets: bool) -> Figure:
     shown = list(names[:_MOST])
-    lines = -(-max(len(shown), 1) // _COLUMNS)
+    places = _grid(len(shown)) if brackets else _words(shown)
+    lines = max((line for _, line in places), default=0) + 1
     spans = _spans(shown) if brackets else []
     deepest = max((depth for _, _, depth in spans), default=0)
     pitch = 1.0 + (0.16 * deepest + 0.25 if spans else 0.18)
@@ -243,8 +254,8 @@ def _over_tokens(names: Sequence[str], layers: Layers, brackets: bool) -> Figure
         axis.grid(visible=False)
         for spine in axis.spines.values():
             spine.set_visible(False)
-        for place, (token, colour) in enumerate(zip(shown, _colours(scale, values), strict=False)):
-            _cell(axis, place % _COLUMNS, place // _COLUMNS * pitch, token, colour)
+        for (x, line), token, colour in zip(places, shown, _colours(scale, values), strict=False):
+            _cell(axis, x, line * pitch, token, colour)
         for first, last, depth in spans:
             _bracket(axis, first, last, depth, pitch)
         if remark:
@@ -262,6 +273,26 @@ def _over_tokens(names: Sequence[str], layers: Layers, brackets: bool) -> Figure
     return figure
 
 
+def _grid(count: int) -> list[tuple[int, int]]:
+    """Column and line of each token, every line full."""
+    return [(place % _COLUMNS, place // _COLUMNS) for place in range(count)]
+
+
+def _words(characters: Sequence[str]) -> list[tuple[int, int]]:
+    """Column and line of each character; a word that fits on no rest of a line begins the next."""
+    found: list[tuple[int, int]] = []
+    column = line = 0
+    for word in re.findall(r" +|[^ ]+", "".join(c if len(c) == 1 else "·" for c in characters)):
+        if word[0] != " " and column and column + len(word) > _COLUMNS:
+            column, line = 0, line + 1
+        for _ in word:
+            if column == _COLUMNS:
+                column, line = 0, line + 1
+            found.append((column, line))
+            column += 1
+    return found
+
+
 def _ends(bar: Any, scale: ScalarMappable, name: str) -> None:
     low, high = scale.get_clim()
     words = ["against", "for"] if name == "attribution" else [f"≤ {low:.2g}", f"≥ {high:.2g}"]
@@ -276,7 +307,7 @@ def _cell(axis: Axes, x: float, y: float, token: str, colour: NDArray[np.float64
     light = float(np.dot(to_rgb(tuple(colour)), [0.299, 0.587, 0.114]))
     text = _SIGNS.get(token, token if len(token) == 1 else "·")
     axis.text(
-        x + 0.5, y + 0.54, text, ha="center", va="center", fontsize=6.4, parse_math=False,
+        x + 0.5, y + 0.54, text, ha="center", va="center", fontsize=8, parse_math=False,
         color="white" if light < 0.55 else style.INK, family=["DejaVu Sans Mono"],
     ).set_in_layout(False)  # fmt: skip
 
@@ -321,7 +352,7 @@ def filling(
     filled = np.asarray(view["filled"], dtype=np.float64)
     prefixes = np.asarray(view["prefixes"])
     _, blocks, rows = filled.shape
-    columns = min(blocks, 3)
+    columns = blocks if blocks <= 4 else 3
     lines = -(-blocks // columns)
     figure, axes = style.canvas(
         lines, columns, 0.95 + lines * (0.5 + 0.09 * max(rows, 6)), sharex=True, sharey=True,

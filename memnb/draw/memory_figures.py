@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from memnb.draw import style
 from memnb.draw.panels import (
     Ends,
+    against_rows_left,
     common_memory,
     curves,
     look_of,
@@ -76,7 +77,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
     for line, task in zip(axes, tasks, strict=True):
         for axis, (rule, words) in zip(line, RULES.items(), strict=True):
             own = rows[(rows["task"] == task) & rows["rule"].isin(["", rule])]
-            named.append((axis, _against_rows_left(axis, own)))
+            named.append((axis, against_rows_left(axis, own)))
             if task == tasks[0]:
                 axis.set_title(words)
         majority(line, task)
@@ -86,20 +87,6 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
     style.heading(figure, title, f"{where}. {subtitle}".strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
-
-
-def _against_rows_left(axis: Axes, rows: pd.DataFrame) -> Ends:
-    curves(axis, rows, "kept", "accuracy", 100.0, marks=True)
-    kept = sorted({int(k) for k in rows["kept"]})
-    axis.set_xscale("log", base=2)
-    # Rows are taken away from left to right: a line ends where the fewest are left.
-    axis.set_xlim(max(kept) * 1.15, min(kept) / 1.15)
-    axis.xaxis.set_major_locator(FixedLocator(kept if len(kept) <= 5 else kept[::2]))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    fewest = 100 * rows[rows["kept"] == min(kept)].groupby("model")["accuracy"].mean()
-    looks = {name: look_of(name) for name in style.model_order(rows["model"])}
-    return [(float(fewest[name]), look.label, look.colour) for name, look in looks.items()]
 
 
 def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> Figure:
@@ -132,11 +119,11 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
                              rotation=0 if len(tasks) < 2 else 40)  # fmt: skip
         column[1].set_ylim(-4, 104)
         column[0].margins(y=0.12)
-        majority(column[:1], task)
+        majority(column[:1], task, named=False)
     axes[0, 0].set_ylabel("test accuracy (%)")
     axes[1, 0].set_ylabel("answers changed (%)")
     _legend(figure, style.model_order(rows["model"]))
-    where = f"{rows_of_memory(size)}, {_examples(rows)} test examples"
+    where = f"{rows_of_memory(size)}, {_examples(rows)} test examples; dotted: majority class"
     style.heading(figure, title, f"{where}. {subtitle}".strip())
     return style.attach(figure, rows)
 
@@ -326,7 +313,7 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
         own = rows[rows["block"] == block]
         for axis, value in zip(column, ("moved", "pack_temperature"), strict=True):
             for size in sizes:
-                colour, dash = look.colour, _DASHES[sizes.index(size) % len(_DASHES)]
+                colour, dash = look.colour, _dash(size)
                 some = own[own["memory"] == size]
                 for _, seed in some.groupby("run_id", sort=False):
                     axis.plot(seed["step"], seed[value], color=colour, linewidth=0.8, alpha=0.45)
@@ -340,8 +327,7 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     axes[1, 0].set_ylabel("pack temperature", fontsize=8)
     name_x(axes, "training step")
     figure.legend(
-        [Line2D([], [], color=look.colour, linestyle=_DASHES[i % len(_DASHES)], linewidth=1.9)
-         for i, _ in enumerate(sizes)],
+        [Line2D([], [], color=look.colour, linestyle=_dash(size), linewidth=1.9) for size in sizes],
         [style.model_label(f"convluna-{size}") for size in sizes], loc="outside lower center",
         ncols=len(sizes), handlelength=3,
     )  # fmt: skip
@@ -350,8 +336,12 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     return style.attach(figure, rows)
 
 
-_DASHES: tuple[style.Dash, ...] = ((0, (5, 1, 1, 1)), "-", (0, (4, 2)), (0, (1, 1)))
-"""Of the memory sizes of one family, smallest first."""
+_DASHES: dict[int, style.Dash] = {1: (0, (5, 1, 1, 1)), 4: (0, (4, 2)), 16: "-", 256: (0, (1, 1))}
+"""Of the memory sizes of one family; others are dashed like 4."""
+
+
+def _dash(memory: int) -> style.Dash:
+    return _DASHES.get(memory, _DASHES[4])
 
 
 def _moved(rows: pd.DataFrame) -> pd.DataFrame:
@@ -364,6 +354,25 @@ def _moved(rows: pd.DataFrame) -> pd.DataFrame:
     moved = ordered.assign(moved=distance / np.linalg.norm(first, axis=1))
     groups = ["run_id", "task", "model", "memory", "seed", "step", "block"]
     return moved.groupby(groups, as_index=False)[["moved", "pack_temperature"]].mean()
+
+
+def watched(filters: pd.DataFrame) -> list[str]:
+    """The ids of the runs in ``filters``, those first that show most of what a filter learns.
+
+    Models as their names define them before ablated ones, several memory rows before one (whose
+    row has no cosine), full-scale tasks before small ones.
+    """
+    runs = filters.drop_duplicates("run_id")
+    order = {task: place for place, task in enumerate(style.task_order(runs["task"]))}
+    keys = pd.DataFrame(
+        {
+            "changed": runs["changes"] != "",
+            "one": runs["memory"] < 2,
+            "task": runs["task"].map(order),
+        }
+    )
+    ordered = keys.sort_values([*keys], kind="stable").index
+    return list(runs.loc[ordered, "run_id"])
 
 
 def moment(
@@ -381,15 +390,13 @@ def moment(
     Args:
         filters: frame of :func:`memnb.evidence.rows.load_filters`.
         probes: frame of :func:`memnb.evidence.rows.load_probes`.
-        run_id: the run; the first one of ``filters`` with several memory rows if not given.
+        run_id: the run; the first of :func:`watched` if not given.
         step: of those at which the filters were watched; the last one if not given.
         block, head: from 1.
         subtitle: where the rows come from.
     """
     title = "A filter and its memory at one step of training"
-    # Runs of one memory row, whose rows have no cosine, come last.
-    ordered = filters.sort_values("memory", kind="stable", key=lambda size: size < 2)
-    rows = filters[filters["run_id"].isin([run_id] if run_id else ordered["run_id"].head(1))]
+    rows = filters[filters["run_id"].isin([run_id] if run_id else watched(filters)[:1])]
     rows = rows[(rows["block"] == block) & (rows["head"] == head)]
     if rows.empty:
         return style.empty(title, subtitle)
@@ -431,12 +438,14 @@ def _at_step(axis: Axes, probes: pd.DataFrame, step: int) -> None:
     ):  # fmt: skip
         some = probes.dropna(subset=[value])
         axis.plot(some["step"], some[value], color=HEADS[number], label=words)
-    axis.axvline(step, color=style.QUIET, linewidth=1.2)
+    axis.axvline(step, color=style.QUIET, linewidth=1.2, zorder=1)
     axis.set(xlabel="training step", ylim=(-0.05, 1.75))
+    axis.xaxis.set_major_formatter(FuncFormatter(thousands))
     axis.set_yticks([0, 0.5, 1])
     axis.set_title("memory of the block", fontsize=8.5)
     axis.xaxis.set_major_locator(ticks(4))
-    axis.legend(fontsize=6.5, loc="upper right", ncols=1, borderaxespad=0.1)
+    legend = axis.legend(fontsize=6.5, loc="upper left", borderaxespad=0.1, frameon=True)
+    legend.get_frame().set(linewidth=0, alpha=0.9)
 
 
 #: Kinds of kernel: name on the axis, and whether the taps are trained (filled marks).

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from memnb import config
 from memnb.draw import style
@@ -45,6 +45,21 @@ def curves(
     return ends
 
 
+def against_rows_left(axis: Axes, rows: pd.DataFrame) -> Ends:
+    """Accuracy against ``kept``, fewer and fewer rows from left to right."""
+    curves(axis, rows, "kept", "accuracy", 100.0, marks=True)
+    kept = sorted({int(k) for k in rows["kept"]})
+    axis.set_xscale("log", base=2)
+    # Rows are taken away from left to right: a line ends where the fewest are left.
+    axis.set_xlim(max(kept) * 1.15, min(kept) / 1.15)
+    axis.xaxis.set_major_locator(FixedLocator(kept if len(kept) <= 5 else kept[::2]))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    means = 100 * rows.groupby(["model", "kept"])["accuracy"].mean()
+    looks = {name: look_of(name) for name in style.model_order(rows["model"])}
+    return [(float(means[name].iloc[0]), look.label, look.colour) for name, look in looks.items()]
+
+
 def name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, Ends]]) -> None:
     """Name the lines at the right edge of the last panel of each row; call it last.
 
@@ -72,9 +87,9 @@ def name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, End
 
 
 def family_legend(figure: Figure, labels: set[str]) -> None:
-    families = style.family_order([*style.FAMILY, *style.OTHERS, *labels])
-    looks = [look for look in map(style.family, families) if look.label in labels]
-    looks = list({look.label: look for look in looks}.values())
+    known = {look.label: look for look in (*style.FAMILY.values(), *style.OTHERS.values())}
+    looks = [look for label, look in known.items() if label in labels]
+    looks += [style.family(label) for label in sorted(labels - known.keys())]
     figure.legend(
         [Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.9) for look in looks],
         [look.label for look in looks], loc="outside lower center", ncols=len(looks),
@@ -91,10 +106,11 @@ def look_of(model: str) -> style.Family:
     return style.family(model.partition("-")[0])
 
 
-def majority(panels: Iterable[Axes], task: str) -> None:
+def majority(panels: Iterable[Axes], task: str, *, named: bool = True) -> None:
     """The accuracy of always giving the commonest label, once the panels' limits are settled."""
     for axis in panels:
-        style.reference_line(axis, majority_level(task), "majority class", least=5.0)
+        words = "majority class" if named else ""
+        style.reference_line(axis, majority_level(task), words, least=5.0)
 
 
 def majority_level(task: str) -> float:

@@ -26,6 +26,8 @@ _NEEDED = ("pack", "unpack", "tokens", "length", "label", "prediction", "attribu
            "filled")  # fmt: skip
 
 
+ROWS = 16
+"""Of a larger memory a view holds the first rows (:mod:`memnb.probes.attention_maps`)."""
 FORMAT = "1"
 FACTS = ("test_accuracy", "best_step", "version", "commit", "device_name")
 

@@ -26,7 +26,7 @@ def view(
         inputs: (L,), or (2, L) for a pair, of which the first document is looked at.
         length: () or (2,) true length.
         label: () class; negative where it is not known.
-        points: how many beginnings of the input are read.
+        points: how many beginnings of the input are read; with 0 the filling is left out.
 
     Returns:
         The arrays of :func:`memnb.probes.attention_maps.attention_maps`; ``attribution`` float16
@@ -38,10 +38,12 @@ def view(
         return {}
     count, rows = int(found["length"]), found["unpack"].shape[-1]
     shares = attribution(network, inputs, length)[:count]
+    found["attribution"] = shares.half().numpy()
+    if not points:
+        return found
     prefixes, filled = filling(network, inputs, length, points)
     return {
         **found,
-        "attribution": shares.half().numpy(),
         "prefixes": prefixes.numpy(),
         "filled": filled[..., :rows].half().numpy(),
     }
