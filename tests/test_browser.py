@@ -123,6 +123,14 @@ def test_a_phone_shows_the_whole_width_and_figures_at_a_readable_size(
     assert page.evaluate("getComputedStyle(document.querySelector('.picture')).overflowX") == "auto"
 
 
+def test_a_phone_shows_the_verdicts_of_both_scales(browser: Any, report: Path) -> None:
+    page = opened(browser, report, viewport={"width": 390, "height": 844}, is_mobile=True)
+    inside = "all => all.map(one => one.getBoundingClientRect().right)"
+    edges = page.eval_on_selector_all(".overview .mark", inside)
+    assert len(edges) >= 2
+    assert max(edges) <= 390
+
+
 def test_the_keyboard_reaches_the_claims_and_the_theme(browser: Any, report: Path) -> None:
     page = opened(browser, report, color_scheme="light")
     page.keyboard.press("Tab")

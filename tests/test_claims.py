@@ -412,3 +412,14 @@ def test_no_claim_is_judged_on_the_extra_task(tmp_path: Path) -> None:
         write_runs(tmp_path, model, values, task="recall-8")
     assert check(tmp_path, "C1").evidence.empty
     assert check(tmp_path, "C5").evidence.empty
+
+
+def test_what_is_known_without_enough_seeds_is_listed(tmp_path: Path) -> None:
+    for memory in (1, 4, 16):
+        write_runs(tmp_path, f"luna-{memory}", [0.20])
+        write_runs(tmp_path, f"convluna-{memory}", [0.30])
+    found = check(tmp_path, "C1")
+    assert found.verdict == "not enough rows"
+    assert found.reading.count("+10.0 points") == 3
+    for memory in (1, 4, 16):
+        assert f"convluna-{memory} − luna-{memory}, test accuracy" in found.reading

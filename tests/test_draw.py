@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from memnb import config, paths, tasks
 from memnb.draw import diagrams, figures, style, tables
 from memnb.errors import DataError
-from memnb.evidence import claims, published, rows
+from memnb.evidence import benchmarks, claims, published, rows
 
 # Machado et al. (2009), full severity, on linear RGB.
 SIGHT = {
@@ -863,3 +863,34 @@ def test_every_cell_is_text(quick: pd.DataFrame, verdicts: list[claims.Verdict])
     ):  # fmt: skip
         assert table.map(lambda cell: isinstance(cell, str)).all().all()
         assert isinstance(table.index, pd.RangeIndex)
+
+
+def test_degradation_table_compares_the_first_look_with_the_last() -> None:
+    looks = pd.DataFrame(
+        [
+            (f"{model}-{seed}", "text", model, "", 4, step, block, 0.1 * step + 0.2 * block, 3.0)
+            for model in ("luna-4", "convluna-4")
+            for seed in range(2)
+            for step in (1, 2, 3 + seed)
+            for block in (1, 2)
+        ],
+        columns=["run_id", "task", "model", "changes", "memory", "step", "block",
+                 "packed_cosine", "packed_rank"],
+    )  # fmt: skip
+    table = tables.degradation(looks)
+    assert table["Model"].tolist() == ["Luna-4", "ConvLuna-4"]
+    assert table.iloc[0].tolist() == ["Text", "Luna-4", "2", "0.40", "0.65", "3.00", "3.00"]
+    assert tables.degradation(looks.assign(memory=1)).iloc[0, 0] == style.MISSING
+
+
+def test_probe_cost_is_a_share_of_the_steps() -> None:
+    parts = {"probes": 3.0, "training": 200.0, "whole": 210.0}
+    measured = pd.DataFrame(
+        [("run", "measured", "text", "luna-256", "a card", parts),
+         ("run", "measured", "text", "transformer", "a card", parts | {"probes": 0.0}),
+         ("step", "measured", "text", "luna-16", "a card", None)],
+        columns=["suite", "outcome", "task", "model", "device_name", "run"],
+    )  # fmt: skip
+    table = tables.probe_cost(benchmarks.probe_shares(measured))
+    assert table.to_numpy().tolist() == [["Text", "Luna-256", "a card", "3.0", "200", "1.5 %"]]
+    assert tables.probe_cost(benchmarks.probe_shares(measured[2:])).iloc[0, 0] == style.MISSING

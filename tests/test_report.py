@@ -172,6 +172,17 @@ def test_the_code_and_figures_named_for_the_claims_exist() -> None:
         assert all((root / file).is_file() for file in code)
 
 
+def test_the_code_of_a_claim_lies_beside_the_report(out: Path) -> None:
+    write_runs(out / "runs", "luna-16", [0.2, 0.2, 0.2])
+    html = write(out, entry(out, draw(out).but(claims=["C1"]), step()))
+    links = [link["href"] for link in Elements(html).all("a") if "code/" in (link["href"] or "")]
+    assert "code/memnb/evidence/claims.py.txt" in links
+    root = Path(report.__file__).parents[2]
+    for link in links:
+        copied = (out / "report" / link).read_bytes()  # type: ignore[operator]
+        assert copied == (root / link.removeprefix("code/").removesuffix(".txt")).read_bytes()  # type: ignore[union-attr]
+
+
 def test_the_page_needs_nothing_from_elsewhere(out: Path) -> None:
     elements = Elements(write(out, entry(out, draw(out), step())))
     assert elements.all("script") == []

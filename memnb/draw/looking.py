@@ -131,11 +131,11 @@ def _example(one: Shipped, number: int) -> View | None:
 
 def origin(one: Shipped) -> str:
     """Where weights come from, as a figure says it: task, scale, seed, accuracy."""
-    scale = "laptop scale" if one.run.task.name.endswith("-short") else "full scale"
     accuracy = one.facts["test_accuracy"]
     tested = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f} %"
-    task = style.task_label(one.run.task.name)
-    return f"Shipped weights, {task}, {scale}, seed {one.run.seed}{tested}."
+    name = one.run.task.name
+    where = f"{style.task_label(name)}, {style.scale_label(name)}"
+    return f"Shipped weights, {where}, seed {one.run.seed}{tested}."
 
 
 Layers = dict[str, tuple[NDArray[np.float64], str]]
@@ -279,11 +279,14 @@ def _grid(count: int) -> list[tuple[int, int]]:
 
 
 def _words(characters: Sequence[str]) -> list[tuple[int, int]]:
-    """Column and line of each character; a word that fits on no rest of a line begins the next."""
+    """Column and line of each character; a word that does not fit on a line begins the next.
+
+    The last column is kept for the blank behind a word, so that none stands in front of one.
+    """
     found: list[tuple[int, int]] = []
     column = line = 0
     for word in re.findall(r" +|[^ ]+", "".join(c if len(c) == 1 else "·" for c in characters)):
-        if word[0] != " " and column and column + len(word) > _COLUMNS:
+        if word[0] != " " and column and column + len(word) >= _COLUMNS:
             column, line = 0, line + 1
         for _ in word:
             if column == _COLUMNS:

@@ -423,8 +423,9 @@ def moment(
                             & (probes["block"] == block)], now)  # fmt: skip
     first = rows.iloc[0]
     where = (
-        f"{style.model_label(first['model'])} on {style.task_label(first['task'])}, seed "
-        f"{first['seed']}; step {now:,}, block {block}, head {head}; black: before training."
+        f"{style.model_label(first['model'])} on {style.task_label(first['task'])}, "
+        f"{style.scale_label(first['task'])}, seed {first['seed']}; "
+        f"step {now:,}, block {block}, head {head}; black: before training."
     )
     style.heading(figure, title, f"{where} {subtitle}".strip())
     return style.attach(figure, rows)

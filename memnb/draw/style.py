@@ -120,6 +120,11 @@ def task_label(name: str) -> str:
     return f"{task.title} short" if name.endswith("-short") else task.title
 
 
+def scale_label(task: str) -> str:
+    """Which of the two scales a task belongs to, in words."""
+    return "laptop scale" if task.endswith("-short") else "full scale"
+
+
 def model_order(names: Iterable[str]) -> list[str]:
     """Distinct model names in reading order: by memory size within a family, families as above."""
     distinct = list(dict.fromkeys(names))

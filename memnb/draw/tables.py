@@ -149,6 +149,64 @@ def _listed(values: Iterable[Any]) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
 
 
+def degradation(probes: pd.DataFrame) -> pd.DataFrame:
+    """Cosine and effective rank of the packed rows at the first and the last look of training.
+
+    Means over blocks, then over seeds; models as their names define them, with several rows.
+
+    Args:
+        probes: long frame of :func:`memnb.evidence.rows.load_probes`.
+
+    Returns:
+        Columns ``Task``, ``Model``, ``Seeds``, ``Cosine, first`` and ``last``, ``Effective rank,
+        first`` and ``last`` (of at most min(M, H)).
+    """
+    measures = {"packed_cosine": "Cosine", "packed_rank": "Effective rank"}
+    moments = ("first", "last")
+    heads = [f"{name}, {moment}" for name in measures.values() for moment in moments]
+    columns = ["Task", "Model", "Seeds", *heads]
+    rows = []
+    plain = probes[(probes["changes"] == "") & (probes["memory"] > 1)]
+    for task in style.task_order(plain["task"]):
+        there = plain[plain["task"] == task]
+        for model in style.model_order(there["model"]):
+            own = there[there["model"] == model]
+            steps = own.groupby("run_id")["step"]
+            ends = [own[own["step"] == steps.transform(end)] for end in ("min", "max")]
+            cells = [
+                f"{end.groupby('run_id')[measure].mean().mean():.2f}"
+                for measure in measures
+                for end in ends
+            ]
+            seeds = str(own["run_id"].nunique())
+            rows.append([style.task_label(task), style.model_label(model), seeds, *cells])
+    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def probe_cost(shares: pd.DataFrame) -> pd.DataFrame:
+    """What looking at the memory during training takes.
+
+    Args:
+        shares: frame of :func:`memnb.evidence.benchmarks.probe_shares`.
+
+    Returns:
+        Columns ``Task``, ``Model``, ``Device``, ``Looks (s)``, ``Steps (s)``, ``Looks / steps``.
+    """
+    columns = ["Task", "Model", "Device", "Looks (s)", "Steps (s)", "Looks / steps"]
+    rows = [
+        [
+            style.task_label(row["task"]),
+            style.model_label(row["model"]),
+            row["device_name"],
+            f"{row['probes']:.1f}",
+            f"{row['training']:.0f}",
+            f"{100 * row['share']:.1f} %",
+        ]
+        for _, row in shares.iterrows()
+    ]
+    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
 def _nothing(columns: Sequence[str]) -> pd.DataFrame:
     """A table that says that there is nothing in it."""
     return pd.DataFrame([[style.MISSING, *[""] * (len(columns) - 1)]], columns=list(columns))

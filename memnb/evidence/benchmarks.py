@@ -113,6 +113,30 @@ def of_suite(rows: pd.DataFrame, suite: str, device_name: str | None = None) -> 
     return found if device_name is None else found[found["device_name"] == device_name]
 
 
+def probe_shares(rows: pd.DataFrame) -> pd.DataFrame:
+    """What looking at the memory takes, beside the steps of the run: from the run suite.
+
+    Returns:
+        One row per measured run of a model with memory: ``task``, ``model``, ``device_name``,
+        ``probes`` and ``training`` in seconds, and their quotient ``share``.
+    """
+    found = of_suite(rows, "run")
+    parts = [
+        {
+            "task": row["task"],
+            "model": row["model"],
+            "device_name": row["device_name"],
+            "probes": float(row["run"]["probes"]),
+            "training": float(row["run"]["training"]),
+        }
+        for _, row in found.iterrows()
+        if row["run"]["probes"] > 0
+    ]
+    columns = ["task", "model", "device_name", "probes", "training"]
+    frame = pd.DataFrame(parts, columns=columns)
+    return frame.assign(share=frame["probes"] / frame["training"])
+
+
 def main_device(rows: pd.DataFrame) -> str | None:
     """The device with the most rows, the first of several; None without rows."""
     counts = rows["device_name"].value_counts(sort=False)

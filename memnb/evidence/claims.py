@@ -39,6 +39,8 @@ Answer = Literal["supported", "partly supported", "not supported", "not enough r
 PRESETS = ("paper", "quick")
 #: Finished runs that each side of a comparison needs before it is judged.
 ENOUGH = 3
+#: Comparisons that a reading lists where none is judged.
+SHOWN = 4
 #: C3: rows count as collapsed above this mean pairwise cosine of the packed rows ...
 COLLAPSED_COSINE = 0.9
 #: ... and below this share of the largest rank they could have, min(M, H).
@@ -461,8 +463,12 @@ def _reading(
 ) -> str:
     held = sum(c.holds for c in judged)
     if not judged:
-        so_far = f"; so far {decisive}" if decisive else ""
-        parts = [f"No comparison has {ENOUGH} finished runs on each side yet{so_far}"]
+        parts = [f"No comparison has {ENOUGH} finished runs on each side yet"]
+        if decisive:
+            alike = [c for c in compared if c.measure == decisive.measure]
+            known = [str(c) for c in alike if not math.isnan(c.slack)]
+            more = f", and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+            parts += [f"so far {', '.join(known[:SHOWN])}{more}"]
     elif len(judged) == 1:
         parts = [f"The one comparison judged {'holds' if held else 'does not hold'}: {decisive}"]
     else:

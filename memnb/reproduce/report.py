@@ -42,15 +42,25 @@ EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "C2": (("memory-size-full", "memory-size-laptop"), ("memnb/models/blocks.py",)),
     "C3": (
-        ("degradation-full", "degradation-laptop", "causal-exchange-laptop"),
+        (
+            "degradation-full",
+            "degradation-full-text",
+            "causal-exchange-full",
+            "degradation-laptop",
+            "causal-exchange-laptop",
+        ),
         ("memnb/probes/degradation.py", "memnb/probes/row_removal.py", "memnb/probes/causal.py"),
     ),
     "C4": (
         ("ablation-full", "ablation-laptop"),
         ("memnb/models/filters.py", "memnb/models/attention.py"),
     ),
-    "C5": ((), ()),
+    "C5": (
+        ("chunk-memory-accuracy-full", "chunk-memory-accuracy-laptop"),
+        ("memnb/models/chunks.py",),
+    ),
 }
+_CLAIMS = "memnb/evidence/claims.py"
 _LIBRARIES = ("torch", "numpy", "pandas", "scipy", "matplotlib", "seaborn", "papermill")
 
 
@@ -208,9 +218,17 @@ def write_report(
     }  # fmt: skip
     links = {entry.artefact.notebook: entry.artefact.id for entry in entries}
     page = rendering.to_html(cells, folder, links, context)
+    _copy_code(folder)
     path = folder / "index.html"
     write(path, page.encode())
     return path
+
+
+def _copy_code(folder: Path) -> None:
+    """Put the files that claims name beside the report, as text that every browser shows."""
+    package = Path(paths.__file__).parents[1]
+    for name in {_CLAIMS, *(file for _, code in EVIDENCE.values() for file in code)}:
+        write(folder / "code" / f"{name}.txt", (package / name).read_bytes())
 
 
 def _cells(entries: Sequence[Entry]) -> tuple[list[Any], list[str]]:
@@ -302,7 +320,7 @@ def _claims(
         claim["figures"] = [
             (figures[one], notebooks.get(f"{one}.png")) for one in names if one in figures
         ]
-        claim["code"] = code
+        claim["code"] = [_CLAIMS, *code]
         claim["pages"] = [e.artefact for e in entries if name in e.artefact.claims]
     return list(found.values())
 
@@ -315,7 +333,7 @@ def effect(verdict: claims.Verdict) -> str:
     text = f"{verdict.effect:{form}} {verdict.unit}"
     if not math.isnan(verdict.low):
         text += f" (95 % interval {verdict.low:{form}} to {verdict.high:{form}})"
-    return f"{text}, n = {verdict.n}"
+    return f"{text}, n = {verdict.n}".replace("-", "\N{MINUS SIGN}")
 
 
 def _problems(layers: Sequence[Any]) -> Iterator[str]:
