@@ -88,25 +88,26 @@ def shipped(found: Sequence[Shipped]) -> Any:
         MemnbError: ipywidgets is not installed, or no weights with views are shipped.
     """
     widgets = _widgets()
-    seen = {one.title: one for one in found if one.views()}
+    views = {one.title: one.views() for one in found}
+    seen = {one.title: one for one in found if views[one.title]}
     if not seen:
         raise MemnbError("No trained weights with views are here; see 'memnb weights --help'.")
     first = next(iter(seen.values()))
     controls = {
         "model": widgets.Dropdown(options=list(seen), description="model"),
-        "example": widgets.IntSlider(1, 1, len(first.views()), description="example"),
+        "example": widgets.IntSlider(1, 1, len(views[first.title]), description="example"),
         **_places(widgets, first),
     }
 
     def adapt(model: str, before: str) -> None:
         del before
-        controls["example"].max = len(seen[model].views())
+        controls["example"].max = len(views[model])
         _fit(controls, seen[model])
 
     def draw(model: str, example: int, **at: Any) -> Figure:
         one = seen[model]
         return looking.looking(
-            one.views()[example - 1], one.run.task, one.run.model.memory,
+            views[model][example - 1], one.run.task, one.run.model.memory,
             title=style.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
         )  # fmt: skip
 

@@ -164,3 +164,22 @@ def test_the_installed_command_draws_from_its_own_rows(installed: Path, elsewher
     report = elsewhere / "memnb-output" / "report"
     assert (report / "index.html").is_file()
     assert str(MADE_UP_SEED) in (report / "tables" / "accuracy-runs.csv").read_text("utf-8")
+
+
+def test_the_installed_package_shows_and_reads_its_own_weights(installed: Path, elsewhere: Path):
+    """What pages 15 and 16 need, from a wheel alone."""
+    code = (
+        "from memnb import explore\n"
+        "from memnb.draw import looking\n"
+        "from memnb.evidence.views import shipped\n"
+        "found = shipped()\n"
+        "for task in ('Text', 'ListOps', 'Pathfinder'):\n"
+        "    for family in ('luna', 'convluna'):\n"
+        "        figure = looking.of_shipped(found, task, family)\n"
+        "        print(any('Shipped weights' in text.get_text() for text in figure.texts))\n"
+        "one = next(one for one in found if one.run.task.title == 'ListOps')\n"
+        "print(explore.read_typed(one, '[MAX 4 2 ]')['tokens'].tolist() != [])\n"
+    )
+    done = run(installed / "python", "-c", code, cwd=elsewhere, env=plain_environment())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True"] * 7
