@@ -163,7 +163,7 @@ def _sum_of_shifted(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     taps = _taps(weight, positions, x.shape[2])
     out = _shifted(x, 0, positions, stride) * taps[0]
     for tap in range(1, width):
-        out = torch.addcmul(out, _shifted(x, tap, positions, stride), taps[tap])
+        out.addcmul_(_shifted(x, tap, positions, stride), taps[tap])
     return out
 
 
@@ -222,7 +222,7 @@ class ShiftedMax(torch.autograd.Function):
         positions = (x.shape[1] - width) // stride + 1
         out = _shifted(x, 0, positions, stride).clone()
         for tap in range(1, width):
-            out = torch.maximum(out, _shifted(x, tap, positions, stride))
+            out.clamp_(min=_shifted(x, tap, positions, stride))
         ctx.save_for_backward(x, out)
         ctx.width, ctx.stride = width, stride
         return out
@@ -240,9 +240,9 @@ class ShiftedMax(torch.autograd.Function):
                 first &= ~given
             given = first if given is None else given | first
             share = gradient * first
-            if stride > 1:
+            if stride > 1 or not x.is_cuda:
                 _shifted(to_x, tap, positions, stride).add_(share)
-            else:
+            else:  # out of place, sums fuse
                 to_x = to_x + functional.pad(share, (0, 0, tap, width - 1 - tap))
         return to_x, None, None
 
