@@ -16,6 +16,7 @@ from memnb.errors import DataError, MemnbError, RunError
 from memnb.evidence import views
 from memnb.models.network import Network
 from memnb.probes import attention_maps
+from memnb.train import loop
 from memnb.train.loop import train
 
 RUN = config.run_config(
@@ -283,3 +284,13 @@ def test_nothing_to_explore_is_said(tmp_path: Path) -> None:
     for widget in (explore.shipped, explore.typed):
         with pytest.raises(MemnbError, match="memnb weights --help"):
             widget(views.shipped(tmp_path))
+
+
+def test_the_memory_tests_ask_the_examples_that_were_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(loop, "asked", lambda labels, first, count: np.arange(3))
+    train(RUN, tmp_path / RUN.run_id, device="cpu")
+    lines = (tmp_path / RUN.run_id / "causal.jsonl").read_text().splitlines()
+    assert {json.loads(line)["examples"] for line in lines} == {3}

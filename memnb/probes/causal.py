@@ -44,8 +44,8 @@ def examine(
     ``hear`` is called between two tests; it may raise, which leaves the network as it was.
 
     ``lengths.jsonl`` (:func:`accuracy_by_length`), ``usage.jsonl`` (:func:`row_usage`) and
-    ``causal.jsonl`` (:func:`causal_tests`), each on the first examples, in single precision. What
-    has no meaning for a model is left out.
+    ``causal.jsonl`` (:func:`causal_tests`), each on the first examples given, in single precision.
+    What has no meaning for a model is left out.
     """
     some, few, many = slice(0, EXAMPLES), slice(0, USAGE_EXAMPLES), slice(0, LENGTH_EXAMPLES)
     correct = answers(network, inputs[many], lengths[many]) == labels[many]

@@ -36,10 +36,9 @@ def effective_rank(rows: Tensor) -> Tensor:
     """
     # Singular values through the small Gram matrix: far faster in batches than an SVD.
     gram = rows @ rows.mT if rows.shape[-2] <= rows.shape[-1] else rows.mT @ rows
-    # On CUDA each matrix of a batch waits for the one before; the processor is quicker.
-    singular = torch.linalg.eigvalsh(gram.double().cpu()).clamp(min=0).sqrt()
+    singular = torch.linalg.eigvalsh(gram.double()).clamp(min=0).sqrt()
     share = singular / singular.sum(dim=-1, keepdim=True)
-    return torch.special.entr(share).sum(dim=-1).exp().to(rows)
+    return torch.special.entr(share).sum(dim=-1).exp().to(rows.dtype)
 
 
 def normalised_entropy(weights: Tensor) -> Tensor:

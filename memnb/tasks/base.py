@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memnb.errors import DataError
+from memnb.tasks.draws import Draws
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -41,6 +42,23 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+
+def asked(labels: Ints, first: int, count: int) -> Ints:
+    """Which examples of a split a trained model is asked about again: at most ``count`` positions.
+
+    The first ones, as they stand. Where the first ``first`` all have one label although the split
+    has several, it is stored sorted by label (the reviews of Text are), and its first examples say
+    nothing of the others: then as many of the whole split, in an order drawn once for all.
+
+    Args:
+        labels: (N,) of the split.
+        first: examples that have to differ in their labels.
+        count: at most so many positions.
+    """
+    if len(np.unique(labels[:first])) > 1 or len(np.unique(labels)) < 2:
+        return np.arange(min(count, len(labels)))
+    return np.argsort(Draws(0, 4).raw(len(labels)), kind="stable")[:count]
 
 
 @dataclass(frozen=True)

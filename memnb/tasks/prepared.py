@@ -140,12 +140,3 @@ def balanced(rows: Ints, labels: Bytes, count: int | None, draws: Draws, what: s
             )
         chosen.append(those[np.argsort(draws.raw(len(those)), kind="stable")[:share]])
     return np.sort(np.concatenate(chosen))
-
-
-def mixed(rows: Ints, draws: Draws) -> Ints:
-    """``rows`` in an order drawn from ``draws``.
-
-    For splits that are stored sorted by label: what is measured on the first examples of a split
-    would otherwise see one label only.
-    """
-    return rows[np.argsort(draws.raw(len(rows)), kind="stable")]

@@ -25,9 +25,6 @@ _REVIEW = re.compile(r"(?:^|/)(train|test)/(neg|pos)/(\d+)_(\d+)\.txt$")
 def load(task: config.Text) -> Dataset:
     """The three splits, from the imported or downloaded reviews.
 
-    The reviews are stored sorted by label. The training set stays so (the sampler draws from all of
-    it); the other two are mixed, the same way for everybody.
-
     Raises:
         DataError: the reviews are not here or damaged, or fewer than the task asks for.
     """
@@ -41,7 +38,6 @@ def load(task: config.Text) -> Dataset:
         train = np.setdiff1d(train, held, assume_unique=True)
     train = prepared.balanced(train, label, task.train, Draws(task.seed, 1), "The training set")
     test = prepared.balanced(test, label, task.test, Draws(task.seed, 2), "The test set")
-    held, test = prepared.mixed(held, Draws(0, 3)), prepared.mixed(test, Draws(0, 4))
 
     def split(rows: Ints) -> Split:
         inputs, lengths = as_ids(reviews, rows, task.max_length)

@@ -33,11 +33,12 @@ from memnb.config import Run
 from memnb.errors import RunError
 from memnb.models.network import Network
 from memnb.probes.attention_maps import attention_maps
-from memnb.probes.causal import examine
+from memnb.probes.causal import EXAMPLES, LENGTH_EXAMPLES, examine
 from memnb.probes.degradation import measure
 from memnb.probes.filters import filter_state
 from memnb.probes.row_removal import accuracy_by_rows_left
 from memnb.tasks import shown
+from memnb.tasks.base import asked
 from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
@@ -403,8 +404,15 @@ class _Trainer:
         try:
             loss, accuracy = self.engine.evaluate(test, self._stop)
             removal = accuracy_by_rows_left(network, self._score_test, seed=self.run.seed)
-            asked = examine(
-                network, test.inputs, test.lengths, test.labels, self.run.seed, self._hear
+            labels = test.labels.cpu().numpy()
+            some = torch.from_numpy(asked(labels, EXAMPLES, LENGTH_EXAMPLES)).to(test.labels.device)
+            examined = examine(
+                network,
+                test.inputs[some],
+                test.lengths[some],
+                test.labels[some],
+                self.run.seed,
+                self._hear,
             )
             self._keep_attention(network)
         except Interrupted:
@@ -416,7 +424,7 @@ class _Trainer:
              "seconds": self._total_seconds()}
         )  # fmt: skip
         _Journal(self.folder / "removal.jsonl").restore(removal)
-        for name, rows in asked.items():
+        for name, rows in examined.items():
             _Journal(self.folder / name).restore(rows)
         weights = {name: value.cpu() for name, value in network.state_dict().items()}
         checkpoint.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
