@@ -468,7 +468,7 @@ def _reading(
             alike = [c for c in compared if c.measure == decisive.measure]
             known = [str(c) for c in alike if not math.isnan(c.slack)]
             more = f", and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-            parts += [f"so far {', '.join(known[:SHOWN])}{more}"]
+            parts += [f"so far {'; '.join(known[:SHOWN])}{more}"]
     elif len(judged) == 1:
         parts = [f"The one comparison judged {'holds' if held else 'does not hold'}: {decisive}"]
     else:
