@@ -67,7 +67,7 @@ def test_a_figure_says_where_its_rows_come_from_and_hands_them_out(
 ) -> None:
     function, load = FIGURES[name]
     figure = function(load(runs), subtitle="Some scale (committed)")
-    assert "Some scale (committed)" in words(figure)
+    assert "Some scale (committed)" in words(figure).replace("\n", " ")
     attached = style.attached(figure)
     assert attached is not None
     assert len(attached)
