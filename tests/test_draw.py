@@ -628,6 +628,20 @@ def test_accuracy_of_one_seed_has_no_spread_and_of_none_no_number(tmp_path: Path
     assert row(table, Model="Luna-16")["ListOps short"] == "all failed (2)"
 
 
+def test_gains_compare_the_same_memory_at_full_scale(tmp_path: Path, quick: pd.DataFrame) -> None:
+    assert tables.gains(quick).startswith("No task has both")
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "luna-1", "text", seed=seed, accuracy=0.60 + 0.01 * seed)
+        write_run(tmp_path, "convluna-1", "text", seed=seed, accuracy=0.70)
+        write_run(tmp_path, "convluna-16", "text", seed=seed, accuracy=0.80)
+    said = tables.gains(rows.load_runs(tmp_path))
+    assert said.endswith("in points: Text +9.0 with M = 1.")
+    write_run(tmp_path, "luna-16", "text", accuracy=0.81)
+    write_run(tmp_path, "luna-1", "listops", accuracy=0.3)
+    said = tables.gains(rows.load_runs(tmp_path))
+    assert "in points: Text +9.0 with M = 1 and −1.0 with M = 16. Some of it is from fewer" in said
+
+
 def test_accuracy_says_no_run_yet_and_shows_published_rows(quick: pd.DataFrame) -> None:
     table = tables.accuracy(quick.iloc[:0], published.load())
     ours = table[table["Source"] == "memnb"]

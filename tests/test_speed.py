@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from memnb.draw import speed_figures, speed_tables
@@ -143,7 +144,34 @@ def test_every_figure_of_the_committed_rows_names_its_models() -> None:
     lines = speed_figures.length(lengths).axes[0].get_lines()
     assert len(lines) == lengths["model"].nunique() + 1
     assert not speed_tables.slope_table(lengths).empty
-    assert not speed_tables.whole_runs(rows).empty
+    assert not speed_tables.whole_runs(rows, benchmarks.run_goals()).empty
+
+
+def run_row(task: str, device: str = "H100", **seconds: float) -> dict[str, Any]:
+    names = ("start", "training", "evaluation", "probes", "saves")
+    parts = {name: seconds.get(name, 0.0) for name in names}
+    parts["whole"] = sum(parts.values())
+    return {
+        "suite": "run", "task": task, "model": "luna-256", "device_name": device, "run": parts,
+        "outcome": "measured",
+    }  # fmt: skip
+
+
+def test_whole_runs_stand_beside_their_goals() -> None:
+    rows = pd.DataFrame(
+        [
+            run_row("text", training=240.0, evaluation=60.0),  # at its goal of five minutes
+            run_row("image", training=480.0),  # twice its four
+            run_row("text", "CPU", training=1.0),
+        ]
+    )
+    table = speed_tables.whole_runs(rows, benchmarks.run_goals())
+    assert table["Whole, min"].tolist() == ["5.00", "8.00", "0.02"]
+    assert table["Goal, min"].tolist() == ["5", "4", ""]
+    said = speed_tables.runs_reading(rows, benchmarks.run_goals())
+    assert "Of 2 tasks with a goal, 1 meet it; they take 1.0 to 2.0 times" in said
+    assert "Steps are 80% to 100% of a run, evaluation 0% to 20%" in said
+    assert "No run" in speed_tables.runs_reading(rows[2:], benchmarks.run_goals())
 
 
 def test_without_rows_every_figure_says_so() -> None:

@@ -35,6 +35,7 @@ def results(folder: Path) -> str:
     parts += [
         "**Full scale** (the authors' protocol)\n",
         as_markdown(table[ran].reset_index(drop=True)),
+        tables.gains(plain) + "\n",
     ]
     quick = plain[plain["preset"] == "quick"]
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")

@@ -54,7 +54,7 @@ def steps(rows: pd.DataFrame, references: pd.DataFrame, subtitle: str = "") -> F
         axis.set_xscale("log")
         axis.set_xlabel(unit)
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.margins(x=0.2)
+        axis.margins(x=0.25)
     axes[0, 0].set_yticks(range(len(names)), [style.model_label(name) for name in names])
     axes[0, 0].invert_yaxis()
     marks = [
@@ -169,8 +169,8 @@ def _proportional(axis: Axes) -> None:
     )  # fmt: skip
     axis.set(xlim=(left, right), ylim=(low, high))
     axis.annotate(
-        "proportional", (math.sqrt(at * right), high * math.sqrt(at / right)), (5, -5),
-        textcoords="offset points", va="top", fontsize=7, color=style.QUIET,
+        "proportional", (at, high * at / right), (10, 4),  # where measured lines are far above
+        textcoords="offset points", va="bottom", fontsize=7, color=style.QUIET,
     )  # fmt: skip
 
 

@@ -104,20 +104,54 @@ def slope_table(lengths: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["Model", "Tokens", "Slope of time", "Slope of memory"])
 
 
-def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
-    """Minutes of a whole run at full protocol, from its timed parts (the run suite)."""
+def whole_runs(rows: pd.DataFrame, goals: pd.DataFrame) -> pd.DataFrame:
+    """Minutes of a whole run at full protocol, from its timed parts (the run suite).
+
+    Args:
+        rows: measured rows.
+        goals: :func:`memnb.evidence.benchmarks.run_goals`.
+    """
     names = ("start", "training", "evaluation", "probes", "saves", "whole")
-    table = [
-        [
-            row["device_name"],
-            style.task_label(row["task"]),
-            style.model_label(row["model"]),
-            *(f"{row['run'][name] / 60:.2f}" for name in names),
-        ]
-        for _, row in benchmarks.of_suite(rows, "run").iterrows()
-    ]
+    wanted = {
+        (goal["task"], goal["model"]): float(goal["minutes"]) for goal in goals.to_dict("records")
+    }
+    table = []
+    for _, row in benchmarks.of_suite(rows, "run").iterrows():
+        goal = wanted.get((row["task"], row["model"])) if "H100" in row["device_name"] else None
+        table.append(
+            [
+                row["device_name"],
+                style.task_label(row["task"]),
+                style.model_label(row["model"]),
+                *(f"{row['run'][name] / 60:.2f}" for name in names),
+                "" if goal is None else f"{goal:g}",
+            ]
+        )
     heads = ["Device", "Task", "Model", *(f"{name.capitalize()}, min" for name in names)]
-    return pd.DataFrame(table, columns=heads)
+    return pd.DataFrame(table, columns=[*heads, "Goal, min"])
+
+
+def runs_reading(rows: pd.DataFrame, goals: pd.DataFrame) -> str:
+    """What the table of whole runs says: goals met, and what the minutes are spent on."""
+    runs = benchmarks.of_suite(rows, "run")
+    runs = runs[runs["device_name"].str.contains("H100")]
+    parts = pd.DataFrame(list(runs["run"]), index=pd.MultiIndex.from_frame(runs[["task", "model"]]))
+    wanted = goals.set_index(["task", "model"])["minutes"]
+    both = parts.index.intersection(wanted.index)
+    if both.empty:
+        return "No run with a goal was measured."
+    minutes = parts.loc[both, "whole"] / 60
+    over = minutes / wanted.loc[both]
+    shares = parts.loc[both].div(parts.loc[both, "whole"], axis=0)
+
+    def spread(name: str) -> str:
+        return f"{shares[name].min():.0%} to {shares[name].max():.0%}"
+
+    return (
+        f"Of {len(both)} tasks with a goal, {int((over <= 1).sum())} meet it; they take "
+        f"{over.min():.1f} to {over.max():.1f} times the goal. Steps are {spread('training')} of a "
+        f"run, evaluation {spread('evaluation')}, looks at the memory {spread('probes')}."
+    )
 
 
 def optimisation_table() -> pd.DataFrame:

@@ -69,6 +69,40 @@ def accuracy(
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
 
 
+def gains(runs: pd.DataFrame) -> str:
+    """What the filter adds at full scale, in a sentence or two: ConvLuna minus Luna, per task.
+
+    Args:
+        runs: rows of :func:`memnb.evidence.rows.load_runs`; changed settings are left out.
+    """
+    done = runs[(runs["changes"] == "") & (runs["preset"] == "paper")]
+    done = done[done["outcome"] == "finished"]
+    means = done.groupby(["task", "family", "memory"])["test_accuracy"].agg(["mean", "count"])
+    found, fewest = [], math.inf
+    for task in config.LRA_TASKS:
+        parts = []
+        for rows in sorted(set(done["memory"])):
+            ours, theirs = ((task, family, rows) for family in ("convluna", "luna"))
+            if ours in means.index and theirs in means.index:
+                points = 100 * (means.loc[ours, "mean"] - means.loc[theirs, "mean"])
+                fewest = min(fewest, means.loc[ours, "count"], means.loc[theirs, "count"])
+                parts.append(f"{_signed(points)} with M = {rows}")
+        if parts:
+            found.append(f"{style.task_label(task)} {' and '.join(parts)}")
+    if not found:
+        return "No task has both Luna and ConvLuna at full scale yet."
+    said = (
+        f"What the filter adds at full scale, ConvLuna minus Luna, in points: {'; '.join(found)}."
+    )
+    if fewest < 3:
+        said += " Some of it is from fewer than three seeds, for which the verdicts below wait."
+    return said
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.1f}".replace("-", "−")
+
+
 def _full_tasks(runs: pd.DataFrame) -> Sequence[str]:
     """The five tasks, run or not, and the substitute of one of them where it has runs."""
     there = set(runs["task"])

@@ -191,6 +191,11 @@ def references() -> pd.DataFrame:
     return pd.read_csv(paths.reference() / "speed.csv", keep_default_na=True)
 
 
+def run_goals() -> pd.DataFrame:
+    """What was wanted of whole runs at full protocol on an H100: task, model, minutes."""
+    return pd.read_csv(paths.reference() / "run_goals.csv")
+
+
 def optimisations() -> pd.DataFrame:
     """What was tried: columns what, expected, measured, kept."""
     with (paths.reference() / "optimisations.toml").open("rb") as opened:

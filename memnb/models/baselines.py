@@ -14,14 +14,20 @@ from torch import Tensor, nn
 
 from memnb.config import Model
 from memnb.models.attention import attend, attention_weights, join_heads, project, split_heads
-from memnb.models.blocks import LAYER_NORM_EPS, FeedForward, LinearMaps, Trace
-from memnb.models.filters import make_filter
+from memnb.models.blocks import LAYER_NORM_EPS, FeedForward, LinearMaps, Trace, second_half
+from memnb.models.filters import ConvFilter, PoolFilter, make_filter
 
 _PARTS = ("query", "key", "value", "out")
 
 
 def _norm(model: Model) -> nn.LayerNorm:
     return nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
+
+
+def _filter(model: Model) -> ConvFilter | PoolFilter:
+    found = make_filter(model)
+    assert found is not None, "the config gives these kinds a filter"
+    return found
 
 
 class PerceiverBlock(nn.Module):
@@ -144,7 +150,7 @@ class LocalConvBlock(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.maps = LinearMaps(model.width, ("value", "out"))
-        self.filter = make_filter(model)
+        self.filter = _filter(model)
         self.norm1, self.norm2 = _norm(model), _norm(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
@@ -158,7 +164,7 @@ class LocalConvBlock(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """(B, L, H) -> (B, rows or L, H); there is no memory."""
         del trace
-        value = _filtered(self.filter, self.maps["value"](self.norm1(x)), mask)
+        value = self.filter.values(self.maps["value"](self.norm1(x)), mask)
         x = x[:, :rows] + self.maps["out"](value[:, :rows])
         return x + self.ffn(self.norm2(x)), memory
 
@@ -173,7 +179,7 @@ class MemorylessBlock(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.out = nn.Linear(model.width, model.width)
-        self.filter = make_filter(model)
+        self.filter = _filter(model)
         self.norm_in, self.norm_out = _norm(model), _norm(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
@@ -187,11 +193,5 @@ class MemorylessBlock(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """(B, L, H) -> (B, rows or L, H); there is no memory."""
         del trace
-        x1 = self.norm_in(x[:, :rows] + self.out(_filtered(self.filter, x, mask)[:, :rows]))
-        return self.norm_out(x1 + self.ffn(x1)), memory
-
-
-def _filtered(conv: nn.Module | None, x: Tensor, mask: Tensor | None) -> Tensor:
-    assert conv is not None
-    value: Tensor = conv(x, x, mask)[1]
-    return value
+        x1 = self.norm_in(x[:, :rows] + self.out(self.filter.values(x, mask)[:, :rows]))
+        return second_half(x1, self.ffn, self.norm_out), memory

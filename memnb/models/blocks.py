@@ -90,6 +90,15 @@ class FeedForward(nn.Sequential):
         return cast(nn.Linear, self[3])
 
 
+def second_half(x: Tensor, ffn: FeedForward, norm: nn.LayerNorm) -> Tensor:
+    """LN(x + FFN(x)), as one kernel where there is one: (..., H) -> (..., H)."""
+    if fused.why_not(x, norm, ffn.up.out_features) is None:
+        dropout = ffn.dropout if ffn.training else 0.0
+        return fused.ffn_norm(x, ffn.up, ffn.down, norm, dropout)
+    out: Tensor = norm(x + ffn(x))
+    return out
+
+
 class TransformerBlock(nn.Module):
     """Pre-LN: x <- x + Attn(LN1 x; T = sqrt d); x <- x + FFN(LN2 x)."""
 
@@ -423,14 +432,7 @@ class SharedMemoryBlock(nn.Module):
         weights: list[tuple[Tensor, Tensor]] | None = None if trace is None else []
         packed, unpacked = self.attention(x, memory, mask, rows, weights)
         memory = self.norm_memory(memory + packed)
-        x = self._second_half(self.norm_in(x[:, :rows] + unpacked))
+        x = second_half(self.norm_in(x[:, :rows] + unpacked), self.ffn, self.norm_out)
         if trace is not None and weights is not None:
             trace.append(Trace(packed, memory, *weights[0]))
         return x, memory
-
-    def _second_half(self, x: Tensor) -> Tensor:
-        """LN_out(x + FFN(x))."""
-        if fused.why_not(x, self.norm_out, self.ffn.up.out_features) is None:
-            dropout = self.ffn.dropout if self.training else 0.0
-            return fused.ffn_norm(x, self.ffn.up, self.ffn.down, self.norm_out, dropout)
-        return self.norm_out(x + self.ffn(x))

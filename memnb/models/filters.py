@@ -16,7 +16,7 @@ from torch.nn import functional
 from memnb.config import FilterKernel, Model
 
 
-def make_filter(model: Model) -> nn.Module | None:
+def make_filter(model: Model) -> ConvFilter | PoolFilter | None:
     """The filter that ``model`` asks for; None means that keys and values pass unchanged."""
     if model.filter == "conv":
         return ConvFilter(model.heads, model.filter_width, model.filter_stride, model.filter_kernel)
@@ -78,12 +78,13 @@ class ConvFilter(nn.Module):
         self, key: Tensor, value: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Filtered keys, filtered values and the mask of the positions that remain."""
-        if mask is not None:
-            # Padding must look like the zeros that lie beyond an unpadded sequence's end.
-            key, value = key * mask[:, :, None], value * mask[:, :, None]
-        if self.stride > 1:
-            mask = _whole_windows(mask, self.width, self.stride)
-        return self.convolve(key), self.convolve(value), mask
+        left = _whole_windows(mask, self.width, self.stride) if self.stride > 1 else mask
+        return self.values(key, mask), self.values(value, mask), left
+
+    def values(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, L, H) -> (B, L', H), for a block that has no keys."""
+        # Padding must look like the zeros that lie beyond an unpadded sequence's end.
+        return self.convolve(x if mask is None else x * mask[:, :, None])
 
     def convolve(self, x: Tensor) -> Tensor:
         """(B, L, C) -> (B, L', C), heads side by side; C may be any multiple of their number.
@@ -162,7 +163,7 @@ def _sum_of_shifted(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     taps = _taps(weight, positions, x.shape[2])
     out = _shifted(x, 0, positions, stride) * taps[0]
     for tap in range(1, width):
-        out = torch.addcmul(out, _shifted(x, tap, positions, stride), taps[tap])
+        out.addcmul_(_shifted(x, tap, positions, stride), taps[tap])
     return out
 
 
@@ -191,16 +192,17 @@ class PoolFilter(nn.Module):
         self, key: Tensor, value: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Pooled keys, pooled values and the mask of the windows that lie within the sequence."""
-        if mask is None:
-            return self.pool(key), self.pool(value), None
         windows = _whole_windows(mask, self.width, self.stride)
-        assert windows is not None
-        lowest = torch.finfo(key.dtype).min
-        padding, outside = ~mask[:, :, None], ~windows[:, :, None]
+        return self.values(key, mask), self.values(value, mask), windows
+
+    def values(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, L, H) -> (B, L', H), for a block that has no keys."""
+        windows = _whole_windows(mask, self.width, self.stride)
+        if mask is None or windows is None:
+            return self.pool(x)
+        x = x.masked_fill(~mask[:, :, None], torch.finfo(x.dtype).min)
         # Dropped windows become zero: the softmax ignores them, but must not meet an infinity.
-        key = self.pool(key.masked_fill(padding, lowest)).masked_fill(outside, 0.0)
-        value = self.pool(value.masked_fill(padding, lowest)).masked_fill(outside, 0.0)
-        return key, value, windows
+        return self.pool(x).masked_fill(~windows[:, :, None], 0.0)
 
     def pool(self, x: Tensor) -> Tensor:
         """(B, L, H) -> (B, L', H)."""
@@ -220,7 +222,7 @@ class ShiftedMax(torch.autograd.Function):
         positions = (x.shape[1] - width) // stride + 1
         out = _shifted(x, 0, positions, stride).clone()
         for tap in range(1, width):
-            out = torch.maximum(out, _shifted(x, tap, positions, stride))
+            out.clamp_(min=_shifted(x, tap, positions, stride))
         ctx.save_for_backward(x, out)
         ctx.width, ctx.stride = width, stride
         return out
@@ -238,9 +240,9 @@ class ShiftedMax(torch.autograd.Function):
                 first &= ~given
             given = first if given is None else given | first
             share = gradient * first
-            if stride > 1:
+            if stride > 1 or not x.is_cuda:
                 _shifted(to_x, tap, positions, stride).add_(share)
-            else:
+            else:  # out of place, sums fuse
                 to_x = to_x + functional.pad(share, (0, 0, tap, width - 1 - tap))
         return to_x, None, None
 

@@ -16,17 +16,17 @@ from memnb.tasks.base import Bytes, Split
 # Labels as in the data set: 0 negative, 1 positive.
 REVIEWS = (
     (
-        "I came for the actors and stayed for the story. It is a small film about two brothers and "
-        "a boat, beautifully shot and very funny in places, and the last ten minutes are the best I "
-        "have seen this year. The music is wonderful too. Nothing explodes and nobody wins, and "
-        "still I could not look away. Highly recommended.",
+        "I came for the actors and stayed for the story. It is a small film about two "
+        "brothers and a boat, beautifully shot and very funny in places, and the last ten "
+        "minutes are the best I have seen this year. The music is wonderful too. Nothing "
+        "explodes and nobody wins, and still I could not look away. Highly recommended.",
         1,
     ),
     (
-        "Two hours of men shouting in cars. The plot makes no sense, the dialogue is awful, and the "
-        "jokes are older than the cinema. Not even the dog seems to know why it is there. A waste "
-        "of a good cast, and of my evening. The worst film I have seen in years, and the most "
-        "boring one. Avoid.",
+        "Two hours of men shouting in cars. The plot makes no sense, the dialogue is awful, "
+        "and the jokes are older than the cinema. Not even the dog seems to know why it is "
+        "there. A waste of a good cast, and of my evening. The worst film I have seen in "
+        "years, and the most boring one. Avoid.",
         0,
     ),
 )
