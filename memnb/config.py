@@ -586,12 +586,10 @@ MODELS = (
 CHUNK_MODELS = ("chunkmem-16", "convchunkmem-16", "rmt-16", "convrmt-16")
 #: What the others are compared with: other memories, and the filter without any memory.
 CONTROLS = ("officialluna-16", "perceiver-16", "linformer-16", "localconv", "memoryless")
-#: Families of both, and the block that a page writes before the reader's eyes: pages of the paper's
-#: own study leave them out.
-BESIDE = (
-    *(name for name in _FAMILIES if f"{name}-16" not in MODELS and name not in MODELS),
-    "slots",
-)
+#: Families of both: pages of the paper's own study leave them out.
+BESIDE = tuple(name for name in _FAMILIES if f"{name}-16" not in MODELS and name not in MODELS)
+#: The block that a page writes before the reader's eyes: a row on that page, and on no other.
+DEMONSTRATION = "slots"
 ENTRY_POINTS = "memnb.models"
 _OWN: set[str] = set()
 
