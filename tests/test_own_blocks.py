@@ -61,6 +61,22 @@ def test_memnbs_own_blocks_pass_every_check(family: str) -> None:
     assert [check.detail for check in verify.verify(family) if not check.passed] == []
 
 
+def test_fewer_packed_rows_than_memory_rows_are_measured() -> None:
+    class TwoPacked(Gated):
+        def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+            x, memory = super().forward(*given)
+            return x, memory, memory[:, :2]
+
+    register("mine")(TwoPacked)
+    torch.manual_seed(0)
+    network = build_model("mine-4", "recall-4")
+    inputs = torch.randint(1, 4, (3, network.task.max_length))
+    lengths = torch.full((3,), network.task.max_length)
+    found = measure(network, inputs, lengths, torch.zeros(3, dtype=torch.long))
+    assert [1 <= row["packed_rank"] <= 2 for row in found] == [True] * len(found)
+    assert all(1 <= row["memory_rank"] <= 4 for row in found)
+
+
 def test_a_registered_block_is_a_model_like_all_others(tmp_path: Path) -> None:
     register("mine")(Gated)
     assert "mine-16" in config.list_models()
