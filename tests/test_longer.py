@@ -57,7 +57,9 @@ def test_the_figure_draws_every_seed_and_the_mean(facts: pd.DataFrame) -> None:
     curves = [line for line in plain.lines if len(line.get_xdata()) == len(COUNTS)]
     ends = [round(float(line.get_ydata()[-1])) for line in curves]
     assert ends == [40, 50, 60, 50, 30, 40, 50, 40]  # three seeds and their mean, twice
-    assert any(set(line.get_xdata()) == {4} for line in learned.lines), "how far training went"
+    kept = next(line for line in learned.lines if list(line.get_xdata()) == list(range(4, 17)))
+    assert float(kept.get_ydata()[0]) == 100.0, "four facts, all of them held"
+    assert float(kept.get_ydata()[-1]) == pytest.approx(100 * (4 + 12 / 4) / 16)
     drawn = style.attached(figure)
     assert drawn is not None
     assert set(drawn["model"]) == {"chunkmem-16", "convchunkmem-16"}, "one number of rows"
@@ -74,6 +76,7 @@ def test_the_table_shows_multiples_of_what_training_showed(facts: pd.DataFrame) 
 def test_the_reading_has_the_numbers_of_the_rows(facts: pd.DataFrame) -> None:
     said = beside_tables.longer_reading(facts)
     assert "ChunkMem-16 from 93 to 50 %" in said
+    assert "holding 4 facts and guessing at the others 44 %" in said
     assert "−10.0 for ChunkMem-16 (points)" in said
     assert "lower for 1 of 1 models (from −20.0 to −20.0 points)" in said
 

@@ -114,7 +114,8 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
     """Accuracy against the number of facts at test, beyond those that training showed.
 
     A row of panels without positions, one with learned ones; a column per memory, without and with
-    the filter. Thin: a seed; thick: their mean.
+    the filter. Thin: a seed; thick: their mean. Grey: what a memory would reach that holds as many
+    facts as training showed, and guesses where it is asked for another.
 
     Args:
         facts: of :func:`by_facts`.
@@ -133,26 +134,33 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
     )  # fmt: skip
     task = _recall(facts["task"].iloc[0])
     most = most_trained(facts)
+    beyond = range(most, task.facts + 1)
     for line, kind in zip(axes, kinds, strict=True):
         for axis, pair in zip(line, pairs.values(), strict=True):
             own = facts[(facts["positions"] == kind) & facts["family"].isin(pair)]
             if own.empty:
                 missing(axis)
-            else:
-                curves(axis, own, "facts", "accuracy", 100.0, marks=True)
+                continue
+            curves(axis, own, "facts", "accuracy", 100.0, marks=True)
+            axis.plot(
+                beyond, [100 * holding(most, count) for count in beyond], color=style.QUIET,
+                linewidth=1.1, linestyle=(0, (2, 1.5)), zorder=1,
+            )  # fmt: skip
         line[0].set_ylabel(f"{POSITIONS[kind]}\ntest accuracy (%)")
     axes[0, 0].set(ylim=(0, 104), xlim=(0, task.facts + 1))
     axes[0, 0].xaxis.set_major_locator(FixedLocator(range(4, task.facts + 1, 4)))
     for axis in axes.flat:
         axis.axvspan(0, most, color="#E6EAEE", zorder=0, linewidth=0)
-        axis.axvline(most, color=style.QUIET, linewidth=0.9, zorder=1)
         style.reference_line(axis, 100 / task.classes, "chance")
     for axis, name in zip(axes[0], pairs, strict=True):
         axis.set_title(name)
     for axis in axes[-1]:
         axis.set_xlabel("facts before the question", fontsize=7.5)
-    ground = f"Grey ground: as many facts as training showed, up to {most}"
-    style.heading(figure, title, f"{rows_of_memory(size)}. {ground}. {subtitle}".strip())
+    where = (
+        f"{rows_of_memory(size)}. Grey ground: as many facts as training showed, up to {most}; "
+        f"grey curve: a memory that holds {most} facts and guesses at the others."
+    )
+    style.heading(figure, title, f"{where} {subtitle}".strip())
     # Two names per column of the legend: those of a panel.
     looks = [style.family(family) for pair in pairs.values() for family in pair]
     figure.legend(
@@ -162,6 +170,11 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
         labelcolor=[look.colour for look in looks], fontsize=7.5, columnspacing=1.0,
     )  # fmt: skip
     return style.attach(figure, facts)
+
+
+def holding(some: int, count: int) -> float:
+    """Accuracy (0..1) at ``count`` facts of a memory that holds ``some`` and guesses otherwise."""
+    return (some + (count - some) / config.Recall.classes) / count
 
 
 def most_trained(facts: pd.DataFrame) -> int:

@@ -84,7 +84,8 @@ def longer_reading(facts: pd.DataFrame) -> str:
     ]
     found = [
         f"Without positions, from {most} facts, the most in training, to {last}: "
-        f"{', '.join(falls)}; guessing gives {100 / config.Recall.classes:.0f} %."
+        f"{', '.join(falls)}. Guessing gives {100 / config.Recall.classes:.0f} %, holding "
+        f"{most} facts and guessing at the others {100 * beside.holding(most, last):.0f} %."
     ]
     at_end = plain.xs(last, level="facts")
     filtered = [
