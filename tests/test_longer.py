@@ -74,7 +74,9 @@ def test_the_table_shows_multiples_of_what_training_showed(facts: pd.DataFrame) 
 
 
 def test_the_reading_has_the_numbers_of_the_rows(facts: pd.DataFrame) -> None:
-    said = beside_tables.longer_reading(facts)
+    lines = beside_tables.longer_reading(facts).splitlines()
+    assert max(map(len, lines)) <= 100
+    said = " ".join(lines)
     assert "ChunkMem-16 from 93 to 50 %" in said
     assert "holding 4 facts and guessing at the others 44 %" in said
     assert "−10.0 for ChunkMem-16 (points)" in said

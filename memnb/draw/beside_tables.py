@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 
 from memnb import config
@@ -104,7 +106,7 @@ def longer_reading(facts: pd.DataFrame) -> str:
             f"With learned positions, accuracy at {last} facts is lower for {lower} of {len(both)} "
             f"models (from {least} to {greatest} points)."
         )
-    return "\n".join(found)
+    return "\n".join(textwrap.fill(sentence, 100) for sentence in found)
 
 
 def _and(parts: list[str]) -> str:
