@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from memnb import config
 from memnb.draw import style
-from memnb.draw.panels import common_memory, curves, missing, rows_of_memory
+from memnb.draw.panels import common_memory, curves, missing, of_runs, rows_of_memory
 
 _SHADES = {1: 0.35, 4: 0.6, 16: 1.0}
 """Opacity of a line by its number of memory rows: more rows, more ink."""
@@ -80,7 +80,7 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     figure.draw_without_rendering()
     for axis, ends in named:
         style.label_lines(axis, ends)
-    return figure
+    return style.attach(figure, of_runs(rows))
 
 
 def _facts(task: str) -> int:
