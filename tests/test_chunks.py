@@ -366,6 +366,16 @@ def test_without_positions_the_order_of_the_facts_does_not_matter(name: str) -> 
         assert torch.allclose(scores[0], scores[1], atol=1e-5) is same
 
 
+@pytest.mark.parametrize("task", ["listops-short", "image-short"])
+def test_a_model_without_positions_has_no_parameters_for_them(task: str) -> None:
+    with_them, without = (
+        build_model("luna-4", task, positions=positions) for positions in ("learned", "none")
+    )
+    saved = with_them.parameter_count() - without.parameter_count()
+    assert saved == with_them.task.max_length * with_them.model.width
+    assert not [name for name in without.state_dict() if "positions" in name]
+
+
 @pytest.mark.usefixtures("_cache")
 def test_a_position_that_training_never_reaches_keeps_its_zero(tmp_path: Path) -> None:
     run = config.run_config(
