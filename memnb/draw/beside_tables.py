@@ -106,7 +106,9 @@ def longer_reading(facts: pd.DataFrame) -> str:
             f"With learned positions, accuracy at {last} facts is lower for {lower} of {len(both)} "
             f"models (from {least} to {greatest} points)."
         )
-    return "\n".join(textwrap.fill(sentence, 100) for sentence in found)
+    # A number and its sign stay on one line.
+    lines = (textwrap.fill(sentence.replace(" %", "\u00a0%"), 100) for sentence in found)
+    return "\n".join(lines).replace("\u00a0", " ")
 
 
 def _and(parts: list[str]) -> str:
