@@ -29,6 +29,7 @@ Sharing = Literal["full", "qk", "none"]
 Filter = Literal["conv", "pool", "none"]
 FilterKernel = Literal["learned", "smooth", "difference", "random", "shuffled"]
 Temperature = Literal["unit", "sqrt", "learn"]
+Positions = Literal["learned", "none"]
 Layout = Literal["tokens", "pixels", "pair"]
 Preset = Literal["paper", "quick", "custom"]
 
@@ -257,6 +258,10 @@ class Recall(Task):
     A sequence holds up to ``facts`` facts, a key with its value each, and asks for one of the
     keys, after Zoology's associative recall (arXiv 2312.04927); the value is the label. Training
     sequences have 1 to ``facts`` facts, the others exactly so many.
+
+    With ``train_facts`` no sequence of training and validation has more facts than that, and those
+    of the test set go on to ``facts``; a sequence with fewer facts is then shorter. Numbers of
+    facts are multiples of ``step``.
     """
 
     classes: ClassVar[int] = 4
@@ -265,8 +270,10 @@ class Recall(Task):
     vocabulary: ClassVar[int] = 2 + keys * classes + keys
     title: ClassVar[str] = "Recall"
 
-    name: Literal["recall-4", "recall-8", "recall-16"] = "recall-16"
+    name: Literal["recall-4", "recall-8", "recall-16", "recall-longer"] = "recall-16"
     facts: Annotated[int, Field(ge=1, le=16)] = 16
+    train_facts: Positive | None = None
+    step: Positive = 1
     max_length: Positive = 17
     train: Positive = 50_000
     validation: Positive = 500
@@ -280,6 +287,17 @@ class Recall(Task):
                 "A sequence of Recall has one token per fact and one that asks, but got facts="
                 f"{self.facts} and max_length={self.max_length}; set max_length to "
                 f"{self.facts + 1}."
+            )
+        if self.train_facts is None and self.step > 1:
+            raise ValueError(
+                f"Recall's step is for sequences of different length, but got step={self.step} and "
+                "no train_facts; set train_facts too, or leave step at 1."
+            )
+        most = self.facts if self.train_facts is None else self.train_facts
+        if most > self.facts or most % self.step or self.facts % self.step:
+            raise ValueError(
+                "Recall's train_facts is at most facts, and both are multiples of step, but got "
+                f"train_facts={most}, facts={self.facts} and step={self.step}; change one of them."
             )
         return self
 
@@ -321,6 +339,12 @@ TASKS |= {
     )
     for facts in RECALL_FACTS
 }
+# Two facts fill a chunk, so that the question has one of its own at every length.
+TASKS["recall-longer"] = Recall(
+    name="recall-longer", facts=16, train_facts=4, step=2, max_length=17, test=3_200
+)
+#: Tested on sequences longer than any of training.
+LONGER_TASKS = ("recall-longer",)
 #: Not of the Long Range Arena: no claim of the paper is judged on them.
 EXTRA_TASKS = tuple(name for name, task in TASKS.items() if isinstance(task, Recall))
 LRA_TASKS = ("listops", "text", "retrieval", "image", "pathfinder")
@@ -373,6 +397,9 @@ class Model(Config):
     ``chunk`` is the number of positions that are worked through at a time, the memory carrying on
     from one chunk to the next (0: the whole sequence at once); ``chunk_gradients`` the number of
     chunks, counted from the last one, through which gradients flow (0: all).
+
+    ``positions``: a learned vector per absolute position, zero before training, is added to each
+    token; a position that no training sequence reaches keeps its zero. ``none`` adds nothing.
     """
 
     kind: Kind
@@ -384,6 +411,7 @@ class Model(Config):
     memory: Annotated[int, Field(ge=0)] = 0
     representation: Representation = "cls"
     reading: Reading = "as_coded"
+    positions: Positions = "learned"
     # Luna, and ConvLuna's full variant
     sharing: Sharing = "full"
     memory_init: Literal["normal", "luna"] = "normal"
@@ -558,12 +586,10 @@ MODELS = (
 CHUNK_MODELS = ("chunkmem-16", "convchunkmem-16", "rmt-16", "convrmt-16")
 #: What the others are compared with: other memories, and the filter without any memory.
 CONTROLS = ("officialluna-16", "perceiver-16", "linformer-16", "localconv", "memoryless")
-#: Families of both, and the block that a page writes before the reader's eyes: pages of the paper's
-#: own study leave them out.
-BESIDE = (
-    *(name for name in _FAMILIES if f"{name}-16" not in MODELS and name not in MODELS),
-    "slots",
-)
+#: Families of both: pages of the paper's own study leave them out.
+BESIDE = tuple(name for name in _FAMILIES if f"{name}-16" not in MODELS and name not in MODELS)
+#: The block that a page writes before the reader's eyes: a row on that page, and on no other.
+DEMONSTRATION = "slots"
 ENTRY_POINTS = "memnb.models"
 _OWN: set[str] = set()
 
@@ -588,6 +614,7 @@ _CHUNK = {
     "pathfinder-short": 25,
     # The facts in two chunks, the question in a third: only the memory can answer it.
     **{f"recall-{facts}": facts // 2 for facts in RECALL_FACTS},
+    "recall-longer": 2,
 }  # fmt: skip
 
 

@@ -175,12 +175,22 @@ def test_answers_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> 
 def test_accuracy_by_length_groups_the_examples_by_length() -> None:
     lengths = torch.tensor([5, 1, 4, 2, 3, 6])
     correct = torch.tensor([False, True, True, True, False, False])
-    rows = causal.accuracy_by_length(lengths, correct, groups=3)
+    rows = causal.accuracy_by_length(lengths, correct, groups=3, few=5)
     assert [(row["low"], row["high"]) for row in rows] == [(1, 2), (3, 4), (5, 6)]
     assert [row["accuracy"] for row in rows] == [1.0, 0.5, 0.0]
     assert causal.accuracy_by_length(torch.full((4,), 7), torch.ones(4)) == []
     pairs = causal.accuracy_by_length(torch.tensor([[1, 2], [3, 4]]), torch.ones(2), groups=2)
     assert [row["low"] for row in pairs] == [3, 7]
+
+
+def test_few_lengths_are_told_apart() -> None:
+    lengths = torch.tensor([5, 3, 3, 9, 5, 3])
+    correct = torch.tensor([True, True, False, False, True, True])
+    assert causal.accuracy_by_length(lengths, correct) == [
+        {"low": 3, "high": 3, "examples": 3, "accuracy": pytest.approx(2 / 3)},
+        {"low": 5, "high": 5, "examples": 2, "accuracy": 1.0},
+        {"low": 9, "high": 9, "examples": 1, "accuracy": 0.0},
+    ]
 
 
 # --- filters and attribution -----------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 import weakref
 from collections import Counter
@@ -21,6 +22,7 @@ from memnb.operations import forward_operations
 from memnb.probes.attention_maps import attention_maps
 from memnb.probes.degradation import measure
 from memnb.probes.row_removal import keeping_rows
+from memnb.train.loop import train
 
 CHUNKED = ("chunkmem-3", "convchunkmem-3", "poolchunkmem-3", "rmt-3", "convrmt-3", "poolrmt-3")
 SMALL = {"blocks": 2, "width": 16, "heads": 4, "mlp": 24, "dropout": 0.0}
@@ -312,10 +314,89 @@ def test_the_label_is_the_value_that_was_said_of_the_key(facts: int) -> None:
     assert np.array_equal(again.train.inputs, data.train.inputs)
 
 
+@pytest.mark.usefixtures("_cache")
+def test_only_the_test_set_holds_more_facts_than_training() -> None:
+    task = config.task_config("recall-longer", train=200, validation=20, test=80)
+    data = tasks.load(task)
+    numbers: dict[str, Counter[int]] = {}
+    for name in ("train", "validation", "test"):
+        split, found = getattr(data, name), []
+        for inputs, length, label in zip(split.inputs, split.lengths, split.labels, strict=True):
+            assert not inputs[length:].any()
+            *facts, question = tasks.tokens(task, inputs, length)
+            said = dict(word.split("=") for word in facts)
+            assert len(said) == len(facts), "keys differ"
+            assert said[question.removesuffix("?")] == f"v{label}"
+            found.append(len(facts))
+        numbers[name] = Counter(found)
+        assert split.inputs.shape[1] == max(split.lengths)
+    assert set(numbers["train"]) == {2, 4}
+    assert set(numbers["validation"]) == {4}
+    assert numbers["test"] == dict.fromkeys(range(2, 17, 2), 10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train_facts": 18}, "at most facts"),
+        ({"train_facts": 5}, "multiples of step"),
+        ({"step": 3}, "multiples of step"),
+        ({"train_facts": None}, "set train_facts too"),
+    ],
+)
+def test_numbers_of_facts_that_do_not_fit_are_refused(
+    changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(MemnbError, match=said):
+        config.task_config("recall-longer", **changes)
+
+
+@pytest.mark.parametrize("name", ["chunkmem-4", "rmt-4", "luna-4", "transformer"])
+def test_without_positions_the_order_of_the_facts_does_not_matter(name: str) -> None:
+    """Two facts within a chunk change places: only positions could tell."""
+    inputs = torch.tensor([[5, 9, 12, 20, 70], [9, 5, 12, 20, 70]])
+    lengths = torch.tensor([5, 5])
+    changes = {"reading": "as_intended", "width": 16, "mlp": 8}
+    for positions, same in (("none", True), ("learned", False)):
+        network = build_model(name, "recall-longer", positions=positions, **changes).eval()
+        with torch.no_grad():
+            if positions == "learned":
+                network.encoder.embedding.positions.normal_()
+            scores = network(inputs, lengths)
+        assert torch.allclose(scores[0], scores[1], atol=1e-5) is same
+
+
+@pytest.mark.parametrize("task", ["listops-short", "image-short"])
+def test_a_model_without_positions_has_no_parameters_for_them(task: str) -> None:
+    with_them, without = (
+        build_model("luna-4", task, positions=positions) for positions in ("learned", "none")
+    )
+    saved = with_them.parameter_count() - without.parameter_count()
+    assert saved == with_them.task.max_length * with_them.model.width
+    assert not [name for name in without.state_dict() if "positions" in name]
+
+
+@pytest.mark.usefixtures("_cache")
+def test_a_position_that_training_never_reaches_keeps_its_zero(tmp_path: Path) -> None:
+    run = config.run_config(
+        "chunkmem-4", "recall-longer", model_changes={"width": 16, "mlp": 8},
+        task_changes={"train": 64, "validation": 8, "test": 16},
+        training_changes={"steps": 4, "batch": 8, "evaluate_every": 2, "warmup": 2},
+    )  # fmt: skip
+    assert train(run, tmp_path, device="cpu")["outcome"] == "finished"
+    positions = torch.load(tmp_path / "best.pt")["encoder.embedding.positions"]
+    assert positions[:5].abs().sum(1).all()
+    assert not positions[5:].any()
+    rows = [json.loads(line) for line in (tmp_path / "lengths.jsonl").read_text().splitlines()]
+    assert [row["high"] for row in rows] == list(range(3, 18, 2))
+
+
 def test_recall_asks_in_a_chunk_of_its_own() -> None:
     for facts in config.RECALL_FACTS:
         run = config.run_config("chunkmem-4", f"recall-{facts}")
         assert facts % run.model.chunk == 0
+    longer = config.run_config("chunkmem-4", "recall-longer")
+    assert longer.task.step % longer.model.chunk == 0
 
 
 def test_a_length_that_does_not_fit_the_facts_is_refused() -> None:

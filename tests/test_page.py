@@ -15,7 +15,7 @@ from made_up_runs import write_run
 from matplotlib.figure import Figure
 from PIL import Image
 
-from memnb import paths
+from memnb import config, paths
 from memnb.draw import style
 from memnb.errors import MemnbError, RunError
 from memnb.reproduce.notebooks import unfit
@@ -251,12 +251,18 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
     write_run(stored, "memoryless")
     write_run(stored, "convchunkmem-16")
     write_run(stored, "chunkmem-4", task="recall-8")
+    write_run(stored, "rmt-16", task="recall-longer", model_changes={"positions": "none"})
+    monkeypatch.setattr(config, "_OWN", {config.DEMONSTRATION})
+    write_run(stored, f"{config.DEMONSTRATION}-16")
+    write_run(here, f"{config.DEMONSTRATION}-4")
     page = Page("chunk-memory", "quick", str(tmp_path / "out"))
     found = {
-        study: set(page.layers(study)[1].runs["model"]) for study in ("shared", "chunks", "recall")
+        study: set(page.layers(study)[1].runs["model"])
+        for study in ("shared", "chunks", "recall", "longer")
     }
     assert found == {
         "shared": {"luna-4"},
         "chunks": {"luna-4", "memoryless", "convchunkmem-16"},
         "recall": {"chunkmem-4"},
+        "longer": {"rmt-16"},
     }

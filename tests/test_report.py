@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -69,6 +70,14 @@ def test_an_artefact_with_its_outputs_in_order_each_described(out: Path) -> None
     links = {link["href"]: link for link in elements.all("a")}
     assert "figures/second.svg" in links
     assert "notebooks/tiny.ipynb" in links
+
+
+def test_code_is_folded_away_unless_it_is_what_is_to_be_read(out: Path) -> None:
+    html = write(out, entry(out, draw(out), step()))
+    unfolded = re.findall(r'<details class="code" open>.*?<pre>(.*?)</pre>', html, re.DOTALL)
+    assert unfolded == ["worth_reading = 1"]
+    assert "print(1)" in html
+    assert "quiet = 1" not in html
 
 
 def test_every_figure_and_table_hands_out_its_data(out: Path) -> None:

@@ -53,6 +53,7 @@ def execute(path: Path, prose: str, saved: list[Saved]) -> None:
         ),
         new.new_code_cell("print(1)", outputs=[new.new_output("stream", text=f"said {HOSTILE}")]),
         new.new_code_cell("quiet = 1"),
+        new.new_code_cell("worth_reading = 1", metadata={"tags": ["code-shown"]}),
     ]
     for one in saved:
         data, metadata = one._repr_mimebundle_()

@@ -1,4 +1,5 @@
-"""What stands beside the paper's own figures: recall against facts, and rows of the controls.
+"""What stands beside the paper's own figures: recall against facts, few or more than training
+showed, and rows of the controls.
 
 As in :mod:`memnb.draw.figures`, ``subtitle`` says where the rows come from, every seed is drawn,
 and a frame without a row gives an empty panel that says so.
@@ -9,14 +10,24 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from memnb import config
 from memnb.draw import style
+from memnb.draw.panels import common_memory, curves, missing, of_runs, rows_of_memory
 
 _SHADES = {1: 0.35, 4: 0.6, 16: 1.0}
 """Opacity of a line by its number of memory rows: more rows, more ink."""
 _MARKERS = {1: "o", 4: "s", 16: "D"}
+POSITIONS = {"none": "without positions", "learned": "learned positions"}
+#: Families that share a panel of :func:`longer`: a memory without and with the filter; controls.
+_PAIRS = {
+    "ChunkMem": ("chunkmem", "convchunkmem"),
+    "RMT": ("rmt", "convrmt"),
+    "Luna": ("luna", "convluna"),
+    "no memory": ("memoryless", "localconv"),
+}
 
 
 def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
@@ -28,7 +39,7 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     """
     title = "How many facts fit into M rows of memory?"
     rows = runs[(runs["outcome"] == "finished") & (runs["changes"] == "")]
-    rows = rows[rows["task"].isin(config.EXTRA_TASKS) & (rows["memory"] > 0)]
+    rows = rows[rows["task"].isin(_EACH_TRAINED) & (rows["memory"] > 0)]
     if rows.empty:
         return style.empty(title, subtitle)
     rows = rows.assign(facts=rows["task"].map(_facts), recall=100 * rows["test_accuracy"])
@@ -69,13 +80,107 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     figure.draw_without_rendering()
     for axis, ends in named:
         style.label_lines(axis, ends)
-    return figure
+    return style.attach(figure, of_runs(rows))
 
 
 def _facts(task: str) -> int:
+    return _recall(task).facts
+
+
+def _recall(task: str) -> config.Recall:
     known = config.task_config(task)
     assert isinstance(known, config.Recall)
-    return known.facts
+    return known
+
+
+_EACH_TRAINED = [name for name in config.EXTRA_TASKS if name not in config.LONGER_TASKS]
+
+
+def by_facts(runs: pd.DataFrame, lengths: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of each run at each number of facts, of recall of more facts than training showed.
+
+    Args:
+        runs: rows of the study ``longer`` (:func:`memnb.evidence.rows.of_study`).
+        lengths: of the same runs (:func:`memnb.evidence.rows.load_lengths`).
+
+    Returns:
+        ``lengths`` with ``positions``, and with ``facts``: a sequence has one token more.
+    """
+    rows = lengths.merge(runs[["run_id", "positions"]], on="run_id")
+    return rows.assign(facts=rows["high"] - 1)
+
+
+def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
+    """Accuracy against the number of facts at test, beyond those that training showed.
+
+    A row of panels without positions, one with learned ones; a column per memory, without and with
+    the filter. Thin: a seed; thick: their mean. Grey: what a memory would reach that holds as many
+    facts as training showed, and guesses where it is asked for another.
+
+    Args:
+        facts: of :func:`by_facts`.
+        subtitle: where the rows come from.
+    """
+    title = "Recall of more facts than training showed"
+    kinds = [kind for kind in POSITIONS if (facts["positions"] == kind).any()]
+    pairs = {name: pair for name, pair in _PAIRS.items() if facts["family"].isin(pair).any()}
+    if not kinds or not pairs:
+        return style.empty(title, subtitle)
+    size = common_memory(facts[facts["memory"] > 0]) if (facts["memory"] > 0).any() else 0
+    facts = facts[facts["memory"].isin([0, size])]
+    figure, axes = style.canvas(
+        len(kinds), len(pairs), 1.2 + 1.75 * len(kinds), sharex=True, sharey=True,
+        width=style.PAGE_WIDTH if len(pairs) > 1 else 5.2,
+    )  # fmt: skip
+    task = _recall(facts["task"].iloc[0])
+    most = most_trained(facts)
+    beyond = range(most, task.facts + 1)
+    for line, kind in zip(axes, kinds, strict=True):
+        for axis, pair in zip(line, pairs.values(), strict=True):
+            own = facts[(facts["positions"] == kind) & facts["family"].isin(pair)]
+            if own.empty:
+                missing(axis)
+                continue
+            curves(axis, own, "facts", "accuracy", 100.0, marks=True)
+            axis.plot(
+                beyond, [100 * holding(most, count) for count in beyond], color=style.QUIET,
+                linewidth=1.1, linestyle=(0, (2, 1.5)), zorder=1,
+            )  # fmt: skip
+        line[0].set_ylabel(f"{POSITIONS[kind]}\ntest accuracy (%)")
+    axes[0, 0].set(ylim=(0, 104), xlim=(0, task.facts + 1))
+    axes[0, 0].xaxis.set_major_locator(FixedLocator(range(4, task.facts + 1, 4)))
+    for axis in axes.flat:
+        axis.axvspan(0, most, color="#E6EAEE", zorder=0, linewidth=0)
+        style.reference_line(axis, 100 / task.classes, "chance")
+    for axis, name in zip(axes[0], pairs, strict=True):
+        axis.set_title(name)
+    for axis in axes[-1]:
+        axis.set_xlabel("facts before the question", fontsize=7.5)
+    where = (
+        f"{rows_of_memory(size)}. Grey ground: as many facts as training showed, up to {most}; "
+        f"grey curve: a memory that holds {most} facts and guesses at the others."
+    )
+    style.heading(figure, title, f"{where} {subtitle}".strip())
+    # Two names per column of the legend: those of a panel.
+    looks = [style.family(family) for pair in pairs.values() for family in pair]
+    figure.legend(
+        [Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash)
+         for look in looks],
+        [look.label for look in looks], loc="outside lower center", ncols=len(pairs),
+        labelcolor=[look.colour for look in looks], fontsize=7.5, columnspacing=1.0,
+    )  # fmt: skip
+    return style.attach(figure, facts)
+
+
+def holding(some: int, count: int) -> float:
+    """Accuracy (0..1) at ``count`` facts of a memory that holds ``some`` and guesses otherwise."""
+    return (some + (count - some) / config.Recall.classes) / count
+
+
+def most_trained(facts: pd.DataFrame) -> int:
+    """The greatest number of facts in training."""
+    tasks = facts["task"] if len(facts) else config.LONGER_TASKS
+    return max(_recall(task).train_facts or _recall(task).facts for task in set(tasks))
 
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:

@@ -116,7 +116,8 @@ def task_label(name: str) -> str:
     """``listops-short`` as it is printed: ``ListOps short``."""
     task = config.task_config(name)
     if isinstance(task, config.Recall):
-        return f"{task.title}, {task.facts} facts"
+        more = "" if task.train_facts is None else f" after {task.train_facts}"
+        return f"{task.title}, {task.facts} facts{more}"
     return f"{task.title} short" if name.endswith("-short") else task.title
 
 

@@ -20,7 +20,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from memnb.config import BESIDE, EXTRA_TASKS, Model, Run, standard_model
+from memnb.config import (
+    BESIDE,
+    DEMONSTRATION,
+    EXTRA_TASKS,
+    LONGER_TASKS,
+    Model,
+    Run,
+    standard_model,
+)
 from memnb.errors import DataError, MemnbError, RunError
 
 RESULT_FILES = (
@@ -56,7 +64,7 @@ _LENGTHS = ("low", "high", "examples", "accuracy")
 _WORDS = ("split", "rule", "test")
 _COUNTS = ("step", "block", "head", "row", "kept", "examples", "low", "high")
 
-Study = Literal["shared", "chunks", "recall"]
+Study = Literal["shared", "chunks", "recall", "longer"]
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 
@@ -222,10 +230,12 @@ def of_study(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
 
     ``shared``: the paper's models, and blocks of your own, on its tasks. ``chunks``: on the same
     tasks all models, with those of memory between chunks and the controls. ``recall``: all models
-    on the recall task.
+    on the recall task. ``longer``: all models on recall of more facts than training showed. The
+    block that a page writes as a demonstration is in none of them.
     """
-    extra = runs["task"].isin(EXTRA_TASKS)
-    chosen = extra if study == "recall" else ~extra
+    extra, longer = runs["task"].isin(EXTRA_TASKS), runs["task"].isin(LONGER_TASKS)
+    chosen = {"recall": extra & ~longer, "longer": longer}.get(study, ~extra)
+    chosen &= runs["family"] != DEMONSTRATION
     if study == "shared":
         chosen &= ~runs["family"].isin(BESIDE)
     return runs[chosen].reset_index(drop=True)

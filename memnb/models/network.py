@@ -22,16 +22,16 @@ class TokenEmbedding(nn.Module):
     No scaling, no norm, no dropout (the authors' code).
     """
 
-    def __init__(self, task: Task, width: int) -> None:
+    def __init__(self, model: Model, task: Task) -> None:
         super().__init__()
-        self.table = nn.Embedding(task.vocabulary, width, padding_idx=0)
-        self.positions = nn.Parameter(torch.zeros(task.max_length, width))
+        self.table = nn.Embedding(task.vocabulary, model.width, padding_idx=0)
+        self.positions = learned_positions(model, task)
 
     def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
         """Token ids (B, L), any integer type, the first at position ``start`` -> (B, L, H)."""
         ids = tokens.int()
         vectors = LookUp.apply(ids, self.table.weight) if ids.is_cuda else self.table(ids)
-        return vectors + self.positions[start : start + tokens.shape[1]]
+        return add_positions(vectors, self.positions, start)
 
 
 class LookUp(torch.autograd.Function):
@@ -64,18 +64,32 @@ class LookUp(torch.autograd.Function):
 class PixelEmbedding(nn.Module):
     """Grey value p -> p * w + b after scaling, w ~ N(0, 1), b ~ N(0, 0.1); learned positions."""
 
-    def __init__(self, task: Task, width: int) -> None:
+    def __init__(self, model: Model, task: Task) -> None:
         super().__init__()
         self.mean, self.deviation = task.pixel_scale
-        self.weight = nn.Parameter(torch.randn(width))
-        self.bias = nn.Parameter(0.1 * torch.randn(width))
-        self.positions = nn.Parameter(torch.zeros(task.max_length, width))
+        self.weight = nn.Parameter(torch.randn(model.width))
+        self.bias = nn.Parameter(0.1 * torch.randn(model.width))
+        self.positions = learned_positions(model, task)
 
     def forward(self, pixels: Tensor, start: int = 0) -> Tensor:
         """Grey values 0..255 (B, L), the first at position ``start`` -> (B, L, H)."""
         scaled = (pixels.to(self.weight.dtype) / 255 - self.mean) / self.deviation
-        positions = self.positions[start : start + pixels.shape[1]]
-        return scaled[:, :, None] * self.weight + self.bias + positions
+        vectors = scaled[:, :, None] * self.weight + self.bias
+        return add_positions(vectors, self.positions, start)
+
+
+def learned_positions(model: Model, task: Task) -> nn.Parameter | None:
+    """(L, H), zero before training; None for a model without positions."""
+    if model.positions == "none":
+        return None
+    return nn.Parameter(torch.zeros(task.max_length, model.width))
+
+
+def add_positions(vectors: Tensor, positions: Tensor | None, start: int) -> Tensor:
+    """(B, L, H), the first at position ``start`` -> (B, L, H)."""
+    if positions is None:
+        return vectors
+    return vectors + positions[start : start + vectors.shape[1]]
 
 
 class Encoder(nn.Module):
@@ -91,7 +105,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.representation, self.reading = model.representation, model.reading
         embedding = PixelEmbedding if task.layout == "pixels" else TokenEmbedding
-        self.embedding = embedding(task, model.width)
+        self.embedding = embedding(model, task)
         self.cls = nn.Parameter(torch.randn(model.width)) if self._has_cls else None
         self.memory = InitialMemory(model) if model.has_memory_stream else None
         positions = task.max_length + int(self._has_cls)

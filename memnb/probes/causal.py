@@ -189,22 +189,31 @@ def row_usage(
     ]
 
 
-def accuracy_by_length(lengths: Tensor, correct: Tensor, groups: int = 5) -> list[dict[str, Any]]:
+def accuracy_by_length(
+    lengths: Tensor, correct: Tensor, groups: int = 5, few: int = 16
+) -> list[dict[str, Any]]:
     """Accuracy of the shortest fifth of the examples, of the next, and so on.
+
+    Where no more than ``few`` different lengths occur, accuracy at each of them.
 
     Args:
         lengths: (N,) or (N, 2) tokens; of a pair the two are added.
         correct: (N,) whether the answer was right.
         groups: how many groups of about equal size.
+        few: how many different lengths are told apart instead.
 
     Returns:
         One dict per group: ``low`` and ``high``, its least and greatest length; ``examples``;
         ``accuracy``. Empty where all examples are equally long.
     """
     total = lengths if lengths.dim() == 1 else lengths.sum(dim=1)
-    if bool((total == total[0]).all()):
+    different = total.unique()
+    if len(different) == 1:
         return []
-    parts = [part for part in total.argsort(stable=True).chunk(groups) if len(part)]
+    if len(different) <= few:
+        parts = [(total == length).nonzero()[:, 0] for length in different]
+    else:
+        parts = [part for part in total.argsort(stable=True).chunk(groups) if len(part)]
     return [
         {
             "low": int(total[part[0]]),

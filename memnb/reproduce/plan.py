@@ -53,6 +53,10 @@ CHUNK_CONTROLS = config.CONTROLS
 MEAN_MODELS = ("luna-16", "convluna-16")
 RECALL_MODELS = ("chunkmem", "convchunkmem")
 RECALL_MEMORY_SIZES = (16, 1, 4)
+# Recall of more facts than training showed: each memory without and with the filter, and what a
+# filter alone sees. Padding is masked for all of them, or the length would show in it.
+LONGER_MODELS = (*config.CHUNK_MODELS, "luna-16", "convluna-16", "localconv", "memoryless")
+LONGER_POSITIONS = ("none", "learned")
 
 # Filter name in print -> settings. A pool of stride 4 is the paper-scale study's second variant.
 FILTERS: dict[str, dict[str, Any]] = {
@@ -164,6 +168,15 @@ def recall(preset: str) -> Iterator[Run]:
             yield run_config(f"{family}-{rows}", f"recall-{facts}", seed)
 
 
+def longer(preset: str) -> Iterator[Run]:
+    """Trained on few facts, tested on more in longer sequences, without positions and with them."""
+    if preset == "quick":
+        return
+    for seed, positions, model in product(SEEDS, LONGER_POSITIONS, LONGER_MODELS):
+        changes = {"reading": "as_intended", "positions": positions}
+        yield run_config(model, "recall-longer", seed, model_changes=changes)
+
+
 def _ablated(task: str, seed: int, settings: dict[str, Any], temperature: str) -> Run:
     changes = settings | {"pack_temperature": temperature}
     return run_config("convluna-16", task, seed, model_changes=changes)
@@ -178,6 +191,7 @@ SETS: dict[str, Callable[[str], Iterator[Run]]] = {
     "filter-kernels": filter_kernels,
     "chunks": chunks,
     "recall": recall,
+    "longer": longer,
 }
 
 #: The full-scale study step by step, in the order of what each adds to the claims: a set, and the

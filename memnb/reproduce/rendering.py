@@ -67,11 +67,15 @@ class Words:
 Shown = Figure | Table | Words
 
 
+#: Tag of a code cell that the report shows open: what is to be read there is the code itself.
+CODE_SHOWN = "code-shown"
+
+
 def cells_of(executed: Path, section: str, seen: set[str]) -> list[Any]:
     """The cells of an executed notebook that the report shows, marked with their section.
 
     Prose, without the title and without a paragraph that an earlier section had already (``seen``,
-    which is added to), and the code cells that show something.
+    which is added to), and the code cells that show something or carry the tag :data:`CODE_SHOWN`.
 
     Raises:
         RunError: the notebook is missing or damaged.
@@ -95,11 +99,11 @@ def cells_of(executed: Path, section: str, seen: set[str]) -> list[Any]:
             seen.add(cell.source)
         elif (
             cell.cell_type != "code"
-            or not any(map(_is_shown, cell.outputs))
+            or not (_code_is_shown(cell) or any(map(_is_shown, cell.outputs)))
             or _is_installation(cell)
         ):
             continue
-        cell.metadata["memnb"] = {"section": section}
+        cell.metadata["memnb"] = {"section": section, "open": _code_is_shown(cell)}
         cell.id = f"{section}-{cell.id}"[:64]  # unique among the cells of all notebooks
         shown.append(cell)
     return shown
@@ -109,6 +113,10 @@ def _without_title(source: str) -> str:
     if source.startswith("# "):
         source = source.partition("\n")[2]
     return source.strip()
+
+
+def _code_is_shown(cell: Any) -> bool:
+    return CODE_SHOWN in cell.metadata.get("tags", [])
 
 
 def _is_installation(cell: Any) -> bool:

@@ -22,7 +22,7 @@ class Split:
 
     Attributes:
         inputs: uint8 (N, L), or (N, 2, L) for pairs: token ids padded with 0 up to L =
-            ``task.max_length``, or pixels 0..255.
+            ``task.max_length`` (less in a split that has no longer sequences), or pixels 0..255.
         lengths: int32 (N,), or (N, 2) for pairs: number of true tokens.
         labels: int64 (N,).
     """

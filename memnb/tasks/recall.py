@@ -7,12 +7,17 @@ that is asked for. A model that goes from chunk to chunk has to keep all facts, 
 which one will be asked. Training sequences have 1 to ``facts`` facts, the places of the others hold
 "no fact", so that short ones teach what a fact is; validation and test have ``facts``.
 
+With ``train_facts`` the test set asks for what training never showed: more facts, in longer
+sequences. The question then follows the last fact, and padding follows the question. Training
+sequences have ``step``, 2 ``step``, ... up to ``train_facts`` facts. Those of the validation set,
+by which the best weights are chosen, have ``train_facts``. The test set has equally many of every
+number up to ``facts``, one after the other.
+
 Zoology asks for several keys within a sequence and scores every position; here a sequence has one
 label, as in all tasks, so it asks once. There, key and value are two tokens; here a fact is one,
 for tying neighbours together is not what is measured.
 
-Ids: 0 padding (which does not occur), 1 no fact, then the facts by key and value, then the
-questions by key.
+Ids: 0 padding, 1 no fact, then the facts by key and value, then the questions by key.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ import numpy as np
 from memnb import config, paths
 from memnb.errors import DataError
 from memnb.tasks import cache
-from memnb.tasks.base import Bytes, Dataset, Ints, Split
+from memnb.tasks.base import PAD, Bytes, Dataset, Ints, Split
 from memnb.tasks.draws import Draws, below
 
 NO_FACT, FACTS = 1, 2
@@ -45,11 +50,17 @@ def load(task: config.Recall) -> Dataset:
         counts = [getattr(task, name) for name in SPLITS]
         if inputs.shape != (sum(counts), task.max_length) or labels.shape != (sum(counts),):
             raise DataError(f"{path} does not hold what the task '{task.name}' asks for.")
+        lengths = (inputs != PAD).sum(axis=1, dtype=np.int32)
         splits = []
         for first, last in itertools.pairwise([0, *itertools.accumulate(counts)]):
-            full = np.full(last - first, task.max_length, np.int32)
+            part = slice(first, last)
+            longest = int(lengths[part].max())
             splits.append(
-                Split(inputs[first:last].copy(), full, labels[first:last].astype(np.int64))
+                Split(
+                    inputs[part, :longest].copy(),
+                    lengths[part].copy(),
+                    labels[part].astype(np.int64),
+                )
             )
         return Dataset(*splits)
 
@@ -70,15 +81,22 @@ def make(task: config.Recall) -> tuple[Bytes, Ints]:
     # The ranks of random numbers are a random order, of which the first keys are taken.
     keys = draws.raw(count, task.keys).argsort(axis=1, kind="stable")[:, : task.facts]
     values = draws.below(task.classes, count, task.facts)
-    known = 1 + draws.below(task.facts, count)
-    known[task.train :] = task.facts
+    most = task.facts if task.train_facts is None else task.train_facts
+    known = task.step * (1 + draws.below(most // task.step, count))
+    known[task.train :] = most
+    if task.train_facts is not None:
+        test = np.arange(task.test)
+        known[-task.test :] = task.step * (1 + test % (task.facts // task.step))
     asked = below(known, draws.raw(count))
     rows = np.arange(count)
-    inputs = np.empty((count, task.facts + 1), np.uint8)
+    inputs = np.zeros((count, task.facts + 1), np.uint8)
     inputs[:, :-1] = np.where(
-        np.arange(task.facts) < known[:, None], FACTS + keys * task.classes + values, NO_FACT
+        np.arange(task.facts) < known[:, None],
+        FACTS + keys * task.classes + values,
+        NO_FACT if task.train_facts is None else PAD,
     )
-    inputs[:, -1] = FACTS + task.keys * task.classes + keys[rows, asked]
+    at = task.facts if task.train_facts is None else known
+    inputs[rows, at] = FACTS + task.keys * task.classes + keys[rows, asked]
     return inputs, values[rows, asked]
 
 

@@ -1,0 +1,90 @@
+"""Recall of more facts than training showed, as a figure, a table and a few sentences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_up_runs import write_run
+
+from memnb.draw import beside, beside_tables, style
+from memnb.evidence import rows
+
+COUNTS = range(2, 17, 2)
+
+
+def facts_of(folder: Path) -> pd.DataFrame:
+    runs = rows.of_study(rows.load_runs(folder), "longer")
+    return beside.by_facts(runs, rows.load_lengths(runs))
+
+
+def write(folder: Path, model: str, positions: str, seed: int, start: float, end: float) -> None:
+    """A run whose accuracy falls evenly from 2 facts to 16."""
+    changes = {"reading": "as_intended", "positions": positions}
+    here = write_run(folder, model, "recall-longer", seed, model_changes=changes)
+    lines = [
+        {"low": n + 1, "high": n + 1, "examples": 400,
+         "accuracy": start + (end - start) * (n - 2) / 14}
+        for n in COUNTS
+    ]  # fmt: skip
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (here / "lengths.jsonl").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> pd.DataFrame:
+    for seed, end in enumerate((0.4, 0.5, 0.6)):
+        write(tmp_path, "chunkmem-16", "none", seed, 1.0, end)
+        write(tmp_path, "convchunkmem-16", "none", seed, 1.0, end - 0.1)
+    write(tmp_path, "chunkmem-16", "learned", 0, 1.0, 0.3)
+    write(tmp_path, "chunkmem-4", "none", 0, 0.9, 0.3)
+    write_run(tmp_path, "chunkmem-16", "recall-8")
+    return facts_of(tmp_path)
+
+
+def test_a_length_is_a_number_of_facts_and_other_tasks_stay_out(facts: pd.DataFrame) -> None:
+    assert set(facts["facts"]) == set(COUNTS)
+    assert set(facts["task"]) == {"recall-longer"}
+    assert beside.most_trained(facts) == 4
+
+
+def test_the_figure_draws_every_seed_and_the_mean(facts: pd.DataFrame) -> None:
+    figure = beside.longer(facts, "Laptop scale")
+    plain, learned = figure.axes
+    assert plain.get_title(loc="left") == "ChunkMem"
+    curves = [line for line in plain.lines if len(line.get_xdata()) == len(COUNTS)]
+    ends = [round(float(line.get_ydata()[-1])) for line in curves]
+    assert ends == [40, 50, 60, 50, 30, 40, 50, 40]  # three seeds and their mean, twice
+    kept = next(line for line in learned.lines if list(line.get_xdata()) == list(range(4, 17)))
+    assert float(kept.get_ydata()[0]) == 100.0, "four facts, all of them held"
+    assert float(kept.get_ydata()[-1]) == pytest.approx(100 * (4 + 12 / 4) / 16)
+    drawn = style.attached(figure)
+    assert drawn is not None
+    assert set(drawn["model"]) == {"chunkmem-16", "convchunkmem-16"}, "one number of rows"
+
+
+def test_the_table_shows_multiples_of_what_training_showed(facts: pd.DataFrame) -> None:
+    table = beside_tables.longer(facts)
+    assert list(table.columns[2:]) == ["4 facts", "8 facts", "12 facts", "16 facts"]
+    cells = table.set_index(["Model", "Positions"])["16 facts"]
+    assert cells["ChunkMem-16", "none"] == "50.0 ± 10.0 (3)"
+    assert cells["ChunkMem-16", "learned"] == "30.0 (1)"
+
+
+def test_the_reading_has_the_numbers_of_the_rows(facts: pd.DataFrame) -> None:
+    lines = beside_tables.longer_reading(facts).splitlines()
+    assert max(map(len, lines)) <= 100
+    said = " ".join(lines)
+    assert "ChunkMem-16 from 93 to 50 %" in said
+    assert "holding 4 facts and guessing at the others 44 %" in said
+    assert "−10.0 for ChunkMem-16 (points)" in said
+    assert "lower for 1 of 1 models (from −20.0 to −20.0 points)" in said
+
+
+def test_without_rows_everything_says_so(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path)
+    assert beside.longer(facts).axes[0].texts[0].get_text() == style.MISSING
+    assert beside_tables.longer(facts).iloc[0, 0] == style.MISSING
+    assert "No model" in beside_tables.longer_reading(facts)
