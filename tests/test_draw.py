@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from memnb import config, paths, tasks
+from memnb import config, evidence, paths, tasks
 from memnb.draw import diagrams, figures, style, tables
 from memnb.errors import DataError
 from memnb.evidence import benchmarks, claims, published, rows
@@ -664,18 +664,21 @@ def test_accuracy_of_one_seed_has_no_spread_and_of_none_no_number(tmp_path: Path
     assert row(table, Model="Luna-16")["ListOps short"] == "all failed (2)"
 
 
-def test_gains_compare_the_same_memory_at_full_scale(tmp_path: Path, quick: pd.DataFrame) -> None:
-    assert tables.gains(quick).startswith("No task has both")
+def gains(folder: Path) -> str:
+    runs = rows.load_runs(folder)
+    return tables.gains(evidence.check(runs, rows.load_removal(runs), rows.load_probes(runs)))
+
+
+def test_gains_compare_the_same_memory_at_full_scale(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-1", "listops", accuracy=0.3)
+    assert gains(tmp_path).startswith("No task has both")
     for seed in (0, 1, 2):
         write_run(tmp_path, "luna-1", "text", seed=seed, accuracy=0.60 + 0.01 * seed)
         write_run(tmp_path, "convluna-1", "text", seed=seed, accuracy=0.70)
         write_run(tmp_path, "convluna-16", "text", seed=seed, accuracy=0.80)
-    said = tables.gains(rows.load_runs(tmp_path))
-    assert said.endswith("in points: Text +9.0 with M = 1.")
+    assert gains(tmp_path).endswith("in points: Text +9.0 with M = 1.")
     write_run(tmp_path, "luna-16", "text", accuracy=0.81)
-    write_run(tmp_path, "luna-1", "listops", accuracy=0.3)
-    said = tables.gains(rows.load_runs(tmp_path))
-    assert "in points: Text +9.0 with M = 1 and −1.0 with M = 16. Some of it is from fewer" in said
+    assert "Text +9.0 with M = 1 and −1.0 with M = 16. Some of it is from fewer" in gains(tmp_path)
 
 
 def test_accuracy_says_no_run_yet_and_shows_published_rows(quick: pd.DataFrame) -> None:

@@ -22,6 +22,7 @@ START, END = "<!-- results:start -->", "<!-- results:end -->"
 def results(folder: Path) -> str:
     """The section: accuracy at both scales, then the verdicts."""
     runs = rows.load_runs(folder)
+    verdicts = evidence.check(runs, rows.load_removal(runs), rows.load_probes(runs))
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
     parts = [
         "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds). "
@@ -35,12 +36,11 @@ def results(folder: Path) -> str:
     parts += [
         "**Full scale** (the authors' protocol)\n",
         as_markdown(table[ran].reset_index(drop=True)),
-        tables.gains(plain) + "\n",
+        tables.gains(verdicts) + "\n",
     ]
     quick = plain[plain["preset"] == "quick"]
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")
     parts += ["**Laptop scale** (`make reproduce`)\n", as_markdown(table)]
-    verdicts = evidence.check(runs, rows.load_removal(runs), rows.load_probes(runs))
     claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]
     parts += ["**The claims**\n", as_markdown(claims)]
     return "\n".join(parts)

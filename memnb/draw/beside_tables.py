@@ -91,7 +91,7 @@ def longer_reading(facts: pd.DataFrame) -> str:
     ]
     at_end = plain.xs(last, level="facts")
     filtered = [
-        f"{tables._signed(at_end[f'conv{name}'] - at_end[name])} for {style.model_label(name)}"
+        f"{tables.signed(at_end[f'conv{name}'] - at_end[name])} for {style.model_label(name)}"
         for name in names
         if f"conv{name}" in at_end
     ]
@@ -101,7 +101,7 @@ def longer_reading(facts: pd.DataFrame) -> str:
     changed = [learned[name, last] - at_end[name] for name in both]
     if changed:
         lower = sum(change < 0 for change in changed)
-        least, greatest = tables._signed(min(changed)), tables._signed(max(changed))
+        least, greatest = tables.signed(min(changed)), tables.signed(max(changed))
         found.append(
             f"With learned positions, accuracy at {last} facts is lower for {lower} of {len(both)} "
             f"models (from {least} to {greatest} points)."

@@ -20,7 +20,7 @@ from memnb import config, paths
 from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
-from memnb.evidence.claims import Verdict
+from memnb.evidence.claims import ENOUGH, Verdict
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
 from memnb.tasks.portraits import LABELS, Portrait
 
@@ -69,37 +69,32 @@ def accuracy(
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
 
 
-def gains(runs: pd.DataFrame) -> str:
-    """What the filter adds at full scale, in a sentence or two: ConvLuna minus Luna, per task.
-
-    Args:
-        runs: rows of :func:`memnb.evidence.rows.load_runs`; changed settings are left out.
-    """
-    done = runs[(runs["changes"] == "") & (runs["preset"] == "paper")]
-    done = done[done["outcome"] == "finished"]
-    means = done.groupby(["task", "family", "memory"])["test_accuracy"].agg(["mean", "count"])
-    found, fewest = [], math.inf
-    for task in config.LRA_TASKS:
-        parts = []
-        for rows in sorted(set(done["memory"])):
-            ours, theirs = ((task, family, rows) for family in ("convluna", "luna"))
-            if ours in means.index and theirs in means.index:
-                points = 100 * (means.loc[ours, "mean"] - means.loc[theirs, "mean"])
-                fewest = min(fewest, means.loc[ours, "count"], means.loc[theirs, "count"])
-                parts.append(f"{_signed(points)} with M = {rows}")
-        if parts:
-            found.append(f"{style.task_label(task)} {' and '.join(parts)}")
-    if not found:
+def gains(verdicts: Sequence[Verdict]) -> str:
+    """What the filter adds at full scale, in a sentence or two: the comparisons of claim C1."""
+    (claim,) = (v for v in verdicts if v.claim == "C1" and v.preset == "paper")
+    rows = claim.evidence.dropna(subset="effect")
+    if rows.empty:
         return "No task has both Luna and ConvLuna at full scale yet."
+    found = [
+        f"{style.task_label(str(task))} "
+        + " and ".join(
+            f"{signed(row['effect'])} with M = {row['memory']}" for _, row in own.iterrows()
+        )
+        for task, own in rows.groupby("task", sort=False)
+    ]
     said = (
         f"What the filter adds at full scale, ConvLuna minus Luna, in points: {'; '.join(found)}."
     )
-    if fewest < 3:
-        said += " Some of it is from fewer than three seeds, for which the verdicts below wait."
+    if rows[["n_a", "n_b"]].to_numpy().min() < ENOUGH:
+        said += (
+            f" Some of it is from fewer than {ENOUGH} seeds a side, for which the verdicts below "
+            "wait."
+        )
     return said
 
 
-def _signed(points: float) -> str:
+def signed(points: float) -> str:
+    """A difference in points, with its sign."""
     return f"{points:+.1f}".replace("-", "−")
 
 
