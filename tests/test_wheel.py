@@ -138,6 +138,13 @@ def plain_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("MEMNB_")}
 
 
+def printed_by(installed: Path, code: str, cwd: Path) -> list[str]:
+    """The lines that ``code`` prints in the installed Python."""
+    done = run(installed / "python", "-c", code, cwd=cwd, env=plain_environment())
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def test_the_installed_package_finds_its_assets(installed: Path, elsewhere: Path):
     code = (
         "from memnb import paths\n"
@@ -145,9 +152,7 @@ def test_the_installed_package_finds_its_assets(installed: Path, elsewhere: Path
         "print(paths.notebooks().is_dir(), paths.reference().is_dir(),\n"
         "      any(paths.stored_results().glob('*/run.json')), sep='\\n')\n"
     )
-    done = run(installed / "python", "-c", code, cwd=elsewhere, env=plain_environment())
-    assert done.returncode == 0, done.stderr
-    checkout, assets, output, *found = done.stdout.splitlines()
+    checkout, assets, output, *found = printed_by(installed, code, elsewhere)
     assert checkout == "None"
     assert assets.startswith(str(installed.parent))
     assert Path(output) == elsewhere / "memnb-output"
@@ -180,6 +185,4 @@ def test_the_installed_package_shows_and_reads_its_own_weights(installed: Path, 
         "one = next(one for one in found if one.run.task.title == 'ListOps')\n"
         "print(explore.read_typed(one, '[MAX 4 2 ]')['tokens'].tolist() != [])\n"
     )
-    done = run(installed / "python", "-c", code, cwd=elsewhere, env=plain_environment())
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True"] * 7
+    assert printed_by(installed, code, elsewhere) == ["True"] * 7
