@@ -108,10 +108,21 @@ def test_without_a_common_model_there_is_nothing_to_compare(tmp_path: Path) -> N
 def test_the_step_table_compares_only_what_is_alike(tmp_path: Path) -> None:
     on_cpu = step("luna-1", 400.0, device_name="some CPU", task="text")
     rows = benchmarks.load(
-        written(tmp_path / "b", BEST, step("luna-1", 3.98), on_cpu, step("luna-1", 5, task="image"))
+        written(
+            tmp_path / "b",
+            BEST,
+            step("luna-1", 3.98),
+            on_cpu,
+            step("luna-1", 5, task="image", side_by_side=4),
+        )
     )
     table = speed_tables.step_table(benchmarks.shares(rows), benchmarks.references())
     assert list(table["Times faster"]) == ["10.0", "", ""]
+    assert list(table["First step, s"]) == ["20", "20", "20 (4 at a time)"]
+    elsewhere = speed_tables.step_table(
+        benchmarks.shares(rows[rows["task"] == "image"]), benchmarks.references()
+    )
+    assert "Times faster" not in elsewhere, "a column that says nothing is left out"
     assert table["ms (quartiles)"][0] == "3.98 (3.58 to 4.38)"
 
 
@@ -133,7 +144,8 @@ def test_every_figure_of_the_committed_rows_names_its_models() -> None:
     rows = benchmarks.load(benchmarks.stored())
     assert rows.attrs["problems"] == []
     device = benchmarks.main_device(rows)
-    steps, lengths = (benchmarks.of_suite(rows, suite, device) for suite in ("step", "length"))
+    steps = benchmarks.of_suite(rows, "step", device, "text")
+    lengths = benchmarks.of_suite(rows, "length", device)
     assert {"luna-1", "luna-256", "convluna-1", "transformer"} <= set(steps["model"])
     drawn = speed_figures.steps(steps, benchmarks.references(), "shape")
     labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]

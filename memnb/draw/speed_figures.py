@@ -77,14 +77,18 @@ def _pair(axis: Axes, place: int, name: str, ours: float, theirs: float) -> None
             theirs, place, marker=look.marker, markerfacecolor="white", color=style.QUIET, zorder=2
         )
         axis.annotate(
-            f"{theirs:.3g}", (theirs, place), (6, 0), textcoords="offset points", va="center",
+            _three_digits(theirs), (theirs, place), (6, 0), textcoords="offset points", va="center",
             fontsize=8, color=style.QUIET,
         )  # fmt: skip
     axis.plot(ours, place, marker=look.marker, color=look.colour, zorder=3)
     axis.annotate(
-        f"{ours:.3g}", (ours, place), (-6, 0), textcoords="offset points", va="center",
+        _three_digits(ours), (ours, place), (-6, 0), textcoords="offset points", va="center",
         ha="right", fontsize=8, color=look.colour, fontweight="bold",
     )  # fmt: skip
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:#.3g}".rstrip(".")
 
 
 def where_time_goes(kernels: pd.DataFrame, subtitle: str = "") -> Figure:

@@ -16,6 +16,8 @@ from memnb.evidence import benchmarks
 def step_table(rows: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
     """Every measured step, beside the authors' code, the goals and the device's ceilings.
 
+    Columns that no row has anything for are left out.
+
     Args:
         rows: :func:`memnb.evidence.benchmarks.shares`.
         references: :func:`memnb.evidence.benchmarks.references`.
@@ -47,13 +49,20 @@ def step_table(rows: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
                     f"{row['peak_memory'] / GIB:.2f}",
                     _cell(theirs, "gib"),
                     _cell(goal, "gib"),
-                    f"{row['first_step']:.0f}",
+                    _first_step(row),
                     f"{row['scored_per_second']:,.0f}",
                     _share(row["matrix_share"]),
                     _share(row["bandwidth_share"]),
                 ]
             )
-    return pd.DataFrame(table, columns=columns)
+    shown = pd.DataFrame(table, columns=columns)
+    return shown.loc[:, (shown != "").any()] if len(shown) else shown
+
+
+def _first_step(row: pd.Series[Any]) -> str:
+    """Seconds to the first step; several that compile at a time slow each other down."""
+    together = int(row["side_by_side"])
+    return f"{row['first_step']:.0f}" + (f" ({together} at a time)" if together > 1 else "")
 
 
 def reading(rows: pd.DataFrame, references: pd.DataFrame) -> str:

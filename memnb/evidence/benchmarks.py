@@ -60,6 +60,7 @@ class _Row(BaseModel):
     upper: Positive | None = None
     peak_memory: Positive | None = None
     first_step: Positive | None = None
+    side_by_side: Annotated[int, Field(ge=1)] = 1
     scored_per_second: Positive | None = None
     operations: Positive | None = None
     bytes: Positive | None = None
@@ -107,10 +108,14 @@ def load(*files: Path) -> pd.DataFrame:
     return frame
 
 
-def of_suite(rows: pd.DataFrame, suite: str, device_name: str | None = None) -> pd.DataFrame:
-    """The measured rows of one suite, on one device if it is named."""
+def of_suite(
+    rows: pd.DataFrame, suite: str, device_name: str | None = None, task: str | None = None
+) -> pd.DataFrame:
+    """The measured rows of one suite; of one device and of one task where these are named."""
     found = rows[(rows["suite"] == suite) & (rows["outcome"] == "measured")]
-    return found if device_name is None else found[found["device_name"] == device_name]
+    if device_name is not None:
+        found = found[found["device_name"] == device_name]
+    return found if task is None else found[found["task"] == task]
 
 
 def probe_shares(rows: pd.DataFrame) -> pd.DataFrame:
