@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import multiprocessing
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,6 +94,25 @@ def test_a_run_leaves_a_complete_folder(tmp_path: Path) -> None:
     ]
     assert seen[-1].step == 40
     assert not list(tmp_path.glob("checkpoint*")), "a finished run needs none"
+
+
+def test_the_memory_is_measured_on_every_label_of_a_sorted_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny()
+    data = tasks.load(run.task)
+    held = data.validation
+    by_label = dataclasses.replace(held, labels=np.sort(held.labels // 5))  # two labels, in turn
+    monkeypatch.setattr(tasks, "load", lambda _: dataclasses.replace(data, validation=by_label))
+    seen: list[set[int]] = []
+
+    def note(network: Network, inputs: Any, lengths: Any, labels: torch.Tensor) -> list[Any]:
+        seen.append(set(labels.tolist()))
+        return []
+
+    monkeypatch.setattr(loop, "measure", note)
+    train(run, tmp_path, device="cpu")
+    assert seen == [{0, 1}] * 4
 
 
 def test_a_run_watches_its_filters_and_is_examined_at_its_end(tmp_path: Path) -> None:

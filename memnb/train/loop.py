@@ -21,12 +21,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
 import torch
+from torch import Tensor
 
 from memnb import __version__, paths, tasks
 from memnb.config import Run
@@ -373,19 +375,23 @@ class _Trainer:
             )
 
     def _probe(self, step: int) -> None:
-        """Measure the memory, if it is time, on the first examples of the validation set."""
+        """Measure the memory, if it is time, on a few examples of the validation set."""
         training = self.run.training
         evaluations = -(-training.steps // training.evaluate_every)
         stride = training.evaluate_every * -(-evaluations // PROBES)
         first = step == training.evaluate_every
         if not self.run.model.memory or not (first or step % stride == 0 or step == training.steps):
             return
-        split = self.engine.validation
-        part = slice(0, PROBE_SAMPLES)
+        split, some = self.engine.validation, self._looked_at
         network = self.engine.network
-        for row in measure(network, split.inputs[part], split.lengths[part], split.labels[part]):
+        for row in measure(network, split.inputs[some], split.lengths[some], split.labels[some]):
             self.probes.add({"step": step, **row})
         self._watch_filters(step)
+
+    @cached_property
+    def _looked_at(self) -> Tensor:
+        """Which examples of the validation set the memory is measured on: of every label."""
+        return _some(self.engine.validation, PROBE_SAMPLES, PROBE_SAMPLES)
 
     def _watch_filters(self, step: int) -> None:
         for row in filter_state(self.engine.network):
@@ -404,8 +410,7 @@ class _Trainer:
         try:
             loss, accuracy = self.engine.evaluate(test, self._stop)
             removal = accuracy_by_rows_left(network, self._score_test, seed=self.run.seed)
-            labels = test.labels.cpu().numpy()
-            some = torch.from_numpy(asked(labels, EXAMPLES, LENGTH_EXAMPLES)).to(test.labels.device)
+            some = _some(test, EXAMPLES, LENGTH_EXAMPLES)
             examined = examine(
                 network,
                 test.inputs[some],
@@ -584,6 +589,12 @@ def _finite(value: float) -> float | None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _some(split: DeviceSplit, first: int, count: int) -> Tensor:
+    """Positions of at most ``count`` examples (:func:`memnb.tasks.base.asked`), on their device."""
+    labels = split.labels
+    return torch.from_numpy(asked(labels.cpu().numpy(), first, count)).to(labels.device)
 
 
 def commit_of_checkout() -> str | None:
