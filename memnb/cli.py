@@ -770,7 +770,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=_positive,
         metavar="N",
-        help="runs at a time (default: three per graphics card, else one per core)",
+        help="runs at a time (default: two per graphics card, else one per core)",
     )
     parser.add_argument(
         "--skip-missing-data",
@@ -796,7 +796,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpus-per-run",
         type=_share,
         metavar="X",
-        help="graphics cards (default: a third with Ray, one with Slurm)",
+        help="graphics cards (default: half a card with Ray, one with Slurm)",
     )
     cluster.add_argument("--cpus-per-run", type=_positive, metavar="N", help="default: 1")
     cluster.add_argument(

@@ -23,6 +23,7 @@ from memnb.reproduce import trainer, workers
 from memnb.reproduce.progress import Display
 from memnb.reproduce.workers import Ended
 from memnb.sweep import remote
+from memnb.sweep.local import RUNS_PER_CARD
 
 _ASK_EVERY = 1.0  # seconds between two looks of a machine at whether to stop
 _LISTEN_EVERY = 0.5
@@ -36,7 +37,7 @@ class Cluster:
     Attributes:
         address: of the cluster, as ``ray.init`` takes it; None for the one that RAY_ADDRESS names,
             else one on this machine.
-        gpus, cpus: of each run; None: a third of a card if the cluster has any, else none.
+        gpus, cpus: of each run; None: half a card if the cluster has any, else none.
         retries: how often a run may lose its machine before it is given up.
     """
 
@@ -76,7 +77,7 @@ def train(
     _connect(ray, cluster.address)
     gpus = cluster.gpus
     if gpus is None:
-        gpus = 1 / 3 if ray.cluster_resources().get("GPU") else 0
+        gpus = 1 / RUNS_PER_CARD if ray.cluster_resources().get("GPU") else 0
     settings = {
         "device": "cuda" if gpus else "cpu",
         "threads": cluster.cpus,
