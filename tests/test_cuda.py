@@ -13,6 +13,7 @@ import torch
 from memnb import config, tasks
 from memnb.config import Run, run_config
 from memnb.models.network import Network
+from memnb.probes import degradation
 from memnb.train.cuda_graph import GraphEngine, make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
 from memnb.train.engine import Engine
@@ -69,6 +70,24 @@ def test_fp32_losses_equal_those_of_the_plain_loop(model: str) -> None:
     plain_loss, plain_accuracy = plain.evaluate(plain.validation)
     assert loss == pytest.approx(plain_loss, rel=1e-4)
     assert accuracy == pytest.approx(plain_accuracy, abs=1.5 / 70)
+
+
+@pytest.mark.parametrize("model", ["luna-1", "convluna-16", "convchunkmem-16"])
+@pytest.mark.parametrize("weights", [2**24, 1])
+def test_measures_of_the_memory_are_those_of_the_cpu(
+    model: str, weights: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(degradation, "WEIGHTS_ON_GPU", weights)  # all samples at once, or one
+    run = small(model)
+    torch.manual_seed(0)
+    network = Network(run.model, run.task)
+    split = tasks.load(run.task).validation
+    given = [torch.from_numpy(part[:8]) for part in (split.inputs, split.lengths, split.labels)]
+    expected = degradation.measure(network, *given)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    found = degradation.measure(network.cuda(), *(part.cuda() for part in given))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
 
 
 def test_without_a_compiler_plain_steps_are_captured(

@@ -8,6 +8,7 @@ Both are measured. The choice of measures is ours; the authors only logged pictu
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from memnb.models.network import Network
 
 # Attention weights are written out here, which is heavy at full length: a few samples at a time.
 CHUNK = 2
+# A GPU launches this work more slowly than it does it, so there it is as many samples as keep the
+# written-out weights of one attention within so many numbers.
+WEIGHTS_ON_GPU = 2**24
 
 
 def pairwise_cosine(rows: Tensor) -> Tensor:
@@ -78,10 +82,12 @@ def measure(
         return []
     training = network.training
     network.eval()
-    sums: list[dict[str, Tensor]] = []
+    size = _samples_at_a_time(network, inputs)
+    parts: list[list[dict[str, Tensor]]] = []  # of each part of the batch, a dict per block
+    rows: list[tuple[Tensor, Tensor]] = []  # packed and memory, each (blocks, B, M, H)
     try:
-        for start in range(0, len(inputs), CHUNK):
-            part = slice(start, start + CHUNK)
+        for start in range(0, len(inputs), size):
+            part = slice(start, start + size)
             trace: list[Trace] = []
             with torch.enable_grad():
                 scores = network(inputs[part], lengths[part], trace)
@@ -90,45 +96,52 @@ def measure(
                 loss = functional.cross_entropy(scores, labels[part], reduction="sum")
                 streams = [t for block in trace for t in (block.packed, block.memory)]
                 gradients = torch.autograd.grad(loss, streams, allow_unused=True)
-            # Eigenvalues of all blocks at once: a GPU solves many in about the time of a few.
-            packed_rank, memory_rank = (
-                effective_rank(torch.stack(streams[which::2]).detach()) for which in (0, 1)
-            )
-            for index, block in enumerate(trace):
-                of_packed, of_memory = gradients[2 * index], gradients[2 * index + 1]
-                values = _measures(
-                    block, of_packed, of_memory, packed_rank[index], memory_rank[index]
-                )
-                if index == len(sums):
-                    sums.append({key: values[key].new_zeros(()) for key in values})
-                for key, value in values.items():
-                    sums[index][key] = sums[index][key] + value.sum()
+            of_blocks = zip(trace, gradients[0::2], gradients[1::2], strict=True)
+            parts.append([_measures(*of_block) for of_block in of_blocks])
+            packed, memory = (torch.stack(streams[which::2]).detach() for which in (0, 1))
+            rows.append((packed, memory))
     finally:
         network.train(training)
+    if rows[0][0].shape[-2] > 1:
+        _add_ranks(parts, rows)
     samples = len(inputs) * (2 if network.task.layout == "pair" else 1)
     return [
-        {"block": index + 1, **{key: _number(total / samples) for key, total in block.items()}}
-        for index, block in enumerate(sums)
+        {"block": number, **{key: _mean(of_block, key, samples) for key in of_block[0]}}
+        for number, of_block in enumerate(zip(*parts, strict=True), 1)
     ]
 
 
+def _samples_at_a_time(network: Network, inputs: Tensor) -> int:
+    if not inputs.is_cuda:
+        return CHUNK
+    model = network.model
+    weights = model.heads * inputs[0].numel() * max(model.memory, model.chunk)
+    return max(1, WEIGHTS_ON_GPU // weights)
+
+
+def _add_ranks(parts: list[list[dict[str, Tensor]]], rows: list[tuple[Tensor, Tensor]]) -> None:
+    """All eigenvalues in one call: a GPU solves many in about the time of a few."""
+    for which, key in enumerate(("packed_rank", "memory_rank")):
+        ranks = effective_rank(torch.cat([part[which] for part in rows], dim=1))
+        sizes = [part[which].shape[1] for part in rows]
+        for part, of_part in zip(parts, ranks.split(sizes, dim=1), strict=True):
+            for block, rank in zip(part, of_part, strict=True):
+                block[key] = rank
+
+
 def _measures(
-    block: Trace,
-    packed_gradient: Tensor | None,
-    memory_gradient: Tensor | None,
-    packed_rank: Tensor,
-    memory_rank: Tensor,
+    block: Trace, packed_gradient: Tensor | None, memory_gradient: Tensor | None
 ) -> dict[str, Tensor]:
-    """One block's measures, each (B,)."""
+    """One block's measures, each (B,); the ranks are filled in by :func:`_add_ranks`."""
     packed, memory = block.packed.detach(), block.memory.detach()
     nothing = packed.new_full((len(packed),), math.nan)
     one_row = packed.shape[1] == 1
     norms = None if packed_gradient is None else packed_gradient.norm(dim=-1)
     return {
         "packed_cosine": pairwise_cosine(packed),
-        "packed_rank": nothing if one_row else packed_rank,
+        "packed_rank": nothing,
         "memory_cosine": pairwise_cosine(memory),
-        "memory_rank": nothing if one_row else memory_rank,
+        "memory_rank": nothing,
         "pack_entropy": nothing if block.pack is None else _entropy(block.pack),
         "unpack_entropy": nothing if block.unpack is None else _entropy(block.unpack),
         "dominant_rows": (
@@ -148,6 +161,6 @@ def _entropy(weights: Tensor) -> Tensor:
     return normalised_entropy(weights.detach()).mean(dim=(1, 2))
 
 
-def _number(value: Tensor) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
+def _mean(parts: Sequence[dict[str, Tensor]], key: str, samples: int) -> float | None:
+    total = float(sum(part[key].sum() for part in parts) / samples)
+    return total if math.isfinite(total) else None
