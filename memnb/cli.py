@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -391,7 +392,7 @@ def _run_line(folder: Path) -> str:
 def _check(values: argparse.Namespace) -> int:
     from memnb.draw import tables
     from memnb.evidence import claims, rows
-    from memnb.reproduce.report import SCALES, effect
+    from memnb.reproduce.report import ASIDES, SCALES, effect
 
     runs = _load_runs(values.out)
     verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
@@ -402,6 +403,9 @@ def _check(values: argparse.Namespace) -> int:
             numbers = f": {effect(verdict)}" if effect(verdict) else ""
             print(f"  {SCALES[verdict.preset]}: {verdict.verdict.upper()}{numbers}")
             print(f"    {verdict.reading}")
+        if claim in ASIDES:
+            heading, words, _ = ASIDES[claim]
+            print(f"  {heading}:", textwrap.indent(words(runs), "    "), sep="\n")
     if values.evidence:
         print()
         _print(tables.comparisons(verdicts), "text")

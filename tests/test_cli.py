@@ -254,6 +254,8 @@ def test_check_names_every_claim_at_both_scales(
         assert f"\n{claim}: " in f"\n{text}"
     assert "Laptop scale: SUPPORTED: +19.0 points (95 % interval" in text
     assert "Full scale: NOT ENOUGH ROWS" in text
+    first = text[: text.index("C2: ")]
+    assert "  What the filter does without a memory:\n    " in first
     _, more, _ = memnb(capsys, "check", out, "--evidence")
     assert more.startswith(text)
     assert len(more) > len(text)

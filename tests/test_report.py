@@ -173,12 +173,34 @@ def test_a_claim_shows_its_figure_its_rows_and_its_code(
     assert '<a href="#tiny">About tiny</a>' in card
 
 
+def test_what_the_filter_does_alone_stands_beside_the_first_claim(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = out / "stored"
+    monkeypatch.setattr(paths, "stored_results", lambda: stored)
+    heading = "What the filter does without a memory.</strong>"
+    html = write(out, entry(out, draw(out), step()))
+    assert html.count(heading) == 1
+    assert "No task has both ConvLuna and the filter without a memory" in html
+    assert "#chunk-memory" not in html, "a link to a page that is not in the report"
+    for model, accuracy in (("luna-16", 0.6), ("memoryless", 0.7), ("convluna-16", 0.8)):
+        write_run(stored, model, "text", accuracy=accuracy)
+    page = artefact("chunk-memory", notebook="19_chunk_memory.ipynb")
+    html = write(out, entry(out, draw(out), step()), Entry(page, None, False, out / "none"))
+    card = html[html.index('id="C1"') : html.index('id="C2"')]
+    assert heading in card
+    assert "+10.0 of +20.0 with M = 16 (+10.0 left)" in card
+    assert '<a href="#chunk-memory">About chunk-memory</a>' in card
+
+
 def test_the_code_and_figures_named_for_the_claims_exist() -> None:
     root = Path(report.__file__).parents[2]
     outputs = {name for one in manifest.load().artefacts for name in one.outputs}
     for figures, code in report.EVIDENCE.values():
         assert {f"{name}.png" for name in figures} <= outputs
         assert all((root / file).is_file() for file in code)
+    pages = {one.id for one in manifest.load().artefacts}
+    assert {page for _, _, page in report.ASIDES.values()} <= pages
 
 
 def test_the_code_of_a_claim_lies_beside_the_report(out: Path) -> None:

@@ -10,8 +10,10 @@ import argparse
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from memnb import evidence, paths
-from memnb.draw import style, tables
+from memnb.draw import beside, beside_tables, style, tables
 from memnb.evidence import rows
 from memnb.reproduce.page import as_markdown
 
@@ -28,7 +30,11 @@ def results(folder: Path) -> str:
         "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds). "
         "Written by `make readme` from the rows in `data/results/`.\n"
     ]
-    full = plain[plain["preset"] == "paper"]
+    # At full scale the controls stand below: they decide how a gain of the filter may be read.
+    every = rows.of_study(runs, "chunks")
+    controls = every[(every["changes"] == "") & every["family"].isin(beside.FILTER_ALONE)]
+    full = pd.concat([plain, controls], ignore_index=True)
+    full = full[full["preset"] == "paper"]
     table = tables.accuracy(full).drop(columns="Source")
     shown = [c for c in table if c == "Model" or (table[c] != style.MISSING).any()]
     table = table[shown]
@@ -37,6 +43,7 @@ def results(folder: Path) -> str:
         "**Full scale** (the authors' protocol)\n",
         as_markdown(table[ran].reset_index(drop=True)),
         tables.gains(verdicts) + "\n",
+        beside_tables.controls_reading(every).replace("\n", " ") + "\n",
     ]
     quick = plain[plain["preset"] == "quick"]
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")

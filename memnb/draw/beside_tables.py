@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import dataclass
 
 import pandas as pd
 
 from memnb import config
 from memnb.draw import beside, style, tables
+from memnb.evidence import statistics
+from memnb.evidence.claims import ENOUGH, EQUIVALENT
 
 
 def controls(runs: pd.DataFrame) -> pd.DataFrame:
@@ -37,6 +40,149 @@ def controls(runs: pd.DataFrame) -> pd.DataFrame:
             label = {"cls": "CLS", "mean": "mean of positions", "memory": "memory rows"}[str(reads)]
             table.append([style.model_label(name), label, sizes, *cells])
     return pd.DataFrame(table, columns=columns)
+
+
+def controls_reading(runs: pd.DataFrame) -> str:
+    """How much of ConvLuna's gain over Luna the filter has without a memory, at full scale.
+
+    A sentence per task, one that says what follows, and one that says what limits it. What is left
+    to ConvLuna above the better control is held against :data:`memnb.evidence.claims.EQUIVALENT`,
+    the points that claim C3 takes for no change; with enough seeds, the whole interval is. Where
+    ConvLuna has rows that read the mean of positions, as the controls do, those are compared.
+
+    Args:
+        runs: rows of the study ``chunks`` (:func:`memnb.evidence.rows.of_study`), of any scale.
+    """
+    shares = _shares(runs[(runs["preset"] == "paper") & (runs["outcome"] == "finished")])
+    if not shares:
+        return "No task has both ConvLuna and the filter without a memory at full scale yet."
+    found = []
+    for task in dict.fromkeys(share.task for share in shares):
+        own = [share for share in shares if share.task == task]
+        best = style.model_label(own[0].best)
+        reached = ", ".join(
+            f"{style.model_label(name)} {values.mean():.1f} % ({_seeds(values)})"
+            for name, values in own[0].controls.items()
+        )
+        found.append(
+            f"The filter without a memory, on {style.task_label(task)} at full scale: {reached}."
+        )
+        if both := [share.split for share in own if len(share.luna)]:
+            found[-1] += f" Of ConvLuna's points over Luna, {best} has {_and(both)}."
+        if alone := [
+            f"ConvLuna-{share.memory} stands at {share.left_said}"
+            for share in own
+            if share.luna.empty
+        ]:
+            found[-1] += f" From {best}, {_and(alone)} points, where Luna has no run to compare."
+    follows = (
+        ("enough", "At most {} is left on {}: no memory is needed to explain ConvLuna's accuracy."),
+        ("left", "More than {} is left on {}: the filter alone does not explain that."),
+        ("open", "Whether more than {} is left is open on {}."),
+    )
+    for answer, words in follows:
+        places = [share.place for share in shares if share.answer == answer]
+        if places:
+            found.append(words.format(f"{EQUIVALENT:g} point", _and(places)))
+    limits = []
+    if min(share.seeds for share in shares) < ENOUGH:
+        limits.append(f"some sides have fewer than {ENOUGH} seeds")
+    if by_cls := list(dict.fromkeys(share.size for share in shares if share.reads == "cls")):
+        limits.append(
+            f"with {_and(by_cls)} ConvLuna and Luna read CLS, the controls the mean of positions"
+        )
+    if limits:
+        found.append(f"This is a first look and no verdict: {'; '.join(limits)}.")
+    return _filled(found)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """ConvLuna beside the filter alone and Luna, at one task and M: accuracies in percent, best
+    control first; ``luna`` is empty where it has no run that reads the same."""
+
+    task: str
+    memory: int
+    reads: str
+    controls: dict[str, pd.Series[float]]
+    ours: pd.Series[float]
+    luna: pd.Series[float]
+
+    @property
+    def best(self) -> str:
+        return next(iter(self.controls))
+
+    @property
+    def seeds(self) -> int:
+        """Of the side that has the fewest."""
+        sides = (self.controls[self.best], self.ours, self.luna)
+        return min(len(side) for side in sides if len(side))
+
+    @property
+    def left(self) -> statistics.Effect:
+        """ConvLuna above the best control, in points."""
+        return statistics.difference(self.ours, self.controls[self.best])
+
+    @property
+    def judged(self) -> bool:
+        return min(self.left.n_a, self.left.n_b) >= ENOUGH
+
+    @property
+    def answer(self) -> str:
+        effect, low, high = self.left[:3]
+        if not self.judged:
+            low = high = effect
+        return "left" if low > EQUIVALENT else "enough" if high <= EQUIVALENT else "open"
+
+    @property
+    def size(self) -> str:
+        return f"M = {self.memory}" + (" by the mean" if self.reads == "mean" else "")
+
+    @property
+    def place(self) -> str:
+        return f"{style.task_label(self.task)} with {self.size}"
+
+    @property
+    def left_said(self) -> str:
+        interval = f" [{self.left.low:.1f}, {self.left.high:.1f}]" if self.judged else ""
+        return tables.signed(self.left.effect) + interval.replace("-", "−")
+
+    @property
+    def split(self) -> str:
+        """ConvLuna's points over Luna: those of the best control, and what it leaves."""
+        has = self.controls[self.best].mean() - self.luna.mean()
+        gain = self.ours.mean() - self.luna.mean()
+        return (
+            f"{tables.signed(has)} of {tables.signed(gain)} with {self.size} "
+            f"({self.left_said} left)"
+        )
+
+
+def _shares(finished: pd.DataFrame) -> list[_Share]:
+    """All tasks and M that have ConvLuna and a control, in the order of the benchmark."""
+
+    def accuracies(task: str, name: str, changes: str = "") -> pd.Series[float]:
+        own = (finished["model"] == name) & (finished["changes"] == changes)
+        return 100 * finished.loc[own & (finished["task"] == task), "test_accuracy"]
+
+    sizes = sorted(finished.loc[finished["family"] == "convluna", "memory"].unique())
+    found = []
+    for task in style.task_order(finished["task"]):
+        alone = {name: accuracies(task, name) for name in beside.FILTER_ALONE}
+        ran = sorted((name for name in alone if len(alone[name])), key=lambda n: -alone[n].mean())
+        for memory in sizes if ran else ():
+            for reads, changes in (("mean", "representation=mean"), ("cls", "")):
+                ours = accuracies(task, f"convluna-{memory}", changes)
+                if len(ours):
+                    luna = accuracies(task, f"luna-{memory}", changes)
+                    controls = {name: alone[name] for name in ran}
+                    found.append(_Share(task, int(memory), reads, controls, ours, luna))
+                    break
+    return found
+
+
+def _seeds(values: pd.Series[float]) -> str:
+    return f"{len(values)} seed{'s' * (len(values) != 1)}"
 
 
 def longer(facts: pd.DataFrame) -> pd.DataFrame:
@@ -106,9 +252,14 @@ def longer_reading(facts: pd.DataFrame) -> str:
             f"With learned positions, accuracy at {last} facts is lower for {lower} of {len(both)} "
             f"models (from {least} to {greatest} points)."
         )
-    # A number and its sign stay on one line.
-    lines = (textwrap.fill(sentence.replace(" %", "\u00a0%"), 100) for sentence in found)
-    return "\n".join(lines).replace("\u00a0", " ")
+    return _filled(found)
+
+
+def _filled(sentences: list[str]) -> str:
+    """Lines of at most 100 characters, a new one for each sentence."""
+    # What belongs to a number stays on its line.
+    whole = (one.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0") for one in sentences)
+    return "\n".join(textwrap.fill(one, 100) for one in whole).replace("\u00a0", " ")
 
 
 def _and(parts: list[str]) -> str:

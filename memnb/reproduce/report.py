@@ -10,7 +10,7 @@ import importlib.metadata
 import math
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from pydantic import Field
 
 from memnb import __version__, paths
 from memnb.config import Config, Run
-from memnb.draw import tables
+from memnb.draw import beside_tables, tables
 from memnb.errors import RunError
 from memnb.evidence import claims, rows
 from memnb.reproduce import rendering
@@ -58,6 +58,14 @@ EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "C5": (
         ("chunk-memory-accuracy-full", "chunk-memory-accuracy-laptop"),
         ("memnb/models/chunks.py",),
+    ),
+}
+#: Claim -> what else decides how it may be read: a heading, the words from all rows, and the page.
+ASIDES: dict[str, tuple[str, Callable[[pd.DataFrame], str], str]] = {
+    "C1": (
+        "What the filter does without a memory",
+        beside_tables.controls_reading,
+        "chunk-memory",
     ),
 }
 _CLAIMS = "memnb/evidence/claims.py"
@@ -199,7 +207,7 @@ def write_report(
         "version": __version__,
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": duration(seconds),
-        "claims": _claims(verdicts, entries, _figures(cells, folder)),
+        "claims": _claims(verdicts, runs, entries, _figures(cells, folder)),
         "scales": list(SCALES.values()),
         "layers": [(layer.title, len(layer.runs), int((layer.runs["outcome"] == "failed").sum()))
                    for layer in layers],
@@ -287,6 +295,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 def _claims(
     verdicts: Sequence[claims.Verdict],
+    runs: pd.DataFrame,
     entries: Sequence[Entry],
     figures: Mapping[str, rendering.Figure],
 ) -> list[dict[str, Any]]:
@@ -320,6 +329,10 @@ def _claims(
         claim["figures"] = [
             (figures[one], notebooks.get(f"{one}.png")) for one in names if one in figures
         ]
+        if name in ASIDES:
+            heading, words, page = ASIDES[name]
+            linked = next((e.artefact for e in entries if e.artefact.id == page), None)
+            claim["aside"] = {"heading": heading, "words": words(runs), "page": linked}
         claim["code"] = [_CLAIMS, *code]
         claim["pages"] = [e.artefact for e in entries if name in e.artefact.claims]
     return list(found.values())

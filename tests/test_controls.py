@@ -1,0 +1,84 @@
+"""The filter without a memory: what is said of it beside claim C1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from made_up_runs import write_run, write_runs
+
+from memnb.draw import beside_tables
+from memnb.evidence import rows
+
+MEAN = {"representation": "mean"}
+
+
+def reading(folder: Path) -> list[str]:
+    """The sentences, each on one line."""
+    text = beside_tables.controls_reading(rows.of_study(rows.load_runs(folder), "chunks"))
+    assert max(map(len, text.splitlines())) <= 100
+    return text.replace("\n", " ").replace(". ", ".\n").splitlines()
+
+
+def test_a_gain_is_split_into_what_the_better_control_has_and_what_is_left(tmp_path: Path) -> None:
+    accuracies = {"luna-1": 0.65, "convluna-1": 0.77, "convluna-16": 0.83, "luna-16": 0.66}
+    for model, accuracy in {**accuracies, "localconv": 0.75, "memoryless": 0.765}.items():
+        write_run(tmp_path, model, "text", accuracy=accuracy)
+    reached, split, enough, left, limits = reading(tmp_path)
+    assert reached.endswith(
+        "on Text at full scale: ConvLuna without memory 76.5 % (1 seed), Local convolution 75.0 % "
+        "(1 seed)."
+    )
+    assert split == (
+        "Of ConvLuna's points over Luna, ConvLuna without memory has +11.5 of +12.0 with M = 1 "
+        "(+0.5 left) and +10.5 of +17.0 with M = 16 (+6.5 left)."
+    )
+    assert enough.startswith("At most 1 point is left on Text with M = 1: no memory is needed")
+    assert left.startswith("More than 1 point is left on Text with M = 16:")
+    assert "no verdict: some sides have fewer than 3 seeds; with M = 1 and M = 16" in limits
+
+
+def test_with_enough_seeds_the_interval_decides(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.60, 0.61, 0.62], task="text")
+    write_runs(tmp_path, "memoryless", [0.70, 0.71, 0.72], task="text")
+    write_runs(tmp_path, "convluna-1", [0.70, 0.74, 0.78], task="text")
+    write_runs(tmp_path, "convluna-4", [0.66, 0.67, 0.68], task="text")
+    write_runs(tmp_path, "convluna-16", [0.80, 0.81, 0.82], task="text")
+    said = reading(tmp_path)
+    assert "+10.0 of +20.0 with M = 16 (+10.0 [7.7, 12.3] left)." in said[1]
+    assert "ConvLuna-1 stands at +3.0 [" in said[2], "Luna-1 has no run"
+    assert said[3:6] == [
+        "At most 1 point is left on Text with M = 4: no memory is needed to explain ConvLuna's "
+        "accuracy.",
+        "More than 1 point is left on Text with M = 16: the filter alone does not explain that.",
+        "Whether more than 1 point is left is open on Text with M = 1.",
+    ]
+    assert "fewer than" not in said[-1]
+    assert "read CLS" in said[-1]
+
+
+def test_rows_that_read_as_the_controls_do_are_compared_where_there_are_some(
+    tmp_path: Path,
+) -> None:
+    for seed in range(3):
+        for model, cls, mean in (("luna-16", 0.6, 0.7), ("convluna-16", 0.9, 0.8)):
+            write_run(tmp_path, model, "text", seed, cls)
+            write_run(tmp_path, model, "text", seed, mean, model_changes=MEAN)
+        write_run(tmp_path, "localconv", "text", seed, 0.75)
+    said = reading(tmp_path)
+    assert "Local convolution has +5.0 of +10.0 with M = 16 by the mean (+5.0 [" in said[1]
+    assert said[-1].startswith("More than 1 point"), "neither seeds nor reading to warn of"
+
+
+def test_only_finished_rows_of_full_scale_on_the_same_task_count(tmp_path: Path) -> None:
+    nothing = "No task has both ConvLuna and the filter without a memory at full scale yet."
+    assert reading(tmp_path) == [nothing]
+    write_run(tmp_path, "convluna-16", "text", accuracy=0.8)
+    write_run(tmp_path, "memoryless", "listops", accuracy=0.3)
+    write_run(tmp_path, "memoryless", "text", outcome="failed", reason="the loss became NaN")
+    for model in ("memoryless", "convluna-16", "luna-16"):
+        write_run(tmp_path, model, "listops-short")
+    assert reading(tmp_path) == [nothing]
+    write_run(tmp_path, "convluna-16", "listops", accuracy=0.35)
+    said = reading(tmp_path)
+    assert said[1].endswith("ConvLuna-16 stands at +5.0 points, where Luna has no run to compare.")
+    assert not any("Text" in sentence for sentence in said)
