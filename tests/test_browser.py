@@ -55,7 +55,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(paths, "assets", lambda: out / "assets")
         write_runs(out / "runs", "luna-16", [0.20, 0.21, 0.22])
         write_runs(out / "runs", "convluna-16", [0.40, 0.41, 0.42])
-        shown = entry(out, draw(out).but(claims=["C1"]), step())
+        wide = "+".join(["softmax(x)"] * 9)
+        prose = f"# Tiny\n\nA wide formula, ${wide}$, between words.\n\n* In a list: ${wide}$."
+        shown = entry(out, draw(out, prose).but(claims=["C1"]), step())
         later = entry(out, artefact("later", notebook="later.ipynb"), None)
         return write_report([shown, later], Training((), out / "runs", {}, 0.0), "quick", out, 1.0)
 

@@ -750,6 +750,8 @@ def test_ablation_figure_has_a_row_per_combination(quick: pd.DataFrame) -> None:
         "max pooling, width 4, T = learned": pytest.approx([31, 32, 33]),
     }
     assert words(figure).count(style.MISSING) == 6
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[-2:] == ["majority class", "mean of ConvLuna-16"]  # dotted, dashed
     plain = quick[quick["changes"] == ""]
     assert style.MISSING in words(figures.ablation(plain))
 

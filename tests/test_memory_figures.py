@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from made_up_runs import COLLAPSED, write_run, write_runs
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from memnb import config
 from memnb.draw import looking, memory_figures, style
@@ -34,6 +36,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 def words(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
+
+
+def assert_apart(boxes: Sequence[Bbox]) -> None:
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
 
 
 FIGURES: dict[str, tuple[Callable[..., Figure], Callable[[pd.DataFrame], pd.DataFrame]]] = {
@@ -98,11 +105,28 @@ def test_removal_has_every_seed_under_every_rule_and_starts_intact(runs: pd.Data
 def test_exchanges_show_accuracy_and_changed_answers(runs: pd.DataFrame) -> None:
     figure = memory_figures.exchanges(rows.load_causal(runs))
     above, below = figure.axes
-    shown = sorted(round(y) for line in above.lines for y in line.get_ydata() if line.get_alpha())
+    shown = sorted(round(x) for line in above.lines for x in line.get_xdata() if line.get_alpha())
     assert shown.count(15) == 2 * 4  # swap and shuffle of four runs
-    assert {round(y) for line in below.lines for y in line.get_ydata() if line.get_alpha()} == {
+    assert {round(x) for line in below.lines for x in line.get_xdata() if line.get_alpha()} == {
         0, 80,
     }  # fmt: skip
+
+
+def test_names_of_exchanges_never_meet(runs: pd.DataFrame) -> None:
+    causal = rows.load_causal(runs)
+    tasks = ("listops-short", "text-short", "image-short", "pathfinder-short")
+    every = pd.concat([causal.assign(task=task) for task in tasks], ignore_index=True)
+    figure = memory_figures.exchanges(every)
+    figure.draw_without_rendering()
+    assert len(figure.axes) == 2 * len(tasks)
+    named = [
+        tick.get_window_extent()
+        for axis in figure.axes
+        for tick in (*axis.get_xticklabels(), *axis.get_yticklabels())
+        if tick.get_visible() and tick.get_text() in memory_figures.EXCHANGES.values()
+    ]
+    assert len(named) >= len(set(causal["test"]) & set(memory_figures.EXCHANGES))
+    assert_apart(named)
 
 
 def test_rows_are_ranked_by_use(runs: pd.DataFrame) -> None:
@@ -118,6 +142,11 @@ def test_a_frequency_response_is_that_of_the_kernel() -> None:
     assert mean == pytest.approx([1, 0, 0], abs=1e-12)
     difference = memory_figures.response(np.array([-1.0, 1.0, 0.0, 0.0]), frequency)
     assert difference == pytest.approx([0, 2**0.5, 2])
+
+
+def test_responses_say_which_line_is_which(runs: pd.DataFrame) -> None:
+    figure = memory_figures.responses(rows.load_filters(runs), "convluna-16")
+    assert "Thin: before training." in words(figure).replace("\n", " ")
 
 
 def test_movement_is_relative_to_the_start(runs: pd.DataFrame) -> None:
@@ -169,6 +198,30 @@ def test_cost_compares_only_runs_of_one_kind_of_device(tmp_path: Path) -> None:
     assert attached is not None
     assert sorted(attached["test_accuracy"]) == [0.2, 0.3]
     assert attached["milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
+
+
+def test_names_of_costs_meet_neither_marks_nor_each_other(tmp_path: Path) -> None:
+    near = {  # accuracy and time: to the right of a point stands another one
+        "luna-1": (0.30, 66.0),
+        "luna-16": (0.301, 67.0),
+        "convluna-1": (0.385, 60.0),
+        "convluna-16": (0.387, 68.0),
+    }
+    for name, (accuracy, _) in near.items():
+        write_run(tmp_path, name, accuracy=accuracy)
+    runs = rows.load_runs(tmp_path)
+    runs = runs.assign(seconds_training=[near[name][1] for name in runs["model"]])
+    figure = memory_figures.cost_accuracy(runs)
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    names = [text.get_window_extent() for text in axis.texts]
+    assert len(names) == 4
+    assert_apart(names)
+    points = [line for line in axis.lines if line.get_marker() not in ("None", "", None)]
+    assert len(points) == 4
+    for line in points:
+        x, y = axis.transData.transform(line.get_xydata()[0])
+        assert not any(name.x0 < x < name.x1 and name.y0 < y < name.y1 for name in names)
 
 
 # --- single inputs ---------------------------------------------------------------------------

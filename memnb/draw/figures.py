@@ -107,22 +107,27 @@ def accuracy(
     for tick, name in zip(first.get_yticklabels(), models, strict=True):
         tick.set(color=look_of(name).colour, fontweight="bold")
     first.set_ylim(len(models) - 0.45, -0.55)
-    handles = [
-        Line2D([], [], color=style.INK, marker="o", linestyle="none", alpha=0.55, markersize=4.5),
-        Line2D([], [], color=style.INK, marker="|", linestyle="none", markersize=10,
-               markeredgewidth=2.2),
-        Line2D([], [], color=style.INK, linewidth=1.2),
-        Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2))),
-        *(_published_mark(number) for number in range(len(sources))),
-    ]  # fmt: skip
-    labels = ["one seed", "mean", "95 % interval", "majority class"]
-    labels += [f"published: {source}" for source in sources]
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=3 if sources else 4,
-        handletextpad=0.5, columnspacing=1.6,
-    )  # fmt: skip
+    marks = {f"published: {source}": _published_mark(i) for i, source in enumerate(sources)}
+    _explain(figure, marks, columns=3 if sources else 4)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(plain))
+
+
+def _explain(figure: Figure, more: Mapping[str, Line2D], *, columns: int) -> None:
+    """A legend of what a row of accuracies is made of, and of ``more``."""
+    marks = {
+        "one seed": Line2D([], [], color=style.INK, marker="o", linestyle="none", alpha=0.55,
+                           markersize=4.5),
+        "mean": Line2D([], [], color=style.INK, marker="|", linestyle="none", markersize=10,
+                       markeredgewidth=2.2),
+        "95 % interval": Line2D([], [], color=style.INK, linewidth=1.2),
+        "majority class": Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2))),
+        **more,
+    }  # fmt: skip
+    figure.legend(
+        [*marks.values()], [*marks], loc="outside lower center", ncols=columns,
+        handletextpad=0.5, columnspacing=1.6,
+    )  # fmt: skip
 
 
 def _published_mark(number: int) -> Line2D:
@@ -236,7 +241,7 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
         for temperature in tables.TEMPERATURES
     ]
     figure, axes = style.canvas(
-        1, len(tasks), 1.2 + 0.24 * len(variants), sharey=True,
+        1, len(tasks), 1.5 + 0.24 * len(variants), sharey=True,
         width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
     )  # fmt: skip
     for axis, task in zip(axes[0], tasks, strict=True):
@@ -249,10 +254,14 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
     ]
     axes[0, 0].set_yticks(range(len(labels)), labels)
     axes[0, 0].set_ylim(len(labels) - 0.45, -0.55)
+    whole = Line2D([], [], color=style.FAMILY["convluna"].colour, **_WHOLE)
+    _explain(figure, {f"mean of ConvLuna-{memory}": whole}, columns=5)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(rows[rows["task"].isin(tasks)]))
 
 
+#: The line of the whole ConvLuna.
+_WHOLE: dict[str, Any] = {"linewidth": 0.9, "linestyle": (0, (4, 2))}
 #: Colour and marker of a filter: those of the family that has it; no filter takes Luna's.
 _FILTER_FAMILY = {"none": "luna", "conv": "convluna", "pool": "poolluna"}
 
@@ -265,9 +274,7 @@ def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> None:
     standard = standard[finished["filter"] == "conv"]
     if len(standard):
         look = style.FAMILY["convluna"]
-        axis.axvline(
-            standard.mean(), color=look.colour, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1
-        )
+        axis.axvline(standard.mean(), color=look.colour, zorder=1, **_WHOLE)
     for position, group in enumerate(groups):
         values = 100 * group.loc[group["outcome"] == "finished", "test_accuracy"]
         if len(values):

@@ -43,10 +43,10 @@ RULES = {
 #: Tests that change what the rows hold: name, and what it does.
 EXCHANGES = {
     "intact": "as trained",
-    "mean": "all rows\n= their mean",
-    "shuffle": "each row of\nanother input",
-    "swap": "all rows of\nanother input",
-    "freeze": "initial memory\nin every block",
+    "mean": "all rows = their mean",
+    "shuffle": "each row of another input",
+    "swap": "all rows of another input",
+    "freeze": "initial memory in every block",
 }
 _TAPS = "tap_"
 HEADS = ("#0072B2", "#C4480A", "#00795A", "#8A1C7C", "#6B5B00", "#333333", "#B0306A", "#4B5FB5")
@@ -92,8 +92,9 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
 def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> Figure:
     """What changing the rows' content does: accuracy (above) and changed answers (below).
 
-    A column of panels per task. A model that reads nothing from its memory is indifferent to all
-    tests; one whose rows all say the same to every position is indifferent to their mean.
+    A column of panels per task, in each a row per test. A model that reads nothing from its memory
+    is indifferent to all tests; one whose rows all say the same to every position is indifferent to
+    their mean.
     """
     title = "Does the content of the memory matter?"
     rows = _of_one_size(causal, memory)
@@ -103,25 +104,31 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
     size, tasks = int(rows["memory"].iloc[0]), style.task_order(rows["task"])
     tests = [test for test in EXCHANGES if test in set(rows["test"])]
     figure, axes = style.canvas(
-        2, len(tasks), 4.6, sharex=True,
+        2, len(tasks), 4.6, sharey=True,
         width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
     )  # fmt: skip
     for column, task in zip(axes.T, tasks, strict=True):
         own = rows[rows["task"] == task]
         models = style.model_order(own["model"])
+        level = majority_level(task)
         for axis, value in zip(column, ("accuracy", "changed"), strict=True):
             for place, name in enumerate(models):
                 shift = (place - (len(models) - 1) / 2) * 0.22
                 _dots(axis, own[own["model"] == name], tests, value, shift, look_of(name))
-            axis.grid(visible=False, axis="x")
+            axis.grid(visible=False, axis="y")
+            axis.tick_params(axis="y", length=0)
+            axis.xaxis.set_major_locator(ticks(4))
         column[0].set_title(style.task_label(task))
-        column[1].set_xticks(range(len(tests)), [EXCHANGES[t] for t in tests], fontsize=6.5,
-                             rotation=0 if len(tasks) < 2 else 40)  # fmt: skip
-        column[1].set_ylim(-4, 104)
-        column[0].margins(y=0.12)
-        majority(column[:1], task, named=False)
-    axes[0, 0].set_ylabel("test accuracy (%)")
-    axes[1, 0].set_ylabel("answers changed (%)")
+        column[0].axvline(level, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+        column[0].margins(x=0.12)
+        low, high = column[0].get_xlim()
+        column[0].set_xlim(min(low, level - 1), max(high, level + 5))
+        column[0].set_xlabel("test accuracy (%)")
+        column[1].set_xlim(-4, 104)
+        column[1].set_xlabel("answers changed (%)")
+    # Names of tests are long: as ticks of the shared y axis they never meet.
+    axes[0, 0].set_yticks(range(len(tests)), [EXCHANGES[test] for test in tests])
+    axes[0, 0].set_ylim(len(tests) - 0.5, -0.5)
     _legend(figure, style.model_order(rows["model"]))
     where = f"{rows_of_memory(size)}, {_examples(rows)} test examples; dotted: majority class"
     style.heading(figure, title, f"{where}. {subtitle}".strip())
@@ -135,11 +142,11 @@ def _dots(
     for place, test in enumerate(tests):
         values = 100 * rows.loc[rows["test"] == test, value]
         axis.plot(
-            np.full(len(values), place + shift), values, linestyle="none", marker=look.marker,
+            values, np.full(len(values), place + shift), linestyle="none", marker=look.marker,
             color=look.colour, alpha=0.55, markeredgewidth=0,
         )  # fmt: skip
         if len(values):
-            axis.plot([place + shift - 0.09, place + shift + 0.09], [values.mean()] * 2,
+            axis.plot([values.mean()] * 2, [place + shift - 0.11, place + shift + 0.11],
                       color=look.colour, linewidth=2)  # fmt: skip
 
 
@@ -282,7 +289,7 @@ def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = 
         [Line2D([], [], color=HEADS[(head - 1) % len(HEADS)], linewidth=1.8) for head in heads],
         [f"head {head}" for head in heads], loc="outside lower center", ncols=min(len(heads), 8),
     )  # fmt: skip
-    style.heading(figure, title, _where(rows, subtitle))
+    style.heading(figure, title, _where(rows, f"Thin: before training. {subtitle}"))
     return style.attach(figure, rows)
 
 
@@ -624,27 +631,63 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
+#: A rectangle in points: left, bottom, right, top.
+_Box = tuple[float, float, float, float]
+
+
 def _name_points(axis: Axes, rows: pd.DataFrame) -> None:
-    """Name every model beside its point, in the first place where no other name stands."""
+    """Name every model beside its point, where the name covers least of what is drawn.
+
+    Looked at are places to the right and left of the point, then above and below; other names,
+    marks, bars over seeds and the words of the majority level are to be left free.
+    """
     scale = 72 / axis.get_figure(root=True).dpi  # type: ignore[union-attr]
-    taken: list[tuple[float, float, float]] = []  # left, bottom, width in points
-    for name in style.model_order(rows["model"]):
-        look, own = look_of(name), rows[rows["model"] == name]
-        at = own["milliseconds"].mean(), 100 * own["test_accuracy"].mean()
-        x, y = axis.transData.transform(at) * scale
-        text, width = style.model_label(name), 4.2 * len(style.model_label(name))
-        places = [(5.0, shift) for shift in (0, 8, -8, 16, 24, 32)]
-        dx, dy = next(
-            ((dx, dy) for dx, dy in places
-             if all(abs(y + dy - bottom) > 7 or x + dx > left + room or x + dx + width < left
-                    for left, bottom, room in taken)),
-            places[0],
-        )  # fmt: skip
-        taken.append((x + dx, y + dy, width))
+    frame = axis.get_window_extent()
+    inside = (frame.x0 * scale, frame.y0 * scale, frame.x1 * scale, frame.y1 * scale)
+    names = style.model_order(rows["model"])
+    points: dict[str, tuple[float, float]] = {}
+    means: dict[str, tuple[float, float]] = {}
+    level = axis.transData.transform((1, majority_level(rows["task"].iloc[0])))[1] * scale
+    taken: list[_Box] = [(inside[2] - 54, level - 10, inside[2], level + 1)]
+    for name in names:
+        own = rows[rows["model"] == name]
+        times, values = own["milliseconds"], 100 * own["test_accuracy"]
+        extremes = [(times.min(), values.min()), (times.max(), values.max())]
+        corners = axis.transData.transform(extremes) * scale
+        means[name] = (times.mean(), values.mean())
+        middle = axis.transData.transform(means[name]) * scale
+        points[name] = (float(middle[0]), float(middle[1]))
+        (left, bottom), (right, top) = corners
+        taken += [
+            (middle[0] - 4, middle[1] - 4, middle[0] + 4, middle[1] + 4),
+            (left, middle[1] - 1, right, middle[1] + 1),
+            (middle[0] - 1, bottom, middle[0] + 1, top),
+        ]
+    for name in names:
+        x, y = points[name]
+        text, width = style.model_label(name), 4.0 * len(style.model_label(name))
+        shifts = sorted(range(-32, 33, 4), key=lambda shift: (abs(shift), -shift))
+        places = [(at, dy) for dy in shifts for at in (x + 6, x - 6 - width, x - width / 2)]
+        boxes = [(at, y + dy - 4, at + width, y + dy + 4) for at, dy in places]
+        covered = [
+            sum(_overlap(box, other) for other in taken) + 64 - 8 * _overlap(box, inside) / width
+            for box in boxes
+        ]
+        # Of equally free places the nearest: the list is in that order.
+        best = min(range(len(boxes)), key=lambda place: round(covered[place], 3))
+        taken.append(boxes[best])
         axis.annotate(
-            text, at, (dx, dy), textcoords="offset points", fontsize=6.5, color=look.colour,
-            va="center", annotation_clip=False,
+            text, means[name], (places[best][0] - x, places[best][1]),
+            textcoords="offset points", fontsize=6.5, color=look_of(name).colour, va="center",
+            annotation_clip=False,
         ).set_in_layout(False)  # fmt: skip
+
+
+def _overlap(one: _Box, other: _Box) -> float:
+    """The area that two rectangles share."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)
 
 
 # --- shared ----------------------------------------------------------------------------------
