@@ -49,7 +49,11 @@ def results(folder: Path) -> str:
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")
     parts += ["**Laptop scale** (`make reproduce`)\n", as_markdown(table)]
     claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]
-    parts += ["**The claims**\n", as_markdown(claims)]
+    parts += [
+        "**The claims**, each with the comparison that decides: the weakest one, or for C2, which "
+        "one task can settle, the strongest; and with its 95 % interval.\n",
+        as_markdown(claims),
+    ]
     return "\n".join(parts)
 
 

@@ -241,7 +241,8 @@ class Comparison:
         form = ("+" if self.b else "") + (".1f" if self.unit == "points" else ".2f")
         models = " − ".join(side.label for side in self.sides)
         interval = "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
-        return f"{self.task}, {models}, {self.measure}: {effect:{form}} {self.unit}{interval}"
+        numbers = f"{effect:{form}} {self.unit}{interval}".replace("-", "−")
+        return f"{self.task}, {models}, {self.measure}: {numbers}"
 
 
 def _filter_helps(runs: pd.DataFrame) -> list[Comparison]:
