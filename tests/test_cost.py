@@ -124,6 +124,24 @@ def test_a_plan_is_priced_on_each_kind_of_device(tmp_path: Path) -> None:
     assert "on one A100 (2 assumed)" in text
 
 
+def test_an_estimate_asks_the_known_runs_once_whatever_the_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(tmp_path, "luna-16", 0, HOUR, **H100)
+    speeds = cost.Speeds(rows.load_runs(tmp_path))
+    asked: list[str] = []
+    likeness = cost._likeness
+    monkeypatch.setattr(
+        cost, "_likeness", lambda run, other: asked.append(run.run_id) or likeness(run, other)
+    )
+    same = [run_config("convluna-16", "text", seed) for seed in (0, 1, 2)]
+    other = run_config("convluna-16", "text", training_changes={"steps": 10})
+    found = [speeds.estimate(run, cost.H100) for run in (*same, *same, other)]
+    assert asked == [same[0].run_id, other.run_id]
+    assert len(set(found[:6])) == 1
+    assert found[6].seconds < found[0].seconds
+
+
 def bench(file: Path, model: str, **changes: object) -> pd.DataFrame:
     row = {
         "suite": "step", "task": "text", "model": model, "length": 4000, "batch": 32,

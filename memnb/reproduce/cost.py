@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from memnb.config import BUILT_IN, Model, Run, run_config
+from memnb.config import BUILT_IN, Model, Run, Task, Training, run_config
 from memnb.evidence.rows import describe_changes
 from memnb.operations import example_operations, step_operations
 from memnb.reproduce import plan
@@ -81,6 +81,7 @@ class Speeds:
 
     def __init__(self, *frames: pd.DataFrame, timings: pd.DataFrame | None = None) -> None:
         self._known: dict[str, list[_Known]] = {}
+        self._estimates: dict[tuple[str, Task, Model, Training], Estimate] = {}
         for row in _records(frames):
             timed = row["outcome"] == "finished" and row["seconds"] == row["seconds"]
             # A block of one's own is known only where it is registered.
@@ -103,14 +104,25 @@ class Speeds:
 
     def estimate(self, run: Run, kind: str) -> Estimate:
         """Device seconds of ``run``, from start to end, on a device of that ``kind``."""
-        known = self._known.get(kind, [])
+        place = kind, run.task, run.model, run.training  # its seed changes nothing
+        if place not in self._estimates:
+            self._estimates[place] = self._estimate(run, kind)
+        return self._estimates[place]
+
+    def _estimate(self, run: Run, kind: str) -> Estimate:
+        known, key = self._known.get(kind, []), _key(run)
         for basis in BASES[:2]:
-            same = [k.seconds for k in known if k.key == _key(run) and k.basis == basis]
+            same = [row.seconds for row in known if row.key == key and row.basis == basis]
             if same:
                 return Estimate(sum(same) / len(same), basis)
         if known:
-            closest = max(_likeness(run, row.run) for row in known)
-            rates = [r.per_operation for r in known if _likeness(run, r.run) == closest]
+            likeness = [_likeness(run, row.run) for row in known]
+            closest = max(likeness)
+            rates = [
+                row.per_operation
+                for row, how in zip(known, likeness, strict=True)
+                if how == closest
+            ]
             return Estimate(operations_of(run) * sum(rates) / len(rates), "scaled")
         if kind in ASSUMED:
             return Estimate(operations_of(run) / ASSUMED[kind], "assumed")
