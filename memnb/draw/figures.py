@@ -30,6 +30,7 @@ from memnb.draw.panels import (
     curves,
     look_of,
     majority,
+    majority_across,
     majority_level,
     missing,
     name_lines,
@@ -157,12 +158,11 @@ def _accuracy_panel(
 
 def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     """Title, majority level, and an x axis in percent that holds everything ``shown``."""
-    level = majority_level(task)
     axis.set_title(style.task_label(task), loc="center")
     axis.set_xlabel("test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
-    axis.axvline(level, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    level = majority_across(axis, task)
     # An interval of two or three seeds can be wider than the scale: the dots set the limits.
     low, high = min([level, *shown]), max([level, *shown])
     margin = max(0.12 * (high - low), 1.5)

@@ -24,6 +24,7 @@ from memnb.draw.panels import (
     curves,
     look_of,
     majority,
+    majority_across,
     majority_level,
     missing,
     name_lines,
@@ -110,7 +111,6 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
     for column, task in zip(axes.T, tasks, strict=True):
         own = rows[rows["task"] == task]
         models = style.model_order(own["model"])
-        level = majority_level(task)
         for axis, value in zip(column, ("accuracy", "changed"), strict=True):
             for place, name in enumerate(models):
                 shift = (place - (len(models) - 1) / 2) * 0.22
@@ -119,7 +119,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
             axis.tick_params(axis="y", length=0)
             axis.xaxis.set_major_locator(ticks(4))
         column[0].set_title(style.task_label(task))
-        column[0].axvline(level, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+        level = majority_across(column[0], task)
         column[0].margins(x=0.12)
         low, high = column[0].get_xlim()
         column[0].set_xlim(min(low, level - 1), max(high, level + 5))
@@ -524,8 +524,7 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         failed = int((own["outcome"] == "failed").sum())
         if failed:
             style.note(axis, f"{failed} failed", (1, place), (-2, 0), ha="right", va="center")
-    level = majority_level(task)
-    axis.axvline(level, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    level = majority_across(axis, task)
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, level - 1.5), max(high, level + 5))
     axis.set_title(style.task_label(task), loc="center")
