@@ -37,18 +37,23 @@ def parts(positions: int, width: int, hidden: int) -> list[Tensor]:
     return [*found, gain, 0.3 * torch.randn(width, generator=generator)]
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize(("positions", "width", "hidden"), [(200, 32, 128), (131, 128, 384)])
-def test_values_and_gradients(positions: int, width: int, hidden: int, dropout: float) -> None:
+def test_values_and_gradients(
+    positions: int, width: int, hidden: int, dropout: float, norm_first: bool
+) -> None:
     seed = torch.tensor([12345678, 2**31 - 7], device=device())
     direction = torch.randn(positions, width, generator=torch.Generator().manual_seed(1))
     low = torch.float32 if INTERPRETED else torch.bfloat16
     given = [part.to(device()).requires_grad_() for part in parts(positions, width, hidden)]
-    cast = [p.to(low) if i in (0, 1, 3) else p for i, p in enumerate(given)]
-    y, _, _ = torch.ops.memnb.ffn_norm(*cast, seed, dropout, 1e-6)
+    halved = (1, 3) if norm_first else (0, 1, 3)  # a residual stream may stay as precise as it is
+    cast = [p.to(low) if i in halved else p for i, p in enumerate(given)]
+    y, _, _ = torch.ops.memnb.ffn_norm(*cast, seed, dropout, 1e-6, norm_first)
+    assert y.dtype == cast[0].dtype
     y.backward(direction.to(y))
     exact = [part.detach().double().requires_grad_() for part in given]
-    expected = fused.ffn_norm_written_out(*exact, seed, dropout, 1e-6)
+    expected = fused.ffn_norm_written_out(*exact, seed, dropout, 1e-6, norm_first)
     expected.backward(direction.to(expected))
     # of the tensor's size; bf16 has 8 bits, and gradients are rounded to it three times
     tolerance = 1e-5 if INTERPRETED else 2e-2
@@ -94,14 +99,15 @@ def half_block(width: int, hidden: int) -> tuple[nn.Linear, nn.Linear, nn.LayerN
     return nn.Linear(width, hidden), nn.Linear(hidden, width), nn.LayerNorm(width)
 
 
-def test_equal_calls_give_equal_bits() -> None:
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_equal_calls_give_equal_bits(norm_first: bool) -> None:
     seed = torch.tensor([1, 2], device=device())
     low = torch.float32 if INTERPRETED else torch.bfloat16
     results = []
     for _ in range(2):
         given = [p.to(device()).requires_grad_() for p in parts(300, 64, 128)]
         cast = [p.to(low) if i in (0, 1, 3) else p for i, p in enumerate(given)]
-        y, _, _ = torch.ops.memnb.ffn_norm(*cast, seed, 0.1, 1e-6)
+        y, _, _ = torch.ops.memnb.ffn_norm(*cast, seed, 0.1, 1e-6, norm_first)
         functional.mse_loss(y.float(), torch.zeros_like(y, dtype=torch.float32)).backward()
         results.append([y, *(p.grad for p in given)])
     for one, two in zip(*results, strict=True):

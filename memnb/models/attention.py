@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.config import Temperature as TemperatureKind
+from memnb.models import flash
 from memnb.models.sums import times_columns
 
 # Up to so many keys, on a CPU, two products beat the fused kernel.
@@ -95,10 +96,10 @@ def attend(
     mask: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """softmax(q k^T / T) v by ``scaled_dot_product_attention``: (B, n, Q, d).
+    """softmax(q k^T / T) v by fused kernels: (B, n, Q, d).
 
     Equal to ``attention_weights(query, key, temperature, mask) @ value``; ``dropout`` acts on the
-    weights.
+    weights. ``mask`` is True where a key may be read, broadcastable to (B, 1, 1, K).
     """
     if not query.is_cuda and key.shape[-2] <= FEW_KEYS:
         weights = attention_weights(query, key, temperature, mask)
@@ -107,6 +108,8 @@ def attend(
         query, scale = query / temperature.to(query.dtype), 1.0
     else:
         scale = 1.0 / temperature
+    if flash.why_not(query) is None:
+        return flash.attention(query, key, value, scale, mask, dropout)
     return functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale
     )

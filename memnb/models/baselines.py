@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from memnb.config import Model
 from memnb.models.attention import attend, attention_weights, join_heads, project, split_heads
-from memnb.models.blocks import LAYER_NORM_EPS, FeedForward, LinearMaps, Trace, second_half
+from memnb.models.blocks import (
+    LAYER_NORM_EPS,
+    FeedForward,
+    LinearMaps,
+    Trace,
+    norm_first_half,
+    second_half,
+)
 from memnb.models.filters import ConvFilter, PoolFilter, make_filter
 
 _PARTS = ("query", "key", "value", "out")
@@ -136,7 +143,7 @@ class LinformerBlock(nn.Module):
             read = weights @ value
             trace.append(Trace(packed, packed, None, weights))
         x = x[:, :rows] + self.maps["out"](join_heads(read))
-        return x + self.ffn(self.norm2(x)), memory
+        return norm_first_half(x, self.ffn, self.norm2), memory
 
 
 class LocalConvBlock(nn.Module):
@@ -166,7 +173,7 @@ class LocalConvBlock(nn.Module):
         del trace
         value = self.filter.values(self.maps["value"](self.norm1(x)), mask)
         x = x[:, :rows] + self.maps["out"](value[:, :rows])
-        return x + self.ffn(self.norm2(x)), memory
+        return norm_first_half(x, self.ffn, self.norm2), memory
 
 
 class MemorylessBlock(nn.Module):

@@ -99,6 +99,15 @@ def second_half(x: Tensor, ffn: FeedForward, norm: nn.LayerNorm) -> Tensor:
     return out
 
 
+def norm_first_half(x: Tensor, ffn: FeedForward, norm: nn.LayerNorm) -> Tensor:
+    """x + FFN(LN(x)), as one kernel where there is one: (..., H) -> (..., H)."""
+    if fused.why_not(x, norm, ffn.up.out_features) is None:
+        dropout = ffn.dropout if ffn.training else 0.0
+        return fused.norm_ffn(x, ffn.up, ffn.down, norm, dropout)
+    out: Tensor = x + ffn(norm(x))
+    return out
+
+
 class TransformerBlock(nn.Module):
     """Pre-LN: x <- x + Attn(LN1 x; T = sqrt d); x <- x + FFN(LN2 x)."""
 
@@ -131,7 +140,7 @@ class TransformerBlock(nn.Module):
         else:
             read = attention_weights(query, key, self.temperature, key_mask) @ value
         x = x + self.maps["out"](join_heads(read))
-        return x + self.ffn(self.norm2(x)), memory
+        return norm_first_half(x, self.ffn, self.norm2), memory
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ filter cannot see is the next chunk: F pads with zeros at the borders of a chunk
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from memnb.models.attention import (
     project,
     split_heads,
 )
-from memnb.models.blocks import LAYER_NORM_EPS, FeedForward, LinearMaps, Trace
+from memnb.models.blocks import LAYER_NORM_EPS, FeedForward, LinearMaps, Trace, norm_first_half
 from memnb.models.filters import make_filter
 
 Recurrence = Literal["layer", "stack"]
@@ -178,7 +178,7 @@ class ChunkMemoryBlock(nn.Module):
         kept = None if self.keep_rows is None else self.keep_rows[None, None, None, :]
         read, weights = self._attention(query, key, value, self.constant, kept, written_out)
         y = h + self.read["out"](join_heads(read))
-        return y + self.ffn(self.norms["ffn"](y)), weights
+        return norm_first_half(y, self.ffn, cast(nn.LayerNorm, self.norms["ffn"])), weights
 
     def _attention(
         self,
@@ -251,7 +251,7 @@ class RecurrentMemoryBlock(nn.Module):
         if self.stand_in is not None:
             change = torch.cat([packed + self.stand_in, change[:, count:]], dim=1)
         z = z + change
-        z = z + self.ffn(self.norm2(z))
+        z = norm_first_half(z, self.ffn, self.norm2)
         if trace is not None and not together:
             assert weights is not None
             looked = [weights[0][..., count:], weights[1][..., :count]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,16 @@ except ImportError:  # Windows, macOS and CPU builds of PyTorch come without it
     triton = tl = None
     MISSING = "Triton is not installed"
 
-__all__ = ["MISSING", "tl", "triton", "why_not"]
+__all__ = ["MISSING", "Tiles", "tl", "triton", "why_not"]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How a kernel is cut: positions at a time, warps, stages of loading."""
+
+    rows: int
+    warps: int
+    stages: int
 
 
 def why_not(x: Tensor) -> str | None:

@@ -1,0 +1,435 @@
+"""Attention as Triton kernels: softmax(q k^T / T) v over keys taken a tile at a time.
+
+The scheme is FlashAttention-2's (arXiv 2307.08691); what is ours is what these models ask for and
+the kernels that PyTorch brings are slow with: heads of 16 to 64 channels, padding among the keys
+as a mask of its own (theirs read a bias for every pair of query and key), few queries or few keys,
+and dropout by a cheap hash. Every sum has a fixed order, so equal calls give equal bits.
+
+Dropout draws are a hash of (seed, query, key): nothing to keep for the backward pass. One hash
+serves two keys, by its upper and its lower half, since hashing costs as much as the softmax. What
+the kernels compute is written out in :func:`attention_written_out`; the tests compare the two, in
+float64.
+
+Shapes: B batch, n heads, Q queries, K keys, d channels of a head.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memnb.models import kernels
+from memnb.models.kernels import MISSING, Tiles, tl, triton
+
+HEAD_WIDTHS = (16, 32, 64)
+HALF = 64  # keys in a tile; two tiles share their hashes
+_LOG2_E = 1.4426950408889634
+
+FORWARD = Tiles(rows=128, warps=4, stages=2)
+QUERIES = Tiles(rows=128, warps=4, stages=2)  # gradients of queries
+KEYS = Tiles(rows=64, warps=4, stages=2)  # gradients of keys and values
+
+
+def why_not(query: Tensor) -> str | None:
+    """Why the kernels cannot be used for such queries (B, n, Q, d), or None if they can."""
+    reason = kernels.why_not(query)
+    if reason:
+        return reason
+    if query.shape[-1] not in HEAD_WIDTHS:
+        return f"the kernels need heads of {HEAD_WIDTHS} channels"
+    return None
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(q k^T * scale) v: (B, n, Q, d), (B, n, K, d) twice -> (B, n, Q, d) in bf16.
+
+    ``mask`` is True where a key may be read, broadcastable to (B, 1, 1, K). ``dropout`` acts on the
+    weights; with 0 nothing is drawn. Sums and the softmax are made in fp32, products in bf16.
+    """
+    half = torch.bfloat16
+    if dropout > 0:
+        seed = torch.randint(0, 2**31 - 1, (2,), device=query.device)
+    else:
+        seed = torch.zeros(2, dtype=torch.int64, device=query.device)
+    if mask is not None:
+        mask = mask.expand(len(query), 1, 1, key.shape[2]).flatten(1).to(torch.uint8)
+    parts = query.to(half), key.to(half), value.to(half)
+    out, _ = torch.ops.memnb.attention(*parts, mask, seed, scale, dropout)
+    joined: Tensor = out
+    return joined.transpose(1, 2)
+
+
+def attention_written_out(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    seed: Tensor,
+    scale: float,
+    dropout: float,
+) -> Tensor:
+    """What the forward kernel computes, in plain PyTorch and any precision: (B, Q, n, d).
+
+    ``mask`` (B, K) is nonzero where a key may be read.
+    """
+    logits = (query @ key.mT) * scale
+    if mask is not None:
+        logits = logits.masked_fill(mask[:, None, None, :] == 0, float("-inf"))
+    keep = kept(seed, logits.shape, dropout)
+    weights = logits.softmax(dim=-1) * keep.to(logits.dtype) / (1 - dropout)
+    return (weights @ value).transpose(1, 2)
+
+
+def kept(seed: Tensor, shape: torch.Size, dropout: float) -> Tensor:
+    """What dropout keeps of the weights, bool (B, n, Q, K).
+
+    Of each 128 keys, key i and key i + 64 share a hash: the one takes its lower 16 bits, the other
+    its upper 16, and is kept where they are large enough.
+    """
+    *outer, keys = shape
+    pairs = -(-keys // (2 * HALF)) * HALF
+    rows = torch.arange(torch.Size(outer).numel(), device=seed.device)
+    of_row = _hash(rows + int(seed[0]))
+    of_pair = _hash(torch.arange(pairs, device=seed.device) + int(seed[1]))
+    bits = _hash(of_row[:, None] + of_pair).view(len(rows), -1, HALF)
+    both = torch.stack([bits & 0xFFFF, bits >> 16], dim=2).flatten(1)
+    return (both[:, :keys] >= _threshold(dropout)).view(shape)
+
+
+def _threshold(dropout: float) -> int:
+    return round(dropout * 2**16)
+
+
+def _hash(x: Tensor) -> Tensor:
+    """32 random bits of each number: two rounds of shift and multiply."""
+    bits = 2**32 - 1
+    x = x & bits
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & bits
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & bits
+    return x ^ (x >> 16)
+
+
+def _for_few(tiles: Tiles, queries: int) -> Tiles:
+    """The same, cut smaller where there are fewer queries than a tile takes."""
+    few = 16 if queries <= 16 else 64
+    return Tiles(few, 4, tiles.stages) if queries <= few < tiles.rows else tiles
+
+
+if MISSING is None:
+    # The interpreter knows no instructions of the GPU; the tests on one compare these as well.
+    _INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+    _NEVER = tl.constexpr(-1e30)  # a logit that no other is below; infinities would meet infinities
+
+    @triton.jit
+    def _exp2(x):  # one instruction; tl.exp2 takes four, for arguments that do not occur here
+        if _INTERPRETED:
+            return tl.exp2(x)
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+    @triton.jit
+    def _mixed(x):  # the twin of _hash
+        x = (x ^ (x >> 16)) * 0x7FEB352D
+        x = (x ^ (x >> 15)) * 0x846CA68B
+        return x ^ (x >> 16)
+
+    @triton.jit
+    def _tile_and_head(length: tl.constexpr, step: tl.constexpr):
+        """Which tile of the sequence a program takes, and of which sample's which head."""
+        tiles = tl.cdiv(length, step)
+        return tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
+
+    @triton.jit
+    def _of_rows(seed_at, head, rows, queries: tl.constexpr):
+        """A hash for each query."""
+        first = tl.load(seed_at).to(tl.uint32)
+        return _mixed(head.to(tl.uint32) * queries + rows.to(tl.uint32) + first)
+
+    @triton.jit
+    def _of_pairs(seed_at, start, HALF: tl.constexpr):
+        """A hash for each pair of keys of the two tiles from ``start`` on."""
+        second = tl.load(seed_at + 1).to(tl.uint32)
+        return _mixed((start // 2 + tl.arange(0, HALF)).to(tl.uint32) + second)
+
+    @triton.jit
+    def _bias(mask_at, keys, count: tl.constexpr, MASKED: tl.constexpr):
+        """What is added to the logits of these keys: nothing, or what hides them."""
+        here = keys < count
+        if MASKED:
+            here = here & (tl.load(mask_at + keys, mask=here, other=0) != 0)
+        return tl.where(here, 0.0, _NEVER)
+
+    @triton.jit
+    def _forward_kernel(
+        q_at, k_at, v_at, mask_at, seed_at, out_at, lse_at,
+        q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
+        heads, log2_scale, threshold, keep_scale,
+        queries: tl.constexpr, count: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr,
+        HALF: tl.constexpr, HALVES: tl.constexpr, MASKED: tl.constexpr, DROP: tl.constexpr,
+    ):  # fmt: skip
+        tile, head = _tile_and_head(queries, ROWS)
+        batch, h = head // heads, head % heads
+        rows, channels = tile * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
+        valid = rows < queries
+        threshold = threshold.to(tl.uint32)
+        q_at += batch * q_batch + h * q_head
+        k_at += batch * k_batch + h * k_head
+        v_at += batch * v_batch + h * v_head
+        mask_at += batch * count
+        q = tl.load(q_at + rows[:, None] * q_row + channels[None, :], mask=valid[:, None], other=0)
+        of_rows = _of_rows(seed_at, head, rows, queries)
+        most = tl.full((ROWS,), _NEVER, tl.float32)
+        total = tl.zeros((ROWS,), tl.float32)
+        out = tl.zeros((ROWS, D), tl.float32)
+        for start in range(0, count, HALVES * HALF):
+            drawn = _mixed(of_rows[:, None] + _of_pairs(seed_at, start, HALF)[None, :])
+            for half in tl.static_range(HALVES):
+                keys = start + half * HALF + tl.arange(0, HALF)
+                there = (keys < count)[:, None]
+                k = tl.load(k_at + keys[:, None] * k_row + channels[None, :], mask=there, other=0)
+                v = tl.load(v_at + keys[:, None] * v_row + channels[None, :], mask=there, other=0)
+                logits = tl.dot(q, tl.trans(k)) * log2_scale
+                logits += _bias(mask_at, keys, count, MASKED)[None, :]
+                higher = tl.maximum(most, tl.max(logits, axis=1))
+                weights = _exp2(logits - higher[:, None])
+                shrink = _exp2(most - higher)
+                total = total * shrink + tl.sum(weights, axis=1)
+                if DROP:  # shifted up, the lower half compares like the upper
+                    keep = (drawn << 16 if half == 0 else drawn) >= threshold
+                    weights = tl.where(keep, weights, 0.0)
+                out = tl.dot(weights.to(v.dtype), v, out * shrink[:, None])
+                most = higher
+        out *= (keep_scale / total)[:, None]
+        place = (batch * queries + rows) * heads + h
+        tl.store(
+            out_at + place[:, None] * D + channels[None, :],
+            out.to(out_at.dtype.element_ty), mask=valid[:, None],
+        )  # fmt: skip
+        tl.store(lse_at + head * queries + rows, most + tl.log2(total), mask=valid)
+
+    @triton.jit
+    def _query_kernel(
+        dout_at, out_at, lse_at, q_at, k_at, v_at, mask_at, seed_at, dq_at, delta_at,
+        dout_batch, dout_head, dout_row,
+        q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
+        heads, log2_scale, scale, threshold, keep_scale,
+        queries: tl.constexpr, count: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr,
+        HALF: tl.constexpr, HALVES: tl.constexpr, MASKED: tl.constexpr, DROP: tl.constexpr,
+    ):  # fmt: skip
+        """Gradients of queries, and delta = sum(dout * out) / keep_scale of each."""
+        tile, head = _tile_and_head(queries, ROWS)
+        batch, h = head // heads, head % heads
+        rows, channels = tile * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
+        valid = rows < queries
+        threshold = threshold.to(tl.uint32)
+        dout_at += batch * dout_batch + h * dout_head
+        q_at += batch * q_batch + h * q_head
+        k_at += batch * k_batch + h * k_head
+        v_at += batch * v_batch + h * v_head
+        mask_at += batch * count
+        place = ((batch * queries + rows) * heads + h)[:, None] * D + channels[None, :]
+        q = tl.load(q_at + rows[:, None] * q_row + channels[None, :], mask=valid[:, None], other=0)
+        dout = tl.load(
+            dout_at + rows[:, None] * dout_row + channels[None, :], mask=valid[:, None], other=0
+        )
+        out = tl.load(out_at + place, mask=valid[:, None], other=0)
+        lse = tl.load(lse_at + head * queries + rows, mask=valid, other=0)
+        delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), axis=1) / keep_scale
+        tl.store(delta_at + head * queries + rows, delta, mask=valid)
+        of_rows = _of_rows(seed_at, head, rows, queries)
+        dq = tl.zeros((ROWS, D), tl.float32)
+        for start in range(0, count, HALVES * HALF):
+            drawn = _mixed(of_rows[:, None] + _of_pairs(seed_at, start, HALF)[None, :])
+            for half in tl.static_range(HALVES):
+                keys = start + half * HALF + tl.arange(0, HALF)
+                there = (keys < count)[:, None]
+                k = tl.load(k_at + keys[:, None] * k_row + channels[None, :], mask=there, other=0)
+                v = tl.load(v_at + keys[:, None] * v_row + channels[None, :], mask=there, other=0)
+                bias = _bias(mask_at, keys, count, MASKED)
+                weights = _exp2(tl.dot(q, tl.trans(k)) * log2_scale + bias[None, :] - lse[:, None])
+                dweights = tl.dot(dout, tl.trans(v))
+                if DROP:
+                    keep = (drawn << 16 if half == 0 else drawn) >= threshold
+                    dweights = tl.where(keep, dweights, 0.0)
+                dlogits = weights * (dweights - delta[:, None])
+                dq = tl.dot(dlogits.to(k.dtype), k, dq)
+        dq *= scale * keep_scale
+        tl.store(dq_at + place, dq.to(dq_at.dtype.element_ty), mask=valid[:, None])
+
+    @triton.jit
+    def _into_keys(
+        k, v, q, dout, bias, lse, delta, keep, dk, dv, log2_scale, DROP: tl.constexpr
+    ):  # fmt: skip
+        """What a tile of queries adds to the gradients of a tile of keys and values."""
+        weights = _exp2(tl.dot(k, tl.trans(q)) * log2_scale + bias[:, None] - lse[None, :])
+        dweights = tl.dot(v, tl.trans(dout))
+        read = weights
+        if DROP:
+            read = tl.where(keep, weights, 0.0)
+            dweights = tl.where(keep, dweights, 0.0)
+        dv = tl.dot(read.to(dout.dtype), dout, dv)
+        dlogits = weights * (dweights - delta[None, :])
+        dk = tl.dot(dlogits.to(q.dtype), q, dk)
+        return dk, dv
+
+    @triton.jit
+    def _key_kernel(
+        dout_at, lse_at, delta_at, q_at, k_at, v_at, mask_at, seed_at, dk_at, dv_at,
+        dout_batch, dout_head, dout_row,
+        q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
+        heads, log2_scale, scale, threshold, keep_scale,
+        queries: tl.constexpr, count: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr,
+        HALF: tl.constexpr, HALVES: tl.constexpr, MASKED: tl.constexpr, DROP: tl.constexpr,
+    ):  # fmt: skip
+        """Gradients of keys and values."""
+        tile, head = _tile_and_head(count, HALVES * HALF)
+        batch, h = head // heads, head % heads
+        channels = tl.arange(0, D)
+        start = tile * (HALVES * HALF)
+        keys = start + tl.arange(0, HALF)
+        more = keys + HALF
+        threshold = threshold.to(tl.uint32)
+        dout_at += batch * dout_batch + h * dout_head
+        q_at += batch * q_batch + h * q_head
+        k_at += batch * k_batch + h * k_head
+        v_at += batch * v_batch + h * v_head
+        mask_at += batch * count
+        there, there_too = (keys < count)[:, None], (more < count)[:, None]
+        bias = _bias(mask_at, keys, count, MASKED)
+        k = tl.load(k_at + keys[:, None] * k_row + channels[None, :], mask=there, other=0)
+        v = tl.load(v_at + keys[:, None] * v_row + channels[None, :], mask=there, other=0)
+        dk, dv = tl.zeros((HALF, D), tl.float32), tl.zeros((HALF, D), tl.float32)
+        if HALVES == 2:
+            bias2 = _bias(mask_at, more, count, MASKED)
+            k2 = tl.load(k_at + more[:, None] * k_row + channels[None, :], mask=there_too, other=0)
+            v2 = tl.load(v_at + more[:, None] * v_row + channels[None, :], mask=there_too, other=0)
+            dk2, dv2 = tl.zeros((HALF, D), tl.float32), tl.zeros((HALF, D), tl.float32)
+        of_pairs = _of_pairs(seed_at, start, HALF)
+        for first in range(0, queries, ROWS):
+            rows = first + tl.arange(0, ROWS)
+            valid = rows < queries
+            q = tl.load(
+                q_at + rows[:, None] * q_row + channels[None, :], mask=valid[:, None], other=0
+            )
+            dout = tl.load(
+                dout_at + rows[:, None] * dout_row + channels[None, :], mask=valid[:, None], other=0
+            )
+            lse = tl.load(lse_at + head * queries + rows, mask=valid, other=0)
+            delta = tl.load(delta_at + head * queries + rows, mask=valid, other=0)
+            of_rows = _of_rows(seed_at, head, rows, queries)
+            drawn = _mixed(of_pairs[:, None] + of_rows[None, :])
+            keep = drawn << 16 >= threshold
+            dk, dv = _into_keys(k, v, q, dout, bias, lse, delta, keep, dk, dv, log2_scale, DROP)
+            if HALVES == 2:
+                keep = drawn >= threshold
+                dk2, dv2 = _into_keys(
+                    k2, v2, q, dout, bias2, lse, delta, keep, dk2, dv2, log2_scale, DROP
+                )
+        place = ((batch * count + keys) * heads + h)[:, None] * D + channels[None, :]
+        kind = dk_at.dtype.element_ty
+        tl.store(dk_at + place, (dk * (scale * keep_scale)).to(kind), mask=there)
+        tl.store(dv_at + place, (dv * keep_scale).to(kind), mask=there)
+        if HALVES == 2:
+            place += HALF * heads * D
+            tl.store(dk_at + place, (dk2 * (scale * keep_scale)).to(kind), mask=there_too)
+            tl.store(dv_at + place, (dv2 * keep_scale).to(kind), mask=there_too)
+
+    def _strided(x: Tensor) -> Tensor:
+        """``x`` (B, n, L, d) with the channels of a head beside each other."""
+        return x if x.stride(-1) == 1 else x.contiguous()
+
+    def _settings(
+        query: Tensor, key: Tensor, mask: Tensor | None, dropout: float, tiles: Tiles
+    ) -> dict[str, Any]:
+        queries, count = query.shape[2], key.shape[2]
+        tiles = _for_few(tiles, queries)
+        return {
+            "queries": queries, "count": count, "D": query.shape[3],
+            "ROWS": tiles.rows, "HALF": HALF, "HALVES": 1 + (count > HALF),
+            "MASKED": mask is not None, "DROP": dropout > 0,
+            "num_warps": tiles.warps, "num_stages": tiles.stages,
+        }  # fmt: skip
+
+    @torch.library.custom_op("memnb::attention", mutates_args=())
+    def _forward(
+        query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, seed: Tensor,
+        scale: float, dropout: float,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """What is read (B, Q, n, d), and the log2 of the softmax's sums (B, n, Q)."""
+        query, key, value = _strided(query), _strided(key), _strided(value)
+        batch, heads, queries, channels = query.shape
+        out = query.new_empty(batch, queries, heads, channels)
+        lse = query.new_empty(batch, heads, queries, dtype=torch.float32)
+        settings = _settings(query, key, mask, dropout, FORWARD)
+        _forward_kernel[(triton.cdiv(queries, settings["ROWS"]) * batch * heads,)](
+            query, key, value, seed if mask is None else mask.contiguous(), seed, out, lse,
+            *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
+            heads, scale * _LOG2_E,
+            _threshold(dropout) << 16, 1 / (1 - dropout), **settings,
+        )  # fmt: skip
+        return out, lse
+
+    @_forward.register_fake
+    def _(query, key, value, mask, seed, scale, dropout):
+        batch, heads, queries, channels = query.shape
+        out = query.new_empty(batch, queries, heads, channels)
+        return out, query.new_empty(batch, heads, queries, dtype=torch.float32)
+
+    @torch.library.custom_op("memnb::attention_backward", mutates_args=())
+    def _backward(
+        dout: Tensor, out: Tensor, lse: Tensor, query: Tensor, key: Tensor, value: Tensor,
+        mask: Tensor | None, seed: Tensor, scale: float, dropout: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Gradients of queries (B, Q, n, d), keys and values (B, K, n, d)."""
+        query, key, value = _strided(query), _strided(key), _strided(value)
+        dout = _strided(dout.transpose(1, 2))
+        batch, heads, queries, channels = query.shape
+        count = key.shape[2]
+        dquery = torch.empty_like(out)
+        dkey = query.new_empty(batch, count, heads, channels)
+        dvalue, delta = torch.empty_like(dkey), torch.empty_like(lse)
+        visible = seed if mask is None else mask.contiguous()
+        strides = [stride for part in (dout, query, key, value) for stride in part.stride()[:3]]
+        numbers = (
+            *strides, heads, scale * _LOG2_E, scale,
+            _threshold(dropout) << 16, 1 / (1 - dropout),
+        )  # fmt: skip
+        settings = _settings(query, key, mask, dropout, QUERIES)
+        _query_kernel[(triton.cdiv(queries, settings["ROWS"]) * batch * heads,)](
+            dout, out, lse, query, key, value, visible, seed, dquery, delta, *numbers, **settings
+        )
+        settings = _settings(query, key, mask, dropout, KEYS)
+        _key_kernel[(triton.cdiv(count, settings["HALVES"] * HALF) * batch * heads,)](
+            dout, lse, delta, query, key, value, visible, seed, dkey, dvalue, *numbers, **settings
+        )
+        return dquery, dkey, dvalue
+
+    @_backward.register_fake
+    def _(dout, out, lse, query, key, value, mask, seed, scale, dropout):
+        batch, heads, count, channels = key.shape
+        dkey = query.new_empty(batch, count, heads, channels)
+        return torch.empty_like(out), dkey, torch.empty_like(dkey)
+
+    def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        query, key, value, mask, seed, ctx.scale, ctx.dropout = inputs
+        ctx.save_for_backward(*output, query, key, value, mask, seed)
+
+    def _differentiate(ctx: Any, dout: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        dquery, dkey, dvalue = torch.ops.memnb.attention_backward(
+            dout, *ctx.saved_tensors, ctx.scale, ctx.dropout
+        )
+        swapped = (part.transpose(1, 2) for part in (dquery, dkey, dvalue))
+        return *swapped, None, None, None, None
+
+    _forward.register_autograd(_differentiate, setup_context=_remember)
