@@ -6,12 +6,14 @@ import json
 import warnings
 import weakref
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from memnb import build_model, config, tasks
@@ -22,6 +24,7 @@ from memnb.operations import forward_operations
 from memnb.probes.attention_maps import attention_maps
 from memnb.probes.degradation import measure
 from memnb.probes.row_removal import keeping_rows
+from memnb.train.cuda_graph import compiled
 from memnb.train.loop import train
 
 CHUNKED = ("chunkmem-3", "convchunkmem-3", "poolchunkmem-3", "rmt-3", "convrmt-3", "poolrmt-3")
@@ -200,15 +203,46 @@ def test_memory_in_scoring_does_not_grow_with_the_length(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["convchunkmem-3", "convrmt-3"])
-def test_a_training_step_compiles_as_one_graph(name: str) -> None:
-    network = make(name).float().train()
+def test_it_compiles_once_for_all_chunks_and_blocks(name: str) -> None:
+    """A block, the last one, which need not compute all, and a chunk that is scored."""
+    counter = CompileCounter()
+    network = make(name, blocks=3, chunk=8).float().train()
     inputs, lengths = tokens()
-    compiled = torch.compile(network, backend="eager", fullgraph=True, dynamic=False)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # of the compiler's own parts
-        scores = compiled(inputs, lengths)
-    torch.testing.assert_close(scores, network(inputs, lengths))
+        patch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+        twin = compiled(network)
+        scores = twin(inputs, lengths)
+        torch.testing.assert_close(scores, network(inputs, lengths))
+        assert counter.frame_count <= 2
+        scores.sum().backward()
+        gradients = [parameter.grad for parameter in network.parameters()]
+        network.zero_grad()
+        network(inputs, lengths).sum().backward()
+        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+            torch.testing.assert_close(gradient, parameter.grad)
+        network.eval()
+        with torch.no_grad():
+            torch.testing.assert_close(twin(inputs, lengths), network(inputs, lengths))
+        assert counter.frame_count <= 3
+    assert "through_blocks" not in vars(network.encoder), "the network itself stays as it is"
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", ["convchunkmem-3", "convrmt-3"])
+def test_scoring_stops_behind_the_last_token(name: str) -> None:
+    network = make(name).eval()
+    inputs, lengths = tokens()
+    seen = []
+    network.encoder.embedding.register_forward_hook(lambda *_: seen.append(1))
+    with torch.no_grad():
+        whole = network(inputs, lengths)
+        all_chunks = len(seen)
+        lengths = lengths.clamp(max=network.model.chunk + 1)
+        short = network(inputs, lengths)
+        assert len(seen) - all_chunks == 2 < all_chunks
+    assert not torch.equal(short, whole)
+    torch.testing.assert_close(short, network(inputs, lengths))  # with gradients: no chunk left out
 
 
 # H = 128, mlp = 512, ListOps: 6 blocks, CLS. Counted by hand from the formulas in the docstrings.

@@ -58,8 +58,9 @@ def test_values_and_gradients(shape: tuple[int, ...], masked: bool, dropout: flo
     direction = torch.randn(
         batch, queries, heads, channels, generator=torch.Generator().manual_seed(1)
     ).to(DEVICE)
+    until = None if mask is None else flash.last_readable(mask)
     scale = channels**-0.5
-    out, _ = torch.ops.memnb.attention(*given, mask, seed, scale, dropout)
+    out, _ = torch.ops.memnb.attention(*given, mask, until, seed, scale, dropout)
     out.backward(direction.to(out))
     exact = [part.detach().double().requires_grad_() for part in given]
     expected = flash.attention_written_out(*exact, mask, seed, scale, dropout)
@@ -100,6 +101,11 @@ def test_dropout_keeps_the_share_that_it_should_and_is_independent() -> None:
     assert float(columns.std()) == pytest.approx((0.09 / 2000) ** 0.5, rel=0.15)
 
 
+def test_the_last_key_that_may_be_read() -> None:
+    mask = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.uint8)
+    assert flash.last_readable(mask).tolist() == [2, 3, 4]
+
+
 @needs_kernel
 def test_only_dropout_draws_random_numbers() -> None:
     query, key, value = parts(1, 2, 20, 30, 16)
@@ -120,7 +126,7 @@ def test_equal_calls_give_equal_bits() -> None:
     results = []
     for _ in range(2):
         given = [part.requires_grad_() for part in parts(2, 2, 300, 300, 32)]
-        out, _ = torch.ops.memnb.attention(*given, None, seed, 0.2, 0.1)
+        out, _ = torch.ops.memnb.attention(*given, None, None, seed, 0.2, 0.1)
         out.float().square().mean().backward()
         results.append([out, *(part.grad for part in given)])
     for one, two in zip(*results, strict=True):

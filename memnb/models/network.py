@@ -141,6 +141,10 @@ class Encoder(nn.Module):
             return x.mean(dim=1)
         return (x * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
+    def parts_to_compile(self) -> list[tuple[nn.Module, str]]:
+        """Methods to compile one by one, each by its module and name; none: compile the whole."""
+        return []
+
     def _with_cls(self, x: Tensor) -> Tensor:
         """(B, L, H) -> (B, 1 + L, H), or the same where the model has no CLS."""
         if self.cls is None:
@@ -165,7 +169,8 @@ class ChunkEncoder(Encoder):
     CLS stands in front of every chunk, as in the Recurrent Memory Transformer, and is read at the
     last chunk with tokens. In training all chunks of a block are computed together where its
     recurrence allows it. Without gradients one chunk after the other goes through all blocks, so
-    that the memory needed does not grow with the length; both ways give the same.
+    that the memory needed does not grow with the length; both ways give the same. Under
+    ``as_intended`` that ends with the batch's last token, not with its last chunk.
     """
 
     def __init__(self, model: Model, task: Task) -> None:
@@ -175,6 +180,14 @@ class ChunkEncoder(Encoder):
         stack = getattr(self.blocks[0], "recurrence", "layer") == "stack"
         self.carry_norm = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS) if stack else None
         self.can_be_together = not stack and hasattr(self.blocks[0], "forward_chunks")
+
+    def parts_to_compile(self) -> list[tuple[nn.Module, str]]:
+        """What is the same for every chunk, or in every block: compiled as a whole, a network would
+        unroll it, and compiling take minutes."""
+        parts: list[tuple[nn.Module, str]] = [(self, "through_blocks")]
+        if self.can_be_together:
+            parts += [(block, "forward_chunks") for block in self.blocks]
+        return parts
 
     def forward(
         self, inputs: Tensor, lengths: Tensor | None = None, trace: list[Trace] | None = None
@@ -220,15 +233,20 @@ class ChunkEncoder(Encoder):
         starts = self._starts(inputs)
         mask, alive = self._masks(known, starts, self.chunk)
         flowing = flows(alive, len(starts), self.gradients, inputs.device)
-        memories = [self._first_memory(len(inputs))] * (1 if self.carry_norm else len(self.blocks))
+        # One tensor each, laid out as those after them, so that compiled code serves all chunks.
+        streams = 1 if self.carry_norm else len(self.blocks)
+        memories = [self._first_memory(len(inputs)).contiguous() for _ in range(streams)]
         watch = None if trace is None else Watch(list(self.blocks), memories[0])
+        needed = len(starts)
+        if known is not None and watch is None and not torch.is_grad_enabled():
+            needed = -(-int(known.max()) // self.chunk)
         vector = number = inputs.new_zeros((), dtype=memories[0].dtype)
-        for c, part in enumerate(inputs.split(self.chunk, dim=1)):
+        for c, part in enumerate(inputs.split(self.chunk, dim=1)[:needed]):
             x = self._with_cls(self.embedding(part, c * self.chunk))
             here = None if mask is None else mask[:, c, : x.shape[1]]
             tokens = None if alive is None else alive[:, c]
             before = [hold(memory, flowing, c) for memory in memories]
-            x, after = self._through(x, before, here, watch)
+            x, after = self.through_blocks(x, before, here, watch)
             memories = [carry(new, old, tokens) for new, old in zip(after, before, strict=True)]
             if watch is not None:
                 watch.chunk_ends(tokens)
@@ -243,7 +261,7 @@ class ChunkEncoder(Encoder):
             return self.norm(memories[-1]).mean(dim=1)
         return self.norm(vector) if self.representation == "cls" else vector / number
 
-    def _through(
+    def through_blocks(
         self, x: Tensor, memories: list[Tensor], mask: Tensor | None, watch: Watch | None
     ) -> tuple[Tensor, list[Tensor]]:
         """One chunk through all blocks: its last vectors, and the memories after it."""
@@ -363,6 +381,15 @@ class Network(nn.Module):
             inputs.flatten(0, 1), None if lengths is None else lengths.flatten(), trace
         )
         return self.head(both.reshape(inputs.shape[0], -1))
+
+    def parts_to_compile(self) -> list[tuple[nn.Module, str]]:
+        """Methods to compile one by one, each by its module and name; none: compile the whole."""
+        return self.encoder.parts_to_compile()
+
+    @property
+    def is_faster_on_short(self) -> bool:
+        """Whether a batch of short sequences is scored faster than one of long ones."""
+        return bool(self.model.chunk) and self.model.reading == "as_intended"
 
     def parameter_count(self) -> int:
         """Trained and frozen parameters, each shared one once."""
