@@ -20,9 +20,12 @@ from memnb.train.engine import Engine
 from memnb.train.loop import train
 from memnb.train.sampler import EpochSampler
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a CUDA device, PyTorch finds none"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="needs a CUDA device, PyTorch finds none"
+    ),
+    pytest.mark.filterwarnings("default"),  # compilers of some versions warn of their own parts
+]
 
 FP32 = Device("cuda", "test", "fp32", "asked for by the test")
 MODELS = ["transformer", "luna-1", "luna-16", "convluna-1", "convluna-16", "poolluna-16"]

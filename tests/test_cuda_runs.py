@@ -14,9 +14,12 @@ from memnb.config import Run, run_config
 from memnb.train import loop
 from memnb.train.loop import train
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a CUDA device, PyTorch finds none"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="needs a CUDA device, PyTorch finds none"
+    ),
+    pytest.mark.filterwarnings("default"),  # compilers of some versions warn of their own parts
+]
 MODELS = ["transformer", "luna-1", "luna-16", "convluna-1", "convluna-16", "poolluna-16"]
 
 

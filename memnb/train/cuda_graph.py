@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -93,7 +94,10 @@ def compiled(network: Network) -> Callable[..., Tensor]:
         setattr(module, name, part)
 
     def run(inputs: Tensor, lengths: Tensor) -> Tensor:
-        scores: Tensor = twin.train(network.training)(inputs, lengths)
+        with warnings.catch_warnings():
+            # What the compiler looks at when one part's result goes into the next.
+            warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+            scores: Tensor = twin.train(network.training)(inputs, lengths)
         return scores
 
     return run
@@ -211,9 +215,11 @@ class GraphEngine(Engine):
         loss, accuracy = (sums / len(split)).tolist()
         return loss, accuracy
 
-    @staticmethod
-    def _evaluation_batch(split: DeviceSplit) -> int:
-        return max(1, 2**20 // split.inputs[0].numel())
+    def _evaluation_batch(self, split: DeviceSplit) -> int:
+        positions = split.inputs[0].numel()
+        if self.network.model.chunk:  # one chunk of each example at a time
+            positions = min(positions, self.network.model.chunk)
+        return max(1, 2**20 // positions)
 
     def _scored(self, inputs: Tensor, lengths: Tensor, labels: Tensor, fresh: Tensor) -> Tensor:
         with self._autocast():
