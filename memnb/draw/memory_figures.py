@@ -606,7 +606,7 @@ def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "training time of a step (ms)")
     style.heading(figure, title, subtitle)
-    figure.draw_without_rendering()
+    style.settle(figure)
     for axis, own in zip(axes.flat, shown, strict=False):
         _name_points(axis, own)
     every = pd.concat(shown, ignore_index=True)
