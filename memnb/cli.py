@@ -627,7 +627,7 @@ def _parser() -> argparse.ArgumentParser:
 
 _REPRODUCE_HELP = """\
 presets:
-  stored  draw the committed rows; trains nothing and does not import PyTorch (a minute)
+  stored  draw the committed rows; trains nothing and does not import PyTorch (1 to 3 minutes)
   quick   the same, and train small models first (11 to 20 minutes on two cores)
   paper   the full protocol on all five tasks; says what it costs before it starts
 
