@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
 import io
 import json
 import math
@@ -597,7 +598,9 @@ class _Parser(argparse.ArgumentParser):
         raise MemnbError(f"{message[:1].upper()}{message[1:]}; see '{self.prog} --help'.")
 
 
+@functools.cache
 def _parser() -> argparse.ArgumentParser:
+    """The parser of every command; parsing leaves it as it is, so a process builds it once."""
     parser = _Parser(
         prog="memnb",
         description="Reproduce a study of shared memory in Transformers (arXiv 2404.00798).",
@@ -624,8 +627,8 @@ def _parser() -> argparse.ArgumentParser:
 
 _REPRODUCE_HELP = """\
 presets:
-  stored  draw the committed rows; trains nothing and does not import PyTorch (a minute)
-  quick   the same, and train small models first (about eleven minutes on two cores)
+  stored  draw the committed rows; trains nothing and does not import PyTorch (1 to 3 minutes)
+  quick   the same, and train small models first (11 to 20 minutes on two cores)
   paper   the full protocol on all five tasks; says what it costs before it starts
 
 Whatever was finished before is kept, so a call that was interrupted goes on where it was."""

@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 from made_up_runs import COLLAPSED, write_run, write_runs
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from memnb import config
+from memnb import config, paths
 from memnb.draw import looking, memory_figures, style
+from memnb.draw.point_names import name_points
 from memnb.errors import DataError, MemnbError
 from memnb.evidence import rows, views
 
@@ -200,28 +202,78 @@ def test_cost_compares_only_runs_of_one_kind_of_device(tmp_path: Path) -> None:
     assert attached["milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
 
 
-def test_names_of_costs_meet_neither_marks_nor_each_other(tmp_path: Path) -> None:
-    near = {  # accuracy and time: to the right of a point stands another one
-        "luna-1": (0.30, 66.0),
-        "luna-16": (0.301, 67.0),
-        "convluna-1": (0.385, 60.0),
-        "convluna-16": (0.387, 68.0),
-    }
-    for name, (accuracy, _) in near.items():
-        write_run(tmp_path, name, accuracy=accuracy)
-    runs = rows.load_runs(tmp_path)
-    runs = runs.assign(seconds_training=[near[name][1] for name in runs["model"]])
-    figure = memory_figures.cost_accuracy(runs)
+CROWDED = {  # accuracies of the seeds and milliseconds of a step: one above, one beside the other
+    "luna-1": ([0.30, 0.24], 66.0),
+    "luna-16": ([0.301, 0.32], 67.0),
+    "luna-32": ([0.135], 64.0),
+    "convluna-1": ([0.385, 0.14], 60.0),
+    "convluna-16": ([0.387, 0.15], 68.0),
+    "convluna-32": ([0.136], 69.0),
+    "poolluna-16": ([0.135], 70.0),
+    "transformer": ([0.134, 0.36], 100.0),
+}
+
+
+@pytest.fixture(params=["crowded", "committed"])
+def costs(request: pytest.FixtureRequest, tmp_path: Path) -> pd.DataFrame:
+    """Runs whose points lie close together: made up, and those of this study on small tasks."""
+    if request.param == "committed":
+        found = rows.of_study(rows.load_runs(paths.stored_results()), "shared")
+        return found[found["preset"] == "quick"]
+    for name, (accuracies, _) in CROWDED.items():
+        write_runs(tmp_path, name, accuracies)
+    found = rows.load_runs(tmp_path)
+    return found.assign(
+        seconds_training=[CROWDED[name][1] + seed for name, seed in found[["model", "seed"]].values]
+    )
+
+
+def test_names_of_costs_cover_nothing_and_stand_by_their_points(costs: pd.DataFrame) -> None:
+    figure = memory_figures.cost_accuracy(costs)
     figure.draw_without_rendering()
-    axis = figure.axes[0]
-    names = [text.get_window_extent() for text in axis.texts]
-    assert len(names) == 4
-    assert_apart(names)
-    points = [line for line in axis.lines if line.get_marker() not in ("None", "", None)]
-    assert len(points) == 4
-    for line in points:
-        x, y = axis.transData.transform(line.get_xydata()[0])
-        assert not any(name.x0 < x < name.x1 and name.y0 < y < name.y1 for name in names)
+    panels = [axis for axis in figure.axes if axis.axison]
+    assert len(panels) == costs["task"].nunique()
+    for axis in panels:
+        names = [text for text in axis.texts if isinstance(text, Annotation)]
+        marks = [line for line in axis.lines if line.get_marker() not in ("None", "", None)]
+        assert len(names) == len(marks) >= 4
+        boxes = [plt.Text.get_window_extent(name) for name in names]
+        drawn = [thing.get_window_extent() for thing in (*axis.lines, *figure.texts)]
+        assert_apart(boxes)
+        for box in boxes:
+            assert not any(box.overlaps(other) for other in drawn)
+            assert axis.bbox.containsx(box.x0)
+            assert axis.bbox.containsx(box.x1)
+        points = {name.get_text(): axis.transData.transform(name.xy) for name in names}
+        for name, box in zip(names, boxes, strict=True):
+            gaps = {text: gap(box, point) for text, point in points.items()}
+            tied = name.arrow_patch is not None and name.arrow_patch.get_visible()
+            assert tied or gaps[name.get_text()] == min(gaps.values())
+
+
+def gap(box: Bbox, point: np.ndarray) -> float:
+    """How far a point is from a rectangle."""
+    return float(np.hypot(*np.maximum(np.maximum(box.min - point, point - box.max), 0)))
+
+
+def test_a_name_far_from_its_point_is_tied_to_it() -> None:
+    figure, axes = style.canvas(1, 1, 2.0, width=2.5)
+    axis = axes[0, 0]
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    for y in np.linspace(0.3, 0.7, 60):  # no name fits between these
+        axis.plot([0.3, 0.7], [y, y])
+    axis.plot([0.5], [0.5], "o")
+    axis.plot([0.1], [0.1], "o")
+    style.settle(figure)
+    name_points(axis, [(0.5, 0.5, "inside", "black"), (0.1, 0.1, "free", "black")])
+    inside, free = axis.texts
+    assert inside.arrow_patch.get_visible()
+    assert not free.arrow_patch.get_visible()
+    figure.draw_without_rendering()
+    drawn = [line.get_window_extent() for line in axis.lines]
+    for name in (inside, free):
+        box = plt.Text.get_window_extent(name)
+        assert not any(box.overlaps(other) for other in drawn)
 
 
 # --- single inputs ---------------------------------------------------------------------------

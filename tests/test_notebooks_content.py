@@ -6,13 +6,16 @@ That they run, and that their checked outputs still hold, is nbval's part (``mak
 from __future__ import annotations
 
 import ast
+import builtins
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from packaging.utils import parse_wheel_filename
 
 from memnb import paths
 from memnb.evidence.claims import STATEMENTS
@@ -96,19 +99,13 @@ def test_every_first_code_cell_is_the_same_installation() -> None:
     assert source.count("%pip") == 1
 
 
-@pytest.mark.parametrize("wheels", [[], ["memnb-0.1.0-py3-none-any.whl"]])
-def test_the_installation_takes_the_wheel_beside_the_page(
-    wheels: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for wheel in wheels:
-        (tmp_path / wheel).touch()
+def installed_by_the_first_cell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Run the installation in ``folder``, without memnb; the files that pip is given."""
     source = code(load(FILES[0]))[0].source
     # The command in the except branch is IPython's; here it only records what it would install.
-    runnable = re.sub(
-        r"%pip install -q \"\{wheels\[-1\]\}\"", "installed.append(wheels[-1])", source
-    )
+    runnable = source.replace('%pip install -q "{wheel}"', "installed.append(Path(wheel))")
     assert runnable != source
-    installed: list[str] = []
+    installed: list[Path] = []
     real = __import__
 
     def missing_at_first(name: str, *rest: Any) -> Any:
@@ -116,16 +113,48 @@ def test_the_installation_takes_the_wheel_beside_the_page(
             raise ModuleNotFoundError(name)
         return real(name, *rest)
 
-    monkeypatch.chdir(tmp_path)
-    builtins = {"__import__": missing_at_first, "ModuleNotFoundError": ModuleNotFoundError,
-                "sorted": sorted, "print": lambda *words: None}  # fmt: skip
-    names = {"__builtins__": builtins, "installed": installed}
-    if not wheels:
-        with pytest.raises(ModuleNotFoundError, match=r"upload memnb-\*\.whl"):
-            exec(compile(runnable, "install", "exec"), names)
-    else:
-        exec(compile(runnable, "install", "exec"), names)
-    assert installed == wheels
+    monkeypatch.chdir(folder)
+    names = {
+        "__builtins__": {**vars(builtins), "__import__": missing_at_first},
+        "installed": installed,
+    }
+    exec(compile(runnable, "install", "exec"), names)
+    return installed
+
+
+def test_without_a_wheel_the_installation_asks_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"upload memnb-\*\.whl"):
+        installed_by_the_first_cell(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "uploads",  # in the order of their upload
+    [
+        ["memnb-0.1.0-py3-none-any.whl"],
+        ["memnb-0.1.0-py3-none-any.whl", "memnb-0.1.0-py3-none-any (1).whl"],
+        [
+            "memnb-0.1.0-py3-none-any.whl",
+            "memnb-0.1.0-py3-none-any (1).whl",
+            "memnb-0.1.0-py3-none-any (10).whl",
+            "memnb-0.1.0-py3-none-any (9).whl",
+        ],
+        ["memnb-0.2.0-py3-none-any.whl", "memnb-0.1.0-py3-none-any(1) (2).whl"],
+        ["memnb-0.1.0-py3-none-any (1).whl", "memnb-0.1.0-py3-none-any.whl"],
+    ],
+)
+def test_the_installation_takes_the_newest_wheel_under_a_name_that_pip_takes(
+    uploads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(uploads):
+        (tmp_path / name).write_text(f"upload {number}")
+        os.utime(tmp_path / name, (1_000_000 + number,) * 2)
+    (wheel,) = installed_by_the_first_cell(tmp_path, monkeypatch)
+    assert wheel.read_text() == f"upload {len(uploads) - 1}"
+    name, version, _, _ = parse_wheel_filename(wheel.name)  # as pip does
+    assert (name, str(version)) == ("memnb", uploads[-1].split("-")[1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(uploads)
 
 
 def test_parameters_are_typed_and_each_is_explained(notebook: Any) -> None:

@@ -169,6 +169,33 @@ def test_the_same_rows_give_the_same_bytes(page: Page) -> None:
     assert [(folder / f"a.{suffix}").read_bytes() for suffix in ("png", "svg")] == first
 
 
+def wide_picture() -> Figure:
+    """A figure with words beyond its own edges."""
+    figure, axes = style.canvas(1, 1, 2.0)
+    style.heading(figure, "A title")
+    axes[0, 0].set_yticks([0, 1], ["a label that takes much of the width", "b"])
+    figure.text(0.95, 0.5, "words that reach beyond the right edge")
+    style.settle(figure)
+    return figure
+
+
+def test_a_figure_is_cut_where_matplotlib_would_cut_it_tightly(page: Page) -> None:
+    page.save(wide_picture(), "wide")
+    written = paths.report(page.out) / "figures"
+    # This draws the figure for its box; saving a page measures it.
+    for suffix in ("png", "svg"):
+        wide_picture().savefig(page.out / f"tight.{suffix}", dpi=150, bbox_inches="tight")
+    with Image.open(written / "wide.png") as one, Image.open(page.out / "tight.png") as other:
+        assert one.size == other.size
+    # Letters of an SVG are not rounded to pixels; a hundredth of the width is within the rim.
+    assert size_of(written / "wide.svg") == pytest.approx(size_of(page.out / "tight.svg"), rel=0.01)
+
+
+def size_of(path: Path) -> list[float]:
+    """Width and height of an SVG in points."""
+    return [float(part) for part in ElementTree.parse(path).getroot().attrib["viewBox"].split()[2:]]
+
+
 def test_a_table_becomes_csv_and_markdown_as_printed(page: Page) -> None:
     frame = pd.DataFrame(
         {"Accuracy (%)": ["36.10", None], "Note": ["a|b", 'say "x",\ny']},

@@ -220,6 +220,21 @@ def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path: Path) -> No
     assert_same_result(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_checkpoint_that_a_kill_left_without_its_sum_does_not_stay(tmp_path: Path) -> None:
+    run = tiny("luna-4")
+    train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(5))
+    newest = max((tmp_path / "cut").glob("checkpoint-*.pt"))
+    # Killed while an old checkpoint was dropped: its sum goes first.
+    half_dropped = newest.with_name("checkpoint-00000000.pt")
+    half_dropped.write_bytes(newest.read_bytes())
+    checkpoint.remove_unfinished(tmp_path / "cut")
+    assert newest.exists()
+    assert not half_dropped.exists()
+    half_dropped.write_bytes(newest.read_bytes())
+    assert train(run, tmp_path / "cut", device="cpu")["outcome"] == "finished"
+    assert not list((tmp_path / "cut").glob("checkpoint-*"))
+
+
 def _train_in_process(run: Run, folder: Path) -> None:
     torch.set_num_threads(1)
     loop.SAVE_EVERY = 0.0

@@ -134,8 +134,12 @@ def elsewhere(tmp_path: Path) -> Path:
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment of a user who has set nothing for memnb."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("MEMNB_")}
+    """The environment of a user who has set nothing for memnb, nor named a checkout to Python."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("MEMNB_") and key != "PYTHONPATH"
+    }
 
 
 def printed_by(installed: Path, code: str, cwd: Path) -> list[str]:

@@ -79,7 +79,7 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     engine.set(w_pad=0.3)  # room for the names of the lines
-    figure.draw_without_rendering()
+    style.settle(figure)
     for axis, ends in named:
         style.label_lines(axis, ends)
     return style.attach(figure, of_runs(rows))

@@ -25,7 +25,6 @@ from memnb.draw.panels import (
     look_of,
     majority,
     majority_across,
-    majority_level,
     missing,
     name_lines,
     name_x,
@@ -35,6 +34,7 @@ from memnb.draw.panels import (
     thousands,
     ticks,
 )
+from memnb.draw.point_names import name_points
 
 RULES = {
     "random": "random rows go first",
@@ -584,8 +584,9 @@ def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     if rows.empty:
         return style.empty(title, subtitle)
     tasks = style.task_order(rows["task"])
-    columns = min(len(tasks), 3)
-    lines = -(-len(tasks) // columns)
+    # At most three side by side, and lines of equal length: names need all the width there is.
+    lines = -(-len(tasks) // 3)
+    columns = -(-len(tasks) // lines)
     figure, axes = style.canvas(
         lines, columns, 0.7 + 2.5 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.6
     )
@@ -606,9 +607,9 @@ def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "training time of a step (ms)")
     style.heading(figure, title, subtitle)
-    figure.draw_without_rendering()
+    style.settle(figure)
     for axis, own in zip(axes.flat, shown, strict=False):
-        _name_points(axis, own)
+        name_points(axis, _means(own))
     every = pd.concat(shown, ignore_index=True)
     return style.attach(figure, of_runs(every).assign(milliseconds=every["milliseconds"]))
 
@@ -622,7 +623,7 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
         axis.plot([x.mean()] * 2, [y.min(), y.max()], color=look.colour, linewidth=0.9)
         axis.plot([x.mean()], [y.mean()], marker=look.marker, color=look.colour, linestyle="none")
     low, high = rows["milliseconds"].min(), rows["milliseconds"].max()
-    axis.set_xlim(low / 1.4, high * 3)
+    axis.set_xlim(low / 1.6, high * 2)
     ends = np.log10(axis.get_xlim())
     decades = 10.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]))
     axis.xaxis.set_major_locator(FixedLocator([*np.outer(decades, [1, 2, 5]).ravel()]))
@@ -630,63 +631,18 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
-#: A rectangle in points: left, bottom, right, top.
-_Box = tuple[float, float, float, float]
-
-
-def _name_points(axis: Axes, rows: pd.DataFrame) -> None:
-    """Name every model beside its point, where the name covers least of what is drawn.
-
-    Looked at are places to the right and left of the point, then above and below; other names,
-    marks, bars over seeds and the words of the majority level are to be left free.
-    """
-    scale = 72 / axis.get_figure(root=True).dpi  # type: ignore[union-attr]
-    frame = axis.get_window_extent()
-    inside = (frame.x0 * scale, frame.y0 * scale, frame.x1 * scale, frame.y1 * scale)
-    names = style.model_order(rows["model"])
-    points: dict[str, tuple[float, float]] = {}
-    means: dict[str, tuple[float, float]] = {}
-    level = axis.transData.transform((1, majority_level(rows["task"].iloc[0])))[1] * scale
-    taken: list[_Box] = [(inside[2] - 54, level - 10, inside[2], level + 1)]
-    for name in names:
-        own = rows[rows["model"] == name]
-        times, values = own["milliseconds"], 100 * own["test_accuracy"]
-        extremes = [(times.min(), values.min()), (times.max(), values.max())]
-        corners = axis.transData.transform(extremes) * scale
-        means[name] = (times.mean(), values.mean())
-        middle = axis.transData.transform(means[name]) * scale
-        points[name] = (float(middle[0]), float(middle[1]))
-        (left, bottom), (right, top) = corners
-        taken += [
-            (middle[0] - 4, middle[1] - 4, middle[0] + 4, middle[1] + 4),
-            (left, middle[1] - 1, right, middle[1] + 1),
-            (middle[0] - 1, bottom, middle[0] + 1, top),
-        ]
-    for name in names:
-        x, y = points[name]
-        text, width = style.model_label(name), 4.0 * len(style.model_label(name))
-        shifts = sorted(range(-32, 33, 4), key=lambda shift: (abs(shift), -shift))
-        places = [(at, dy) for dy in shifts for at in (x + 6, x - 6 - width, x - width / 2)]
-        boxes = [(at, y + dy - 4, at + width, y + dy + 4) for at, dy in places]
-        covered = [
-            sum(_overlap(box, other) for other in taken) + 64 - 8 * _overlap(box, inside) / width
-            for box in boxes
-        ]
-        # Of equally free places the nearest: the list is in that order.
-        best = min(range(len(boxes)), key=lambda place: round(covered[place], 3))
-        taken.append(boxes[best])
-        axis.annotate(
-            text, means[name], (places[best][0] - x, places[best][1]),
-            textcoords="offset points", fontsize=6.5, color=look_of(name).colour, va="center",
-            annotation_clip=False,
-        ).set_in_layout(False)  # fmt: skip
-
-
-def _overlap(one: _Box, other: _Box) -> float:
-    """The area that two rectangles share."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(width, 0.0) * max(height, 0.0)
+def _means(rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
+    """Time, accuracy, name and colour of every model's point."""
+    own = {name: rows[rows["model"] == name] for name in style.model_order(rows["model"])}
+    return [
+        (
+            float(of["milliseconds"].mean()),
+            100 * float(of["test_accuracy"].mean()),
+            style.model_label(name),
+            look_of(name).colour,
+        )
+        for name, of in own.items()
+    ]
 
 
 # --- shared ----------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, End
     left, bottom, width, height = engine.get()["rect"]
     room = 0.85 / figure.get_size_inches()[0]
     engine.set(rect=(left, bottom, width - room, height))
-    figure.draw_without_rendering()
+    style.settle(figure)
     for axis in last:
         style.label_lines(axis, shown[id(axis)])
 

@@ -11,6 +11,7 @@ import csv
 import io
 import os
 import re
+import sys
 import tempfile
 import threading
 import time
@@ -89,6 +90,9 @@ def job(
         # A cell cannot be asked to stop. The kernel ends itself when its parent is gone.
         os._exit(_STOPPED)
 
+    # Where this package is there, jsonschema parses a grammar of addresses with it for more than a
+    # second, in every process that loads papermill. It does without, and no notebook needs it.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     threading.Thread(target=watch, daemon=True).start()
     execute(**payload)
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from memnb import paths
 from memnb.draw import style
@@ -152,12 +154,10 @@ class Page:
         name = safe_name("output", name)
         if isinstance(thing, Figure):
             folder = paths.report(self.out) / "figures"
-            # Laid out once; left to itself, every writing of a file would do so anew.
-            thing.draw_without_rendering()
-            thing.set_layout_engine("none")
-            png = _png(thing, caption)
+            box = _settled(thing)
+            png = _png(thing, caption, box)
             write(folder / f"{name}.png", png)
-            write(folder / f"{name}.svg", _svg(thing, name, caption))
+            write(folder / f"{name}.svg", _svg(thing, name, caption, box))
             rows = style.attached(thing)
             if rows is not None:
                 write(folder / f"{name}.csv", _rounded(rows).encode())
@@ -220,21 +220,37 @@ def _rounded(rows: pd.DataFrame) -> str:
     return rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def _png(figure: Figure, caption: str) -> bytes:
+def _settled(figure: Figure) -> Bbox:
+    """Lay a figure out for good; the box, in inches, of all that is drawn and a rim.
+
+    Left to itself, every writing of a file would lay the figure out anew and, for
+    ``bbox_inches="tight"``, draw it once more to find that box.
+    """
+    style.settle(figure)
+    # Now none at all: the placeholder of a layout, too, would have every writing draw twice.
+    with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
+    # Measured as it is written: at another resolution, every letter is wider by parts of a pixel.
+    before, figure.dpi = figure.dpi, _DPI
+    try:
+        return figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
+    finally:
+        figure.dpi = before
+
+
+def _png(figure: Figure, caption: str, box: Bbox) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Software": None, "Description": caption or None}
-    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", metadata=metadata)
+    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches=box, metadata=metadata)
     return buffer.getvalue()
 
 
-def _svg(figure: Figure, name: str, caption: str) -> bytes:
-    import matplotlib as mpl
-
+def _svg(figure: Figure, name: str, caption: str, box: Bbox) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None, "Title": name, "Description": caption or None}
     # The salt and the missing date make the same rows give the same bytes.
     with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=metadata)
+        figure.savefig(buffer, format="svg", bbox_inches=box, metadata=metadata)
     return buffer.getvalue()
 
 

@@ -91,15 +91,18 @@ def _state(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def remove(folder: Path) -> None:
-    """Drop all checkpoints of a run that has ended."""
-    for path in _checkpoints(folder):
+    """Drop all checkpoints of a run that has ended, also one that a kill left without its sum."""
+    for path in folder.glob("checkpoint-*.pt"):
         _drop(path)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Drop the temporary files of a process that was killed while it wrote."""
+    """Drop what a process that was killed while it wrote or dropped a checkpoint left behind."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
+    for path in folder.glob("checkpoint-*.pt"):
+        if not _sum_file(path).is_file():
+            path.unlink(missing_ok=True)
 
 
 def _drop(path: Path) -> None:
