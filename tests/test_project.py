@@ -353,6 +353,7 @@ def test_requirements_have_floors_and_no_caps(pyproject):
 CONDA_NAMES = {
     "torch": "pytorch",
     "matplotlib": "matplotlib-base",
+    "seaborn": "seaborn-base",
     "nbconvert": "nbconvert-core",
 }
 

@@ -304,7 +304,7 @@ def test_mistakes_in_the_call_are_one_sentence(
 
 BARE = """
 import sys
-ABSENT = {"pooch", "requests", "scipy", "matplotlib", "PIL", "jinja2",
+ABSENT = {"pooch", "requests", "scipy", "matplotlib", "seaborn", "PIL", "jinja2",
           "IPython", "ipykernel", "papermill", "nbformat", "nbconvert", "ray", "submitit"}
 class Absent:
     def find_spec(self, name, path=None, target=None):

@@ -69,7 +69,7 @@ ASIDES: dict[str, tuple[str, Callable[[pd.DataFrame], str], str]] = {
     ),
 }
 _CLAIMS = "memnb/evidence/claims.py"
-_LIBRARIES = ("torch", "numpy", "pandas", "scipy", "matplotlib", "papermill")
+_LIBRARIES = ("torch", "numpy", "pandas", "scipy", "matplotlib", "seaborn", "papermill")
 
 
 class Step(Config):
