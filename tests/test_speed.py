@@ -130,6 +130,8 @@ def test_the_step_table_compares_only_what_is_alike(tmp_path: Path) -> None:
     ("name", "kind"),
     [
         ("_sums_kernel", "sums along the sequence"),
+        ("_forward_kernel", "fused half block"),
+        ("_attention_key_kernel", "attention"),
         ("triton_poi_fused_add_ffn_norm_backward_view_38", "compiled element-wise"),
         ("nvjet_sm90_tst_64x128_64x8_2x1_v_bz_splitK_NTN", "matrix products"),
         ("void at::native::multi_tensor_apply_kernel<at", "optimizer"),

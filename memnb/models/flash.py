@@ -182,7 +182,7 @@ if MISSING is None:
     # Tiles behind a sample's last readable key are left out: of padding, most.
 
     @triton.jit
-    def _forward_kernel(
+    def _attention_kernel(
         q_at, k_at, v_at, mask_at, until_at, seed_at, out_at, lse_at,
         q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
         heads, log2_scale, threshold, keep_scale,
@@ -233,7 +233,7 @@ if MISSING is None:
         tl.store(lse_at + head * queries + rows, most + tl.log2(total), mask=valid)
 
     @triton.jit
-    def _query_kernel(
+    def _attention_query_kernel(
         dout_at, out_at, lse_at, q_at, k_at, v_at, mask_at, until_at, seed_at, dq_at, delta_at,
         dout_batch, dout_head, dout_row,
         q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
@@ -301,7 +301,7 @@ if MISSING is None:
         return dk, dv
 
     @triton.jit
-    def _key_kernel(
+    def _attention_key_kernel(
         dout_at, lse_at, delta_at, q_at, k_at, v_at, mask_at, until_at, seed_at, dk_at, dv_at,
         dout_batch, dout_head, dout_row,
         q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
@@ -403,7 +403,7 @@ if MISSING is None:
         out = query.new_empty(batch, queries, heads, channels)
         lse = query.new_empty(batch, heads, queries, dtype=torch.float32)
         settings = _settings(query, key, mask, dropout, FORWARD)
-        _forward_kernel[(triton.cdiv(queries, settings["ROWS"]) * batch * heads,)](
+        _attention_kernel[(triton.cdiv(queries, settings["ROWS"]) * batch * heads,)](
             query, key, value, *_readable(mask, until, seed), seed, out, lse,
             *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
             heads, scale * _LOG2_E,
@@ -437,11 +437,11 @@ if MISSING is None:
             _threshold(dropout) << 16, 1 / (1 - dropout),
         )  # fmt: skip
         settings = _settings(query, key, mask, dropout, QUERIES)
-        _query_kernel[(triton.cdiv(queries, settings["ROWS"]) * batch * heads,)](
+        _attention_query_kernel[(triton.cdiv(queries, settings["ROWS"]) * batch * heads,)](
             dout, out, lse, query, key, value, *readable, seed, dquery, delta, *numbers, **settings
         )
         settings = _settings(query, key, mask, dropout, KEYS)
-        _key_kernel[(triton.cdiv(count, settings["HALVES"] * HALF) * batch * heads,)](
+        _attention_key_kernel[(triton.cdiv(count, settings["HALVES"] * HALF) * batch * heads,)](
             dout, lse, delta, query, key, value, *readable, seed, dkey, dvalue, *numbers, **settings
         )
         return dquery, dkey, dvalue
