@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from memnb import evidence, paths
-from memnb.draw import beside, beside_tables, style, tables
+from memnb.draw import beside_tables, style, tables
 from memnb.evidence import rows
 from memnb.reproduce.page import as_markdown
 
@@ -30,10 +30,11 @@ def results(folder: Path) -> str:
         "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds). "
         "Written by `make readme` from the rows in `data/results/`.\n"
     ]
-    # At full scale the controls stand below: they decide how a gain of the filter may be read.
+    # At full scale what the paper's models are compared with stands below them: memories between
+    # chunks (C5), and the controls that decide how a gain of the filter may be read.
     every = rows.of_study(runs, "chunks")
-    controls = every[(every["changes"] == "") & every["family"].isin(beside.FILTER_ALONE)]
-    full = pd.concat([plain, controls], ignore_index=True)
+    others = every[(every["changes"] == "") & ~every["family"].isin(plain["family"])]
+    full = pd.concat([plain, others], ignore_index=True)
     full = full[full["preset"] == "paper"]
     table = tables.accuracy(full).drop(columns="Source")
     shown = [c for c in table if c == "Model" or (table[c] != style.MISSING).any()]
