@@ -80,7 +80,7 @@ def test_ceilings_are_above_what_a_step_reaches() -> None:
 
 def test_more_work_takes_more_time() -> None:
     short = bench.measure("step", tiny(), "cpu", repeats=3, seconds=0.1)
-    long = bench.measure("step", tiny(batch=500), "cpu", repeats=3, seconds=0.1)
+    long = bench.measure("step", tiny(batch=2000), "cpu", repeats=3, seconds=0.1)
     assert long.milliseconds > 1.5 * short.milliseconds
 
 
