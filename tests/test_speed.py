@@ -82,6 +82,14 @@ def test_kernels_and_waiting_add_up_to_the_step(tmp_path: Path) -> None:
     assert kernels["waiting"] == 0.25
 
 
+def test_kernels_that_the_profiler_slows_down_still_add_up_to_the_step(tmp_path: Path) -> None:
+    rows = benchmarks.load(written(tmp_path / "b", step("luna-1", 3.0, kernels=PROFILE)))
+    kernels = benchmarks.kernels(rows).set_index("kind")["milliseconds"]
+    assert kernels.sum() == pytest.approx(3.0)
+    assert kernels["fused half block"] == pytest.approx(2.0 * 3.0 / 3.75)
+    assert kernels["waiting"] == pytest.approx(0.0, abs=1e-9)
+
+
 def test_slopes_of_powers(tmp_path: Path) -> None:
     rows = [
         step("luna-1", 1e-3 * n, suite="length", length=n, batch=1, peak_memory=n**2)

@@ -177,14 +177,18 @@ def kernel_kind(name: str) -> str:
 def kernels(steps: pd.DataFrame) -> pd.DataFrame:
     """Milliseconds of a step by kind of kernel, one row per task, model and kind.
 
-    What the kernels leave of the step's time is the kind ``waiting``. Only measurements that have
-    a profile are there.
+    What the kernels leave of the step's time is the kind ``waiting``; where they take longer under
+    the profiler than the step does without it, their times are shares of the step's. Only
+    measurements that have a profile are there.
     """
     found = []
     for _, row in steps[steps["kernels"].notna()].iterrows():
         spent: dict[str, float] = dict.fromkeys([*KERNEL_KINDS, OTHER_KERNELS], 0.0)
         for kernel in row["kernels"]:
             spent[kernel_kind(kernel["name"])] += kernel["milliseconds"]
+        profiled = sum(spent.values())
+        if profiled > row["milliseconds"]:
+            spent = {kind: row["milliseconds"] * each / profiled for kind, each in spent.items()}
         spent["waiting"] = max(0.0, row["milliseconds"] - sum(spent.values()))
         found += [
             {"task": row["task"], "model": row["model"], "kind": kind, "milliseconds": value}
