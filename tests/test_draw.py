@@ -268,6 +268,16 @@ def test_accuracy_draws_every_seed_and_counts_the_failed(quick: pd.DataFrame) ->
     assert "published" not in words(figure)  # nobody published the laptop task
 
 
+def test_accuracy_of_one_seed_is_its_mark_alone(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-1", [0.22])
+    write_runs(tmp_path, "convluna-1", [0.33, 0.35])
+    figure = figures.accuracy(rows.load_runs(tmp_path))
+    (axis,) = panels(figure)
+    bars = [line for line in axis.lines if len(set(line.get_ydata())) == 2
+            and line.get_linewidth() > 2]  # fmt: skip
+    assert [bar.get_xdata()[0] for bar in bars] == [pytest.approx(34)]
+
+
 def test_accuracy_has_a_row_for_a_published_model_that_has_no_run(full: pd.DataFrame) -> None:
     some = full[full["model"] == "convluna-256"]
     figure = figures.accuracy(some, published.load())

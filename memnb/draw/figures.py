@@ -189,18 +189,21 @@ def _count(
 
 
 def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: style.Family) -> None:
-    """One model's seeds, mean and interval; an interval that leaves the panel ends in a caret."""
+    """One model's seeds, mean and interval; an interval that leaves the panel ends in a caret.
+
+    A single seed is its mark alone: the bar of a mean would hide it and promise more.
+    """
     summary = statistics.mean(values)
     axis.plot(
         values, np.full(len(values), position), linestyle="none", marker=look.marker,
         color=look.colour, alpha=0.55, markersize=4.5, markeredgewidth=0, zorder=3,
     )  # fmt: skip
+    if summary.n < 2:
+        return
     axis.plot(
         [summary.mean] * 2, [position - 0.27, position + 0.27], color=look.colour, linewidth=2.2,
         zorder=4,
     )  # fmt: skip
-    if summary.n < 2:
-        return
     low, high = axis.get_xlim()
     axis.plot([max(summary.low, low), min(summary.high, high)], [position] * 2, color=look.colour,
               linewidth=1.2, zorder=2)  # fmt: skip

@@ -573,7 +573,8 @@ def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     """Every model as a point: training time of a step against test accuracy, a panel per task.
 
     The time is the run's training time over its steps, as measured on the device that its row
-    names; runs on different kinds of device are never in one panel, the commonest one is shown.
+    names, which other runs may have shared; runs on different kinds of device are never in one
+    panel, the commonest one is shown.
     Bars span the seeds, in both directions.
     """
     title = "What accuracy costs: every model as a point"
@@ -605,7 +606,7 @@ def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         style.note(axis, str(device), (0, axis.get_ylim()[1]), (0, 3), va="bottom")
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
-    name_x(axes, "training time of a step (ms)")
+    name_x(axes, "wall-clock time of a training step (ms)")
     style.heading(figure, title, subtitle)
     style.settle(figure)
     for axis, own in zip(axes.flat, shown, strict=False):
