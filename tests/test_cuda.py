@@ -90,7 +90,12 @@ def test_measures_of_the_memory_are_those_of_the_cpu(
     torch.backends.cuda.matmul.allow_tf32 = False
     found = degradation.measure(network.cuda(), *(part.cuda() for part in given))
     for ours, theirs in zip(found, expected, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+        assert known(ours) == pytest.approx(known(theirs), rel=1e-3, abs=1e-5)
+
+
+def known(measures: dict[str, Any]) -> dict[str, float]:
+    """Those that have a meaning; with the others, pytest.approx finds no number to compare."""
+    return {name: value for name, value in measures.items() if value is not None}
 
 
 def test_without_a_compiler_plain_steps_are_captured(
