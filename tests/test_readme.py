@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools" / "readme.py"
@@ -36,3 +40,25 @@ def test_a_changed_number_is_noticed(tmp_path: Path) -> None:
     done = check(tool)
     assert done.returncode == 1
     assert "make readme" in done.stderr
+
+
+def test_a_picture_of_other_rows_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "docs").mkdir()
+    tool = tmp_path / "tools" / "readme.py"
+    shutil.copy(TOOL, tool)
+    shutil.copy(ROOT / "README.md", tmp_path)
+    shutil.copy(ROOT / "docs" / "degradation.png", tmp_path / "docs")
+    assert check(tool).returncode == 0
+    picture = tmp_path / "docs" / "degradation.png"
+    with Image.open(picture) as image:
+        image.save(picture, pnginfo=_says("rows of an earlier day"))
+    done = check(tool)
+    assert done.returncode == 1
+    assert "make readme" in done.stderr
+
+
+def _says(text: str) -> PngInfo:
+    information = PngInfo()
+    information.add_text("Comment", text)
+    return information

@@ -1,4 +1,5 @@
-"""Write the headline results into README.md, between its markers, from the committed rows.
+"""Write the headline results into README.md, between its markers, and its picture, from the
+committed rows.
 
 python tools/readme.py            # rewrite
 python tools/readme.py --check    # exit 1 if the README is out of date
@@ -7,28 +8,78 @@ python tools/readme.py --check    # exit 1 if the README is out of date
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
 
 from memnb import evidence, paths
-from memnb.draw import beside_tables, style, tables
+from memnb.draw import beside_tables, figures, style, tables
 from memnb.evidence import rows
 from memnb.reproduce.page import as_markdown
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+PICTURE = README.parent / "docs" / "degradation.png"
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
-def results(folder: Path) -> str:
-    """The section: accuracy at both scales, then the verdicts."""
+def picture(folder: Path) -> Figure:
+    """How alike what tokens read is, over training: Luna and ConvLuna with M = 16, on Text."""
+    runs = rows.load_runs(folder)
+    full = runs[(runs["preset"] == "paper") & runs["family"].isin(("luna", "convluna"))]
+    return figures.degradation(
+        rows.load_probes(full), "Full scale", measures=("packed_cosine",), memory=16, task="text"
+    )
+
+
+def caption(drawn: pd.DataFrame) -> str:
+    """What the picture shows, in a sentence with its numbers."""
+    last = drawn[drawn["step"] == drawn.groupby("run_id")["step"].transform("max")]
+    cosine = last.groupby("family")["packed_cosine"].mean()
+    seeds = last.groupby("family")["run_id"].nunique().min()
+    return (
+        "How alike the 16 vectors are that every token reads, on Text over training: at 1 they all "
+        f"point the same way. At the end Luna's have a mean cosine of {cosine['luna']:.2f}, "
+        f"ConvLuna's of {cosine['convluna']:.2f} ({seeds} seed{'s' if seeds > 1 else ''} each)."
+    )
+
+
+def rows_of(picture: Figure) -> pd.DataFrame:
+    """What a picture was drawn from."""
+    drawn = style.attached(picture)
+    assert drawn is not None
+    return drawn
+
+
+def mark(picture: Figure) -> str:
+    """The hash of the rows that a picture was drawn from, which its file carries."""
+    return f"rows {hashlib.sha256(rows_of(picture).to_csv(index=False).encode()).hexdigest()}"
+
+
+def is_current(file: Path, picture: Figure) -> bool:
+    """Whether the file shows these rows; pixels may differ with the version of a library."""
+    if not file.is_file():
+        return False
+    with Image.open(file) as image:
+        return bool(image.info.get("Comment") == mark(picture))
+
+
+def results(folder: Path, drawn: Figure) -> str:
+    """The section: the picture, accuracy at both scales, then the verdicts."""
     runs = rows.load_runs(folder)
     verdicts = evidence.check(runs, rows.load_removal(runs), rows.load_probes(runs))
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
+    said = caption(rows_of(drawn))
     parts = [
+        "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
+        f"training](docs/{PICTURE.name})\n",
+        f"*{said}*\n",
         "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds). "
-        "Written by `make readme` from the rows in `data/results/`.\n"
+        "Written by `make readme` from the rows in `data/results/`.\n",
     ]
     # At full scale what the paper's models are compared with stands below them: memories between
     # chunks (C5), and the controls that decide how a gain of the filter may be read.
@@ -70,13 +121,21 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     check = parser.parse_args().check
     text = README.read_text(encoding="utf-8")
-    wanted = updated(text, results(paths.stored_results()))
-    if wanted == text:
+    style.apply()
+    drawn = picture(paths.stored_results())
+    wanted = updated(text, results(paths.stored_results(), drawn))
+    if wanted == text and is_current(PICTURE, drawn):
         return 0
     if check:
-        print("README.md is out of date with data/results; run `make readme`.", file=sys.stderr)
+        print(
+            f"README.md or docs/{PICTURE.name} is out of date with data/results; "
+            "run `make readme`.",
+            file=sys.stderr,
+        )
         return 1
     README.write_text(wanted, encoding="utf-8")
+    drawn.savefig(PICTURE, dpi=160, metadata={"Software": None, "Comment": mark(drawn)})
+    plt.close("all")
     return 0
 
 

@@ -393,6 +393,7 @@ def degradation(
 
 _DEGRADATION_TITLES = {
     STREAMS: "Memory degradation: how alike the rows are, per block",
+    ("packed_cosine",): "Memory degradation: how alike the rows are, per block",
     ATTENTION: "How evenly pack and unpack look, per block",
     GRADIENTS: "How the loss depends on the packed rows, per block",
 }
