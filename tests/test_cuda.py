@@ -14,6 +14,7 @@ from memnb import config, tasks
 from memnb.config import Run, run_config
 from memnb.models.network import Network
 from memnb.probes import degradation
+from memnb.train import cuda_graph
 from memnb.train.cuda_graph import GraphEngine, make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
 from memnb.train.engine import Engine
@@ -114,6 +115,17 @@ def test_without_a_compiler_plain_steps_are_captured(
     assert losses(engine, run, 20) == pytest.approx(
         losses(engine_of(Engine, run, FP32), run, 20), rel=1e-5
     )
+
+
+def test_where_the_compiler_changes_the_model_plain_steps_are_captured(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cuda_graph, "changed_by_compiling", lambda _: "a gradient is off by 100%")
+    run = small("convluna-16")
+    network = Network(run.model, run.task)
+    engine = make_engine("auto", network, tasks.load(run.task), run.training, FP32)
+    assert engine.kind == "captured"
+    assert "a gradient is off by 100%" in caplog.text
 
 
 def test_where_capture_fails_too_the_plain_loop_trains(

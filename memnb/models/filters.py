@@ -162,9 +162,19 @@ def _sum_of_shifted(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     positions = (x.shape[1] - width) // stride + 1
     taps = _taps(weight, positions, x.shape[2])
     out = _shifted(x, 0, positions, stride) * taps[0]
+    add = torch.addcmul if _must_not_change_in_place() else Tensor.addcmul_
     for tap in range(1, width):
-        out.addcmul_(_shifted(x, tap, positions, stride), taps[tap])
+        out = add(out, _shifted(x, tap, positions, stride), taps[tap])
     return out
+
+
+def _must_not_change_in_place() -> bool:
+    """In plain code, changing a sum in place saves a pass over memory per tap.
+
+    In compiled code it saves nothing, and PyTorch 2.11 returns zero gradients for an autograd
+    function whose result was changed in place (pytorch/pytorch#180642).
+    """
+    return torch.compiler.is_compiling()
 
 
 def _shifted(x: Tensor, tap: int, positions: int, stride: int) -> Tensor:
@@ -221,8 +231,9 @@ class ShiftedMax(torch.autograd.Function):
         """The maxima; the caller has padded x to at least ``width`` positions."""
         positions = (x.shape[1] - width) // stride + 1
         out = _shifted(x, 0, positions, stride).clone()
+        larger = Tensor.clamp if _must_not_change_in_place() else Tensor.clamp_
         for tap in range(1, width):
-            out.clamp_(min=_shifted(x, tap, positions, stride))
+            out = larger(out, min=_shifted(x, tap, positions, stride))
         ctx.save_for_backward(x, out)
         ctx.width, ctx.stride = width, stride
         return out

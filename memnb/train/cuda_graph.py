@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 ENGINES = ("auto", "eager", "captured", "graph")
 RECOMPILATIONS = 100
 WARM_UP = 3  # steps before capture, undone afterwards
+SHORT = 12  # positions of a chunk where compiled code is held against plain code
+ALIKE = 1e-3  # how far the two may be apart, in parts of a gradient
 
 
 def make_engine(
@@ -80,17 +82,21 @@ def make_engine(
     return Engine(network, dataset, training, device, parts)
 
 
-def compiled(network: Network) -> Callable[..., Tensor]:
+def compiled(network: Network, backend: str = "inductor") -> Callable[..., Tensor]:
     """The network, compiled: as a whole, or in the parts that it names.
 
     In parts it is a twin that shares the weights, so that the network itself stays as it is.
     """
+    # Each network adds its own versions of the same code; past the limit, compilation would be
+    # given up without a word. With fullgraph it is an error instead.
+    torch._dynamo.config.recompile_limit = max(RECOMPILATIONS, torch._dynamo.config.recompile_limit)
+    options: dict[str, Any] = {"dynamic": False, "fullgraph": True, "backend": backend}
     if not network.parts_to_compile():
-        return torch.compile(network, dynamic=False, fullgraph=True)
+        return torch.compile(network, **options)
     shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     twin = copy.deepcopy(network, shared)
     for module, name in twin.parts_to_compile():
-        part = torch.compile(getattr(module, name), dynamic=False, fullgraph=True)
+        part = torch.compile(getattr(module, name), **options)
         setattr(module, name, part)
 
     def run(inputs: Tensor, lengths: Tensor) -> Tensor:
@@ -101,6 +107,56 @@ def compiled(network: Network) -> Callable[..., Tensor]:
         return scores
 
     return run
+
+
+def changed_by_compiling(network: Network) -> str | None:
+    """What compiling makes wrong in such a model with this version of PyTorch; None: nothing.
+
+    Loss and gradients of a small network of the same kind (one block, a short sequence, no
+    dropout), compiled, are held against the plain one's. That takes a second or two, since no code
+    is generated: what is looked for are faults of the compiler's front end, which finds out what to
+    compute. PyTorch 2.11's lost gradients without a word (pytorch/pytorch#180642).
+    """
+    device = next(network.parameters()).device
+    length = 2 * SHORT - 1
+    chunk = SHORT if network.model.chunk else 0
+    model = network.model.model_copy(update={"blocks": 1, "dropout": 0.0, "chunk": chunk})
+    task = network.task.model_copy(update={"max_length": length})
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.enable_grad():
+        torch.manual_seed(0)
+        small = Network(model, task).to(device)
+        shape = (2, 2) if task.layout == "pair" else (2,)
+        inputs = torch.randint(1, task.vocabulary or 256, (*shape, length), device=device)
+        lengths = torch.tensor([length, SHORT + 1], device=device).expand(shape)
+        plain, seen = (
+            _loss_and_gradients(call, small, inputs, lengths)
+            for call in (small, compiled(small, backend="aot_eager"))
+        )
+    scale = max(gradient.norm() for gradient in plain.values())
+    for name, value in plain.items():
+        off = (seen[name] - value).norm()
+        if not off <= ALIKE * (value.norm() + 0.1 * scale):
+            return f"{name} of the compiled model is off by {float(off / value.norm()):.0%}"
+    return None
+
+
+def _loss_and_gradients(
+    call: Callable[..., Tensor], network: Network, inputs: Tensor, lengths: Tensor
+) -> dict[str, Tensor]:
+    scores = call(inputs, lengths)
+    labels = torch.arange(len(scores), device=scores.device) % scores.shape[1]
+    loss = functional.cross_entropy(scores, labels)
+    trained = {name: part for name, part in network.named_parameters() if part.requires_grad}
+    found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    gradients = {
+        f"the gradient of {name}": torch.zeros_like(part) if gradient is None else gradient
+        for (name, part), gradient in zip(trained.items(), found, strict=True)
+    }
+    return {"the loss": loss.detach(), **gradients}
+
+
+class CompiledWrongly(RuntimeError):
+    """This version of PyTorch compiles the model into something else."""
 
 
 class GraphEngine(Engine):
@@ -116,11 +172,9 @@ class GraphEngine(Engine):
     chunk = 25
 
     def _compile(self) -> Callable[..., Tensor]:
-        # Each engine adds its own versions of the same code; past the limit, compilation would be
-        # given up without a word. With fullgraph it is an error instead.
-        torch._dynamo.config.recompile_limit = max(
-            RECOMPILATIONS, torch._dynamo.config.recompile_limit
-        )
+        fault = changed_by_compiling(self.network)
+        if fault:
+            raise CompiledWrongly(f"with PyTorch {torch.__version__}, {fault}")
         return compiled(self.network)
 
     def _prepare(self) -> None:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -189,7 +190,7 @@ def _masking(family: str) -> None:
             _same(alone[1], padded[1][one], f"{what} memory", x, True)
 
 
-def _loss(block: nn.Module, x: Tensor, memory: Tensor | None) -> Tensor:
+def _loss(block: Callable[..., Any], x: Tensor, memory: Tensor | None) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     total = x.new_zeros(())
     for part in block(x, memory, _mask()):
@@ -198,9 +199,8 @@ def _loss(block: nn.Module, x: Tensor, memory: Tensor | None) -> Tensor:
     return total
 
 
-def _gradients(family: str) -> None:
-    block = _block(family)
-    x, memory = _inputs(family)
+def _trained(block: nn.Module, x: Tensor, memory: Tensor | None) -> dict[str, Tensor]:
+    """What has gradients, by name; those of the inputs are asked for."""
     named: dict[str, Tensor] = {
         name.removeprefix("block."): parameter
         for name, parameter in block.named_parameters()
@@ -209,10 +209,25 @@ def _gradients(family: str) -> None:
     named["the input x"] = x.requires_grad_()
     if memory is not None:
         named["the input memory"] = memory.requires_grad_()
+    return named
+
+
+def _gradients_of(
+    block: Callable[..., Any], x: Tensor, memory: Tensor | None, named: dict[str, Tensor]
+) -> list[Tensor | None]:
     loss = _loss(block, x, memory)
     if not loss.requires_grad:
+        return [None] * len(named)
+    return list(torch.autograd.grad(loss, list(named.values()), allow_unused=True))
+
+
+def _gradients(family: str) -> None:
+    block = _block(family)
+    x, memory = _inputs(family)
+    named = _trained(block, x, memory)
+    gradients = _gradients_of(block, x, memory, named)
+    if all(gradient is None for gradient in gradients):
         raise _Failed(f"x and memory come back without any gradient {_said(x, True)}")
-    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     generator = torch.Generator().manual_seed(3)
     for (name, value), gradient in zip(named.items(), gradients, strict=True):
         if gradient is None:
@@ -266,11 +281,13 @@ def _determinism(family: str) -> None:
 def _one_graph(family: str) -> None:
     block = _block(family)
     x, memory = _inputs(family)
+    named = _trained(block, x, memory)
     compiled = torch.compile(block, backend="eager", fullgraph=True, dynamic=False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the compiler's own parts
             answers = compiled(x, memory, None)
+            gradients = _gradients_of(compiled, x, memory, named)
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         why = next((line for line in lines if line.startswith("Explanation")), lines[0])
@@ -282,6 +299,14 @@ def _one_graph(family: str) -> None:
         torch._dynamo.reset()
     for name, a, b in zip(("x", "memory"), answers, block(x, memory, None), strict=True):
         _same(a, b, f"{name} of the compiled block must equal the plain one's", x, False)
+    plain = _gradients_of(block, x, memory, named)
+    for name, a, b in zip(named, gradients, plain, strict=True):
+        what = (
+            f"the gradient of {name} through the block as PyTorch {torch.__version__} compiles it "
+            "must equal the plain one's"
+        )
+        if b is not None:
+            _same(torch.zeros_like(b) if a is None else a, b, what, x, True)
 
 
 def _resume(family: str) -> None:
