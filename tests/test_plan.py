@@ -107,11 +107,23 @@ def test_other_laptop_tasks_need_no_data_except_where_they_are_here(
 
 
 def test_the_substitute_of_retrieval_is_trained_by_its_protocol() -> None:
-    runs = plan.runs("other-tasks", "paper")
+    runs = [run for run in plan.runs("other-tasks", "paper") if run.preset == "paper"]
     assert {run.task.name for run in runs} == {"retrieval-acl"}
     assert len(runs) == 8 * 3
-    assert all(run.preset == "paper" for run in runs)
     assert runs[0].training == config.run_config("luna-1", "retrieval").training
+
+
+def test_what_quick_leaves_out_of_the_other_tasks_the_paper_preset_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMNB_DATA", str(tmp_path))
+    left_out = [run for run in plan.runs("other-tasks", "paper") if run.preset == "quick"]
+    assert Counter(run.task.name for run in left_out) == dict.fromkeys(
+        ("pathfinder-short", "text-short", "image-short"), 2 * 3
+    )
+    assert {run.model.name for run in left_out} == {"transformer", "poolluna-16"}
+    quick = {run.run_id for run in plan.runs("other-tasks", "quick")}
+    assert quick.isdisjoint(run.run_id for run in left_out)
 
 
 def test_unknown_names_are_refused_with_a_suggestion() -> None:
