@@ -135,8 +135,10 @@ def filter_kernels(preset: str) -> Iterator[Run]:
 
 
 def other_tasks(preset: str) -> Iterator[Run]:
-    """At laptop scale the tasks besides ListOps; at full scale Retrieval's substitute, and before it
-    the laptop's models that the quick preset leaves out."""
+    """At laptop scale the tasks besides ListOps; at full scale Retrieval's substitute.
+
+    Before that, the models that the quick preset leaves out on the laptop's tasks.
+    """
     if preset == "quick":
         for task, (data, seeds) in QUICK_OTHER_TASKS.items():
             if data is None or prepared.file(data).is_file():
