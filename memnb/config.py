@@ -586,6 +586,8 @@ MODELS = (
 CHUNK_MODELS = ("chunkmem-16", "convchunkmem-16", "rmt-16", "convrmt-16")
 #: What the others are compared with: other memories, and the filter without any memory.
 CONTROLS = ("officialluna-16", "perceiver-16", "linformer-16", "localconv", "memoryless")
+#: Of these, the filter without any memory, the better counterpart of ConvLuna first.
+FILTER_ALONE = ("memoryless", "localconv")
 #: Families of both: pages of the paper's own study leave them out.
 BESIDE = tuple(name for name in _FAMILIES if f"{name}-16" not in MODELS and name not in MODELS)
 #: The block that a page writes before the reader's eyes: a row on that page, and on no other.

@@ -126,6 +126,21 @@ def test_what_quick_leaves_out_of_the_other_tasks_the_paper_preset_trains(
     assert quick.isdisjoint(run.run_id for run in left_out)
 
 
+def test_each_filter_without_a_memory_stands_beside_memories_that_read_the_mean_too() -> None:
+    runs = plan.runs("chunks", "paper")
+    alone = {(run.task.name, run.seed) for run in runs if run.model.name in config.FILTER_ALONE}
+    for name in ("luna-16", "convluna-16"):
+        read_the_mean = {
+            (run.task.name, run.seed)
+            for run in runs
+            if run.model.name == name and run.model.representation == "mean"
+        }
+        assert read_the_mean == alone
+    assert {task for task, _ in alone} == {
+        "text", "listops", "text-short", "image-short", "listops-short", "pathfinder-short"
+    }  # fmt: skip
+
+
 def test_unknown_names_are_refused_with_a_suggestion() -> None:
     with pytest.raises(MemnbError, match="set of runs named 'tabel'; did you mean 'table'"):
         plan.together(["tabel"], "quick")

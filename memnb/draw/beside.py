@@ -21,14 +21,12 @@ _SHADES = {1: 0.35, 4: 0.6, 16: 1.0}
 """Opacity of a line by its number of memory rows: more rows, more ink."""
 _MARKERS = {1: "o", 4: "s", 16: "D"}
 POSITIONS = {"none": "without positions", "learned": "learned positions"}
-#: The controls that have ConvLuna's filter and no memory.
-FILTER_ALONE = ("memoryless", "localconv")
 #: Families that share a panel of :func:`longer`: a memory without and with the filter; controls.
 _PAIRS = {
     "ChunkMem": ("chunkmem", "convchunkmem"),
     "RMT": ("rmt", "convrmt"),
     "Luna": ("luna", "convluna"),
-    "no memory": FILTER_ALONE,
+    "no memory": config.FILTER_ALONE,
 }
 
 

@@ -168,7 +168,7 @@ def _shares(finished: pd.DataFrame) -> list[_Share]:
     sizes = sorted(finished.loc[finished["family"] == "convluna", "memory"].unique())
     found = []
     for task in style.task_order(finished["task"]):
-        alone = {name: accuracies(task, name) for name in beside.FILTER_ALONE}
+        alone = {name: accuracies(task, name) for name in config.FILTER_ALONE}
         ran = sorted((name for name in alone if len(alone[name])), key=lambda n: -alone[n].mean())
         for memory in sizes if ran else ():
             for reads, changes in (("mean", "representation=mean"), ("cls", "")):

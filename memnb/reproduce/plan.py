@@ -52,6 +52,8 @@ QUICK_LEFT_OUT = ("transformer", "poolluna-16")
 CHUNK_TASKS = ("text", "listops")
 CHUNK_LAPTOP_TASKS = ("listops-short", "pathfinder-short")
 CHUNK_CONTROLS = config.CONTROLS
+#: Where of all these only the filter without a memory is trained, beside what reads the mean too.
+CONTROL_LAPTOP_TASKS = ("text-short", "image-short")
 #: Controls read the mean over positions, so ConvLuna and Luna do so once as well.
 MEAN_MODELS = ("luna-16", "convluna-16")
 RECALL_MODELS = ("chunkmem", "convchunkmem")
@@ -158,8 +160,12 @@ def chunks(preset: str) -> Iterator[Run]:
     """
     if preset == "quick":
         return
-    models = (*config.CHUNK_MODELS, *CHUNK_CONTROLS)
-    for tasks in (CHUNK_LAPTOP_TASKS, CHUNK_TASKS):
+    everything = (*config.CHUNK_MODELS, *CHUNK_CONTROLS)
+    for tasks, models in (
+        (CHUNK_LAPTOP_TASKS, everything),
+        (CONTROL_LAPTOP_TASKS, config.FILTER_ALONE),
+        (CHUNK_TASKS, everything),
+    ):
         for seed, task in product(SEEDS, tasks):
             for model in models:
                 yield run_config(model, task, seed)
