@@ -12,9 +12,10 @@ from memnb.evidence import rows
 MEAN = {"representation": "mean"}
 
 
-def reading(folder: Path) -> list[str]:
+def reading(folder: Path, preset: str = "paper") -> list[str]:
     """The sentences, each on one line."""
-    text = beside_tables.controls_reading(rows.of_study(rows.load_runs(folder), "chunks"))
+    runs = rows.of_study(rows.load_runs(folder), "chunks")
+    text = beside_tables.controls_reading(runs, preset)
     assert max(map(len, text.splitlines())) <= 100
     return text.replace("\n", " ").replace(". ", ".\n").splitlines()
 
@@ -82,3 +83,24 @@ def test_only_finished_rows_of_full_scale_on_the_same_task_count(tmp_path: Path)
     said = reading(tmp_path)
     assert said[1].endswith("ConvLuna-16 stands at +5.0 points, where Luna has no run to compare.")
     assert not any("Text" in sentence for sentence in said)
+
+
+def test_at_laptop_scale_where_nobody_has_learned_nothing_follows(tmp_path: Path) -> None:
+    for seed in range(3):
+        for task, (luna, ours, alone) in {
+            "text-short": (0.60, 0.64 + seed / 1000, 0.58),
+            "pathfinder-short": (0.481, 0.481, 0.481),
+        }.items():
+            write_run(tmp_path, "luna-16", task, seed, luna, model_changes=MEAN)
+            write_run(tmp_path, "convluna-16", task, seed, ours, model_changes=MEAN)
+            write_run(tmp_path, "memoryless", task, seed, alone)
+    said = reading(tmp_path, "quick")
+    assert said[0].startswith("The filter without a memory, on Text short at laptop scale:")
+    assert said[-2].startswith("More than 1 point is left on Text short with M = 16 by the mean")
+    assert said[-1] == (
+        "Neither is above the majority class on Pathfinder short with M = 16 by the mean, which "
+        "says nothing."
+    )
+    assert reading(tmp_path) == [
+        "No task has both ConvLuna and the filter without a memory at full scale yet."
+    ]

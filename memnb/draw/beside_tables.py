@@ -9,8 +9,9 @@ import pandas as pd
 
 from memnb import config
 from memnb.draw import beside, style, tables
+from memnb.draw.panels import majority_level
 from memnb.evidence import statistics
-from memnb.evidence.claims import ENOUGH, EQUIVALENT
+from memnb.evidence.claims import ENOUGH, EQUIVALENT, LEARNED
 
 
 def controls(runs: pd.DataFrame) -> pd.DataFrame:
@@ -42,20 +43,23 @@ def controls(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table, columns=columns)
 
 
-def controls_reading(runs: pd.DataFrame) -> str:
-    """How much of ConvLuna's gain over Luna the filter has without a memory, at full scale.
+def controls_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
+    """How much of ConvLuna's gain over Luna the filter has without a memory, at one scale.
 
     A sentence per task, one that says what follows, and one that says what limits it. What is left
     to ConvLuna above the better control is held against :data:`memnb.evidence.claims.EQUIVALENT`,
     the points that claim C3 takes for no change; with enough seeds, the whole interval is. Where
-    ConvLuna has rows that read the mean of positions, as the controls do, those are compared.
+    neither is above the level of the majority class, nothing follows. Where ConvLuna has rows that
+    read the mean of positions, as the controls do, those are compared.
 
     Args:
         runs: rows of the study ``chunks`` (:func:`memnb.evidence.rows.of_study`), of any scale.
+        preset: ``paper`` for full scale, ``quick`` for laptop scale.
     """
-    shares = _shares(runs[(runs["preset"] == "paper") & (runs["outcome"] == "finished")])
+    scale = {"paper": "full", "quick": "laptop"}[preset] + " scale"
+    shares = _shares(runs[(runs["preset"] == preset) & (runs["outcome"] == "finished")])
     if not shares:
-        return "No task has both ConvLuna and the filter without a memory at full scale yet."
+        return f"No task has both ConvLuna and the filter without a memory at {scale} yet."
     found = []
     for task in dict.fromkeys(share.task for share in shares):
         own = [share for share in shares if share.task == task]
@@ -65,7 +69,7 @@ def controls_reading(runs: pd.DataFrame) -> str:
             for name, values in own[0].controls.items()
         )
         found.append(
-            f"The filter without a memory, on {style.task_label(task)} at full scale: {reached}."
+            f"The filter without a memory, on {style.task_label(task)} at {scale}: {reached}."
         )
         if both := [share.split for share in own if len(share.luna)]:
             found[-1] += f" Of ConvLuna's points over Luna, {best} has {_and(both)}."
@@ -79,6 +83,7 @@ def controls_reading(runs: pd.DataFrame) -> str:
         ("enough", "At most {} is left on {}: no memory is needed to explain ConvLuna's accuracy."),
         ("left", "More than {} is left on {}: the filter alone does not explain that."),
         ("open", "Whether more than {} is left is open on {}."),
+        ("silent", "Neither is above the majority class on {1}, which says nothing."),
     )
     for answer, words in follows:
         places = [share.place for share in shares if share.answer == answer]
@@ -129,6 +134,9 @@ class _Share:
 
     @property
     def answer(self) -> str:
+        level = majority_level(self.task) + 100 * LEARNED
+        if max(self.ours.mean(), self.controls[self.best].mean()) <= level:
+            return "silent"
         effect, low, high = self.left[:3]
         if not self.judged:
             low = high = effect
