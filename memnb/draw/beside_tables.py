@@ -56,7 +56,7 @@ def controls_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
         runs: rows of the study ``chunks`` (:func:`memnb.evidence.rows.of_study`), of any scale.
         preset: ``paper`` for full scale, ``quick`` for laptop scale.
     """
-    scale = {"paper": "full", "quick": "laptop"}[preset] + " scale"
+    scale = f"{tables._SCALES[preset]} scale"
     shares = _shares(runs[(runs["preset"] == preset) & (runs["outcome"] == "finished")])
     if not shares:
         return f"No task has both ConvLuna and the filter without a memory at {scale} yet."
