@@ -651,7 +651,10 @@ examples:
 
 Committed rows and those of this machine count as done. What stops a sweep costs nothing but the
 last seconds: the same command goes on. 'memnb results merge runs' then takes the new rows into
-data/results/."""
+data/results/.
+
+Where NVIDIA's MPS runs (nvidia-cuda-mps-control -d), several memories between chunks on one card
+get more done: --jobs 3 per card."""
 
 _RESULTS_HELP = """\
   memnb results                 the rows, a line per model

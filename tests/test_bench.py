@@ -18,6 +18,7 @@ from memnb.config import run_config
 from memnb.errors import MemnbError
 from memnb.operations import step_operations
 from memnb.train import bench
+from memnb.train.loop import train
 
 
 def tiny(**training: int) -> config.Run:
@@ -60,6 +61,19 @@ def test_a_whole_run_is_the_sum_of_its_parts() -> None:
     without = bench.measure("run", run.but(model=NO_MEMORY), "cpu", repeats=2, seconds=0.02)
     assert without.run is not None
     assert without.run["probes"] == 0, "there is no memory to look at"
+
+
+def test_a_whole_run_counts_the_looks_that_training_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = tiny(steps=120, evaluate_every=2)  # 60 evaluations: a look at every second one
+    assert train(run, tmp_path)["outcome"] == "finished"
+    lines = (tmp_path / "probes.jsonl").read_text().splitlines()
+    looked = {json.loads(line)["step"] for line in lines}
+    monkeypatch.setattr(bench, "_seconds", lambda action, *given: 1.0)
+    row = bench.measure("run", run, "cpu", repeats=2, seconds=0.02)
+    assert row.run is not None
+    assert row.run["probes"] == len(looked) == 31
 
 
 def test_the_validation_set_of_a_whole_run_has_its_own_size() -> None:

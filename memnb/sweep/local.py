@@ -14,9 +14,10 @@ from memnb.reproduce.progress import Display, counted
 from memnb.reproduce.trainer import outcome, train_missing, was_out_of_memory
 from memnb.reproduce.workers import Ended, cores
 
-#: Runs on one graphics card at a time. A captured step leaves an H100 no gaps, so that more runs
+#: Runs on one graphics card at a time. Most captured steps leave an H100 no gaps, so that more runs
 #: get no more done: three Text runs took 500 s for what would take 478 s in turn. The second one
-#: trains while the first compiles or is examined at its end.
+#: trains while the first compiles or is examined at its end. Memories between chunks do leave room:
+#: page 11 says what MPS gives them.
 RUNS_PER_CARD = 2
 
 

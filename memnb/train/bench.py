@@ -40,9 +40,9 @@ from memnb.train.device import Device, choose_device
 from memnb.train.engine import Engine
 from memnb.train.loop import (
     PROBE_SAMPLES,
-    PROBES,
     SAVE_EVERY,
     commit_of_checkout,
+    looks,
     peak_memory,
 )
 from memnb.train.memory import out_of_memory
@@ -413,7 +413,7 @@ def _whole_run(prepared: _Prepared, milliseconds: float, evaluation: float) -> R
 
     with tempfile.TemporaryDirectory() as folder:
         save = _seconds(lambda: checkpoint.save(Path(folder), 1, {"engine": engine.state()}))
-    probes = min(PROBES, evaluations) if run.model.memory else 0
+    probes = len(looks(training)) if run.model.memory else 0
     each = 0.0
     if probes:
         probe()  # the first one loads what the others find loaded

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from memnb import __version__, paths, tasks
-from memnb.config import Run
+from memnb.config import Run, Training
 from memnb.errors import RunError
 from memnb.models.network import Network
 from memnb.probes.attention_maps import attention_maps
@@ -54,7 +54,7 @@ RECORD_FORMAT = 1
 SAVE_EVERY = 30.0  # seconds between checkpoints: what a power cut can cost
 SAVE_SHARE = 0.004  # of a run's time may go into saving: a slow disk makes saves rarer
 RESPOND_WITHIN = 0.5  # seconds of training between two looks at the clock and at should_stop
-PROBES = 50  # how often, at most, the memory is measured during a run
+PROBES = 50  # how often, about, the memory is measured during a run
 PROBE_SAMPLES = 8
 LEAVING = 1.0  # seconds of a budget that are kept for what cannot be measured beforehand
 DIVERGED = 10.0  # training loss, in units of the loss of a uniform guess
@@ -154,6 +154,14 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def looks(training: Training) -> list[int]:
+    """Steps at which the memory is measured: the first evaluation, then evenly spaced, the last."""
+    every = training.evaluate_every
+    stride = every * -(-training.steps // (every * PROBES))
+    steps = {min(every, training.steps), *range(stride, training.steps, stride), training.steps}
+    return sorted(steps)
 
 
 def _refuse_another(run: Run, folder: Path, record: dict[str, Any] | None) -> None:
@@ -376,17 +384,17 @@ class _Trainer:
 
     def _probe(self, step: int) -> None:
         """Measure the memory, if it is time, on a few examples of the validation set."""
-        training = self.run.training
-        evaluations = -(-training.steps // training.evaluate_every)
-        stride = training.evaluate_every * -(-evaluations // PROBES)
-        first = step == training.evaluate_every
-        if not self.run.model.memory or not (first or step % stride == 0 or step == training.steps):
+        if not self.run.model.memory or step not in self._looks:
             return
         split, some = self.engine.validation, self._looked_at
         network = self.engine.network
         for row in measure(network, split.inputs[some], split.lengths[some], split.labels[some]):
             self.probes.add({"step": step, **row})
         self._watch_filters(step)
+
+    @cached_property
+    def _looks(self) -> frozenset[int]:
+        return frozenset(looks(self.run.training))
 
     @cached_property
     def _looked_at(self) -> Tensor:
