@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from memnb import cli, config
 from memnb.config import run_config
@@ -47,6 +48,7 @@ def test_a_measurement_is_whole_and_in_order() -> None:
     assert row.scored_per_second > 0
     assert (row.model, row.length, row.batch, row.device) == ("luna-2", 30, 4, "cpu")
     assert row.operations == step_operations(tiny())
+    assert row.threads == torch.get_num_threads()
 
 
 def test_a_whole_run_is_the_sum_of_its_parts() -> None:

@@ -168,6 +168,17 @@ def test_timed_steps_tell_the_time_of_a_run_that_nobody_trained(tmp_path: Path) 
     assert speeds.estimate(run, cost.H100) == cost.Estimate(HOUR, "measured")
 
 
+def test_a_step_on_several_cores_costs_all_of_them(tmp_path: Path) -> None:
+    cpu = {"device": "cpu", "device_name": "some processor"}
+    run = run_config("luna-16", "text")
+    timings = bench(tmp_path / "bench.jsonl", "luna-16", **cpu, threads=2)
+    found = cost.Speeds(rows.load_runs(), timings=timings).estimate(run, cost.CORE)
+    assert found == cost.Estimate(2 * (20 + 250 + 250), "timed")
+    # A row of before, which does not say how many.
+    timings = bench(tmp_path / "old.jsonl", "luna-16", **cpu)
+    assert cost.Speeds(rows.load_runs(), timings=timings).estimate(run, cost.CORE) != found
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"batch": 1}, {"length": 1000}, {"suite": "length"}, {"outcome": "out of memory"}],

@@ -150,6 +150,16 @@ def test_kinds_of_kernels(name: str, kind: str) -> None:
     assert benchmarks.kernel_kind(name) == kind
 
 
+def test_the_device_of_the_page_is_a_card_where_there_is_one() -> None:
+    rows = pd.DataFrame(
+        [("cpu", "a processor")] * 3 + [("cuda", "a card")] + [("cuda", "another card")] * 2,
+        columns=["device", "device_name"],
+    )
+    assert benchmarks.main_device(rows) == "another card"
+    assert benchmarks.main_device(rows[:3]) == "a processor"
+    assert benchmarks.main_device(rows[:0]) is None
+
+
 def test_every_figure_of_the_committed_rows_names_its_models() -> None:
     rows = benchmarks.load(benchmarks.stored())
     assert rows.attrs["problems"] == []

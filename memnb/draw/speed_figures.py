@@ -54,7 +54,7 @@ def steps(rows: pd.DataFrame, references: pd.DataFrame, subtitle: str = "") -> F
         axis.set_xscale("log")
         axis.set_xlabel(unit)
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.margins(x=0.25)
+        axis.margins(x=0.32)  # room for the numbers
     axes[0, 0].set_yticks(range(len(names)), [style.model_label(name) for name in names])
     axes[0, 0].invert_yaxis()
     marks = [

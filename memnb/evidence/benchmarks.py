@@ -61,6 +61,7 @@ class _Row(BaseModel):
     peak_memory: Positive | None = None
     first_step: Positive | None = None
     side_by_side: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] | None = None
     scored_per_second: Positive | None = None
     operations: Positive | None = None
     bytes: Positive | None = None
@@ -143,8 +144,9 @@ def probe_shares(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_device(rows: pd.DataFrame) -> str | None:
-    """The device with the most rows, the first of several; None without rows."""
-    counts = rows["device_name"].value_counts(sort=False)
+    """The graphics card with the most rows, else the processor; None without rows."""
+    cards = rows[rows["device"] == "cuda"]
+    counts = (cards if len(cards) else rows)["device_name"].value_counts(sort=False)
     return None if counts.empty else str(counts.idxmax())
 
 

@@ -251,10 +251,15 @@ def _timed(row: Mapping[Any, Any]) -> tuple[Run, Basis, float] | None:
     run = run_config(row["model"], row["task"])
     if (row["length"], row["batch"]) != (run.task.max_length, run.training.batch):
         return None
+    # The unit of a processor is one core; rows of before do not say how many were at work.
+    cores = row["threads"] if row["device"] == "cpu" else 1
+    if pd.isna(cores):
+        return None
     if row["run"] is not None:
-        return run, "timed", row["run"]["whole"]
+        return run, "timed", cores * row["run"]["whole"]
     training = run.training.steps * row["milliseconds"] / 1000
-    return run, "timed", row["first_step"] + training + _scored(run) / row["scored_per_second"]
+    scoring = _scored(run) / row["scored_per_second"]
+    return run, "timed", cores * (row["first_step"] + training + scoring)
 
 
 def _likeness(run: Run, other: Run) -> tuple[bool, bool, bool, float]:

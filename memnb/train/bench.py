@@ -84,6 +84,7 @@ class Measurement:
         kernels: on CUDA, of the step suite: the longest kernels of a step, each with its name, how
             often it runs and its milliseconds; the last one is all others together.
         run: of the run suite: seconds of a whole run's parts (:class:`RunSeconds`).
+        threads: of the processor, that PyTorch may use.
     """
 
     suite: str
@@ -108,6 +109,7 @@ class Measurement:
     device_name: str = ""
     precision: str = ""
     engine: str = ""
+    threads: int | None = None
     torch: str = ""
     version: str = __version__
     commit: str | None = None
@@ -267,6 +269,7 @@ def _where(suite: str, run: Run, device: str) -> dict[str, Any]:
         "device": chosen.kind,
         "device_name": chosen.name,
         "precision": chosen.precision,
+        "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "commit": commit_of_checkout(),
     }
