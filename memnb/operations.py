@@ -7,7 +7,23 @@ paths need fewer: few memory rows spare projections, and a last block computes o
 
 from __future__ import annotations
 
-from memnb.config import Model, Run
+from memnb.config import Model, Run, Task, Text
+
+# Validation sets whose size the data decide (on Text the test set, as the authors do).
+_VALIDATION = {"text": 25_000, "retrieval": 18_090, "retrieval-acl": 2_067, "image": 5_000}
+
+
+def examples_scored(task: Task) -> int:
+    """How many examples an evaluation scores: the size of the validation set."""
+    if isinstance(task, Text) and task.validation == "holdout":
+        return task.holdout
+    own = getattr(task, "validation", None)
+    return own if isinstance(own, int) else _VALIDATION[task.name]
+
+
+def evaluations(run: Run) -> int:
+    """How often a run that is not stopped early scores the validation set."""
+    return -(-run.training.steps // run.training.evaluate_every)
 
 
 def example_operations(run: Run) -> float:

@@ -17,7 +17,7 @@ import torch
 from memnb import cli, config
 from memnb.config import run_config
 from memnb.errors import MemnbError
-from memnb.operations import step_operations
+from memnb.operations import examples_scored, step_operations
 from memnb.train import bench
 from memnb.train.loop import train
 
@@ -79,7 +79,7 @@ def test_a_whole_run_counts_the_looks_that_training_takes(
 
 
 def test_the_validation_set_of_a_whole_run_has_its_own_size() -> None:
-    sizes = {name: bench.examples_scored(task) for name, task in config.TASKS.items()}
+    sizes = {name: examples_scored(task) for name, task in config.TASKS.items()}
     assert sizes["listops"] == 2_000
     assert sizes["text"] == 25_000
     assert sizes["image"] == 5_000

@@ -287,6 +287,19 @@ def test_a_file_system_without_locks_is_one_sentence(
         train(tiny("luna-4"), tmp_path, device="cpu")
 
 
+def test_a_block_without_its_work_is_not_taken_for_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unfinished(*_: Any) -> None:
+        raise NotImplementedError("this block has no forward")
+
+    monkeypatch.setattr("memnb.models.network.Network.forward", unfinished)
+    with pytest.raises(NotImplementedError, match="no forward"):
+        train(tiny("luna-4"), tmp_path, device="cpu")
+    monkeypatch.undo()
+    assert train(tiny("luna-4"), tmp_path, device="cpu")["outcome"] == "finished", "lock is free"
+
+
 # --- signals and budgets ---------------------------------------------------------------------
 
 

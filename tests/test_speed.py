@@ -181,7 +181,7 @@ def test_every_figure_of_the_committed_rows_names_its_models() -> None:
 
 def run_row(task: str, device: str = "H100", **seconds: float) -> dict[str, Any]:
     names = ("start", "training", "evaluation", "probes", "saves")
-    parts = {name: seconds.get(name, 0.0) for name in names}
+    parts = {name: 0.0 for name in names} | seconds
     parts["whole"] = sum(parts.values())
     return {
         "suite": "run", "task": task, "model": "luna-256", "device_name": device, "run": parts,
@@ -203,7 +203,13 @@ def test_whole_runs_stand_beside_their_goals() -> None:
     said = speed_tables.runs_reading(rows, benchmarks.run_goals())
     assert "Of 2 tasks with a goal, 1 meet it; they take 1.0 to 2.0 times" in said
     assert "Steps are 80% to 100% of a run, evaluation 0% to 20%" in said
-    assert "No run" in speed_tables.runs_reading(rows[2:], benchmarks.run_goals())
+    assert "not timed in all of them" in said, "as in rows of before"
+    assert table["Examination, min"].tolist() == ["", "", ""]
+    rows = pd.DataFrame([run_row("text", training=240.0, examination=60.0)])
+    assert "The examination is 20% to 20%." in speed_tables.runs_reading(
+        rows, benchmarks.run_goals()
+    )
+    assert "No run" in speed_tables.runs_reading(rows[1:], benchmarks.run_goals())
 
 
 def test_without_rows_every_figure_says_so() -> None:

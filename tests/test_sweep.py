@@ -222,7 +222,7 @@ def test_a_sweep_trains_each_run_once_and_tells_of_each(swept: Sweep) -> None:
     assert again.ended == {}
 
 
-def test_cards_are_shared_by_three_runs_each_and_told_so(swept: Sweep) -> None:
+def test_cards_are_shared_by_two_runs_each_and_told_so(swept: Sweep) -> None:
     result = swept(machine=CARDS)
     seen = {swept.where(run) for run in result.plan.todo}
     # Four runs are fewer than six: two to a card.

@@ -186,6 +186,19 @@ def test_the_files_of_a_run_come_home_and_stay_in_the_store(tmp_path: Path) -> N
     assert not list(home.glob("checkpoint-*"))
 
 
+def test_results_that_the_store_does_not_take_still_come_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(store: Store, run: str, name: str, content: bytes) -> None:
+        raise OSError("the store is full")
+
+    monkeypatch.setattr(Store, "_put", put)
+    result = attempt(RUN, tmp_path / "store")
+    end = remote.ended(RUN.run_id, {"value": result, "seconds": 2.0}, tmp_path / "home")
+    assert end.error is None
+    assert rows.load_run(tmp_path / "home" / RUN.run_id)["test_accuracy"] == 0.35
+
+
 def test_a_recorded_failure_comes_home_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

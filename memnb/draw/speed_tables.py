@@ -120,7 +120,7 @@ def whole_runs(rows: pd.DataFrame, goals: pd.DataFrame) -> pd.DataFrame:
         rows: measured rows.
         goals: :func:`memnb.evidence.benchmarks.run_goals`.
     """
-    names = ("start", "training", "evaluation", "probes", "saves", "whole")
+    names = ("start", "training", "evaluation", "probes", "examination", "saves", "whole")
     wanted = {
         (goal["task"], goal["model"]): float(goal["minutes"]) for goal in goals.to_dict("records")
     }
@@ -132,7 +132,8 @@ def whole_runs(rows: pd.DataFrame, goals: pd.DataFrame) -> pd.DataFrame:
                 row["device_name"],
                 style.task_label(row["task"]),
                 style.model_label(row["model"]),
-                *(f"{row['run'][name] / 60:.2f}" for name in names),
+                # Rows of before were not timed in their examination.
+                *(f"{row['run'][name] / 60:.2f}" if name in row["run"] else "" for name in names),
                 "" if goal is None else f"{goal:g}",
             ]
         )
@@ -156,11 +157,14 @@ def runs_reading(rows: pd.DataFrame, goals: pd.DataFrame) -> str:
     def spread(name: str) -> str:
         return f"{shares[name].min():.0%} to {shares[name].max():.0%}"
 
-    return (
+    said = (
         f"Of {len(both)} tasks with a goal, {int((over <= 1).sum())} meet it; they take "
         f"{over.min():.1f} to {over.max():.1f} times the goal. Steps are {spread('training')} of a "
         f"run, evaluation {spread('evaluation')}, looks at the memory {spread('probes')}."
     )
+    timed = "examination" in shares and shares["examination"].notna().all()
+    without = "The examination at the end was not timed in all of them, and is left out there."
+    return f"{said} " + (f"The examination is {spread('examination')}." if timed else without)
 
 
 def optimisation_table() -> pd.DataFrame:

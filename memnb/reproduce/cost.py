@@ -3,7 +3,8 @@
 The unit is the *device second*: one second of a whole graphics card, or of one CPU core. Runs that
 shared a card share its seconds. Every estimate says what it rests on:
 
-* ``measured``: runs of the same model, settings and task on the same kind of device;
+* ``measured``: runs of the same model, settings and task on the same kind of device, each as if
+  it had not stopped early;
 * ``timed``: steps and evaluations of the same model and task there (``memnb bench``);
 * ``scaled``: other runs or steps there, by the number of floating-point operations;
 * ``assumed``: runs on another kind of device, by data sheet, or a guessed speed.
@@ -21,7 +22,12 @@ import pandas as pd
 
 from memnb.config import BUILT_IN, Model, Run, Task, Training, run_config
 from memnb.evidence.rows import describe_changes
-from memnb.operations import example_operations, step_operations
+from memnb.operations import (
+    evaluations,
+    example_operations,
+    examples_scored,
+    step_operations,
+)
 from memnb.reproduce import plan
 from memnb.reproduce.manifest import Artefact
 from memnb.reproduce.progress import counted, duration
@@ -41,16 +47,6 @@ SLOWER_THAN_H100 = {A100: 3.35 / 2.04, T4: 2 * 3.35 / 0.32}
 #: Operations per second where nothing was measured at all, rounded from ListOps runs.
 ASSUMED = {H100: 50e12, CORE: 25e9}
 
-# Examples scored at each evaluation; the paper's Text is validated on the whole test set.
-_VALIDATION = {
-    "text": 25_000,
-    "listops": 2_000,
-    "retrieval": 18_090,
-    "retrieval-acl": 2_067,
-    "image": 5_000,
-    "pathfinder": 20_000,
-}
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -62,12 +58,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Known:
-    """A run whose device seconds are known, and those per counted operation."""
+    """A run whose device seconds per counted operation are known."""
 
     run: Run
     key: tuple[str, str, str]
     basis: Basis
-    seconds: float
     per_operation: float
 
 
@@ -89,7 +84,7 @@ class Speeds:
                 continue
             run = _run_of(row)
             seconds = device_seconds(row)
-            steps = row["step"] if row["step"] == row["step"] else run.training.steps
+            steps = row["step"] if row["step"] > 0 else run.training.steps
             self._learn(row, run, "measured", seconds, steps / run.training.steps)
         for row in [] if timings is None else _records([timings]):
             timed_run = _timed(row)
@@ -99,7 +94,7 @@ class Speeds:
     def _learn(
         self, row: Mapping[Any, Any], run: Run, basis: Basis, seconds: float, share: float = 1.0
     ) -> None:
-        known = _Known(run, _key(run), basis, seconds, seconds / (operations_of(run) * share))
+        known = _Known(run, _key(run), basis, seconds / (operations_of(run) * share))
         self._known.setdefault(kind_of(row["device"], row["device_name"]), []).append(known)
 
     def estimate(self, run: Run, kind: str) -> Estimate:
@@ -112,9 +107,9 @@ class Speeds:
     def _estimate(self, run: Run, kind: str) -> Estimate:
         known, key = self._known.get(kind, []), _key(run)
         for basis in BASES[:2]:
-            same = [row.seconds for row in known if row.key == key and row.basis == basis]
+            same = [row.per_operation for row in known if row.key == key and row.basis == basis]
             if same:
-                return Estimate(sum(same) / len(same), basis)
+                return Estimate(operations_of(run) * sum(same) / len(same), basis)
         if known:
             likeness = [_likeness(run, row.run) for row in known]
             closest = max(likeness)
@@ -185,8 +180,7 @@ def operations_of(run: Run) -> float:
 
 def _scored(run: Run) -> int:
     """Examples that all evaluations of a run score together."""
-    training = run.training
-    return training.steps // training.evaluate_every * _VALIDATION.get(run.task.name, 1_000)
+    return evaluations(run) * examples_scored(run.task)
 
 
 def by_artefact(

@@ -29,8 +29,8 @@ from memnb.reproduce.files import write
 from memnb.reproduce.manifest import Artefact
 from memnb.reproduce.page import Page, as_csv
 from memnb.reproduce.progress import duration
-from memnb.reproduce.trainer import outcome
 from memnb.reproduce.workers import Ended, cores
+from memnb.train.record import outcome
 
 #: Preset of a row -> what its scale is called.
 SCALES = {"paper": "Full scale", "quick": "Laptop scale"}

@@ -6,7 +6,6 @@ PyTorch is imported in the worker processes only.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,21 +17,13 @@ from typing import Any
 from memnb.config import Run
 from memnb.reproduce.progress import Display, describe, duration
 from memnb.reproduce.workers import Died, Ended, JobError, cores, run_jobs
+from memnb.train.record import has_ended, outcome
 
 #: Where the training function is imported from, inside a worker.
 TRAIN = "memnb.train.loop:train"
 _REPORT_EVERY = 0.5
 #: Seconds that a run has to save and stop; killed then, it goes on from its last checkpoint.
 GRACE = 4.5
-
-
-def outcome(folder: Path) -> dict[str, Any] | None:
-    """The content of a run's ``run.json``; None if the run has none that can be read."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def missing(runs: Iterable[Run], folder: Path) -> list[Run]:
@@ -42,19 +33,6 @@ def missing(runs: Iterable[Run], folder: Path) -> list[Run]:
     fail again. Running out of memory says something of the machine: such a run is tried again.
     """
     return [run for run in runs if not has_ended(outcome(folder / run.run_id))]
-
-
-def has_ended(record: dict[str, Any] | None) -> bool:
-    """Whether a ``run.json`` is that of a run that need not be trained again."""
-    if record is None:
-        return False
-    failed = record.get("outcome") == "failed" and not was_out_of_memory(record)
-    return record.get("outcome") == "finished" or failed
-
-
-def was_out_of_memory(record: dict[str, Any] | None) -> bool:
-    """Whether a ``run.json`` is that of a run for which the machine was too small."""
-    return record is not None and str(record.get("reason")).startswith("out of memory")
 
 
 def train_missing(

@@ -21,8 +21,8 @@ from typing import Any
 from memnb import paths
 from memnb.errors import DataError, MemnbError, RunError
 from memnb.evidence import rows
-from memnb.reproduce.trainer import was_out_of_memory
 from memnb.tasks import archives
+from memnb.train.record import was_out_of_memory
 
 #: A full-scale row has about 2 MB.
 MOST_BYTES = 16 * 2**20

@@ -18,6 +18,7 @@ from memnb.errors import RunError
 from memnb.reproduce import files, trainer
 from memnb.reproduce.workers import Ended, JobError
 from memnb.sweep.store import KEPT, Store
+from memnb.train.record import has_ended, outcome
 
 #: Variables of the caller's environment that the machines of a cluster are given as well.
 PASSED_ON = ("MEMNB_DATA", "MEMNB_COMMIT")
@@ -78,10 +79,10 @@ def attempt(
                 trainer.job({**payload, "folder": str(folder)}, report, stop)
             except JobError as failure:
                 error = str(failure)
-        record = trainer.outcome(folder)
+        record = outcome(folder)
         if record is None:
             raise RunError(error or f"{run_id} left no record; start the same command again.")
-        ended = trainer.has_ended(record)
+        ended = has_ended(record)
         kept = [name for name in KEPT if ended and (folder / name).is_file()]
         return {
             "record": record,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from memnb.errors import RunError
 from memnb.evidence.rows import RESULT_FILES
-from memnb.reproduce.trainer import has_ended, outcome
+from memnb.train.record import has_ended, outcome
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +109,11 @@ class Store:
         """While open, new checkpoints in ``folder`` are sent in the background.
 
         A store that cannot be reached for a while costs no training: the next look tries again.
-        On leaving, what is newest is sent, and if the run has ended, its results.
+        On leaving, what is newest is sent, and if the run has ended, its results; where these
+        cannot be sent, they still reach the sweep as what the machine returns.
 
         Raises:
-            Exception: (on leaving) whatever fsspec says where the last sending fails.
+            Exception: (on leaving) whatever fsspec says where the last checkpoint cannot be sent.
         """
         sent: set[str] = set()
         over = threading.Event()
@@ -132,6 +133,14 @@ class Store:
             over.set()
             thread.join()
             if has_ended(outcome(folder)):
-                self.push_results(run_id, folder)
+                try:
+                    self.push_results(run_id, folder)
+                except Exception as error:
+                    log.warning(
+                        "%s: the results could not be written to %s (%s); they are handed back.",
+                        run_id,
+                        self.url,
+                        error,
+                    )
             else:
                 self.push_checkpoints(run_id, folder, sent)

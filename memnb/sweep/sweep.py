@@ -23,6 +23,7 @@ from memnb.sweep.local import Machine
 from memnb.sweep.on_ray import Cluster
 from memnb.sweep.on_slurm import Queue
 from memnb.sweep.planning import Selection
+from memnb.train.record import has_ended
 
 #: Where a sweep runs: this machine with so many runs at a time (None: what is likely the fastest),
 #: a Ray cluster, or a Slurm queue.
@@ -157,7 +158,7 @@ class Result:
     def left(self) -> int:
         """Runs that are still to do."""
         records = [end.value for end in self.ended.values() if end.error is None]
-        finished = sum(record is not None and trainer.has_ended(record) for record in records)
+        finished = sum(record is not None and has_ended(record) for record in records)
         return len(self.plan.todo) - finished - self.failures
 
     def table(self) -> pd.DataFrame:

@@ -30,7 +30,7 @@ from memnb import __version__
 from memnb.config import Run, Task, run_config
 from memnb.errors import unknown
 from memnb.models.network import Network
-from memnb.operations import step_bytes, step_operations
+from memnb.operations import evaluations, examples_scored, step_bytes, step_operations
 from memnb.probes.degradation import measure as measure_memory
 from memnb.tasks.base import Dataset, Split
 from memnb.train import checkpoint
@@ -41,7 +41,9 @@ from memnb.train.engine import Engine
 from memnb.train.loop import (
     PROBE_SAMPLES,
     SAVE_EVERY,
+    SAVE_SHARE,
     commit_of_checkout,
+    look_closely,
     looks,
     peak_memory,
 )
@@ -61,9 +63,6 @@ SECONDS = 1.0  # that one timing should last; then it holds as many steps as fit
 PROFILED = 4  # steps whose kernels are timed one by one
 KERNELS = 40  # of a profile, the longest; the others are one row
 RUN_MODELS = ("luna-256",)
-# Examples that an evaluation scores in the full protocol, where the size of the data set decides
-# (on Text the test set, as the authors do).
-VALIDATION = {"text": 25_000, "retrieval": 18_090, "retrieval-acl": 2_067, "image": 5_000}
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,9 @@ class RunSeconds:
         training: all steps, at the median time of one.
         evaluation: all evaluations, and the compilation of the first.
         probes: all looks at the memory.
-        saves: all checkpoints, one every 30 seconds.
+        examination: what the trained network is asked at the end, the validation set standing for
+            the test set.
+        saves: all checkpoints, as rare as training makes them.
         whole: the sum.
     """
 
@@ -154,6 +155,7 @@ class RunSeconds:
     training: float
     evaluation: float
     probes: float
+    examination: float
     saves: float
     whole: float
 
@@ -408,7 +410,6 @@ def _seconds(action: Callable[..., Any], *given: Any) -> float:
 def _whole_run(prepared: _Prepared, milliseconds: float, evaluation: float) -> RunSeconds:
     run, engine, first = prepared.run, prepared.engine, prepared.first_step
     training = run.training
-    evaluations = -(-training.steps // training.evaluate_every)
     split, part = engine.validation, slice(0, PROBE_SAMPLES)
 
     def probe() -> None:
@@ -422,9 +423,10 @@ def _whole_run(prepared: _Prepared, milliseconds: float, evaluation: float) -> R
         probe()  # the first one loads what the others find loaded
         each = _seconds(probe)
     steps = training.steps * milliseconds / 1000
-    scoring = prepared.first_evaluation + evaluations * evaluation  # the test set once more
-    saves = save * (first + steps + scoring) / SAVE_EVERY
-    parts = (first, steps, scoring, probes * each, saves)
+    scoring = prepared.first_evaluation + evaluations(run) * evaluation  # the test set once more
+    examination = _seconds(look_closely, engine, split, run.seed)
+    saves = save * (first + steps + scoring) / max(SAVE_EVERY, save / SAVE_SHARE)
+    parts = (first, steps, scoring, probes * each, examination, saves)
     return RunSeconds(*parts, whole=sum(parts))
 
 
@@ -489,12 +491,6 @@ def ceilings(device: str = "auto", size: int | None = None) -> Ceilings:
         torch=str(torch.__version__),
         commit=commit_of_checkout(),
     )
-
-
-def examples_scored(task: Task) -> int:
-    """The size of the validation set."""
-    own = getattr(task, "validation", None)
-    return own if isinstance(own, int) else VALIDATION.get(task.name, EXAMPLES)
 
 
 def made_up(task: Task, train: int, validation: int) -> Dataset:

@@ -46,6 +46,7 @@ from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
 from memnb.train.engine import DeviceSplit, Engine, Interrupted
 from memnb.train.memory import out_of_memory
+from memnb.train.record import has_ended, outcome
 from memnb.train.sampler import EpochSampler
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,8 @@ def train(
         run: what to train.
         folder: the run's own folder; made if missing.
         device: ``auto``, ``cpu`` or ``cuda``.
-        engine: ``auto`` (the fastest that the device allows), ``eager`` or ``graph``.
+        engine: ``auto`` (the fastest that the device allows), ``eager``, ``captured`` (not
+            compiled) or ``graph``.
         deterministic: use only kernels whose sums have a fixed order, which on CUDA may be slower;
             the CPU always does.
         side_by_side: how many runs share the device, recorded beside the time that this one took.
@@ -117,22 +119,34 @@ def train(
         MemnbError: the device is not available, or ``accumulate`` does not divide the batch.
     """
     deadline = None if budget is None else time.monotonic() + budget
+    lock = _locked(run, folder)
+    try:
+        record = outcome(folder)
+        _refuse_another(run, folder, record)
+        if record is not None and has_ended(record):
+            return record
+        devices = range(torch.cuda.device_count())
+        with deterministic_sums(deterministic), torch.random.fork_rng(devices=devices):
+            chosen = choose_device(device)
+            if chosen.kind == "cuda":
+                torch.cuda.reset_peak_memory_stats()  # a process may train several runs
+            trainer = _Trainer(
+                run, folder, chosen, engine, accumulate, progress, should_stop, deadline, record
+            )
+            trainer.record["side_by_side"] = side_by_side
+            return trainer.go()
+    except OSError as error:
+        raise RunError(checkpoint.explain(folder, error)) from None
+    finally:
+        lock.release()
+
+
+def _locked(run: Run, folder: Path) -> filelock.BaseFileLock:
+    """The lock of a run's folder, which is made if missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / "run.lock")
-        with lock.acquire(timeout=0):
-            record = read_record(folder)
-            _refuse_another(run, folder, record)
-            if record is not None and _has_ended(record):
-                return record
-            devices = range(torch.cuda.device_count())
-            with deterministic_sums(deterministic), torch.random.fork_rng(devices=devices):
-                chosen = choose_device(device)
-                trainer = _Trainer(
-                    run, folder, chosen, engine, accumulate, progress, should_stop, deadline, record
-                )
-                trainer.record["side_by_side"] = side_by_side
-                return trainer.go()
+        lock.acquire(timeout=0)
     except filelock.Timeout:
         raise RunError(
             f"Another process is training {run.run_id}; wait for it, or choose another folder "
@@ -145,15 +159,7 @@ def train(
         ) from None
     except OSError as error:
         raise RunError(checkpoint.explain(folder, error)) from None
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """The content of ``run.json``, or None if there is none that can be read."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
+    return lock
 
 
 def looks(training: Training) -> list[int]:
@@ -171,13 +177,6 @@ def _refuse_another(run: Run, folder: Path, record: dict[str, Any] | None) -> No
             f"{folder} holds the run {held}, but the run to train is {run.run_id}; choose another "
             "folder with --out."
         )
-
-
-def _has_ended(record: dict[str, Any]) -> bool:
-    # Running out of memory says something of the machine, not of the run: it may be tried again.
-    reason = str(record.get("reason"))
-    failed = record.get("outcome") == "failed" and not reason.startswith("out of memory")
-    return record.get("outcome") == "finished" or failed
 
 
 class _Journal:
@@ -322,10 +321,6 @@ class _Trainer:
     def _asked(self) -> bool:
         return self.should_stop is not None and self.should_stop()
 
-    def _hear(self) -> None:
-        if self._stop():
-            raise Interrupted
-
     def _stop(self) -> bool:
         """Whether to save and stop: somebody asks for it, or the next look could be too late."""
         if self._asked():
@@ -417,16 +412,7 @@ class _Trainer:
         network.load_state_dict(self.best["network"])
         try:
             loss, accuracy = self.engine.evaluate(test, self._stop)
-            removal = accuracy_by_rows_left(network, self._score_test, seed=self.run.seed)
-            some = _some(test, EXAMPLES, LENGTH_EXAMPLES)
-            examined = examine(
-                network,
-                test.inputs[some],
-                test.lengths[some],
-                test.labels[some],
-                self.run.seed,
-                self._hear,
-            )
+            found = look_closely(self.engine, test, self.run.seed, self._stop)
             self._keep_attention(network)
         except Interrupted:
             network.load_state_dict(last)
@@ -436,8 +422,7 @@ class _Trainer:
             {"step": self.best["step"], "split": "test", "loss": loss, "accuracy": accuracy,
              "seconds": self._total_seconds()}
         )  # fmt: skip
-        _Journal(self.folder / "removal.jsonl").restore(removal)
-        for name, rows in examined.items():
+        for name, rows in found.items():
             _Journal(self.folder / name).restore(rows)
         weights = {name: value.cpu() for name, value in network.state_dict().items()}
         checkpoint.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
@@ -447,9 +432,6 @@ class _Trainer:
             outcome="finished", stopped=stopped, test_loss=loss, test_accuracy=accuracy
         )
         return True
-
-    def _score_test(self) -> float:
-        return self.engine.evaluate_eagerly(self.engine.test, self._stop)[1]
 
     def _keep_attention(self, network: Network) -> None:
         own = shown.own(self.run.task)
@@ -588,6 +570,30 @@ class _Trainer:
                 self._total_seconds(),
             )
         )
+
+
+def look_closely(
+    engine: Engine, split: DeviceSplit, seed: int, should_stop: Callable[[], bool] = lambda: False
+) -> dict[str, list[dict[str, Any]]]:
+    """What a trained network is asked at the end of a run: file name -> rows.
+
+    Raises:
+        Interrupted: it was to stop before the end; the network is as it was.
+    """
+
+    def hear() -> None:
+        if should_stop():
+            raise Interrupted
+
+    removal = accuracy_by_rows_left(
+        engine.network, lambda: engine.evaluate_eagerly(split, should_stop)[1], seed=seed
+    )
+    some = _some(split, EXAMPLES, LENGTH_EXAMPLES)
+    inputs, lengths, labels = split.inputs[some], split.lengths[some], split.labels[some]
+    return {
+        "removal.jsonl": removal,
+        **examine(engine.network, inputs, lengths, labels, seed, hear),
+    }
 
 
 def _finite(value: float) -> float | None:
