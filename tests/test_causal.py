@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -93,18 +95,32 @@ def test_swap_gives_the_memory_of_the_example_before() -> None:
         torch.testing.assert_close(packed(model), before.roll(1, dims=0))
 
 
-def test_shuffle_takes_every_row_from_another_example_and_leaves_it_in_its_place() -> None:
-    model = network("luna-8")
+@pytest.mark.parametrize(("name", "sources"), [("luna-4", 4), ("luna-8", 5)])
+def test_shuffle_takes_every_row_from_another_example_and_leaves_it_in_its_place(
+    name: str, sources: int
+) -> None:
+    model = network(name)
     before = packed(model)
     with causal.editing(attentions(model)[:1], causal.shuffled(model, seed=0)):
         after = packed(model)
     origins = [
-        [int((before[:, row] - after[example, row]).abs().sum(-1).argmin()) for row in range(8)]
+        [
+            int((before[:, row] - after[example, row]).abs().sum(-1).argmin())
+            for row in range(before.shape[1])
+        ]
         for example in range(len(before))
     ]
     for example, rows in enumerate(origins):
         assert example not in rows
-        assert len(set(rows)) > 1
+        assert len(set(rows)) == sources, "six examples have five others each"
+
+
+def test_shuffle_takes_no_two_rows_from_one_example_in_a_batch_as_large_as_on_a_gpu() -> None:
+    examples = torch.arange(54.0)[:, None, None].expand(54, 16, 2)
+    found = causal.shuffled(network("luna-16"), seed=0)(examples)[..., 0]
+    assert {len(row.unique()) for row in found} == {16}
+    assert (found != examples[..., 0]).all()
+    assert torch.equal(causal.shuffled(network("luna-16"), seed=0)(examples)[..., 0], found)
 
 
 def test_both_documents_of_a_pair_are_exchanged_with_those_of_one_other_pair() -> None:
@@ -147,6 +163,31 @@ def test_usage_finds_the_row_that_everybody_reads() -> None:
     least = causal.removal_orders("least used", usage, 2, 4, seed=0)
     assert [int(order[0]) for order in most] == [2, 2]
     assert [int(order[-1]) for order in least] == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["luna-4", "convluna-4"])
+def test_padding_changes_no_usage_of_a_model_that_masks_it(name: str) -> None:
+    model = network(name, reading="as_intended").double()
+    inputs, lengths, labels = batch()
+    found = causal.row_usage(model, inputs, lengths, labels)
+    alone = [
+        causal.row_usage(model, inputs[[one], :length], lengths[[one]], labels[[one]])
+        for one, length in enumerate(lengths.tolist())
+    ]
+    for number, row in enumerate(found):
+        for key in ("usage", "gradient"):
+            mean = sum(rows[number][key] for rows in alone) / len(alone)
+            assert row[key] == pytest.approx(mean, rel=1e-4), key
+
+
+def test_without_a_mask_padding_uses_rows_like_everything() -> None:
+    model = network().double()
+    inputs, lengths, labels = batch()
+    trace: list[Trace] = []
+    model(inputs, lengths, trace)
+    expected = torch.cat([block.unpack.mean(dim=(0, 1, 2)) * 4 for block in trace]).tolist()
+    found = [row["usage"] for row in causal.row_usage(model, inputs, lengths, labels)]
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_random_removal_keeps_the_rows_of_the_removal_journal(
@@ -232,8 +273,61 @@ def test_attribution_is_the_change_of_the_score_when_a_linear_model_loses_a_toke
     assert not model.training
 
 
-def test_attribution_speaks_for_the_answer_that_was_asked_for() -> None:
-    model = network("convluna-4")
+CHUNKED = ("chunkmem-4", "convchunkmem-4", "rmt-4", "convrmt-4")
+
+
+@pytest.mark.parametrize("name", ["convluna-4", *CHUNKED])
+def test_attribution_is_how_the_lead_grows_with_a_position(name: str) -> None:
+    """Where RMT embeds chunk after chunk, too; 7 does not divide 30, and the last ones are padding.
+
+    Positions are scaled one by one, the rate of the lead is that of a finite difference.
+    """
+    changes = {"chunk": 7} if name in CHUNKED else {}
+    model = network(name, **changes).double()
+    inputs, lengths, _ = batch()
+    one = 2  # of 20 tokens
+    found = attribution(model, inputs[one], lengths[one], answer=3)
+    assert found.shape == (30,)
+    if name in CHUNKED:
+        assert found[20:].abs().max() == 0.0, "masked"
+    for position in (0, 6, 7, 19):
+        leads = []
+        for sign in (1, -1):
+            scale = torch.ones(30, dtype=torch.float64)
+            scale[position] += sign * 1e-5
+            with scaled(model, scale), torch.no_grad():
+                scores = model(inputs[[one]], lengths[[one]])[0]
+            leads.append(scores[3] - (scores.sum() - scores[3]) / 9)
+        expected = float(leads[0] - leads[1]) / 2e-5
+        assert float(found[position]) == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+@contextmanager
+def scaled(model: Network, scale: Tensor) -> Iterator[None]:
+    """While open, each position's embedding is multiplied with its number in ``scale`` (L,)."""
+
+    def change(_: object, given: tuple[Any, ...], vectors: Tensor) -> Tensor:
+        start = given[1] if len(given) > 1 else 0
+        return vectors * scale[start : start + vectors.shape[1], None]
+
+    handle = model.encoder.embedding.register_forward_hook(change)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_attribution_of_a_pair_is_that_of_its_first_document() -> None:
+    model = network("rmt-4", "retrieval", chunk=7)
+    inputs, lengths, _ = batch()
+    found = attribution(model, inputs[:2], lengths[:2])
+    assert found.shape == (30,)
+    assert found.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["convluna-4", *CHUNKED])
+def test_attribution_speaks_for_the_answer_that_was_asked_for(name: str) -> None:
+    model = network(name, **({"chunk": 7} if name in CHUNKED else {}))
     inputs, lengths, _ = batch()
     shares = torch.stack([attribution(model, inputs[0], lengths[0], k) for k in range(10)])
     # Each class against the mean of the others: together they cancel out.

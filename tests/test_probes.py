@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from memnb import build_model
+from memnb.models.blocks import Trace
 from memnb.models.network import Network
 from memnb.probes.attention_maps import attention_maps
 from memnb.probes.degradation import (
@@ -56,6 +57,11 @@ def test_effective_rank_counts_directions() -> None:
     assert effective_rank(torch.stack([row, 2 * row, -row])) == pytest.approx(1.0, abs=1e-3)
     assert effective_rank(torch.eye(5)) == pytest.approx(5.0)
     assert effective_rank(torch.eye(5)[:, :3]) == pytest.approx(3.0)
+
+
+def test_effective_rank_of_many_multiples_of_one_vector_is_one() -> None:
+    scale = 2.0 ** torch.randint(-3, 4, (256, 1))  # exact, so that single precision holds multiples
+    assert effective_rank(scale * torch.randn(128)) == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (9, 6)])
@@ -118,6 +124,99 @@ def test_measures_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("memnb.probes.degradation.CHUNK", 5)
     for a, b in zip(one, measure(model, *batch()), strict=True):
         assert a == pytest.approx(b)
+
+
+# Chunks of 7 cut 30 positions unevenly; windows of 4 leave a single key of very short sequences.
+MEMORIES: list[tuple[str, dict[str, Any]]] = [
+    ("luna-4", {}),
+    ("convluna-4", {}),
+    ("poolluna-4", {"filter_stride": 2}),
+    ("linformer-4", {}),
+    ("chunkmem-4", {"chunk": 7}),
+    ("convchunkmem-4", {"chunk": 7, "filter_stride": 3}),
+    ("poolchunkmem-4", {"chunk": 3}),
+    ("rmt-4", {"chunk": 7}),
+    ("convrmt-4", {"chunk": 7}),
+]
+LENGTHS = [30, 30, 22, 10, 5, 1]
+
+
+def memories(name: str, reading: str, changes: dict[str, Any]) -> Network:
+    model = network(name, reading=reading, **changes).double()
+    with torch.no_grad():  # attention that differs from position to position
+        for parameter in model.encoder.blocks.parameters():
+            parameter.mul_(3)
+    return model
+
+
+def padded(to: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(1, 16, (6, 30), generator=generator, dtype=torch.uint8)
+    lengths = torch.tensor(LENGTHS)
+    tokens[torch.arange(30) >= lengths[:, None]] = 0
+    return torch.nn.functional.pad(tokens, (0, to - 30)), lengths, torch.arange(6)
+
+
+@pytest.mark.parametrize("representation", ["cls", "mean"])
+@pytest.mark.parametrize(("name", "changes"), MEMORIES)
+def test_even_attention_over_the_real_positions_has_entropy_one(
+    name: str, changes: dict[str, Any], representation: str
+) -> None:
+    changes = {**changes, "representation": representation}
+    model = memories(name, "as_intended", changes)
+    with torch.no_grad():
+        for called, parameter in model.encoder.blocks.named_parameters():
+            if "query" in called:
+                parameter.zero_()
+    for to in (30, 53):
+        for row in measure(model, *padded(to)):
+            assert row["unpack_entropy"] == pytest.approx(1.0)
+            if name != "linformer-4":  # its mixtures are not attention
+                assert row["pack_entropy"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("representation", ["cls", "mean"])
+@pytest.mark.parametrize(("name", "changes"), MEMORIES)
+def test_padding_changes_no_measure_of_a_model_that_masks_it(
+    name: str, changes: dict[str, Any], representation: str
+) -> None:
+    model = memories(name, "as_intended", {**changes, "representation": representation})
+    inputs, lengths, labels = padded(53)
+    alone = [
+        measure(model, inputs[one, None, :length], lengths[one, None], labels[one, None])
+        for one, length in enumerate(LENGTHS)
+    ]
+    found = measure(model, inputs, lengths, labels)
+    for row, shorter in zip(found, measure(model, *padded(30)), strict=True):
+        assert row == pytest.approx(shorter, nan_ok=True)
+    for number, row in enumerate(found):
+        for key, value in row.items():
+            if "gradient" in key:  # None alone, 0 among others where no second chunk reads a write
+                continue
+            each = [rows[number][key] for rows in alone if rows[number][key] is not None]
+            if each:
+                assert value == pytest.approx(sum(each) / len(each)), key
+            else:
+                assert value is None, key
+
+
+@pytest.mark.parametrize(("name", "changes"), MEMORIES)
+def test_without_a_mask_padding_is_looked_at_like_everything(
+    name: str, changes: dict[str, Any]
+) -> None:
+    model = memories(name, "as_coded", changes).eval()
+    inputs, lengths, labels = padded(40)
+    trace: list[Trace] = []
+    with torch.no_grad():
+        model(inputs, lengths, trace)
+    for row, block in zip(measure(model, inputs, lengths, labels), trace, strict=True):
+        assert block.unpack is not None
+        looked = normalised_entropy(block.unpack).mean()
+        assert row["unpack_entropy"] == pytest.approx(float(looked))
+        assert row["dominant_rows"] == pytest.approx(float(dominant_rows(block.unpack).mean()))
+        if block.pack is not None:
+            looked = normalised_entropy(block.pack).mean()  # NaN where each chunk has one key
+            assert (row["pack_entropy"] or math.nan) == pytest.approx(float(looked), nan_ok=True)
 
 
 def test_rows_left_halve_down_to_one() -> None:

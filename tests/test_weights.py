@@ -19,11 +19,13 @@ from memnb.probes import attention_maps
 from memnb.train import loop
 from memnb.train.loop import train
 
+TASK = {"min_length": 4, "max_length": 40, "train": 100, "validation": 30, "test": 20}
+TRAINING = {"steps": 4, "batch": 8, "evaluate_every": 2}
 RUN = config.run_config(
     "convluna-4", "listops-short",
-    task_changes={"min_length": 4, "max_length": 40, "train": 100, "validation": 30, "test": 20},
+    task_changes=TASK,
     model_changes={"width": 16, "mlp": 16},
-    training_changes={"steps": 4, "batch": 8, "evaluate_every": 2},
+    training_changes=TRAINING,
 )  # fmt: skip
 
 
@@ -83,6 +85,28 @@ def test_the_views_beside_the_weights_are_those_of_the_halved_network(exported: 
     inputs[0, :length] = torch.from_numpy(one["tokens"])
     network = weights.load(exported).network
     assert int(network(inputs, torch.tensor([length])).argmax()) == int(one["prediction"])
+
+
+@pytest.mark.parametrize("name", ["rmt-4", "convrmt-4"])
+def test_a_model_that_reads_in_chunks_is_exported_with_its_views(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "data"))
+    run = config.run_config(
+        name, "listops-short",
+        task_changes=TASK,
+        model_changes={"width": 16, "mlp": 16, "chunk": 9},
+        training_changes=TRAINING,
+    )  # fmt: skip
+    train(run, tmp_path / run.run_id, device="cpu")
+    path = weights.export(tmp_path / run.run_id, tmp_path / "weights")
+    found = views.load_views(path.with_suffix(".npz"))
+    assert len(found) == weights.EXAMPLES
+    for one in found:
+        length = int(one["length"])
+        assert one["tokens"].shape == one["attribution"].shape == (length,)
+        assert np.isfinite(one["attribution"]).all()
+        assert one["filled"].shape == (12, 2, 4)
 
 
 def test_the_metadata_can_be_read_without_the_tensors(exported: Path) -> None:

@@ -27,7 +27,7 @@ def attribution(
     """
     training = network.training
     network.eval()
-    embedded: list[Tensor] = []
+    embedded: list[Tensor] = []  # in one piece, or chunk after chunk
 
     def keep(module: torch.nn.Module, given: object, vectors: Tensor) -> Tensor:
         embedded.append(vectors.detach().requires_grad_())
@@ -39,8 +39,13 @@ def attribution(
             scores = network(inputs[None], length[None])[0]
             chosen = int(scores.argmax()) if answer is None else answer
             others = (scores.sum() - scores[chosen]) / max(len(scores) - 1, 1)
-            (gradient,) = torch.autograd.grad(scores[chosen] - others, embedded)
+            lead = scores[chosen] - others
+            gradients = torch.autograd.grad(lead, embedded, materialize_grads=True)
     finally:
         handle.remove()
         network.train(training)
-    return (gradient[0] * embedded[0][0].detach()).sum(dim=-1).float().cpu()
+    pieces = zip(gradients, embedded, strict=True)
+    shares = [(gradient[0] * piece[0].detach()).sum(dim=-1) for gradient, piece in pieces]
+    found = torch.cat(shares).float().cpu()
+    assert found.shape == inputs.shape[-1:], "every position is embedded once, in its order"
+    return found

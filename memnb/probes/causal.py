@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from memnb.models.blocks import SharedMemoryAttention, SharedMemoryBlock, Trace
 from memnb.models.network import Network
+from memnb.probes.degradation import real_positions, received
 from memnb.probes.row_removal import rows_left
 
 EXAMPLES = 500  # the tests ask a model a dozen times: so many examples, the same for all of them
@@ -88,7 +90,8 @@ def causal_tests(
     * ``intact``: the model as it is.
     * ``remove``: unpack reads ``kept`` of the M rows; by ``rule`` the others are random ones (the
       same in all blocks, drawn from ``seed``), or each block's most or least used ones.
-    * ``shuffle``: each row comes from another example of the batch, each from a different one.
+    * ``shuffle``: each row comes from another example of the batch, each from a different one as
+      long as there are others left. Which examples share a batch depends on the device.
     * ``mean``: every row is replaced by the mean of all rows.
     * ``freeze``: every block receives the initial memory instead of the one before's.
     * ``swap``: all rows come from the example before.
@@ -154,8 +157,9 @@ def row_usage(
 
     Returns:
         One dict per block and row: ``block`` and ``row`` (from 1); ``usage``, the mean unpack
-        weight that the row receives times M (1 = an even share); ``gradient``, the mean norm of
-        one sample's loss gradient of the packed row. Empty for a model without a shared memory.
+        weight that the row receives (from padding too, unless the model masks it) times M (1 = an
+        even share); ``gradient``, the mean norm of one sample's loss gradient of the packed row.
+        Empty for a model without a shared memory.
     """
     if not _attentions(network):
         return []
@@ -165,6 +169,7 @@ def row_usage(
     for start in range(0, len(inputs), _TRACED):
         part = slice(start, start + _TRACED)
         trace: list[Trace] = []
+        real = real_positions(network, inputs[part], lengths[part])
         with torch.enable_grad():
             scores = network(inputs[part], lengths[part], trace)
             loss = functional.cross_entropy(scores, labels[part], reduction="sum")
@@ -173,7 +178,7 @@ def row_usage(
             if index == len(sums):
                 sums.append([gradient.new_zeros(gradient.shape[1]) for _ in range(2)])
             assert block.unpack is not None  # blocks with this attention say where they looked
-            sums[index][0] += block.unpack.detach().mean(dim=(1, 2)).sum(dim=0)
+            sums[index][0] += received(block.unpack.detach(), real).sum(dim=0)
             sums[index][1] += gradient.norm(dim=-1).sum(dim=0)
     network.train(training)
     samples = len(inputs) * _sequences(network)
@@ -286,15 +291,20 @@ def swapped(network: Network) -> Edit:
 
 
 def shuffled(network: Network, seed: int) -> Edit:
-    """Row j of every example comes from the example that stands s_j before it, s_j random."""
+    """Row j of every example comes from the example that stands s_j before it.
+
+    The s_j are random and all different; only where a batch has no more than M examples they are
+    used again in the same order.
+    """
     step = _sequences(network)
 
     def edit(packed: Tensor) -> Tensor:
         examples = len(packed) // step
         generator = torch.Generator().manual_seed(seed)
-        shifts = torch.randint(1, max(examples, 2), (packed.shape[1],), generator=generator)
+        shifts = (torch.randperm(max(examples - 1, 1), generator=generator) + 1).tolist()
         rows = [
-            packed[:, row].roll(step * shift, dims=0) for row, shift in enumerate(shifts.tolist())
+            packed[:, row].roll(step * shift, dims=0)
+            for row, shift in zip(range(packed.shape[1]), cycle(shifts), strict=False)
         ]
         return torch.stack(rows, dim=1)
 
