@@ -414,6 +414,18 @@ def test_no_claim_is_judged_on_the_extra_task(tmp_path: Path) -> None:
     assert check(tmp_path, "C5").evidence.empty
 
 
+def test_no_claim_is_judged_on_retrievals_substitute(tmp_path: Path) -> None:
+    """Neither does it support a claim, nor does it widen the intervals of the true tasks."""
+    for task, filtered in (("text", HIGH), ("retrieval-acl", HIGH)):
+        for model, values in (("convluna-1", filtered), ("luna-1", LOW), ("transformer", LOW)):
+            write_runs(tmp_path, model, values, task=task)
+    for claim in ("C1", "C2"):
+        row = check(tmp_path, claim, "paper").evidence
+        assert row["task"].tolist() == ["text"]
+        expected = statistics.difference([40, 41, 42], [30, 31, 32])
+        assert row["low"].tolist() == pytest.approx([expected.low])
+
+
 def test_what_is_known_without_enough_seeds_is_listed(tmp_path: Path) -> None:
     for memory in (1, 4, 16):
         write_runs(tmp_path, f"luna-{memory}", [0.20])

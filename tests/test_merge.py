@@ -118,6 +118,21 @@ def a_torn_line(run: Path) -> None:
         file.write('{"step": 5')
 
 
+def change_line(path: Path, **values: Any) -> None:
+    """Change the first of several lines; None takes a key away."""
+    first, *others = path.read_text().splitlines()
+    line = {key: value for key, value in (json.loads(first) | values).items() if value is not None}
+    path.write_text("\n".join([json.dumps(line), *others]) + "\n")
+
+
+def no_examples(run: Path) -> None:
+    change_line(run / "causal.jsonl", examples=None)
+
+
+def a_huge_count(run: Path) -> None:
+    change_line(run / "causal.jsonl", kept=10**30)
+
+
 def a_broken_picture(run: Path) -> None:
     (run / "attention.npz").write_bytes(b"nothing")
 
@@ -149,6 +164,8 @@ def too_much(run: Path) -> None:
         (another_accuracy, "says a test accuracy of 0.99, but metrics.jsonl says [0.35]"),
         (no_metrics, "is missing or damaged"),
         (a_torn_line, "ends in a torn line"),
+        (no_examples, "causal.jsonl has a damaged line 1"),
+        (a_huge_count, "causal.jsonl has a damaged line 1"),
         (a_broken_picture, "attention.npz is damaged"),
         (a_link, "is a link or device"),
         (a_pipe, "is a link or device"),

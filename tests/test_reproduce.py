@@ -19,11 +19,13 @@ from tiny_notebooks import DRAW, write_notebook
 from memnb import paths
 from memnb.config import run_config
 from memnb.errors import MemnbError, RunError
+from memnb.evidence import benchmarks
 from memnb.operations import forward_operations
 from memnb.reproduce import cost, manifest, plan, workflow
 from memnb.reproduce.progress import Display
 from memnb.reproduce.workers import Stop
 from memnb.reproduce.workflow import Result, reproduce
+from memnb.tasks import catalogue, prepared
 
 ENTRY = """
 [[artefact]]
@@ -53,6 +55,8 @@ class Project:
         self.ids: list[str] = []
         self.stored.mkdir(parents=True)
         monkeypatch.setattr(paths, "assets", lambda: folder / "assets")
+        # Otherwise what other tests put into the data folder would make notebooks stale.
+        monkeypatch.setenv("MEMNB_DATA", str(folder / "memnb data"))
         # Otherwise an edit of the code while the tests run would make notebooks stale.
         self.code = "as it is"
         monkeypatch.setattr(workflow, "_digest_of_code", lambda: self.code)
@@ -129,6 +133,9 @@ def test_everything_is_done_once_and_the_report_shows_it(project: Project) -> No
 
 def test_whatever_changes_what_a_notebook_shows_makes_it_stale(project: Project) -> None:
     project.add("first")
+    data = prepared.file("text")
+    data.parent.mkdir(parents=True)
+    data.write_bytes(b"reviews")
     project("quick")
     runs, report = project.out / "runs", project.out / "report"
     assert not project.stale()
@@ -158,9 +165,53 @@ def test_whatever_changes_what_a_notebook_shows_makes_it_stale(project: Project)
         needed.unlink()
         assert project.stale(), needed
         needed.write_bytes(before)
+    for added in (
+        benchmarks.stored(),
+        benchmarks.file(project.out),
+        prepared.file("image"),
+        catalogue.status("listops").path,
+        paths.notebooks() / "manifest.toml",
+    ):
+        added.parent.mkdir(parents=True, exist_ok=True)
+        added.write_bytes(b"more")
+        assert project.stale(), added
+        added.unlink()
+        assert not project.stale(), added
+    imported = data.stat().st_mtime_ns
+    os.utime(data, ns=(0, 0))  # other data of the same size
+    assert project.stale()
+    os.utime(data, ns=(imported, imported))
+    (data.parent.parent / "listops-short-0123456789.npz").touch()  # made while a notebook runs
+    assert not project.stale()
     assert project.stale("stored")  # other parameters
     project.code = "edited"
     assert project.stale()
+
+
+def test_the_tests_of_a_checkout_count_as_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
+    (tmp_path / "tests").mkdir()
+    found = [workflow._digest_of_code()]
+    for source in ("assert True", "assert 1"):
+        (tmp_path / "tests" / "test_it.py").write_text(source)
+        found.append(workflow._digest_of_code())
+    assert len(set(found)) == 3
+    monkeypatch.setattr(paths, "checkout", lambda: None)
+    assert workflow._digest_of_code() == found[0]
+
+
+def test_data_that_nobody_can_find_stop_no_call(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> Path:
+        raise MemnbError("There is no home folder.")
+
+    monkeypatch.setattr(paths, "data_cache", refused)
+    project.add("first")
+    assert project("stored").exit_code == 0
+    assert not project.stale("stored")
 
 
 def test_a_failing_notebook_is_named_and_the_others_are_executed(project: Project) -> None:

@@ -129,6 +129,7 @@ def test_a_damaged_run_does_not_hide_a_sound_one_further_on(tmp_path: Path) -> N
         ('{"format": 1, "run_id"', "could not be read"),
         ("\x00" * 200, "could not be read"),
         ("[]", "is damaged (the file"),
+        ({"step": 10**400}, "could not be read"),
         ({"format": 2}, "is damaged (format"),
         ({"outcome": "great"}, "is damaged (outcome"),
         ({"test_accuracy": 36.4}, "is damaged (test_accuracy"),
@@ -241,7 +242,16 @@ def test_a_torn_last_line_is_dropped_and_reported(tmp_path: Path, torn: str) -> 
 
 
 @pytest.mark.parametrize(
-    "wrong", ["oops", '{"step": 1.5, "split": "test", "loss": 1, "accuracy": 1}']
+    "wrong",
+    [
+        "oops",
+        '{"step": 1.5, "split": "test", "loss": 1, "accuracy": 1}',
+        '{"step": true, "split": "test", "loss": 1, "accuracy": 1}',
+        '{"step": 1, "split": "test", "loss": 1, "accuracy": true}',
+        f'{{"step": {2**63}, "split": "test", "loss": 1, "accuracy": 1}}',
+        f'{{"step": {-(2**63) - 1}, "split": "test", "loss": 1, "accuracy": 1}}',
+        f'{{"step": 1, "split": "test", "loss": {10**400}, "accuracy": 1}}',
+    ],
 )
 def test_a_damaged_line_inside_is_named_apart(tmp_path: Path, wrong: str) -> None:
     folder = write_run(tmp_path)
@@ -251,6 +261,42 @@ def test_a_damaged_line_inside_is_named_apart(tmp_path: Path, wrong: str) -> Non
     metrics = rows.load_metrics(rows.load_runs(tmp_path))
     assert len(metrics) == len(lines)
     assert "damaged line 2" in problems(metrics)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "load", "counts"),
+    [
+        ("metrics.jsonl", rows.load_metrics, ("step",)),
+        ("probes.jsonl", rows.load_probes, ("step", "block")),
+        ("filters.jsonl", rows.load_filters, ("step", "block", "head")),
+        ("removal.jsonl", rows.load_removal, ("kept",)),
+        ("causal.jsonl", rows.load_causal, ("kept", "examples")),
+        ("usage.jsonl", rows.load_usage, ("block", "row")),
+        ("lengths.jsonl", rows.load_lengths, ("low", "high", "examples")),
+    ],
+)
+def test_a_line_without_one_of_its_counts_is_left_out_and_named(
+    tmp_path: Path, name: str, load: Any, counts: tuple[str, ...]
+) -> None:
+    path = write_run(tmp_path, "convluna-16") / name
+    runs = rows.load_runs(tmp_path)
+    whole, (first, *others) = load(runs), path.read_text().splitlines()
+    for count in counts:
+        assert whole[count].dtype == np.int64
+        line = {key: value for key, value in json.loads(first).items() if key != count}
+        path.write_text("\n".join([json.dumps(line), *others]) + "\n")
+        found = load(runs)
+        assert len(found) == len(whole) - 1
+        assert problems(found) == list(rows.damage(path.parent))
+        assert "damaged line 1" in problems(found)[0]
+
+
+def test_a_count_that_only_a_newer_trainer_writes_may_be_missing(tmp_path: Path) -> None:
+    with (write_run(tmp_path) / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "split": "test", "loss": 1, "accuracy": 1, "examples": 500}\n')
+    metrics = rows.load_metrics(rows.load_runs(tmp_path))
+    assert problems(metrics) == []
+    assert metrics["examples"].dropna().tolist() == [500]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

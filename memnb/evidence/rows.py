@@ -63,8 +63,19 @@ _LENGTHS = ("low", "high", "examples", "accuracy")
 # The columns of these files that hold a word or a count; all others hold numbers or nothing.
 _WORDS = ("split", "rule", "test")
 _COUNTS = ("step", "block", "head", "row", "kept", "examples", "low", "high")
+# What every line of a file has to hold; all its counts, since a column of whole numbers has no
+# place for one that is missing.
+_REQUIRED = {
+    "metrics.jsonl": ("step", "split", "loss", "accuracy"),
+    "probes.jsonl": ("step", "block"),
+    "filters.jsonl": ("step", "block", "head"),
+    "removal.jsonl": ("rule", "kept", "accuracy"),
+    "causal.jsonl": ("test", "rule", "kept", "examples", "accuracy"),
+    "usage.jsonl": ("block", "row", "usage"),
+    "lengths.jsonl": ("low", "high", "examples", "accuracy"),
+}
 
-Study = Literal["shared", "chunks", "recall", "longer"]
+Study = Literal["shared", "chunks", "recall", "longer", "every"]
 
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 
@@ -165,7 +176,7 @@ def read_run(folder: Path) -> tuple[Record, Run]:
     """
     path = folder / "run.json"
     try:
-        record = Record.model_validate(json.loads(path.read_bytes()))
+        record = Record.model_validate(_from_json(path.read_bytes()))
     except FileNotFoundError:
         raise DataError(f"{folder} holds no run.json, so its run is left out.") from None
     except ValidationError as error:
@@ -230,11 +241,13 @@ def of_study(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
 
     ``shared``: the paper's models, and blocks of your own, on its tasks. ``chunks``: on the same
     tasks all models, with those of memory between chunks and the controls. ``recall``: all models
-    on the recall task. ``longer``: all models on recall of more facts than training showed. The
-    block that a page writes as a demonstration is in none of them.
+    on the recall task. ``longer``: all models on recall of more facts than training showed.
+    ``every``: all of them. The block that a page writes as a demonstration is in none of them.
     """
     extra, longer = runs["task"].isin(EXTRA_TASKS), runs["task"].isin(LONGER_TASKS)
-    chosen = {"recall": extra & ~longer, "longer": longer}.get(study, ~extra)
+    chosen = {"recall": extra & ~longer, "longer": longer, "every": extra | ~extra}.get(
+        study, ~extra
+    )
     chosen &= runs["family"] != DEMONSTRATION
     if study == "shared":
         chosen &= ~runs["family"].isin(BESIDE)
@@ -250,7 +263,7 @@ def load_metrics(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: :data:`KEYS`, then step, split (train, validation, test), loss, accuracy (0..1),
     lr (train only), seconds.
     """
-    return _long(runs, "metrics.jsonl", _METRICS, required=("step", "split", "loss", "accuracy"))
+    return _long(runs, "metrics.jsonl", _METRICS)
 
 
 def load_probes(runs: pd.DataFrame) -> pd.DataFrame:
@@ -259,7 +272,7 @@ def load_probes(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: :data:`KEYS`, then the measures of ``memnb.probes``; cosines and ranks are NaN for
     a memory of one row.
     """
-    return _long(runs, "probes.jsonl", _PROBES, required=("step", "block"))
+    return _long(runs, "probes.jsonl", _PROBES)
 
 
 def load_removal(runs: pd.DataFrame) -> pd.DataFrame:
@@ -267,7 +280,7 @@ def load_removal(runs: pd.DataFrame) -> pd.DataFrame:
 
     Columns: :data:`KEYS` (``memory`` is M), then rule, kept, accuracy.
     """
-    return _long(runs, "removal.jsonl", _REMOVAL, required=("rule", "kept", "accuracy"))
+    return _long(runs, "removal.jsonl", _REMOVAL)
 
 
 def load_causal(runs: pd.DataFrame) -> pd.DataFrame:
@@ -277,7 +290,7 @@ def load_causal(runs: pd.DataFrame) -> pd.DataFrame:
     changed (the share of answers that differ from the intact model's); see
     :func:`memnb.probes.causal.causal_tests`.
     """
-    return _long(runs, "causal.jsonl", _CAUSAL, required=("test", "rule", "kept", "accuracy"))
+    return _long(runs, "causal.jsonl", _CAUSAL)
 
 
 def load_usage(runs: pd.DataFrame) -> pd.DataFrame:
@@ -286,7 +299,7 @@ def load_usage(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: :data:`KEYS`, then block and row (from 1), usage (1 = an even share of the unpack
     weight) and gradient (mean norm of one sample's loss gradient).
     """
-    return _long(runs, "usage.jsonl", _USAGE, required=("block", "row", "usage"))
+    return _long(runs, "usage.jsonl", _USAGE)
 
 
 def load_lengths(runs: pd.DataFrame) -> pd.DataFrame:
@@ -294,7 +307,7 @@ def load_lengths(runs: pd.DataFrame) -> pd.DataFrame:
 
     Columns: :data:`KEYS`, then low, high (lengths in tokens), examples, accuracy.
     """
-    return _long(runs, "lengths.jsonl", _LENGTHS, required=("low", "high", "accuracy"))
+    return _long(runs, "lengths.jsonl", _LENGTHS)
 
 
 def load_filters(runs: pd.DataFrame) -> pd.DataFrame:
@@ -304,12 +317,12 @@ def load_filters(runs: pd.DataFrame) -> pd.DataFrame:
     unpack_temperature, and tap_1, tap_2, ... in the order of the sequence; a tap that a shorter
     kernel lacks is NaN.
     """
-    return _long(runs, "filters.jsonl", _FILTERS, required=("step", "block", "head"))
+    return _long(runs, "filters.jsonl", _FILTERS)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The sound rows of one run's ``metrics.jsonl``."""
-    return _read_lines(folder / "metrics.jsonl", ("step", "split", "loss", "accuracy"))[0]
+    return _read_lines(folder / "metrics.jsonl")[0]
 
 
 def load_attention(run: pd.Series[Any]) -> dict[str, NDArray[Any]] | None:
@@ -343,14 +356,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _long(
-    runs: pd.DataFrame, name: str, columns: Sequence[str], required: Sequence[str]
-) -> pd.DataFrame:
+def _long(runs: pd.DataFrame, name: str, columns: Sequence[str]) -> pd.DataFrame:
     records: list[dict[str, Any]] = []
     owner: list[int] = []
     problems: list[str] = []
     for position, folder in enumerate(runs["folder"]):
-        lines, complaints = _read_lines(Path(folder) / name, required)
+        lines, complaints = _read_lines(Path(folder) / name)
         records += lines
         owner += [position] * len(lines)
         problems += complaints
@@ -358,14 +369,15 @@ def _long(
     values = pd.DataFrame(records)
     names = [c for c in dict.fromkeys([*columns, *values.columns]) if c not in KEYS]
     values = values.reindex(columns=names)
-    types = {c: "int64" if c in _COUNTS else "float64" for c in names if c not in _WORDS}
+    whole = {c for c in _COUNTS if c in _REQUIRED[name]}
+    types = {c: "int64" if c in whole else "float64" for c in names if c not in _WORDS}
     frame = pd.concat([keys, values.astype(types)], axis=1)
     frame.attrs = {"problems": problems}
     return frame
 
 
-def _read_lines(path: Path, required: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The objects of a JSON-lines file, and a sentence for every line that is not one.
+def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of a JSON-lines file, and a sentence for every line that is none.
 
     A run that was killed may leave a torn last line; what stands above it is sound. A file that
     does not exist holds no line.
@@ -378,12 +390,12 @@ def _read_lines(path: Path, required: Sequence[str]) -> tuple[list[dict[str, Any
         return [], [f"{path} could not be read ({error})."]
     try:
         # One call for the whole file is several times as fast as one per line.
-        values = json.loads(f"[{','.join(lines)}]")
+        values = _from_json(f"[{','.join(lines)}]")
     except (ValueError, RecursionError):
         values = [_parse(line) for line in lines]
     sound, problems = [], []
     for number, value in enumerate(values, start=1):
-        if _fits(value, required):
+        if _fits(value, _REQUIRED[path.name]):
             sound.append(value)
         elif number == len(values):
             problems.append(f"{path} ends in a torn line (line {number}), which is left out.")
@@ -394,9 +406,21 @@ def _read_lines(path: Path, required: Sequence[str]) -> tuple[list[dict[str, Any
 
 def _parse(line: str) -> Any:
     try:
-        return json.loads(line)
+        return _from_json(line)
     except (ValueError, RecursionError):
         return None
+
+
+def _from_json(text: str | bytes) -> Any:
+    return json.loads(text, parse_int=_whole)
+
+
+def _whole(digits: str) -> int:
+    """A whole number that a column of a frame can hold."""
+    number = int(digits)
+    if abs(number) >= 2**63:
+        raise ValueError(f"a number of {len(digits)} digits is too large")
+    return number
 
 
 def _fits(value: Any, required: Sequence[str]) -> bool:
@@ -404,7 +428,10 @@ def _fits(value: Any, required: Sequence[str]) -> bool:
     return (
         isinstance(value, dict)
         and all(key in value for key in required)
-        and all(isinstance(item, _kind(key)) for key, item in value.items())
+        and all(
+            isinstance(item, _kind(key)) and not isinstance(item, bool)
+            for key, item in value.items()
+        )
     )
 
 
@@ -475,7 +502,7 @@ def damage(folder: Path) -> Iterator[str]:
     for name in RESULT_FILES:
         path = folder / name
         if name.endswith(".jsonl"):
-            yield from _read_lines(path, ())[1]
+            yield from _read_lines(path)[1]
         elif name.endswith(".npz") and path.exists():
             try:
                 read_arrays(path)

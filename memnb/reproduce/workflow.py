@@ -1,8 +1,8 @@
 """Reproduce: train what is missing, execute the notebooks, write the report.
 
 Whatever was finished before is kept: a run that has ended is not trained again, and a notebook is
-not executed again while its source, its parameters, its rows, the code and its outputs are the
-same. So a killed call goes on where it was.
+not executed again while its source, its parameters, its rows, the data, the code and its outputs
+are the same. So a killed call goes on where it was.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from memnb.reproduce.progress import Display, choose, duration
 from memnb.reproduce.report import Entry, Step, Training, write_report
 from memnb.reproduce.trainer import TRAIN, missing, train_missing
 from memnb.reproduce.workers import Ended, Stop, cores, run_jobs
+from memnb.tasks import catalogue
 
 _NOTEBOOK_GRACE = 5.0
 
@@ -312,9 +313,13 @@ def _alone(report: Path) -> Iterator[None]:
 
 
 def _digest_of_inputs(preset: str, out: Path) -> str:
-    """Hash of what all notebooks read: code, reference numbers, shipped weights and rows."""
-    reference = sorted([*paths.reference().glob("*"), *paths.weights().glob("*.*")])
-    lines = [_digest_of_code()] + [f"{file.name} {content_hash(file)}" for file in reference]
+    """Hash of what all notebooks read: code, reference numbers, shipped weights, the manifest,
+    rows of ``memnb bench`` and of training, and the data of this machine."""
+    files = sorted([*paths.reference().glob("*"), *paths.weights().glob("*.*")])
+    files += [paths.notebooks() / "manifest.toml", benchmarks.stored()]
+    files += [] if preset == "stored" else [benchmarks.file(out)]
+    lines = [_digest_of_code()] + [f"{file.name} {content_hash(file)}" for file in files]
+    lines += _digest_of_data()
     folders = [paths.stored_results()] + ([] if preset == "stored" else [paths.runs(out)])
     for folder in folders:
         for run in sorted(folder.glob("*/run.json")):
@@ -324,10 +329,24 @@ def _digest_of_inputs(preset: str, out: Path) -> str:
 
 
 def _digest_of_code() -> str:
-    # The version alone would leave old figures in place while someone works on the drawing.
-    package = Path(paths.__file__).parent
-    sources = [f"{file.name} {content_hash(file)}" for file in sorted(package.rglob("*.py"))]
+    # The version alone would leave old figures in place while someone works on the drawing. The
+    # page of guarantees compares the tests of a checkout with those on record.
+    package, root = Path(paths.__file__).parent, paths.checkout()
+    files = sorted(package.rglob("*.py")) + sorted(root.glob("tests/*.py") if root else ())
+    sources = [f"{file.name} {content_hash(file)}" for file in files]
     return hashlib.sha256("\n".join([__version__, *sources]).encode()).hexdigest()
+
+
+def _digest_of_data() -> list[str]:
+    """Size and time of each data set that is here: to read them would take long."""
+    lines = []
+    try:
+        for status in catalogue.list_data():
+            time_ns = status.path.stat().st_mtime_ns if status.ready else 0
+            lines.append(f"{status.card.name} {status.size} {time_ns}")
+    except (MemnbError, OSError) as error:
+        lines.append(str(error))  # the page of the data says what is the matter
+    return lines
 
 
 def _digest_of_run(folder: Path) -> list[str]:
