@@ -489,7 +489,7 @@ def _models(values: argparse.Namespace) -> int:
 _MODEL_NOTES = {
     "transformer": "full attention, no memory",
     "luna": "memory rows read the sequence, and every position reads them",
-    "convluna": "the same, with a convolution before the memory and learned temperatures",
+    "convluna": "the same, with a convolution before the memory and a learned pack temperature",
     "poolluna": "the same, with max pooling in place of the convolution",
     "chunkmem": "a memory that carries information from chunk to chunk, written and read by "
     "attention",
@@ -534,7 +534,7 @@ def _tasks(values: argparse.Namespace) -> int:
         task = config.task_config(name)
         protocol = "full protocol" if name in config.FULL_TASKS else "small variant"
         shape = f"2 x {task.max_length}" if task.layout == "pair" else str(task.max_length)
-        print(f"{name:<18}{task.title}: length {shape}, {task.classes} classes, {protocol}")
+        print(f"{name:<18}{task.title}: length {shape}, {task.classes} outputs, {protocol}")
     return 0
 
 
@@ -573,7 +573,7 @@ def _data_line(state: Status) -> str:
     if state.ready:
         there = f"here, {state.size / 1e6:,.0f} MB, {state.path}"
     else:
-        there = f"missing, needs {card.disk / 1e6:,.0f} MB: {card.next_step}"
+        there = f"not here, {card.disk / 1e6:,.0f} MB: {card.next_step}"
     return f"{card.name:<14}{card.title}: {there}\n{'':<14}licence: {card.licence}"
 
 
@@ -653,8 +653,8 @@ Committed rows and those of this machine count as done. What stops a sweep costs
 last seconds: the same command goes on. 'memnb results merge runs' then takes the new rows into
 data/results/.
 
-Where NVIDIA's MPS runs (nvidia-cuda-mps-control -d), several memories between chunks on one card
-get more done: --jobs 3 per card."""
+Where NVIDIA's MPS runs (nvidia-cuda-mps-control -d), three ChunkMem or RMT runs share a card well:
+give --jobs three times the number of cards."""
 
 _RESULTS_HELP = """\
   memnb results                 the rows, a line per model

@@ -1,6 +1,6 @@
 """Typed, frozen configs: what a task, a model, a training run is. No torch here.
 
-A :class:`RunConfig` says everything that determines a result, and :attr:`RunConfig.run_id` is a
+A :class:`Run` says everything that determines a result, and :attr:`Run.run_id` is a
 readable name plus the hash of it. Unknown keys and impossible values are refused with one
 sentence. Source of the numbers: the authors' public code, as described in docs/deviations.md.
 """

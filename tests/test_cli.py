@@ -360,7 +360,7 @@ class TestData:
         assert code == 0
         for name in ("listops", "text", "retrieval", "retrieval-acl", "image", "pathfinder"):
             assert any(line.startswith(f"{name} ") for line in out.splitlines())
-        assert out.count("missing, needs") == out.count("licence: ") == 6
+        assert out.count("not here, ") == out.count("licence: ") == 6
 
     def test_what_is_imported_is_listed_and_checked(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -373,7 +373,7 @@ class TestData:
         assert out.startswith("text is at ")
         code, out, _ = memnb(capsys, "data", "check", "text")
         assert out.split()[0] == "text"
-        assert memnb(capsys, "data", "list")[1].count("missing, needs") == 5
+        assert memnb(capsys, "data", "list")[1].count("not here, ") == 5
 
     @pytest.mark.parametrize(
         ("words", "message"),

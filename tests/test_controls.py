@@ -30,12 +30,13 @@ def test_a_gain_is_split_into_what_the_better_control_has_and_what_is_left(tmp_p
         "(1 seed)."
     )
     assert split == (
-        "Of ConvLuna's points over Luna, ConvLuna without memory has +11.5 of +12.0 with M = 1 "
-        "(+0.5 left) and +10.5 of +17.0 with M = 16 (+6.5 left)."
+        "In points above Luna, with M = 1: ConvLuna +12.0, ConvLuna without memory +11.5, a "
+        "difference of +0.5; with M = 16: ConvLuna +17.0, ConvLuna without memory +10.5, a "
+        "difference of +6.5."
     )
     assert enough.startswith("At most 1 point is left on Text with M = 1: no memory is needed")
     assert left.startswith("More than 1 point is left on Text with M = 16:")
-    assert "no verdict: some sides have fewer than 3 seeds; with M = 1 and M = 16" in limits
+    assert "no verdict: each side has 1 seed; with M = 1 and M = 16" in limits
 
 
 def test_with_enough_seeds_the_interval_decides(tmp_path: Path) -> None:
@@ -45,7 +46,10 @@ def test_with_enough_seeds_the_interval_decides(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-4", [0.66, 0.67, 0.68], task="text")
     write_runs(tmp_path, "convluna-16", [0.80, 0.81, 0.82], task="text")
     said = reading(tmp_path)
-    assert "+10.0 of +20.0 with M = 16 (+10.0 [7.7, 12.3] left)." in said[1]
+    assert said[1].endswith(
+        "with M = 16: ConvLuna +20.0, ConvLuna without memory +10.0, a difference of "
+        "+10.0 [7.7, 12.3]."
+    )
     assert "ConvLuna-1 stands at +3.0 [" in said[2], "Luna-1 has no run"
     assert said[3:6] == [
         "At most 1 point is left on Text with M = 4: no memory is needed to explain ConvLuna's "
@@ -54,7 +58,7 @@ def test_with_enough_seeds_the_interval_decides(tmp_path: Path) -> None:
         "Whether more than 1 point is left is open on Text with M = 1.",
     ]
     assert "fewer than" not in said[-1]
-    assert "read CLS" in said[-1]
+    assert "read the first position (CLS)" in said[-1]
 
 
 def test_rows_that_read_as_the_controls_do_are_compared_where_there_are_some(
@@ -66,7 +70,7 @@ def test_rows_that_read_as_the_controls_do_are_compared_where_there_are_some(
             write_run(tmp_path, model, "text", seed, mean, model_changes=MEAN)
         write_run(tmp_path, "localconv", "text", seed, 0.75)
     said = reading(tmp_path)
-    assert "Local convolution has +5.0 of +10.0 with M = 16 by the mean (+5.0 [" in said[1]
+    assert "with M = 16 by the mean: ConvLuna +10.0, Local convolution +5.0, a" in said[1]
     assert said[-1].startswith("More than 1 point"), "neither seeds nor reading to warn of"
 
 

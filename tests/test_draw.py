@@ -688,7 +688,9 @@ def test_gains_compare_the_same_memory_at_full_scale(tmp_path: Path) -> None:
         write_run(tmp_path, "convluna-16", "text", seed=seed, accuracy=0.80)
     assert gains(tmp_path).endswith("in points: Text +9.0 with M = 1.")
     write_run(tmp_path, "luna-16", "text", accuracy=0.81)
-    assert "Text +9.0 with M = 1 and −1.0 with M = 16. Some of it is from fewer" in gains(tmp_path)
+    assert "Text +9.0 with M = 1 and −1.0 with M = 16. Here some sides have fewer" in gains(
+        tmp_path
+    )
 
 
 def test_accuracy_says_no_run_yet_and_shows_published_rows(quick: pd.DataFrame) -> None:

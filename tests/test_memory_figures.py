@@ -18,6 +18,7 @@ from matplotlib.transforms import Bbox
 
 from memnb import config, paths
 from memnb.draw import looking, memory_figures, style
+from memnb.draw.panels import look_of
 from memnb.draw.point_names import name_points
 from memnb.errors import DataError, MemnbError
 from memnb.evidence import rows, views
@@ -202,6 +203,37 @@ def test_cost_compares_only_runs_of_one_kind_of_device(tmp_path: Path) -> None:
     assert attached["milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
 
 
+def test_cost_prefers_steps_that_were_timed_alone(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.2, 0.3])
+    write_runs(tmp_path, "convluna-16", [0.4])
+    runs = rows.load_runs(tmp_path)
+    timing = {"suite": "step", "outcome": "measured", "milliseconds": 9.0}
+    own = runs[runs["model"] == "luna-16"].iloc[0][["task", "model", "device_name"]].to_dict()
+    others = [
+        own | {"milliseconds": 5.0, "device_name": "another"},
+        own | {"milliseconds": 6.0, "suite": "length"},
+        own | {"outcome": "out of memory", "milliseconds": float("nan")},
+    ]
+    timings = pd.DataFrame([timing | row for row in (own, *others)])
+    figure = memory_figures.cost_accuracy(runs, "", timings)
+    attached = style.attached(figure)
+    assert attached is not None
+    of_model = attached.set_index("model")
+    assert of_model.loc["luna-16", "milliseconds"].tolist() == [9.0, 9.0]
+    assert of_model.loc["luna-16", "alone"].all()
+    assert of_model.loc["convluna-16", "milliseconds"] == pytest.approx(50_000 / 700)
+    assert not of_model.loc["convluna-16", "alone"]
+    filled = {
+        line.get_marker(): line.get_markerfacecolor() != "white"
+        for line in figure.axes[0].lines
+        if line.get_marker() not in ("None", "", None)
+    }
+    looks = {name: look_of(name).marker for name in ("luna-16", "convluna-16")}
+    assert filled == {looks["luna-16"]: True, looks["convluna-16"]: False}
+    assert "timed alone" in words(figure)
+    assert "as its runs took it" in words(figure)
+
+
 CROWDED = {  # accuracies of the seeds and milliseconds of a step: one above, one beside the other
     "luna-1": ([0.30, 0.24], 66.0),
     "luna-16": ([0.301, 0.32], 67.0),
@@ -218,7 +250,7 @@ CROWDED = {  # accuracies of the seeds and milliseconds of a step: one above, on
 def costs(request: pytest.FixtureRequest, tmp_path: Path) -> pd.DataFrame:
     """Runs whose points lie close together: made up, and those of this study on small tasks."""
     if request.param == "committed":
-        found = rows.of_study(rows.load_runs(paths.stored_results()), "shared")
+        found = rows.of_study(rows.load_runs(paths.stored_results()), "chunks")
         return found[found["preset"] == "quick"]
     for name, (accuracies, _) in CROWDED.items():
         write_runs(tmp_path, name, accuracies)

@@ -71,7 +71,7 @@ def test_stored_shows_committed_rows(out: Path) -> None:
 def test_quick_shows_small_runs_of_this_machine_beside_the_committed_full_scale(out: Path) -> None:
     assert shown(Page("accuracy", "quick", str(out))) == [
         ("full", "committed", COMMITTED_FULL),
-        ("quick", "this machine", {("listops-short", "convluna-1", 0.40)}),
+        ("quick", "this machine and committed", {("listops-short", "convluna-1", 0.40)}),
     ]
 
 
@@ -269,13 +269,14 @@ def test_files_can_be_read_by_others(page: Page) -> None:
 
 
 def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quick trains the paper's models itself; only the others come from the committed rows."""
+    """What quick trains comes from this machine, and only the rest from the committed rows."""
     assets = tmp_path / "assets"
     monkeypatch.setattr(paths, "assets", lambda: assets)
     here, stored = tmp_path / "out" / "runs", paths.stored_results()
     write_run(here, "luna-4")
     write_run(stored, "luna-16")
     write_run(stored, "memoryless")
+    write_run(stored, "poolluna-16", task="pathfinder-short")
     write_run(stored, "convchunkmem-16")
     write_run(stored, "chunkmem-4", task="recall-8")
     write_run(stored, "rmt-16", task="recall-longer", model_changes={"positions": "none"})
@@ -288,8 +289,8 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
         for study in ("shared", "chunks", "recall", "longer")
     }
     assert found == {
-        "shared": {"luna-4"},
-        "chunks": {"luna-4", "memoryless", "convchunkmem-16"},
+        "shared": {"luna-4", "poolluna-16"},
+        "chunks": {"luna-4", "poolluna-16", "memoryless", "convchunkmem-16"},
         "recall": {"chunkmem-4"},
         "longer": {"rmt-16"},
     }

@@ -189,7 +189,7 @@ def test_what_the_filter_does_alone_stands_beside_the_first_claim(
     html = write(out, entry(out, draw(out), step()), Entry(page, None, False, out / "none"))
     card = html[html.index('id="C1"') : html.index('id="C2"')]
     assert heading in card
-    assert "+10.0 of +20.0 with M = 16 (+10.0 left)" in card
+    assert "with M = 16: ConvLuna +20.0, ConvLuna without memory +10.0, a difference of" in card
     assert '<a href="#chunk-memory">About chunk-memory</a>' in card
 
 

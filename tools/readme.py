@@ -99,7 +99,13 @@ def results(folder: Path, drawn: Figure) -> str:
     ]
     quick = plain[plain["preset"] == "quick"]
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")
-    parts += ["**Laptop scale** (`make reproduce`)\n", as_markdown(table)]
+    parts += [
+        "**Laptop scale** (small versions of the tasks; `make reproduce` trains those of ListOps "
+        "and Pathfinder again, but for the Transformer and PoolLuna-16 on Pathfinder)\n",
+        as_markdown(table),
+        "Where models share the very same number with ± 0.0, each gives one answer to every input: "
+        "it has learned nothing yet.\n",
+    ]
     claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]
     parts += [
         "**The claims**, each with the comparison that decides: the weakest one, or for C2, which "

@@ -72,7 +72,7 @@ def controls_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
             f"The filter without a memory, on {style.task_label(task)} at {scale}: {reached}."
         )
         if both := [share.split for share in own if len(share.luna)]:
-            found[-1] += f" Of ConvLuna's points over Luna, {best} has {_and(both)}."
+            found[-1] += f" In points above Luna, {'; '.join(both)}."
         if alone := [
             f"ConvLuna-{share.memory} stands at {share.left_said}"
             for share in own
@@ -90,11 +90,12 @@ def controls_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
         if places:
             found.append(words.format(f"{EQUIVALENT:g} point", _and(places)))
     limits = []
-    if min(share.seeds for share in shares) < ENOUGH:
-        limits.append(f"some sides have fewer than {ENOUGH} seeds")
+    if seeds := tables.too_few_seeds(n for share in shares for n in share.seeds):
+        limits.append(seeds)
     if by_cls := list(dict.fromkeys(share.size for share in shares if share.reads == "cls")):
         limits.append(
-            f"with {_and(by_cls)} ConvLuna and Luna read CLS, the controls the mean of positions"
+            f"with {_and(by_cls)} ConvLuna and Luna read the first position (CLS), the controls "
+            "the mean of all positions"
         )
     if limits:
         found.append(f"This is a first look and no verdict: {'; '.join(limits)}.")
@@ -118,10 +119,10 @@ class _Share:
         return next(iter(self.controls))
 
     @property
-    def seeds(self) -> int:
-        """Of the side that has the fewest."""
+    def seeds(self) -> list[int]:
+        """Of each side that has any."""
         sides = (self.controls[self.best], self.ours, self.luna)
-        return min(len(side) for side in sides if len(side))
+        return [len(side) for side in sides if len(side)]
 
     @property
     def left(self) -> statistics.Effect:
@@ -157,12 +158,12 @@ class _Share:
 
     @property
     def split(self) -> str:
-        """ConvLuna's points over Luna: those of the best control, and what it leaves."""
+        """ConvLuna and the best control, each above Luna, and what that leaves to ConvLuna."""
         has = self.controls[self.best].mean() - self.luna.mean()
         gain = self.ours.mean() - self.luna.mean()
         return (
-            f"{tables.signed(has)} of {tables.signed(gain)} with {self.size} "
-            f"({self.left_said} left)"
+            f"with {self.size}: ConvLuna {tables.signed(gain)}, {style.model_label(self.best)} "
+            f"{tables.signed(has)}, a difference of {self.left_said}"
         )
 
 

@@ -569,18 +569,25 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
     return style.attach(figure, rows)
 
 
-def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:
-    """Every model as a point: training time of a step against test accuracy, a panel per task.
+def cost_accuracy(
+    runs: pd.DataFrame, subtitle: str = "", timings: pd.DataFrame | None = None
+) -> Figure:
+    """Every model as a point: time of a training step against test accuracy, a panel per task.
 
-    The time is the run's training time over its steps, as measured on the device that its row
-    names, which other runs may have shared; runs on different kinds of device are never in one
-    panel, the commonest one is shown.
-    Bars span the seeds, in both directions.
+    The time is that of ``memnb bench`` for the same model, task and device where there is one, and
+    the mark is filled. Otherwise it is the run's training time over its steps, which other runs on
+    the device may have drawn out, and the mark is hollow. Runs on different kinds of device are
+    never in one panel, the commonest one is shown. Bars span the seeds, in both directions.
+
+    Args:
+        runs: rows of runs.
+        subtitle: where they come from.
+        timings: rows of :func:`memnb.evidence.benchmarks.load`.
     """
     title = "What accuracy costs: every model as a point"
     rows = plain_models(runs)
     rows = rows[(rows["outcome"] == "finished") & (rows["step"] > 0)]
-    rows = rows.assign(milliseconds=1000 * rows["seconds_training"] / rows["step"])
+    rows = _with_milliseconds(rows, timings)
     rows = rows[rows["milliseconds"] > 0]
     if rows.empty:
         return style.empty(title, subtitle)
@@ -589,7 +596,7 @@ def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     lines = -(-len(tasks) // 3)
     columns = -(-len(tasks) // lines)
     figure, axes = style.canvas(
-        lines, columns, 0.7 + 2.5 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.6
+        lines, columns, 0.9 + 2.5 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.6
     )
     shown = []
     for axis in axes.flat[len(tasks) :]:
@@ -606,13 +613,45 @@ def cost_accuracy(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         style.note(axis, str(device), (0, axis.get_ylim()[1]), (0, 3), va="bottom")
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
-    name_x(axes, "wall-clock time of a training step (ms)")
+    name_x(axes, "time of a training step (ms)")
+    every = pd.concat(shown, ignore_index=True)
+    _name_timings(figure, every["alone"])
     style.heading(figure, title, subtitle)
     style.settle(figure)
     for axis, own in zip(axes.flat, shown, strict=False):
         name_points(axis, _means(own))
-    every = pd.concat(shown, ignore_index=True)
-    return style.attach(figure, of_runs(every).assign(milliseconds=every["milliseconds"]))
+    return style.attach(
+        figure, of_runs(every).assign(milliseconds=every["milliseconds"], alone=every["alone"])
+    )
+
+
+def _with_milliseconds(rows: pd.DataFrame, timings: pd.DataFrame | None) -> pd.DataFrame:
+    """Adds ``milliseconds`` of a step and ``alone``, whether ``memnb bench`` timed it."""
+    keys = ["task", "model", "device_name"]
+    of_runs = 1000 * rows["seconds_training"] / rows["step"]
+    if timings is None:
+        return rows.assign(milliseconds=of_runs, alone=False)
+    timed = timings[timings["suite"].isin(["step", "run"]) & (timings["outcome"] == "measured")]
+    alone = timed.drop_duplicates(keys, keep="last").set_index(keys)["milliseconds"]
+    own = pd.Series(alone.reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy(), rows.index)
+    return rows.assign(milliseconds=own.fillna(of_runs), alone=own.notna())
+
+
+def _name_timings(figure: Figure, alone: pd.Series) -> None:
+    """What filled and hollow marks mean, of those that are there."""
+    names = {
+        True: "step timed alone",
+        False: "step as its runs took it, on a device that others may have shared",
+    }
+    there = [is_alone for is_alone in names if (alone == is_alone).any()]
+    marks = [
+        Line2D([], [], color=style.QUIET, marker="o", linestyle="none",
+               fillstyle="full" if is_alone else "none")
+        for is_alone in there
+    ]  # fmt: skip
+    figure.legend(
+        marks, [names[is_alone] for is_alone in there], loc="outside lower center", ncols=2
+    )
 
 
 def _points(axis: Axes, rows: pd.DataFrame) -> None:
@@ -622,7 +661,10 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
         x, y = own["milliseconds"], 100 * own["test_accuracy"]
         axis.plot([x.min(), x.max()], [y.mean()] * 2, color=look.colour, linewidth=0.9)
         axis.plot([x.mean()] * 2, [y.min(), y.max()], color=look.colour, linewidth=0.9)
-        axis.plot([x.mean()], [y.mean()], marker=look.marker, color=look.colour, linestyle="none")
+        axis.plot(
+            [x.mean()], [y.mean()], marker=look.marker, color=look.colour, linestyle="none",
+            markerfacecolor=look.colour if own["alone"].all() else "white",
+        )  # fmt: skip
     low, high = rows["milliseconds"].min(), rows["milliseconds"].max()
     axis.set_xlim(low / 1.6, high * 2)
     ends = np.log10(axis.get_xlim())

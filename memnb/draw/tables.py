@@ -85,12 +85,20 @@ def gains(verdicts: Sequence[Verdict]) -> str:
     said = (
         f"What the filter adds at full scale, ConvLuna minus Luna, in points: {'; '.join(found)}."
     )
-    if rows[["n_a", "n_b"]].to_numpy().min() < ENOUGH:
-        said += (
-            f" Some of it is from fewer than {ENOUGH} seeds a side, for which the verdicts below "
-            "wait."
-        )
+    if limit := too_few_seeds(int(n) for n in rows[["n_a", "n_b"]].to_numpy().ravel()):
+        said += f" Here {limit}; a verdict needs {ENOUGH}."
     return said
+
+
+def too_few_seeds(sides: Iterable[int]) -> str:
+    """That the sides of comparisons, each with so many seeds, are too small; empty if not."""
+    numbers = set(sides)
+    if min(numbers) >= ENOUGH:
+        return ""
+    if len(numbers) > 1:
+        return f"some sides have fewer than {ENOUGH} seeds"
+    (number,) = numbers
+    return f"each side has {number} seed{'s' * (number != 1)}"
 
 
 def signed(points: float) -> str:

@@ -89,8 +89,8 @@ class Page:
 
     Args:
         artefact: id in the manifest, such as ``accuracy``.
-        preset: ``stored`` (committed rows), ``quick`` (small runs of this machine beside the
-            committed full-scale rows) or ``paper`` (full-scale runs of this machine as well).
+        preset: ``stored`` (committed rows), ``quick`` (the small runs of this machine among
+            committed rows) or ``paper`` (full-scale runs of this machine as well).
         out: the output folder; empty for the default (:func:`memnb.paths.output`).
 
     Raises:
@@ -112,20 +112,20 @@ class Page:
     def layers(self, study: rows.Study = "shared") -> list[Layer]:
         """The full-scale layer, then the small one; either may have no rows.
 
+        What the quick preset does not train is filled up with committed rows; what it does train
+        comes from this machine alone.
+
         Args:
-            study: whose rows, see :func:`memnb.evidence.rows.of_study`. The quick preset trains
-                the study ``shared`` alone; what it does not train of another one is filled up
-                with committed rows.
+            study: whose rows, see :func:`memnb.evidence.rows.of_study`.
         """
         stored, here = paths.stored_results(), self.runs_folder
         # Where both hold a run, the row of this machine is the one shown.
         full = (here, stored) if self.preset == "paper" else (stored,)
-        quick: tuple[Path, ...] = (here,) if self.preset == "quick" else (stored,)
-        filled = study != "shared" and self.preset == "quick"
-        laptop = _layer("Laptop scale", "quick", "quick", (here, stored) if filled else quick)
-        if filled:
+        quick = (here, stored) if self.preset == "quick" else (stored,)
+        laptop = _layer("Laptop scale", "quick", "quick", quick)
+        if self.preset == "quick":
             own = set(rows.load_runs(here)["run_id"])
-            others = {run.run_id for run in plan.runs(study, "paper")}
+            others = {run.run_id for run in plan.together(plan.SETS, "paper")}
             others -= {run.run_id for run in plan.together(plan.SETS, "quick")}
             kept = laptop.runs["run_id"].isin(own | others)
             laptop = replace(laptop, runs=laptop.runs[kept])
