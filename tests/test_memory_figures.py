@@ -21,7 +21,7 @@ from memnb.draw import looking, memory_figures, style
 from memnb.draw.panels import look_of
 from memnb.draw.point_names import name_points
 from memnb.errors import DataError, MemnbError
-from memnb.evidence import rows, views
+from memnb.evidence import benchmarks, rows, views
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,13 @@ def test_cost_prefers_steps_that_were_timed_alone(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-16", [0.2, 0.3])
     write_runs(tmp_path, "convluna-16", [0.4])
     runs = rows.load_runs(tmp_path)
-    timing = {"suite": "step", "outcome": "measured", "milliseconds": 9.0}
+    timing = {
+        "suite": "step",
+        "outcome": "measured",
+        "milliseconds": 9.0,
+        "lower": 8.0,
+        "upper": 9.5,
+    }
     own = runs[runs["model"] == "luna-16"].iloc[0][["task", "model", "device_name"]].to_dict()
     others = [
         own | {"milliseconds": 5.0, "device_name": "another"},
@@ -220,6 +226,7 @@ def test_cost_prefers_steps_that_were_timed_alone(tmp_path: Path) -> None:
     assert attached is not None
     of_model = attached.set_index("model")
     assert of_model.loc["luna-16", "milliseconds"].tolist() == [9.0, 9.0]
+    assert of_model.loc["luna-16", ["lower", "upper"]].to_numpy().tolist() == [[8.0, 9.5]] * 2
     assert of_model.loc["luna-16", "alone"].all()
     assert of_model.loc["convluna-16", "milliseconds"] == pytest.approx(50_000 / 700)
     assert not of_model.loc["convluna-16", "alone"]
@@ -261,19 +268,22 @@ def costs(request: pytest.FixtureRequest, tmp_path: Path) -> pd.DataFrame:
 
 
 def test_names_of_costs_cover_nothing_and_stand_by_their_points(costs: pd.DataFrame) -> None:
-    figure = memory_figures.cost_accuracy(costs)
+    figure = memory_figures.cost_accuracy(costs, "", benchmarks.load(benchmarks.stored()))
     figure.draw_without_rendering()
     panels = [axis for axis in figure.axes if axis.axison]
     assert len(panels) == costs["task"].nunique()
+    crossed = 0
     for axis in panels:
         names = [text for text in axis.texts if isinstance(text, Annotation)]
         marks = [line for line in axis.lines if line.get_marker() not in ("None", "", None)]
         assert len(names) == len(marks) >= 4
         boxes = [plt.Text.get_window_extent(name) for name in names]
-        drawn = [thing.get_window_extent() for thing in (*axis.lines, *figure.texts)]
+        drawn = [thing.get_window_extent() for thing in (*marks, *figure.texts)]
+        bars = [line.get_window_extent() for line in axis.lines if line not in marks]
         assert_apart(boxes)
         for box in boxes:
             assert not any(box.overlaps(other) for other in drawn)
+            crossed += any(box.overlaps(bar) for bar in bars)
             assert axis.bbox.containsx(box.x0)
             assert axis.bbox.containsx(box.x1)
         points = {name.get_text(): axis.transData.transform(name.xy) for name in names}
@@ -281,6 +291,8 @@ def test_names_of_costs_cover_nothing_and_stand_by_their_points(costs: pd.DataFr
             gaps = {text: gap(box, point) for text, point in points.items()}
             tied = name.arrow_patch is not None and name.arrow_patch.get_visible()
             assert tied or gaps[name.get_text()] == min(gaps.values())
+    # Rows come and go: where fifteen models share a panel, a name may have to cross a thin bar.
+    assert crossed <= (0 if len(panels) == 1 else 2)
 
 
 def gap(box: Bbox, point: np.ndarray) -> float:

@@ -574,10 +574,11 @@ def cost_accuracy(
 ) -> Figure:
     """Every model as a point: time of a training step against test accuracy, a panel per task.
 
-    The time is that of ``memnb bench`` for the same model, task and device where there is one, and
-    the mark is filled. Otherwise it is the run's training time over its steps, which other runs on
-    the device may have drawn out, and the mark is hollow. Runs on different kinds of device are
-    never in one panel, the commonest one is shown. Bars span the seeds, in both directions.
+    The time is that of ``memnb bench`` for the same model, task and device where there is one, its
+    bar the quartiles, and the mark is filled. Otherwise it is the run's training time over its
+    steps, which other runs on the device may have drawn out, its bar spans the seeds, and the mark
+    is hollow. Upright bars span the seeds. Runs on different kinds of device are never in one
+    panel, the commonest one is shown.
 
     Args:
         runs: rows of runs.
@@ -596,7 +597,7 @@ def cost_accuracy(
     lines = -(-len(tasks) // 3)
     columns = -(-len(tasks) // lines)
     figure, axes = style.canvas(
-        lines, columns, 0.9 + 2.5 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.6
+        lines, columns, 0.9 + 3.4 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.6
     )
     shown = []
     for axis in axes.flat[len(tasks) :]:
@@ -609,7 +610,7 @@ def cost_accuracy(
         _points(axis, own)
         axis.set_title(style.task_label(task), pad=15)
         axis.margins(y=0.15)
-        majority([axis], task)
+        majority([axis], task, named=False)  # a name could cover a point
         style.note(axis, str(device), (0, axis.get_ylim()[1]), (0, 3), va="bottom")
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
@@ -620,21 +621,25 @@ def cost_accuracy(
     style.settle(figure)
     for axis, own in zip(axes.flat, shown, strict=False):
         name_points(axis, _means(own))
-    return style.attach(
-        figure, of_runs(every).assign(milliseconds=every["milliseconds"], alone=every["alone"])
-    )
+    times = every[["milliseconds", "lower", "upper", "alone"]]
+    return style.attach(figure, pd.concat([of_runs(every), times], axis=1))
 
 
 def _with_milliseconds(rows: pd.DataFrame, timings: pd.DataFrame | None) -> pd.DataFrame:
-    """Adds ``milliseconds`` of a step and ``alone``, whether ``memnb bench`` timed it."""
-    keys = ["task", "model", "device_name"]
+    """Adds ``milliseconds`` of a step, its ``lower`` and ``upper`` quartile, and ``alone``: whether
+    ``memnb bench`` timed it. Without quartiles all three are the same."""
+    keys, columns = ["task", "model", "device_name"], ["milliseconds", "lower", "upper"]
     of_runs = 1000 * rows["seconds_training"] / rows["step"]
+    rows = rows.assign(**dict.fromkeys(columns, of_runs), alone=False)
     if timings is None:
-        return rows.assign(milliseconds=of_runs, alone=False)
+        return rows
     timed = timings[timings["suite"].isin(["step", "run"]) & (timings["outcome"] == "measured")]
-    alone = timed.drop_duplicates(keys, keep="last").set_index(keys)["milliseconds"]
-    own = pd.Series(alone.reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy(), rows.index)
-    return rows.assign(milliseconds=own.fillna(of_runs), alone=own.notna())
+    timed = timed.drop_duplicates(keys, keep="last").set_index(keys)[columns]
+    own = timed.reindex(pd.MultiIndex.from_frame(rows[keys])).set_index(rows.index)
+    alone = own["milliseconds"].notna()
+    return rows.assign(
+        **{name: own[name].where(alone, rows[name]) for name in columns}, alone=alone
+    )
 
 
 def _name_timings(figure: Figure, alone: pd.Series) -> None:
@@ -649,9 +654,11 @@ def _name_timings(figure: Figure, alone: pd.Series) -> None:
                fillstyle="full" if is_alone else "none")
         for is_alone in there
     ]  # fmt: skip
+    marks.append(Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2))))
     figure.legend(
-        marks, [names[is_alone] for is_alone in there], loc="outside lower center", ncols=2
-    )
+        marks, [*(names[is_alone] for is_alone in there), "majority class"],
+        loc="outside lower center", ncols=3,
+    )  # fmt: skip
 
 
 def _points(axis: Axes, rows: pd.DataFrame) -> None:
@@ -659,14 +666,15 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
     for name in style.model_order(rows["model"]):
         look, own = look_of(name), rows[rows["model"] == name]
         x, y = own["milliseconds"], 100 * own["test_accuracy"]
-        axis.plot([x.min(), x.max()], [y.mean()] * 2, color=look.colour, linewidth=0.9)
+        span = [own["lower"].min(), own["upper"].max()]
+        axis.plot(span, [y.mean()] * 2, color=look.colour, linewidth=0.9)
         axis.plot([x.mean()] * 2, [y.min(), y.max()], color=look.colour, linewidth=0.9)
         axis.plot(
             [x.mean()], [y.mean()], marker=look.marker, color=look.colour, linestyle="none",
             markerfacecolor=look.colour if own["alone"].all() else "white",
         )  # fmt: skip
-    low, high = rows["milliseconds"].min(), rows["milliseconds"].max()
-    axis.set_xlim(low / 1.6, high * 2)
+    low, high = rows["lower"].min(), rows["upper"].max()
+    axis.set_xlim(low / 2.2, high * 2.3)  # room for names
     ends = np.log10(axis.get_xlim())
     decades = 10.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]))
     axis.xaxis.set_major_locator(FixedLocator([*np.outer(decades, [1, 2, 5]).ravel()]))
@@ -681,7 +689,7 @@ def _means(rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
         (
             float(of["milliseconds"].mean()),
             100 * float(of["test_accuracy"].mean()),
-            style.model_label(name),
+            style.model_label(name).replace(" without", "\nwithout"),  # long names need two lines
             look_of(name).colour,
         )
         for name, of in own.items()

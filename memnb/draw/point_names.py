@@ -13,7 +13,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import BboxBase
 
 #: How far around its point a name may stand, and how far without a line to its point.
-_REACH, _NEAR = 32.0, 9.0
+_REACH, _NEAR = 44.0, 9.0
 
 
 def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
@@ -46,7 +46,7 @@ def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
     ]
     # What a place costs wherever the other names are.
     alone = [
-        3 * _covered(boxes, fixed)
+        6 * _covered(boxes, fixed)
         + 3 * _outside(boxes, frame)
         + _distance(boxes, marks[one], np.delete(marks, one, axis=0))
         for one, boxes in enumerate(places)
