@@ -227,7 +227,7 @@ def _sweep(values: argparse.Namespace) -> int:
     )
     for sentence in plan.sentences():
         print(sentence, flush=True)
-    if values.dry_run:
+    if values.dry_run and plan.todo:
         _print(plan.table(), "text")
     if values.dry_run or not plan.todo:
         return 0

@@ -282,6 +282,33 @@ def test_dry_run_shows_the_plan_and_trains_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_with_nothing_to_do_shows_no_table(
+    stored: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "look", lambda device: CPU)
+    write_run(stored, "luna-1", "text")
+    words = "sweep --dry-run --tasks text --models luna-1 --set table --seeds 0 --device cpu"
+    code, out, _ = call(capsys, *words.split())
+    assert code == 0
+    assert "0 to do." in out
+    assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("task", config.TASKS)
+def test_every_task_can_be_swept_with_another_seed(
+    task: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "look", lambda device: CPU)
+    preset = "paper" if "-short" not in task else "quick"
+    words = f"sweep --dry-run --tasks {task} --seeds 7 --preset {preset} --device cpu"
+    code, out, err = call(capsys, *words.split())
+    if task in ("text-short", "image-short"):  # planned where their data are
+        assert "No planned run" in err
+        return
+    assert code == 0, err
+    assert " to do." in out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

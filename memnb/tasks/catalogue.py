@@ -227,6 +227,8 @@ def status(name: str) -> Status:
 
 def data_of(task: config.Task) -> Status | None:
     """The data set that ``task`` is cut from; None for a task that is generated when needed."""
+    if isinstance(task, config.Recall):
+        return None
     found = status(task.name.removesuffix("-short"))
     return None if found.card.kind == "generated" else found
 
