@@ -438,7 +438,7 @@ def _bench(values: argparse.Namespace) -> int:
     longest = values.longest or bench.LONGEST[chosen.kind]
     runs = list(bench.plan(values.suite, models, tasks, longest))
     file = paths.output(values.out) / "bench.jsonl"
-    print(f"{chosen.reason} {len(runs)} measurements go to {file}.")
+    print(f"{chosen.reason} Measurements: {len(runs)}, to go to {file}.")
     if values.suite == "step":
         best = bench.apart(bench.ceilings, device)
         bench.append(file, best)
