@@ -435,3 +435,11 @@ def test_what_is_known_without_enough_seeds_is_listed(tmp_path: Path) -> None:
     assert found.reading.count("+10.0 points") == 3
     for memory in (1, 4, 16):
         assert f"convluna-{memory} − luna-{memory}, test accuracy" in found.reading
+
+
+def test_of_several_measures_the_weakest_of_each_is_listed(tmp_path: Path) -> None:
+    write_degraded(tmp_path, accuracies=[0.5])
+    found = check(tmp_path, "C3")
+    assert found.verdict == "not enough rows"
+    for kind in ("packed cosine", "packed rank share", "lost with 8 of 16", "lost with 1 of 16"):
+        assert kind in found.reading, "what speaks against a claim is not passed over"

@@ -189,19 +189,19 @@ def _listed(values: Iterable[Any]) -> str:
 def degradation(probes: pd.DataFrame) -> pd.DataFrame:
     """Cosine and effective rank of the packed rows at the first and the last look of training.
 
-    Means over blocks, then over seeds; models as their names define them, with several rows.
+    Of the first and of the last block, which may go opposite ways, and the mean over all blocks;
+    means over seeds; models as their names define them, with several rows.
 
     Args:
         probes: long frame of :func:`memnb.evidence.rows.load_probes`.
 
     Returns:
-        Columns ``Task``, ``Model``, ``Seeds``, ``Cosine, first`` and ``last``, ``Effective rank,
-        first`` and ``last`` (of at most min(M, H)).
+        Columns ``Task``, ``Model``, ``Seeds``, and of ``Cosine`` and ``Effective rank`` (of at most
+        min(M, H)) one for ``block 1``, ``last block`` and ``all``, each as ``first → last``.
     """
     measures = {"packed_cosine": "Cosine", "packed_rank": "Effective rank"}
-    moments = ("first", "last")
-    heads = [f"{name}, {moment}" for name in measures.values() for moment in moments]
-    columns = ["Task", "Model", "Seeds", *heads]
+    places = ("block 1", "last block", "all")
+    columns = ["Task", "Model", "Seeds", *(f"{m}, {p}" for m in measures.values() for p in places)]
     rows = []
     plain = probes[(probes["changes"] == "") & (probes["memory"] > 1)]
     for task in style.task_order(plain["task"]):
@@ -210,11 +210,12 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
             own = there[there["model"] == model]
             steps = own.groupby("run_id")["step"]
             ends = [own[own["step"] == steps.transform(end)] for end in ("min", "max")]
-            cells = [
-                f"{end.groupby('run_id')[measure].mean().mean():.2f}"
-                for measure in measures
-                for end in ends
-            ]
+            cells = []
+            for measure in measures:
+                for blocks in ([1], [own["block"].max()], own["block"].unique()):
+                    of_blocks = [end[end["block"].isin(blocks)] for end in ends]
+                    means = [end.groupby("run_id")[measure].mean().mean() for end in of_blocks]
+                    cells.append(" → ".join(f"{mean:.2f}" for mean in means))
             seeds = str(own["run_id"].nunique())
             rows.append([style.task_label(task), style.model_label(model), seeds, *cells])
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)

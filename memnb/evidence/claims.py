@@ -467,16 +467,23 @@ def _reading(
     held = sum(c.holds for c in judged)
     if not judged:
         parts = [f"No comparison has {ENOUGH} finished runs on each side yet"]
-        if decisive:
-            alike = [c for c in compared if c.measure == decisive.measure]
-            known = [str(c) for c in alike if not math.isnan(c.slack)]
-            more = f", and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-            parts += [f"so far {'; '.join(known[:SHOWN])}{more}"]
+        if known := [c for c in compared if not math.isnan(c.slack)]:
+            kinds: dict[tuple[str, Target], Comparison] = {}
+            for c in known:
+                kind = kinds.setdefault((c.measure, c.target), c)
+                kinds[c.measure, c.target] = min(c, kind, key=lambda c: c.slack)
+            # Of a claim with several measures the weakest of each, so that none is passed over.
+            shown = known[:SHOWN] if len(kinds) == 1 else list(kinds.values())
+            more = f", and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
+            which = "" if len(kinds) == 1 else "the weakest of each kind: "
+            parts += [f"so far {which}{'; '.join(str(c) for c in shown)}{more}"]
     elif len(judged) == 1:
         parts = [f"The one comparison judged {'holds' if held else 'does not hold'}: {decisive}"]
     else:
         rank = "strongest" if claim in ANY_SUFFICES else "weakest"
-        parts = [f"{held} of {len(judged)} comparisons judged hold; the {rank} is {decisive}"]
+        several = decisive and any(c.measure != decisive.measure for c in judged)
+        which = f"{rank} by {decisive.measure}" if several and decisive else rank
+        parts = [f"{held} of {len(judged)} comparisons judged hold; the {which} is {decisive}"]
     if judged:
         parts += [f"nothing can be judged about the {part} yet" for part in open_parts]
         waiting = len(compared) - len(judged)
