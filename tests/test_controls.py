@@ -108,3 +108,18 @@ def test_at_laptop_scale_where_nobody_has_learned_nothing_follows(tmp_path: Path
     assert reading(tmp_path) == [
         "No task has both ConvLuna and the filter without a memory at full scale yet."
     ]
+
+
+def test_parameters_stand_in_the_order_of_the_tasks(tmp_path: Path) -> None:
+    for model, task in (("memoryless", "text"), ("memoryless", "listops"), ("luna-16", "text")):
+        write_run(tmp_path, model, task)
+    runs = rows.of_study(rows.load_runs(tmp_path), "chunks")
+    sizes = {("memoryless", "text"): 27_370, ("memoryless", "listops"): 56_938}
+    pairs = zip(runs["model"], runs["task"], strict=True)
+    runs = runs.assign(parameters=[sizes.get(pair, 30_000) for pair in pairs])
+    table = beside_tables.controls(runs)
+    assert list(table.columns[3:]) == ["ListOps", "Text"]
+    assert dict(zip(table["Model"], table["Parameters"], strict=True)) == {
+        "ConvLuna without memory": "56,938 / 27,370",
+        "Luna-16": "– / 30,000",
+    }

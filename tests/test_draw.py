@@ -214,6 +214,36 @@ FRAMES = {
 }
 
 
+@pytest.mark.parametrize("free", [*itertools.product((0.1, 0.9), (-0.6, 0.6))])
+def test_the_name_of_a_level_covers_no_mark_where_a_place_is_free(
+    free: tuple[float, float],
+) -> None:
+    figure, axes = style.canvas(1, 1, 2.0, width=3.0)
+    axis = axes[0, 0]
+    places = itertools.product(np.linspace(0.05, 0.95, 19), (-0.6, 0.6))
+    taken = [(x, y) for x, y in places if abs(x - free[0]) > 0.35 or y != free[1]]
+    axis.plot(*zip(*taken, strict=True), linestyle="none", marker="o")
+    axis.set(xlim=(0, 1), ylim=(-4, 4))
+    style.reference_line(axis, 0.0, "majority class")
+    axis.set_xlim(0, 1)
+    style.settle(figure)
+    (name,) = figure.texts
+    box = name.get_window_extent()
+    middle = axis.transData.inverted().transform((box.x0 + box.width / 2, box.y0 + box.height / 2))
+    assert abs(middle[0] - free[0]) < 0.35
+    assert middle[1] * free[1] > 0
+    assert not any(box.contains(*axis.transData.transform(mark)) for mark in taken)
+
+
+def test_the_name_of_a_level_stays_below_the_right_end_where_nothing_is() -> None:
+    figure, axes = style.canvas(1, 1, 2.0, width=3.0)
+    axes[0, 0].plot([0, 1], [3, 4], marker="o")
+    style.reference_line(axes[0, 0], 0.0, "majority class")
+    style.settle(figure)
+    (name,) = figure.texts
+    assert (name.get_ha(), name.get_va()) == ("right", "top")
+
+
 def drawn(function: Any, runs: pd.DataFrame, subtitle: str) -> Figure:
     load = FRAMES[function]
     return function(runs if load is rows.load_runs else load(runs), subtitle=subtitle)
@@ -765,7 +795,38 @@ def test_ablation_figure_has_a_row_per_combination(quick: pd.DataFrame) -> None:
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend[-2:] == ["majority class", "mean of ConvLuna-16"]  # dotted, dashed
     plain = quick[quick["changes"] == ""]
-    assert style.MISSING in words(figures.ablation(plain))
+    said = words(figures.ablation(plain))
+    assert "only whole models have run yet" in said
+    assert style.MISSING not in said
+    alone = words(figures.ablation(plain[plain["family"] == "convluna"]))
+    assert "only the whole ConvLuna has run yet: nothing to compare it with" in alone
+
+
+def test_notes_of_the_ablation_stand_clear_of_the_dashed_line(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", [0.84, 0.85], task="pathfinder-short")
+    none = {"filter": "none"}
+    write_run(tmp_path, "convluna-16", "pathfinder-short", accuracy=0.48, model_changes=none)
+    figure = figures.ablation(rows.load_runs(tmp_path))
+    figure.canvas.draw()
+    axis = panel(figure, "Pathfinder short")
+    dashed = axis.transData.transform((84.5, 0))[0]
+    notes = [text for text in figure.texts if text.get_text() == style.MISSING]
+    assert notes
+    for note in notes:
+        box = note.get_window_extent()
+        assert not box.x0 <= dashed <= box.x1
+
+
+def test_an_arrowhead_is_in_the_legend_where_an_interval_is_cut(tmp_path: Path) -> None:
+    def legend(model: str) -> list[str]:
+        runs = rows.load_runs(tmp_path)
+        figure = figures.accuracy(runs[runs["model"] == model])
+        return [text.get_text() for text in figure.legends[0].get_texts()]
+
+    write_runs(tmp_path, "luna-1", [0.30, 0.301, 0.302])
+    write_runs(tmp_path, "luna-16", [0.15, 0.35])
+    assert "interval goes on" not in legend("luna-1")
+    assert "interval goes on" in legend("luna-16")
 
 
 def test_ablation_keeps_readings_and_strides_apart(tmp_path: Path) -> None:
@@ -913,7 +974,11 @@ def test_degradation_table_compares_the_first_look_with_the_last() -> None:
     )  # fmt: skip
     table = tables.degradation(looks)
     assert table["Model"].tolist() == ["Luna-4", "ConvLuna-4"]
-    assert table.iloc[0].tolist() == ["Text", "Luna-4", "2", "0.40", "0.65", "3.00", "3.00"]
+    assert table.iloc[0].tolist() == [
+        *("Text", "Luna-4", "2"),
+        *("0.30 → 0.55", "0.50 → 0.75", "0.40 → 0.65"),
+        *["3.00 → 3.00"] * 3,
+    ]
     assert tables.degradation(looks.assign(memory=1)).iloc[0, 0] == style.MISSING
 
 

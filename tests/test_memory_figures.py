@@ -181,12 +181,33 @@ def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame)
     assert dots["no filter, learned temperature"] == pytest.approx([20])
     assert dots["learned (ConvLuna)"] == pytest.approx([35, 36])
     assert "1 failed" in words(figure)
+    (legend,) = figure.legends
+    filled, hollow = legend.get_lines()
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "kernel trained",
+        "nothing in the filter's place trained",
+    ]
+    assert (filled.get_fillstyle(), hollow.get_markerfacecolor()) == ("full", "none")
+
+
+def test_fifths_cut_at_the_same_length_are_one_point_of_a_run(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-16")
+    fifths = pd.DataFrame(
+        {"low": [100, 500, 500], "high": [300, 500, 500], "examples": [10, 10, 30],
+         "accuracy": [0.5, 0.6, 0.8]}
+    )  # fmt: skip
+    run = rows.load_lengths(rows.load_runs(tmp_path)).iloc[:1]
+    run = run.drop(columns=list(fifths)).merge(fifths, how="cross")
+    lines = memory_figures.by_length(run).axes[0].lines
+    for line in lines[:2]:  # the run and the mean
+        assert list(line.get_xdata()) == [200, 500]
+        assert list(line.get_ydata()) == pytest.approx([50, 75])
 
 
 def test_kinds_without_a_control_are_no_figure(tmp_path: Path) -> None:
     write_run(tmp_path, "convluna-16", accuracy=0.4)
     figure = memory_figures.kernel_kinds(rows.load_runs(tmp_path))
-    assert style.MISSING in words(figure)
+    assert "no run with another kernel yet" in words(figure)
 
 
 def test_cost_compares_only_runs_of_one_kind_of_device(tmp_path: Path) -> None:

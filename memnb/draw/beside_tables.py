@@ -22,7 +22,8 @@ def controls(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns ``Model``, ``Head reads``, ``Parameters`` and one per task that a model beside the
-        paper's has a run on. A cell is as in :func:`memnb.draw.tables.accuracy`.
+        paper's has a run on. A cell is as in :func:`memnb.draw.tables.accuracy`; of the parameters
+        there is a number for each of these tasks, in their order.
     """
     tasks = style.task_order(runs.loc[runs["family"].isin(config.BESIDE), "task"])
     columns = ["Model", "Head reads", "Parameters", *map(style.task_label, tasks)]
@@ -37,10 +38,17 @@ def controls(runs: pd.DataFrame) -> pd.DataFrame:
                 tables._cell(own) if len(own := group[group["task"] == task]) else style.MISSING
                 for task in tasks
             ]
-            sizes = tables._listed(f"{count:,.0f}" for count in group["parameters"].dropna())
             label = {"cls": "CLS", "mean": "mean of positions", "memory": "memory rows"}[str(reads)]
-            table.append([style.model_label(name), label, sizes, *cells])
+            table.append([style.model_label(name), label, _sizes(group, tasks), *cells])
     return pd.DataFrame(table, columns=columns)
+
+
+def _sizes(group: pd.DataFrame, tasks: list[str]) -> str:
+    """Parameters of one model on each task, in the order of ``tasks``; a single number if all are
+    the same."""
+    counts = group.dropna(subset=["parameters"]).groupby("task")["parameters"].first()
+    said = [f"{counts[task]:,.0f}" if task in counts.index else "–" for task in tasks]
+    return said[0] if len(set(said)) == 1 else " / ".join(said)
 
 
 def controls_reading(runs: pd.DataFrame, preset: str = "paper") -> str:

@@ -96,9 +96,10 @@ def accuracy(
         1, len(tasks), 1.5 + 0.27 * len(models) + 0.17 * bool(sources), sharey=True,
         width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
     )  # fmt: skip
+    cut = False
     for axis, task in zip(axes[0], tasks, strict=True):
         there = references[references["task"] == task]
-        _accuracy_panel(axis, plain[plain["task"] == task], task, models, there)
+        cut |= _accuracy_panel(axis, plain[plain["task"] == task], task, models, there)
         for source, rows in there.groupby("source", sort=False):
             mark = _published_mark(sources.index(source))
             mark.set_data(rows["accuracy"], [models.index(name) for name in rows["name"]])
@@ -109,19 +110,24 @@ def accuracy(
         tick.set(color=look_of(name).colour, fontweight="bold")
     first.set_ylim(len(models) - 0.45, -0.55)
     marks = {f"published: {source}": _published_mark(i) for i, source in enumerate(sources)}
-    _explain(figure, marks, columns=3 if sources else 4)
+    _explain(figure, marks, columns=3 if sources else 5, cut=cut)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(plain))
 
 
-def _explain(figure: Figure, more: Mapping[str, Line2D], *, columns: int) -> None:
-    """A legend of what a row of accuracies is made of, and of ``more``."""
+def _explain(figure: Figure, more: Mapping[str, Line2D], *, columns: int, cut: bool) -> None:
+    """A legend of what a row of accuracies is made of, and of ``more``.
+
+    ``cut`` says whether an interval leaves its panel.
+    """
+    caret = Line2D([], [], color=style.INK, marker=">", markersize=4, linestyle="none")
     marks = {
         "one seed": Line2D([], [], color=style.INK, marker="o", linestyle="none", alpha=0.55,
                            markersize=4.5),
         "mean": Line2D([], [], color=style.INK, marker="|", linestyle="none", markersize=10,
                        markeredgewidth=2.2),
         "95 % interval": Line2D([], [], color=style.INK, linewidth=1.2),
+        **({"interval goes on": caret} if cut else {}),
         "majority class": Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2))),
         **more,
     }  # fmt: skip
@@ -144,16 +150,18 @@ _HOLLOW = ("o", "s", "^", "v", "P", "X")
 
 def _accuracy_panel(
     axis: Axes, rows: pd.DataFrame, task: str, models: Sequence[str], published: pd.DataFrame
-) -> None:
-    finished = rows[rows["outcome"] == "finished"]
+) -> bool:
+    """Whether an interval leaves the panel."""
+    finished, cut = rows[rows["outcome"] == "finished"], False
     _accuracy_axis(axis, task, [*published["accuracy"], *(100 * finished["test_accuracy"])])
     for position, name in enumerate(models):
         values = 100 * finished.loc[finished["model"] == name, "test_accuracy"]
         if len(values):
-            _accuracy_row(axis, position, values, look_of(name))
+            cut |= _accuracy_row(axis, position, values, look_of(name))
         failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
         marks = [*values, *published.loc[published["name"] == name, "accuracy"]]
         _count(axis, position, marks, len(values), failed, majority_level(task))
+    return cut
 
 
 def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
@@ -188,10 +196,11 @@ def _count(
     )  # fmt: skip
 
 
-def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: style.Family) -> None:
+def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: style.Family) -> bool:
     """One model's seeds, mean and interval; an interval that leaves the panel ends in a caret.
 
-    A single seed is its mark alone: the bar of a mean would hide it and promise more.
+    A single seed is its mark alone: the bar of a mean would hide it and promise more. Returns
+    whether there is a caret.
     """
     summary = statistics.mean(values)
     axis.plot(
@@ -199,7 +208,7 @@ def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: sty
         color=look.colour, alpha=0.55, markersize=4.5, markeredgewidth=0, zorder=3,
     )  # fmt: skip
     if summary.n < 2:
-        return
+        return False
     axis.plot(
         [summary.mean] * 2, [position - 0.27, position + 0.27], color=look.colour, linewidth=2.2,
         zorder=4,
@@ -211,6 +220,7 @@ def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: sty
         if outside:
             axis.plot([end], [position], marker=marker, color=look.colour, markersize=4,
                       clip_on=False, zorder=2)  # fmt: skip
+    return bool(summary.low < low or summary.high > high)
 
 
 def _references(published: pd.DataFrame | None, tasks: Sequence[str]) -> pd.DataFrame:
@@ -236,7 +246,10 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
     rows = rows[rows["reading"] == "as_coded"]
     tasks = style.task_order(rows.loc[rows["changes"] != "", "task"])
     if not tasks:
-        return style.empty(title, subtitle)
+        note = "only whole models have run yet: nothing to compare them with"
+        if set(rows["family"]) == {"convluna"}:
+            note = "only the whole ConvLuna has run yet: nothing to compare it with"
+        return style.empty(title, subtitle, note if len(rows) else style.MISSING)
     keys = ["filter", "filter_width", "filter_stride", "pack_temperature"]
     variants = [
         (*kind, temperature)
@@ -247,10 +260,11 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
         1, len(tasks), 1.5 + 0.24 * len(variants), sharey=True,
         width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
     )  # fmt: skip
+    cut = False
     for axis, task in zip(axes[0], tasks, strict=True):
         own = rows[rows["task"] == task]
         groups = {key: group for key, group in own.groupby(keys, sort=False)}
-        _variants(axis, task, [groups.get(variant, own.iloc[:0]) for variant in variants])
+        cut |= _variants(axis, task, [groups.get(variant, own.iloc[:0]) for variant in variants])
     labels = [
         f"{tables.filter_label(kind, width, stride)}, T = {tables.TEMPERATURES[temperature]}"
         for kind, width, stride, temperature in variants
@@ -258,7 +272,7 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
     axes[0, 0].set_yticks(range(len(labels)), labels)
     axes[0, 0].set_ylim(len(labels) - 0.45, -0.55)
     whole = Line2D([], [], color=style.FAMILY["convluna"].colour, **_WHOLE)
-    _explain(figure, {f"mean of ConvLuna-{memory}": whole}, columns=5)
+    _explain(figure, {f"mean of ConvLuna-{memory}": whole}, columns=6 if cut else 5, cut=cut)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(rows[rows["task"].isin(tasks)]))
 
@@ -269,22 +283,26 @@ _WHOLE: dict[str, Any] = {"linewidth": 0.9, "linestyle": (0, (4, 2))}
 _FILTER_FAMILY = {"none": "luna", "conv": "convluna", "pool": "poolluna"}
 
 
-def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> None:
-    whole = pd.concat(groups)
+def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> bool:
+    """Whether an interval leaves the panel."""
+    whole, cut, levels = pd.concat(groups), False, []
     finished = whole[whole["outcome"] == "finished"]
     _accuracy_axis(axis, task, list(100 * finished["test_accuracy"]))
     standard = 100 * finished.loc[finished["changes"] == "", "test_accuracy"]
     standard = standard[finished["filter"] == "conv"]
     if len(standard):
         look = style.FAMILY["convluna"]
-        axis.axvline(standard.mean(), color=look.colour, zorder=1, **_WHOLE)
+        levels = [float(standard.mean())]
+        axis.axvline(levels[0], color=look.colour, zorder=1, **_WHOLE)
     for position, group in enumerate(groups):
         values = 100 * group.loc[group["outcome"] == "finished", "test_accuracy"]
         if len(values):
             look = style.FAMILY[_FILTER_FAMILY[group["filter"].iloc[0]]]
-            _accuracy_row(axis, position, values, look)
+            cut |= _accuracy_row(axis, position, values, look)
         failed = int((group["outcome"] == "failed").sum())
-        _count(axis, position, [*values], len(values), failed, majority_level(task))
+        # The dashed line, too, is a mark that a note keeps clear of.
+        _count(axis, position, [*values, *levels], len(values), failed, majority_level(task))
+    return cut
 
 
 # --- learning curves -------------------------------------------------------------------------

@@ -477,18 +477,36 @@ def kernel_kinds(runs: pd.DataFrame, subtitle: str = "", memory: int = 16) -> Fi
     rows = _kinds(runs, memory)
     tasks = style.task_order(rows.loc[rows["kind_of_kernel"].isin(["smooth", "random"]), "task"])
     if not tasks:
-        return style.empty(title, subtitle)
+        note = "no run with another kernel yet: nothing to compare the learned one with"
+        return style.empty(title, subtitle, note if len(rows) else style.MISSING)
     rows = rows[rows["task"].isin(tasks)]
     figure, axes = style.canvas(
-        1, len(tasks), 1.2 + 0.3 * len(KERNELS), sharey=True,
+        1, len(tasks), 1.4 + 0.3 * len(KERNELS), sharey=True,
         width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
     )  # fmt: skip
     for axis, task in zip(axes[0], tasks, strict=True):
         _kinds_panel(axis, rows[rows["task"] == task], task)
     axes[0, 0].set_yticks(range(len(KERNELS)), [words for words, _ in KERNELS.values()])
     axes[0, 0].set_ylim(len(KERNELS) - 0.45, -0.55)
+    _name_fillings(figure, rows)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(rows))
+
+
+def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
+    """What filled and hollow diamonds mean, of those that are there."""
+    look = style.FAMILY["convluna"]
+    there = set(rows.loc[(rows["outcome"] == "finished"), "kind_of_kernel"]) - {"luna"}
+    filled = {KERNELS[kind][1] for kind in there}
+    names = {True: "kernel trained", False: "nothing in the filter's place trained"}
+    shown = [trained for trained in names if trained in filled]
+    figure.legend(
+        [Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", alpha=0.7,
+                markeredgewidth=0.9, markerfacecolor=look.colour if trained else "none")
+         for trained in shown],
+        [names[trained] for trained in shown], loc="outside lower center", ncols=2,
+        handletextpad=0.3,
+    )  # fmt: skip
 
 
 def _kinds(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
@@ -558,6 +576,7 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
             if own.empty:
                 missing(axis)
                 continue
+            own = _one_per_length(own)
             named.append((axis, curves(axis, own, "middle", "accuracy", 100.0, marks=True)))
             axis.xaxis.set_major_locator(ticks(4))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
@@ -567,6 +586,17 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
     style.heading(figure, title, subtitle)
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
+
+
+def _one_per_length(rows: pd.DataFrame) -> pd.DataFrame:
+    """One accuracy per run and ``middle``: inputs cut at the task's limit can fill several fifths.
+
+    Fifths count by their examples.
+    """
+    keys = ["model", "run_id", "middle"]
+    summed = rows.assign(right=rows["accuracy"] * rows["examples"]).groupby(keys, sort=False)
+    both = summed[["right", "examples"]].sum().reset_index()
+    return both.assign(accuracy=both["right"] / both["examples"])
 
 
 def cost_accuracy(

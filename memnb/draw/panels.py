@@ -77,6 +77,7 @@ def name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, End
             last.append(panels[-1])
         elif panels:
             family_legend(figure, {label for _, ends in named for _, label, _ in ends})
+            style.settle(figure)
             return
     left, bottom, width, height = engine.get()["rect"]
     room = 0.85 / figure.get_size_inches()[0]

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.text import Text
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from memnb import config
 
@@ -258,6 +259,10 @@ def settle(figure: Figure) -> None:
     if engine is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")
+    for text in figure.texts:
+        axis = _LEVELS.pop(text, lambda: None)()
+        if axis is not None:
+            _keep_clear(axis, text)
 
 
 _ROWS: WeakKeyDictionary[Figure, pd.DataFrame] = WeakKeyDictionary()
@@ -293,28 +298,87 @@ def empty(title: str, subtitle: str = "", note: str = MISSING) -> Figure:
 def reference_line(axis: Axes, level: float, text: str, *, least: float = 0.0) -> None:
     """A quiet dotted line at ``level``, named below its right end, inside the panel's limits.
 
-    ``least`` is the height that the panel has to span, so that noise does not fill it.
+    Where data stand there, :func:`settle` moves the name. ``least`` is the height that the panel
+    has to span, so that noise does not fill it.
     """
     low, high = axis.get_ylim()
     low, high = min(low, level), max(high, level, low + least)
     axis.set_ylim(min(low, level - 0.14 * (high - low)), high)
     axis.axhline(level, color=QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-    note(axis, text, (1, level), (-1, -2), ha="right", va="top")
+    if text:
+        _LEVELS[note(axis, text, (1, level), (-1, -2), ha="right", va="top")] = ref(axis)
+
+
+#: Names of lines that :func:`settle` has yet to keep clear of data. Values are weak: a panel knows
+#: its figure, and so would keep the key alive.
+_LEVELS: WeakKeyDictionary[Text, ReferenceType[Axes]] = WeakKeyDictionary()
+_PLACES = [
+    (x, side) for x in ((1, "right"), (0, "left"), (0.5, "center")) for side in ("top", "bottom")
+]
+"""Of a line's name: part of the axis with the alignment, and the side that touches the line; below
+the right end first."""
+
+
+def _keep_clear(axis: Axes, text: Text) -> None:
+    """Put a line's name where it covers the fewest marks, then the least ink of the lines."""
+    marks, lines = _drawn(axis)
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    point, top, found = figure.dpi / 72, axis.get_window_extent().y1, []
+    for (x, end), side in _PLACES:
+        offset = ({"right": -1, "left": 1, "center": 0}[end], -2 if side == "top" else 2)
+        look = {"x": x, "ha": end, "va": side, "transform": _beside(axis, offset)}
+        text.set(**look)
+        box = text.get_window_extent()
+        rim = box.padded(0.7 * point)
+        hidden = sum(rim.padded(radius * point).count_contains(points) for points, radius in marks)
+        ink = sum(weight * rim.count_contains(points) for points, weight in lines)
+        # Above a line at the top, a name would stand in the title.
+        found.append(((box.y1 > top, hidden, ink), look))
+    text.set(**min(found, key=lambda place: place[0])[1])
+
+
+_Weighed = list[tuple[np.ndarray, float]]
+
+
+def _drawn(axis: Axes) -> tuple[_Weighed, _Weighed]:
+    """Marks of a panel with their radius in points; points along its lines, one a pixel, with the
+    ink of each."""
+    marks, lines = [], []
+    nothing = ("None", "none", "", " ", None)
+    for line in axis.lines:
+        points = line.get_transform().transform(line.get_xydata())
+        points = points[np.isfinite(points).all(1)]
+        if line.get_marker() not in nothing:
+            marks.append((points, line.get_markersize() / 2))
+        if line.get_linestyle() not in nothing and len(points) > 1:
+            along = np.r_[0, np.cumsum(np.hypot(*np.diff(points, axis=0).T))]
+            at = np.arange(0, along[-1])
+            dense = np.stack([np.interp(at, along, part) for part in points.T], axis=1)
+            lines.append((dense, line.get_linewidth() * (line.get_alpha() or 1.0)))
+    return marks, lines
+
+
+def _beside(axis: Axes, offset: tuple[float, float]) -> Transform:
+    """x in parts of the axis and y in data units, moved by points."""
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    moved = ScaledTranslation(offset[0] / 72, offset[1] / 72, figure.dpi_scale_trans)
+    return axis.get_yaxis_transform() + moved
 
 
 def note(
     axis: Axes, text: str, at: tuple[float, float], offset: tuple[float, float] = (0, 0),
     **look: Any,
-) -> None:  # fmt: skip
+) -> Text:  # fmt: skip
     """Small quiet text at ``at`` (x in parts of the axis, y in data units), moved by points."""
     figure = axis.get_figure(root=True)
     assert figure is not None
-    shift = ScaledTranslation(offset[0] / 72, offset[1] / 72, figure.dpi_scale_trans)
     # A text of the figure, not of the axis: the layout then ignores it, so that a note never
     # pushes panels apart, while a tight bounding box still holds it. The thin white rim keeps it
     # readable where a line passes.
-    figure.text(
-        *at, text, transform=axis.get_yaxis_transform() + shift,
+    return figure.text(
+        *at, text, transform=_beside(axis, offset),
         path_effects=[withStroke(linewidth=1.4, foreground="white")],
         **{"fontsize": 7, "color": QUIET, **look},
     )  # fmt: skip
