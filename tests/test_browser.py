@@ -154,6 +154,21 @@ def test_print_is_light_and_without_controls(browser: Any, report: Path) -> None
     assert page.is_visible("#C1 .mark")
 
 
+def test_a_wide_table_does_not_widen_the_printed_page(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "assets", lambda: tmp_path / "assets")
+    served = draw(tmp_path)
+    path = tmp_path / "report" / "tables" / "third.csv"
+    path.write_text(",".join(f"a_{i}_long_name_of_a_file.csv" for i in range(12)) + "\n")
+    shown = entry(tmp_path, served, step())
+    nothing = Training((), tmp_path / "runs", {}, 0.0)
+    page = opened(browser, write_report([shown], nothing, "quick", tmp_path, 1.0),
+                  viewport={"width": 720, "height": 1000})  # fmt: skip
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == 720
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_keeps_its_contrast(browser: Any, report: Path, theme: str) -> None:
     page = opened(browser, report, color_scheme=theme)

@@ -19,6 +19,9 @@ from memnb.reproduce import manifest, plan, rendering, report
 from memnb.reproduce.report import Entry, Training, write_report
 from memnb.reproduce.workers import Ended
 
+NOTEBOOKS = paths.notebooks()
+"""The real ones, also where a test has other assets."""
+
 
 class Elements(HTMLParser):
     """Every start tag with its attributes, and every tag that was left open."""
@@ -110,7 +113,7 @@ def test_prose_printed_words_and_code_of_the_notebook_are_shown_and_escaped(out:
     assert "javascript:" not in html
     assert "http://elsewhere" not in html
     assert "<msup><mi>L</mi><mn>2</mn></msup>" in html
-    assert "<h3>Below</h3>" in html
+    assert '<h3 id="tiny-below">Below</h3>' in html
     assert "<h2>Tiny" not in html
     assert "<script" not in html
     assert "<pre>said &lt;script&gt;" in html
@@ -131,7 +134,42 @@ def test_what_an_earlier_page_said_is_not_said_again_but_headings_are(out: Path)
         )
     html = write(out, entry(out, first, step()), entry(out, second, step()))
     assert html.count("The same words.") == 1
-    assert html.count("<h3>The same heading</h3>") == 2
+    assert html.count(">The same heading</h3>") == 2
+
+
+def test_every_id_of_the_page_is_its_own(out: Path) -> None:
+    prose = (
+        "# Tiny\n\n## Again\n\nOnce.\n\n## Again\n\n## $L^2$ & *more*\n\n"
+        "## Other\n\n## “\n\n## Again 2"
+    )
+    one, other = draw(out, prose), artefact("tiny-other", notebook="other.ipynb")
+    real = manifest.load(NOTEBOOKS / "manifest.toml").artefacts
+    every = [Entry(one, None, False, out / "none") for one in real]
+    html = write(out, entry(out, one, step()), Entry(other, None, False, out / "none"), *every)
+    ids = [attributes["id"] for _, attributes in Elements(html).found if "id" in attributes]
+    assert sorted(ids) == sorted(set(ids))
+    assert {"tiny-again", "tiny-again-2", "tiny-again-2-2", "tiny-other-2", "claims"} <= set(ids)
+    assert html.index('id="overview"') < html.index('id="C1"') < html.index('id="claims"')
+
+
+def test_whether_the_rows_become_alike_is_one_link_away(out: Path) -> None:
+    page, heading = report.BECOMING
+    real = manifest.load(NOTEBOOKS / "manifest.toml").artefacts
+    notebook = next(one.notebook for one in real if one.id == page)
+    content = nbformat.read(NOTEBOOKS / notebook, as_version=4)
+    assert any(f"## {heading}" in cell.source.splitlines() for cell in content.cells)
+
+    served = draw(out, f"# Tiny\n\nBefore.\n\n## {heading}\n\nWords.").but(id=page)
+    for shown, target in (
+        ([entry(out, served, step())], f'<h3 id="{rendering.heading_id(page, heading)}">'),
+        ([entry(out, served, None)], f'<section id="{page}">'),
+    ):
+        html = write(out, *shown)
+        link = re.search(r'<a href="#([^"]*)">whether they do</a>', html)
+        assert link
+        assert f'id="{link[1]}"' in target
+        assert target in html
+    assert ">whether they do</a>" not in write(out)
 
 
 def test_an_executed_notebook_that_is_gone_or_damaged_is_said(out: Path) -> None:
@@ -260,7 +298,35 @@ def test_claims_come_first_each_with_a_verdict_at_both_scales(out: Path) -> None
     stored = load_runs(paths.stored_results())
     between = {run.run_id for run in plan.runs("chunks", "paper")}
     count = 6 + int((stored["run_id"].isin(between) & (stored["preset"] == "quick")).sum())
-    assert f"Laptop scale (this machine and committed): {count} runs" in html
+    assert f"Laptop scale (this machine and committed): {count} runs</li>" in html
+
+
+def test_runs_of_recall_are_counted_and_named(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "stored_results", lambda: out / "stored")
+    write_run(out / "stored", "luna-16", "listops-short")
+    write_run(out / "stored", "chunkmem-16", "recall-4")
+    write_run(out / "stored", "chunkmem-16", "recall-longer", outcome="failed", reason="Lost.")
+    html = write_report([], Training((), out / "runs", {}, 0.0), "stored", out, 1.0).read_text()
+    counted = "3 runs, 2 of them of the recall task, on which no claim is judged; 1 failed"
+    assert f"Laptop scale (committed): {counted}</li>" in html
+
+
+def test_of_the_claim_that_one_task_decides_the_intervals_are_said_to_hold_together(
+    out: Path,
+) -> None:
+    write_runs(out / "runs", "transformer", [0.20, 0.21, 0.22])
+    write_runs(out / "runs", "convluna-1", [0.40, 0.41, 0.42])
+    html = write(out, entry(out, draw(out), step()))
+    first, second = (html.index(f"<h3>{claim}. ") for claim in ("C2", "C3"))
+    assert "(95 % interval for all tasks together +17.7 to +22.3), n = 3" in html[first:second]
+    assert "for all tasks together" not in html[second:]
+
+
+def test_the_first_screen_says_what_opposite_means_and_where_the_code_is(out: Path) -> None:
+    header = write(out).partition("</header>")[0]
+    assert "<em>opposite</em> if the whole interval" in header
+    assert "README" in header
+    assert "<code>code/</code>" in header
 
 
 def runs_of_three_fates(out: Path) -> Training:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import base64
 import csv
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ from memnb.reproduce.manifest import safe_name
 _TEMPLATES = Path(__file__).parent / "templates"
 _EMBEDDED = 300_000
 """Bytes of a data file up to which it stands in the page itself."""
+_LONG = 20
+"""Letters of a word from which on print may break it."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,8 @@ def to_html(
         template_file="index.html.j2",
         extra_template_basedirs=[str(_TEMPLATES)],
     )
-    prose = _prose(links)
-    exporter.register_filter("prose", prose)
+    exporter.register_filter("prose", _prose(links, set(links.values())))
+    exporter.register_filter("long", _long)
     exporter.register_filter("shown", lambda output: shown(output, report))
     for name, function in context.pop("filters", {}).items():
         exporter.register_filter(name, function)
@@ -191,6 +194,11 @@ def table(path: Path, caption: str) -> Table:
     return Table(path.stem, header, body, caption, download(path))
 
 
+def _long(cell: object) -> str:
+    """The attribute of a cell with a word that print may have to break."""
+    return " class=long" if any(len(word) > _LONG for word in str(cell).split()) else ""
+
+
 def download(path: Path) -> Download | None:
     """A CSV file of the report as a download; None if there is none."""
     if not path.is_file():
@@ -209,16 +217,30 @@ def csv_address(content: bytes) -> str:
 # --- prose -----------------------------------------------------------------------------------
 
 
-def _prose(links: Mapping[str, str]) -> Any:
-    """Markdown to HTML: headings one level lower, formulas as MathML, raw HTML escaped."""
+def heading_id(section: str, heading: str) -> str:
+    """The id of a heading in the page; of several alike in one section, that of the first."""
+    return f"{section}-{'-'.join(re.findall(r'[a-z0-9]+', heading.lower()))}"
+
+
+def _prose(links: Mapping[str, str], taken: set[str]) -> Callable[[str, str], str]:
+    """Markdown of a section to HTML: headings one level lower and with an id that is not yet
+    ``taken``, formulas as MathML, raw HTML escaped.
+    """
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
     class Renderer(IPythonRenderer):
         def __init__(self) -> None:
             super().__init__(escape=True, allow_harmful_protocols=False, exclude_anchor_links=True)
+            self.section = ""
 
         def heading(self, text: str, level: int, **attributes: Any) -> str:
-            return f"<h{level + 1}>{text}</h{level + 1}>\n"
+            first = heading_id(self.section, unescape(re.sub("<[^>]*>", "", text)))
+            name, count = first, 1
+            while name in taken:
+                count += 1
+                name = f"{first}-{count}"
+            taken.add(name)
+            return f'<h{level + 1} id="{name}">{text}</h{level + 1}>\n'
 
         def inline_math(self, body: str) -> str:
             return mathml(body)
@@ -234,8 +256,14 @@ def _prose(links: Mapping[str, str]) -> Any:
             del url, title  # the page loads nothing from elsewhere
             return escape(text)
 
-    markdown = MarkdownWithMath(renderer=Renderer())
-    return markdown.render
+    renderer = Renderer()
+    markdown = MarkdownWithMath(renderer=renderer)
+
+    def prose(source: str, section: str) -> str:
+        renderer.section = section
+        return markdown.render(source)
+
+    return prose
 
 
 def mathml(formula: str, display: Literal["inline", "block"] = "inline") -> str:

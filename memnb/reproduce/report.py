@@ -68,6 +68,8 @@ ASIDES: dict[str, tuple[str, Callable[[pd.DataFrame], str], str]] = {
         "chunk-memory",
     ),
 }
+#: Where the page says whether the rows become alike in training: artefact, and heading there.
+BECOMING = ("degradation", "Do the rows become alike, or do they begin so?")
 _CLAIMS = "memnb/evidence/claims.py"
 _LIBRARIES = ("torch", "numpy", "pandas", "scipy", "matplotlib", "seaborn", "papermill")
 
@@ -193,8 +195,9 @@ def write_report(
     Raises:
         RunError: the folder cannot be written to.
     """
-    layers = Page("report", preset, str(out)).layers("chunks")
-    filled = [layer.runs for layer in layers if len(layer.runs)] or [layers[0].runs]
+    layers = Page("report", preset, str(out)).layers("every")
+    judged = [rows.of_study(layer.runs, "chunks") for layer in layers]  # no claim is about recall
+    filled = [some for some in judged if len(some)] or judged[:1]
     runs = pd.concat(filled, ignore_index=True)
     removal, probes = rows.load_removal(runs), rows.load_probes(runs)
     problems = [*_problems(layers), *_attrs(removal), *_attrs(probes)]
@@ -209,8 +212,10 @@ def write_report(
         "seconds": duration(seconds),
         "claims": _claims(verdicts, runs, entries, _figures(cells, folder)),
         "scales": list(SCALES.values()),
-        "layers": [(layer.title, len(layer.runs), int((layer.runs["outcome"] == "failed").sum()))
-                   for layer in layers],
+        "becoming": _becoming(cells, entries),
+        "layers": [(layer.title, len(layer.runs), len(layer.runs) - len(some),
+                    int((layer.runs["outcome"] == "failed").sum()))
+                   for layer, some in zip(layers, judged, strict=True)],
         "entries": entries,
         "training": training,
         "training_rows": training.rows(),
@@ -250,6 +255,16 @@ def _cells(entries: Sequence[Entry]) -> tuple[list[Any], list[str]]:
             except RunError as error:
                 unread.append(str(error))
     return cells, unread
+
+
+def _becoming(cells: Sequence[Any], entries: Sequence[Entry]) -> str | None:
+    """The id of what :data:`BECOMING` names; of its page if that is not shown; None without it."""
+    page, heading = BECOMING
+    prose = [c for c in cells if c.metadata["memnb"]["section"] == page]
+    prose = [c for c in prose if c.cell_type == "markdown"]
+    if any(f"## {heading}" in cell.source.splitlines() for cell in prose):
+        return rendering.heading_id(page, heading)
+    return page if page in {entry.artefact.id for entry in entries} else None
 
 
 def _figures(cells: Sequence[Any], folder: Path) -> dict[str, rendering.Figure]:
@@ -321,7 +336,7 @@ def _claims(
             f"claim-{name.lower()}",
             list(table.columns),
             table.to_numpy().tolist(),
-            "Every comparison behind the verdict.",
+            f"Every comparison behind the verdict. Each interval is a {_interval(name)}.",
             rendering.Download(file, rendering.csv_address(as_csv(table).encode())),
         )
         names, code = EVIDENCE.get(name, ((), ()))
@@ -345,8 +360,13 @@ def effect(verdict: claims.Verdict) -> str:
     form = "+.1f" if verdict.unit == "points" else ".2f"
     text = f"{verdict.effect:{form}} {verdict.unit}"
     if not math.isnan(verdict.low):
-        text += f" (95 % interval {verdict.low:{form}} to {verdict.high:{form}})"
+        text += f" ({_interval(verdict.claim)} {verdict.low:{form}} to {verdict.high:{form}})"
     return f"{text}, n = {verdict.n}".replace("-", "\N{MINUS SIGN}")
+
+
+def _interval(claim: str) -> str:
+    # Where one task is enough, each of several could hold by chance: the intervals are widened.
+    return "95 % interval" + (" for all tasks together" if claim in claims.ANY_SUFFICES else "")
 
 
 def _problems(layers: Sequence[Any]) -> Iterator[str]:
