@@ -277,6 +277,7 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
     write_run(stored, "luna-16")
     write_run(stored, "memoryless")
     write_run(stored, "poolluna-16", task="pathfinder-short")
+    write_run(stored, "luna-1", task="text-short")
     write_run(stored, "convchunkmem-16")
     write_run(stored, "chunkmem-4", task="recall-8")
     write_run(stored, "rmt-16", task="recall-longer", model_changes={"positions": "none"})
@@ -289,8 +290,8 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
         for study in ("shared", "chunks", "recall", "longer")
     }
     assert found == {
-        "shared": {"luna-4", "poolluna-16"},
-        "chunks": {"luna-4", "poolluna-16", "memoryless", "convchunkmem-16"},
+        "shared": {"luna-4", "poolluna-16", "luna-1"},
+        "chunks": {"luna-4", "poolluna-16", "luna-1", "memoryless", "convchunkmem-16"},
         "recall": {"chunkmem-4"},
         "longer": {"rmt-16"},
     }

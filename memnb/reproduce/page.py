@@ -124,10 +124,9 @@ class Page:
         quick = (here, stored) if self.preset == "quick" else (stored,)
         laptop = _layer("Laptop scale", "quick", "quick", quick)
         if self.preset == "quick":
-            own = set(rows.load_runs(here)["run_id"])
-            others = {run.run_id for run in plan.together(plan.SETS, "paper")}
-            others -= {run.run_id for run in plan.together(plan.SETS, "quick")}
-            kept = laptop.runs["run_id"].isin(own | others)
+            own = laptop.runs["run_id"].isin(rows.load_runs(here)["run_id"])
+            trained = {run.run_id for run in plan.together(plan.SETS, "quick")}
+            kept = own | ~laptop.runs["run_id"].isin(trained)
             laptop = replace(laptop, runs=laptop.runs[kept])
         layers = (_layer("Full scale", "full", "paper", full), laptop)
         return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
