@@ -364,6 +364,10 @@ def _runs(values: argparse.Namespace) -> int:
         runs.remove(chosen[0], values.yes)
         print(f"{values.name} is removed.")
         return 0
+    if not chosen:
+        raise RunError(
+            f"There are no runs in {paths.runs(values.out)}; is --out the folder that holds it?"
+        )
     damaged = 0
     for folder in chosen:
         problems = runs.verify(folder)
@@ -377,7 +381,7 @@ def _runs(values: argparse.Namespace) -> int:
 def _run_line(folder: Path) -> str:
     from memnb.evidence import rows
 
-    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    size = sum(path.lstat().st_size for path in folder.iterdir()) / 1e6
     try:
         record, run = rows.read_run(folder)
     except MemnbError as error:
@@ -519,12 +523,13 @@ def _weights(values: argparse.Namespace) -> int:
         return 0
     if not values.runs:
         raise MemnbError("'memnb weights export' needs a run; see 'memnb weights --help'.")
+    from memnb import runs
     from memnb.weights import export
 
     for name in values.runs:
         # A folder, or the id of a run of this machine.
-        folder = Path(name) if Path(name).is_dir() else paths.runs(values.out) / name
-        print(export(folder, None if values.to is None else Path(values.to)))
+        folder = Path(name) if name and Path(name).is_dir() else runs.find(name, values.out)
+        print(export(folder, None if values.to is None else paths.absolute(values.to)))
     return 0
 
 
@@ -725,7 +730,7 @@ def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
 def _weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", help="list or export")
     parser.add_argument("runs", nargs="*", help="a run folder, or the id of a run")
-    parser.add_argument("--to", metavar="FOLDER", help="by default data/weights")
+    parser.add_argument("--to", type=_folder, metavar="FOLDER", help="by default data/weights")
     _out(parser)
 
 

@@ -121,7 +121,8 @@ def typed(found: Sequence[Shipped]) -> Any:
         MemnbError: ipywidgets is not installed, or no weights of a task that can be typed are here.
     """
     widgets = _widgets()
-    seen = {one.title: one for one in found if one.run.task.title in FIRST_INPUT}
+    # A model without a shared memory has no views: there is nothing to see fill.
+    seen = {one.title: one for one in found if one.run.task.title in FIRST_INPUT and one.views()}
     if not seen:
         raise MemnbError(
             "No trained weights of Text or ListOps are here; see 'memnb weights --help'."

@@ -63,7 +63,7 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
     yield "made by", f"memnb {record.version} ({record.commit}), torch {record.torch}"
     yield "folder", str(folder)
     for path in sorted(folder.iterdir()):
-        yield "file", f"{path.name}, {path.stat().st_size:,} bytes"
+        yield "file", f"{path.name}, {path.lstat().st_size:,} bytes"
 
 
 def verify(folder: Path) -> list[str]:

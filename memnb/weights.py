@@ -72,7 +72,12 @@ def export(run_folder: Path, destination: Path | None = None) -> Path:
             "it finish first."
         )
     network = Network(run.model, run.task)
-    network.load_state_dict(_best(run_folder))
+    try:
+        network.load_state_dict(_best(run_folder))
+    except (RuntimeError, TypeError, AttributeError):
+        raise DataError(
+            f"{run_folder / 'best.pt'} holds the weights of another model; train the run again."
+        ) from None
     halved = {name: _half(value) for name, value in network.state_dict().items()}
     content = save(halved, views.describe(run, record.model_dump()))
     # What is shown is what is shipped: the views are made with the halved weights.
@@ -168,7 +173,7 @@ def _views(network: Network, run: Run) -> list[dict[str, Any]]:
 
 
 def _refuse_too_much(folder: Path, path: Path, size: int) -> None:
-    if folder != paths.weights():
+    if folder.resolve() != paths.weights().resolve():
         return
     replaced = {path.name, path.with_suffix(".npz").name}
     others = [file for file in folder.glob("*.*") if file.name not in replaced]

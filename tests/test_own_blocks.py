@@ -300,6 +300,7 @@ def test_verify_block_reads_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     [
         ("x = 1\n", "registers no block"),
         ("1 / 0\n", "could not be run (ZeroDivisionError"),
+        ("raise SystemExit(0)\n", "could not be run (SystemExit: 0)"),
         (None, "There is no file"),
     ],
 )

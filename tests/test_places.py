@@ -285,7 +285,11 @@ def test_runs_are_listed_and_shown(some_runs: Path, capsys: pytest.CaptureFixtur
         assert "run.json" in text
     (some_runs / "runs" / "broken").mkdir()
     assert "damaged: " in memnb_runs(capsys, "list", out)[1]
+    (some_runs / "runs" / "broken" / "dangling").symlink_to("nowhere")
+    assert "damaged: " in memnb_runs(capsys, "list", out)[1]
     assert "There are no runs" in memnb_runs(capsys, "list", f"--out={some_runs / 'new'}")[1]
+    code, text = memnb_runs(capsys, "verify", f"--out={some_runs / 'new'}")
+    assert (code, "There are no runs" in text) == (1, True), "nothing is not all sound"
 
 
 def test_whatever_is_damaged_is_found(some_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -211,6 +212,27 @@ def test_a_cut_off_archive_is_refused(folder: Path, official, share: float):
     catalogue.import_data("text", made.unpacked(folder / "there", made.reviews()))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     refused("text", official(path), "cut off, damaged or no tar archive")
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2", ""])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_an_archive_cut_off_within_the_file_that_is_read_is_refused(
+    folder: Path, kind: str, share: float
+):
+    path, body = folder / "cut", random.Random(0).randbytes(300_000)
+    with tarfile.open(path, f"w:{kind}") as archive:
+        member = tarfile.TarInfo("table.tsv")
+        member.size = len(body)
+        archive.addfile(member, io.BytesIO(body))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+    def read() -> None:
+        for _, file in archives.files(path, re.compile("table")):
+            while file.read(1000):
+                pass
+
+    with pytest.raises(DataError, match="cut off, damaged or no tar archive"):
+        read()
 
 
 def test_a_web_page_is_called_one(folder: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,9 @@ def test_a_run_without_weights_or_without_an_end_cannot_be_exported(
     (folder / "best.pt").write_bytes(b"not weights")
     with pytest.raises(DataError, match="damaged"):
         weights.export(folder)
+    torch.save({"of.another.model": torch.zeros(2)}, folder / "best.pt")
+    with pytest.raises(DataError, match="holds the weights of another model"):
+        weights.export(folder)
     (folder / "run.json").write_text(json.dumps({**record, "outcome": "interrupted"}))
     with pytest.raises(RunError, match="is interrupted"):
         weights.export(folder)
@@ -194,8 +198,10 @@ def test_the_shipped_folder_does_not_grow_beyond_its_limit(
     monkeypatch.setattr(weights, "LIMIT", size + 10)
     assert weights.export(trained) == path  # the older one is replaced
     (shipped / "another.safetensors").write_bytes(b"12345678901")
-    with pytest.raises(RunError, match="remove another file there"):
-        weights.export(trained)
+    monkeypatch.chdir(tmp_path)
+    for folder in (None, Path("shipped")):
+        with pytest.raises(RunError, match="remove another file there"):
+            weights.export(trained, folder)
 
 
 def test_the_command_exports_and_lists(
@@ -206,8 +212,9 @@ def test_the_command_exports_and_lists(
     assert cli.main(["weights", "export", str(trained)]) == 0
     assert cli.main(["weights", "list"]) == 0
     assert "convluna-4 on listops-short, seed 0, test accuracy" in capsys.readouterr().out
-    assert cli.main(["weights", "export", "no-such-run", *out]) == 1
-    assert "holds no run.json" in capsys.readouterr().err
+    for name in ("no-such-run", ""):
+        assert cli.main(["weights", "export", name, *out]) == 1
+        assert "There are no runs in" in capsys.readouterr().err
     for wrong in (["weights", "export"], ["weights", "list", "x"], ["weights", "lst"]):
         assert cli.main(wrong) == 2
         assert capsys.readouterr().err.count("\n") == 1
@@ -271,7 +278,11 @@ def test_the_picture_follows_the_sliders_and_a_mistake_is_a_sentence(exported: P
     before = pictures(box)
     controls(box)["head"].value = 2  # type: ignore[attr-defined]
     assert pictures(box) != before
-    box = explore.typed(found)
+    without = replace(found[0], path=exported.with_name("none.safetensors"))
+    assert not without.views(), "as of a model without a shared memory"
+    with pytest.raises(MemnbError, match="No trained weights of Text or ListOps"):
+        explore.typed([without])
+    box = explore.typed([without, *found])
     before = pictures(box)
     assert len(before) == 2
     controls(box)["input"].value = "[MIN 3 1 ]"  # type: ignore[attr-defined]

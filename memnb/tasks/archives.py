@@ -7,13 +7,14 @@ ends the reading. Nothing is unpickled.
 from __future__ import annotations
 
 import hashlib
+import io
 import lzma
 import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from memnb.errors import DataError
 
@@ -69,16 +70,41 @@ def _of_archive(path: Path, wanted: re.Pattern[str]) -> Found:
                 match = wanted.search(member.name) if member.isfile() else None
                 file = archive.extractfile(member) if match else None
                 if match and file:
-                    yield match, file
+                    yield match, io.BufferedReader(_Checked(file, path), 2**20)
                 # tarfile remembers every member it has seen; a long archive would fill the memory.
                 archive.members = []  # type: ignore[attr-defined]
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        # tarfile's longest reason is a table of all formats it tried.
-        reason = (str(error) or type(error).__name__).split("\n")[0].rstrip(":")
-        raise DataError(
-            f"{path} is cut off, damaged or no tar archive ({reason}{_looks_like(path)}); "
-            "get it again."
-        ) from None
+    except _DAMAGE as error:
+        raise _damaged(path, error) from None
+
+
+# What the readers of the standard library raise where an archive is not whole.
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    # tarfile's longest reason is a table of all formats it tried.
+    reason = (str(error) or type(error).__name__).split("\n")[0].rstrip(":")
+    return DataError(
+        f"{path} is cut off, damaged or no tar archive ({reason}{_looks_like(path)}); get it again."
+    )
+
+
+class _Checked(io.RawIOBase):
+    """A member whose damage is told in one sentence wherever it is read."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path = file, path
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            content = self._file.read(len(buffer))
+        except _DAMAGE as error:
+            raise _damaged(self._path, error) from None
+        buffer[: len(content)] = content
+        return len(content)
 
 
 class _Member(tarfile.TarInfo):

@@ -70,7 +70,7 @@ def find_blocks(name_or_file: str) -> list[str]:
         spec.loader.exec_module(module)
     except MemnbError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MemnbError(
             f"{path} could not be run ({type(error).__name__}: {error}); mend it first."
         ) from error
