@@ -194,6 +194,11 @@ class Comparison:
         return difference(self.a.values, self.b.values, self.level)[:3]
 
     @property
+    def kind(self) -> tuple[str, Target]:
+        """Comparisons of one kind can be ranked: distances in points and in cosines cannot."""
+        return self.measure, self.target
+
+    @property
     def sides(self) -> list[Side]:
         return [self.a] if self.b is None else [self.a, self.b]
 
@@ -445,14 +450,8 @@ def _answer(claim: str, judged: Sequence[Comparison], open_parts: Sequence[str])
 
 
 def _decisive(claim: str, compared: Sequence[Comparison]) -> Comparison | None:
-    """The comparison a verdict quotes, among those of the claim's first measure and target:
-    distances in points and in cosines cannot be ranked together."""
-    alike = [
-        c
-        for c in compared
-        if (c.measure, c.target) == (compared[0].measure, compared[0].target)
-        and not math.isnan(c.slack)
-    ]
+    """The comparison a verdict quotes, among those of the claim's first kind."""
+    alike = [c for c in compared if c.kind == compared[0].kind and not math.isnan(c.slack)]
     choose = max if claim in ANY_SUFFICES else min
     return choose(alike, key=lambda c: c.slack) if alike else None
 
@@ -468,14 +467,13 @@ def _reading(
     if not judged:
         parts = [f"No comparison has {ENOUGH} finished runs on each side yet"]
         if known := [c for c in compared if not math.isnan(c.slack)]:
-            kinds: dict[tuple[str, Target], Comparison] = {}
-            for c in known:
-                kind = kinds.setdefault((c.measure, c.target), c)
-                kinds[c.measure, c.target] = min(c, kind, key=lambda c: c.slack)
-            # Of a claim with several measures the weakest of each, so that none is passed over.
-            shown = known[:SHOWN] if len(kinds) == 1 else list(kinds.values())
+            shown, which = known[:SHOWN], ""
+            kinds = [*dict.fromkeys(c.kind for c in known)]
+            if len(kinds) > 1:  # the weakest of each, so that none is passed over
+                ranked = sorted(known, key=lambda c: c.slack)
+                shown = [next(c for c in ranked if c.kind == kind) for kind in kinds]
+                which = "the weakest of each kind: "
             more = f", and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
-            which = "" if len(kinds) == 1 else "the weakest of each kind: "
             parts += [f"so far {which}{'; '.join(str(c) for c in shown)}{more}"]
     elif len(judged) == 1:
         parts = [f"The one comparison judged {'holds' if held else 'does not hold'}: {decisive}"]
