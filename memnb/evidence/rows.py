@@ -245,10 +245,9 @@ def of_study(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
     ``every``: all of them. The block that a page writes as a demonstration is in none of them.
     """
     extra, longer = runs["task"].isin(EXTRA_TASKS), runs["task"].isin(LONGER_TASKS)
-    chosen = {"recall": extra & ~longer, "longer": longer, "every": extra | ~extra}.get(
-        study, ~extra
-    )
-    chosen &= runs["family"] != DEMONSTRATION
+    chosen = runs["family"] != DEMONSTRATION
+    if study != "every":
+        chosen &= {"recall": extra & ~longer, "longer": longer}.get(study, ~extra)
     if study == "shared":
         chosen &= ~runs["family"].isin(BESIDE)
     return runs[chosen].reset_index(drop=True)
