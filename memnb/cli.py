@@ -364,12 +364,8 @@ def _runs(values: argparse.Namespace) -> int:
         runs.remove(chosen[0], values.yes)
         print(f"{values.name} is removed.")
         return 0
-    if not chosen:
-        raise RunError(
-            f"There are no runs in {paths.runs(values.out)}; is --out the folder that holds it?"
-        )
     damaged = 0
-    for folder in chosen:
+    for folder in chosen or runs.some(values.out):  # of nothing all would be sound
         problems = runs.verify(folder)
         damaged += bool(problems)
         print(f"{folder.name:<50}{'damaged' if problems else 'sound'}")

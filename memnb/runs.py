@@ -23,17 +23,27 @@ def folders(out: str | None = None) -> list[Path]:
     return list(rows.run_folders([paths.runs(out)]))
 
 
+def some(out: str | None = None) -> list[Path]:
+    """:func:`folders`, of which there has to be one.
+
+    Raises:
+        RunError: there is none.
+    """
+    found = folders(out)
+    if not found:
+        raise RunError(
+            f"There are no runs in {paths.runs(out)}; is --out the folder that holds it?"
+        )
+    return found
+
+
 def find(name: str, out: str | None = None) -> Path:
     """The folder of the run called ``name``.
 
     Raises:
         MemnbError: there is none. A path is no name: nothing outside of ``runs/`` is ever found.
     """
-    there = {folder.name: folder for folder in folders(out)}
-    if not there:
-        raise RunError(
-            f"There are no runs in {paths.runs(out)}; is --out the folder that holds it?"
-        )
+    there = {folder.name: folder for folder in some(out)}
     if name not in there:
         raise unknown("run", name, there)
     return there[name]
