@@ -32,6 +32,7 @@ from memnb.draw.panels import (
     majority,
     majority_across,
     majority_level,
+    majority_mark,
     missing,
     name_lines,
     name_x,
@@ -128,7 +129,7 @@ def _explain(figure: Figure, more: Mapping[str, Line2D], *, columns: int, cut: b
                        markeredgewidth=2.2),
         "95 % interval": Line2D([], [], color=style.INK, linewidth=1.2),
         **({"interval goes on": caret} if cut else {}),
-        "majority class": Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2))),
+        "majority class": majority_mark(),
         **more,
     }  # fmt: skip
     figure.legend(

@@ -25,6 +25,7 @@ from memnb.draw.panels import (
     look_of,
     majority,
     majority_across,
+    majority_mark,
     missing,
     name_lines,
     name_x,
@@ -659,8 +660,8 @@ def _with_milliseconds(rows: pd.DataFrame, timings: pd.DataFrame | None) -> pd.D
     """Adds ``milliseconds`` of a step, its ``lower`` and ``upper`` quartile, and ``alone``: whether
     ``memnb bench`` timed it. Without quartiles all three are the same."""
     keys, columns = ["task", "model", "device_name"], ["milliseconds", "lower", "upper"]
-    of_runs = 1000 * rows["seconds_training"] / rows["step"]
-    rows = rows.assign(**dict.fromkeys(columns, of_runs), alone=False)
+    as_run = 1000 * rows["seconds_training"] / rows["step"]
+    rows = rows.assign(**dict.fromkeys(columns, as_run), alone=False)
     if timings is None:
         return rows
     timed = timings[timings["suite"].isin(["step", "run"]) & (timings["outcome"] == "measured")]
@@ -684,9 +685,8 @@ def _name_timings(figure: Figure, alone: pd.Series) -> None:
                fillstyle="full" if is_alone else "none")
         for is_alone in there
     ]  # fmt: skip
-    marks.append(Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2))))
     figure.legend(
-        marks, [*(names[is_alone] for is_alone in there), "majority class"],
+        [*marks, majority_mark()], [*(names[is_alone] for is_alone in there), "majority class"],
         loc="outside lower center", ncols=3,
     )  # fmt: skip
 

@@ -114,6 +114,11 @@ def majority(panels: Iterable[Axes], task: str, *, named: bool = True) -> None:
         style.reference_line(axis, majority_level(task), words, least=5.0)
 
 
+def majority_mark() -> Line2D:
+    """The dotted line, for a legend that names it."""
+    return Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)))
+
+
 def majority_across(axis: Axes, task: str) -> float:
     """:func:`majority` where accuracy runs along x: a quiet dotted line, whose level is returned.
 
