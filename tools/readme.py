@@ -109,7 +109,8 @@ def results(folder: Path, drawn: Figure) -> str:
     claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]
     parts += [
         "**The claims**, each with the comparison that decides: the weakest one, or for C2, which "
-        "one task can settle, the strongest; and with its 95 % interval.\n",
+        "one task can settle, the strongest; and with its 95 % interval (of C2, for all tasks "
+        "together).\n",
         as_markdown(claims),
     ]
     return "\n".join(parts)
