@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import papermill
 import pytest
 from PIL import Image
 from tiny_notebooks import DRAW, write_notebook
@@ -101,6 +102,27 @@ def test_leaving_in_the_last_cell_is_a_failure_too(tmp_path: Path) -> None:
 def test_dead_kernel_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(NotebookError, match=r"tiny.ipynb: its kernel died"):
         run(tmp_path, DRAW, "import os; os.kill(os.getpid(), 9)")
+
+
+@pytest.mark.parametrize(("taken", "fine"), [(2, True), (3, False)])
+def test_a_kernel_whose_ports_were_taken_at_its_start_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int, fine: bool
+) -> None:
+    real, starts = papermill.execute_notebook, []
+
+    def start(*given: Any, **named: Any) -> object:
+        starts.append(given)
+        if len(starts) <= taken:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return real(*given, **named)
+
+    monkeypatch.setattr(papermill, "execute_notebook", start)
+    if fine:
+        assert run(tmp_path, DRAW)
+    else:
+        with pytest.raises(NotebookError, match=r"tiny.ipynb: its kernel ended at its start"):
+            run(tmp_path, DRAW)
+    assert len(starts) == 3
 
 
 def test_hanging_cell_is_stopped(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from memnb.reproduce.workers import JobError
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _START_TIMEOUT = 120
+_STARTS = 3
+_NO_REPLY = "Kernel died before replying"  # nbclient's words
 _STOPPED = 75
 
 
@@ -110,7 +112,9 @@ def _papermill(
             "`pip install 'memnb[notebooks]'`."
         ) from None
     try:
-        papermill.execute_notebook(
+        _started(
+            notebook.name,
+            papermill.execute_notebook,
             _literal(notebook),
             _literal(result),
             parameters=dict(parameters),
@@ -135,6 +139,26 @@ def _papermill(
         ) from None
     except DeadKernelError:
         raise NotebookError(f"{notebook.name}: its kernel died (perhaps out of memory).") from None
+
+
+def _started(name: str, execute_notebook: Callable[..., object], *given: Any, **named: Any) -> None:
+    """Execute; again where the kernel did not get to its first reply.
+
+    A kernel's ports are looked up before it takes them, so that another kernel that starts at the
+    same moment can be quicker. Not one cell has run by then.
+    """
+    for start in range(1, _STARTS + 1):
+        try:
+            execute_notebook(*given, **named)
+            return
+        except RuntimeError as error:
+            if _NO_REPLY not in str(error):
+                raise
+            if start == _STARTS:
+                raise NotebookError(
+                    f"{name}: its kernel ended at its start, {_STARTS} times; run the same command "
+                    "again, with fewer other programs if it happens once more."
+                ) from None
 
 
 def _literal(path: Path) -> str:
