@@ -95,7 +95,8 @@ def results(folder: Path, drawn: Figure) -> str:
         "**Full scale** (the authors' protocol)\n",
         as_markdown(table[ran].reset_index(drop=True)),
         tables.gains(verdicts) + "\n",
-        beside_tables.controls_reading(every).replace("\n", " ") + "\n",
+        "What the filter does without a memory decides how these gains may be read:\n",
+        "\n".join(f"- {said}" for said in beside_tables.controls_sentences(every)) + "\n",
     ]
     quick = plain[plain["preset"] == "quick"]
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")

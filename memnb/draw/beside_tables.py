@@ -52,9 +52,14 @@ def _sizes(group: pd.DataFrame, tasks: list[str]) -> str:
 
 
 def controls_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
+    """:func:`controls_sentences` in lines of at most 100 characters."""
+    return _filled(controls_sentences(runs, preset))
+
+
+def controls_sentences(runs: pd.DataFrame, preset: str = "paper") -> list[str]:
     """How much of ConvLuna's gain over Luna the filter has without a memory, at one scale.
 
-    A sentence per task, one that says what follows, and one that says what limits it. What is left
+    An entry per task, one that says what follows, and one that says what limits it. What is left
     to ConvLuna above the better control is held against :data:`memnb.evidence.claims.EQUIVALENT`,
     the points that claim C3 takes for no change; with enough seeds, the whole interval is. Where
     neither is above the level of the majority class, nothing follows. Where ConvLuna has rows that
@@ -67,7 +72,7 @@ def controls_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
     scale = f"{tables._SCALES[preset]} scale"
     shares = _shares(runs[(runs["preset"] == preset) & (runs["outcome"] == "finished")])
     if not shares:
-        return f"No task has both ConvLuna and the filter without a memory at {scale} yet."
+        return [f"No task has both ConvLuna and the filter without a memory at {scale} yet."]
     found = []
     for task in dict.fromkeys(share.task for share in shares):
         own = [share for share in shares if share.task == task]
@@ -107,7 +112,7 @@ def controls_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
         )
     if limits:
         found.append(f"This is a first look and no verdict: {'; '.join(limits)}.")
-    return _filled(found)
+    return found
 
 
 @dataclass(frozen=True)
