@@ -21,7 +21,8 @@ from memnb.config import Run, run_config
 from memnb.errors import MemnbError, RunError
 from memnb.models.network import Network
 from memnb.train import checkpoint, loop
-from memnb.train.device import choose_device
+from memnb.train.cuda_graph import make_engine
+from memnb.train.device import Device, choose_device
 from memnb.train.engine import Engine, Interrupted
 from memnb.train.loop import Progress, train
 from memnb.train.sampler import EpochSampler
@@ -493,6 +494,22 @@ def test_evaluation_stops_when_asked_and_changes_nothing() -> None:
 def test_unknown_devices_are_refused(device: str) -> None:
     with pytest.raises(MemnbError, match="must be one of auto, cpu, cuda"):
         choose_device(device)
+
+
+def test_a_gpu_that_refuses_is_one_sentence_and_no_slower_engine_is_tried(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nmore")
+
+    run = tiny()
+    network, data = Network(run.model, run.task), tasks.load(run.task)
+    monkeypatch.setattr(torch, "zeros", refuse)
+    card = Device("cuda", "a card", "bf16", "made up")
+    with pytest.raises(MemnbError, match=r"a card.*unavailable; see with nvidia-smi") as told:
+        make_engine("auto", network, data, run.training, card)
+    assert "\n" not in str(told.value)
+    assert "slower" not in caplog.text
 
 
 def test_unknown_or_impossible_engines_are_refused(tmp_path: Path) -> None:

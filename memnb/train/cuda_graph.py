@@ -20,7 +20,7 @@ from memnb.config import Training
 from memnb.errors import MemnbError
 from memnb.models.network import Network
 from memnb.tasks import Dataset
-from memnb.train.device import Device
+from memnb.train.device import Device, check_usable
 from memnb.train.engine import DeviceSplit, Engine, Interrupted
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,8 @@ def make_engine(
     takes over. The log says why.
 
     Raises:
-        MemnbError: an unknown name, a captured step without CUDA, or ``parts`` does not divide the
-            batch.
+        MemnbError: an unknown name, a captured step without CUDA, ``parts`` does not divide the
+            batch, or the GPU cannot be used at all.
     """
     if kind not in ENGINES:
         raise MemnbError(
@@ -57,6 +57,7 @@ def make_engine(
         )
     if kind in ("graph", "captured") and device.kind != "cuda":
         raise MemnbError(f"The engine '{kind}' needs a CUDA device; use the engine 'eager'.")
+    check_usable(device)
     if kind == "eager" or device.kind == "cpu":
         return Engine(network, dataset, training, device, parts)
     if kind == "captured":

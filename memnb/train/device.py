@@ -86,6 +86,29 @@ def choose_device(wanted: str = "auto") -> Device:
     return Device("cuda", name, "fp32", reason)
 
 
+def check_usable(device: Device) -> None:
+    """Reach for the device once, so that no fallback is tried on one that cannot be used at all.
+
+    Not part of :func:`choose_device`: what asks for a device need not be what trains on it, and a
+    process that has touched a GPU holds memory there.
+
+    Raises:
+        MemnbError: the GPU refuses, as one does that another process has for itself.
+    """
+    if device.kind == "cpu":
+        return
+    try:
+        torch.zeros(1, device=device.kind).item()
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise MemnbError(
+            f"The GPU ({device.name}) cannot be used: {said}; see with nvidia-smi whether another "
+            "process has it for itself, and start again when it is free, or use --device cpu."
+        ) from error
+
+
 def why_no_cuda() -> str | None:
     """Why PyTorch cannot use CUDA here, or None if it can."""
     if torch.cuda.is_available():
