@@ -76,6 +76,51 @@ def test_values_and_gradients(shape: tuple[int, ...], masked: bool, dropout: flo
         assert not given[2].grad[hidden].any()
 
 
+@needs_kernel
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", [(2, 1, 20, 700, 16), (2, 1, 700, 20, 32), (1, 2, 300, 400, 16)])
+def test_in_pieces_values_and_gradients_are_the_same(
+    shape: tuple[int, ...], masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few samples and heads beside a long sequence: of keys, of queries, of both."""
+    monkeypatch.setattr(flash, "PIECE", 128)
+    cut: list[int] = []
+
+    def pieces(programs: int, length: int, device: torch.device) -> int:
+        cut.append(flash_pieces(programs, length, device))
+        return cut[-1]
+
+    flash_pieces = flash.pieces
+    monkeypatch.setattr(flash, "pieces", pieces)
+    monkeypatch.setattr(flash, "multiprocessors", lambda _: 132)
+    # Under the mask whole pieces of the first sample hold nothing that may be read.
+    test_values_and_gradients(shape, masked, dropout=0.1)
+    assert max(cut) > 2
+
+
+def test_pieces_fill_the_device_and_are_not_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flash, "multiprocessors", lambda _: 132)
+    device = torch.device("cpu")
+    assert flash.pieces(256, 10**6, device) == 1, "Text's batch fills the device"
+    assert flash.pieces(8, 10**6, device) == 66
+    assert flash.pieces(8, 16000, device) == 15
+    assert flash.pieces(128, 500, device) == 1, "a memory that writes from a chunk"
+
+
+def test_what_was_read_in_pieces_is_put_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 50, 8, generator=generator).double() for _ in range(3))
+    logits = query @ key.mT
+    pieces = [slice(0, 20), slice(20, 21), slice(21, 50)]
+    parts = [(logits[..., p].softmax(-1) @ value[:, :, p]).transpose(1, 2) for p in pieces]
+    sums = [logits[..., p].exp().sum(-1).log2() for p in pieces]
+    nothing = torch.full_like(sums[0], -1e30)  # what the kernel writes where no key may be read
+    parts, sums = [*parts, torch.zeros_like(parts[0])], [*sums, nothing]
+    out, total = flash.put_together(torch.stack(parts), torch.stack(sums))
+    torch.testing.assert_close(out, (logits.softmax(-1) @ value).transpose(1, 2))
+    torch.testing.assert_close(total, logits.exp().sum(-1).log2())
+
+
 def _apart(got: Tensor | None, wanted: Tensor | None) -> float:
     assert got is not None
     assert wanted is not None

@@ -10,11 +10,15 @@ serves two keys, by its upper and its lower half, since hashing costs as much as
 the kernels compute is written out in :func:`attention_written_out`; the tests compare the two, in
 float64.
 
-Shapes: B batch, n heads, Q queries, K keys, d channels of a head.
+Where there are too few samples, heads and tiles to fill the card, as with one long sequence, what
+a program walks along is cut into pieces, and what they found is put together in fixed order.
+
+Shapes: B batch, n heads, Q queries, K keys, d channels of a head, P pieces.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -27,6 +31,7 @@ from memnb.models.kernels import MISSING, Tiles, tl, triton
 HEAD_WIDTHS = (16, 32, 64)
 HALF = 64  # keys in a tile; two tiles share their hashes
 _LOG2_E = 1.4426950408889634
+PIECE = 1024  # the shortest piece that is worth a program of its own
 
 # The fastest of those tried on an H100 with heads of 32 channels.
 FORWARD = Tiles(rows=128, warps=4, stages=3)
@@ -134,6 +139,33 @@ def _for_few(tiles: Tiles, queries: int) -> Tiles:
     return Tiles(few, 4, tiles.stages) if queries <= few < tiles.rows else tiles
 
 
+@functools.cache
+def multiprocessors(device: torch.device) -> int:
+    """How many programs the device runs at a time, at one for each multiprocessor."""
+    if device.type != "cuda":
+        return 1  # the interpreter
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def pieces(programs: int, length: int, device: torch.device) -> int:
+    """In how many pieces programs walk along ``length``: one, where they fill the device."""
+    full = multiprocessors(device)
+    if programs >= full:
+        return 1
+    wanted = -(-4 * full // programs)  # four on each multiprocessor: they wait for each other
+    return max(1, min(wanted, length // PIECE))
+
+
+def put_together(parts: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+    """What was read of each piece of the keys (P, B, Q, n, d), with the log2 of the softmax's sums
+    in each (P, B, n, Q), as what is read of all (B, Q, n, d) and the log2 of their sums."""
+    most = sums.amax(dim=0)
+    shares = (sums - most).exp2()
+    total = shares.sum(dim=0)
+    weights = (shares / total).transpose(-1, -2)[..., None]
+    return (parts * weights).sum(dim=0), most + total.log2()
+
+
 if MISSING is None:
     # The interpreter knows no instructions of the GPU; the tests on one compare these as well.
     _INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
@@ -160,6 +192,16 @@ if MISSING is None:
         return tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
 
     @triton.jit
+    def _piece(piece, end):
+        """Where a program's piece of what lies before ``end`` begins and ends."""
+        begin = tl.program_id(1) * piece
+        return begin, tl.minimum(begin + piece, end)
+
+    @triton.jit
+    def _piece_number():
+        return tl.program_id(1).to(tl.int64)
+
+    @triton.jit
     def _of_rows(seed_at, head, rows, queries: tl.constexpr):
         """A hash for each query."""
         first = tl.load(seed_at).to(tl.uint32)
@@ -179,16 +221,19 @@ if MISSING is None:
             here = here & (tl.load(mask_at + keys, mask=here, other=0) != 0)
         return tl.where(here, 0.0, _NEVER)
 
-    # Tiles behind a sample's last readable key are left out: of padding, most.
+    # Tiles behind a sample's last readable key are left out: of padding, most. With SPLIT, a
+    # program walks along one piece, ``piece`` long, and of each piece there are ``results`` rows.
 
     @triton.jit
     def _attention_kernel(
         q_at, k_at, v_at, mask_at, until_at, seed_at, out_at, lse_at,
         q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
-        heads, log2_scale, threshold, keep_scale,
+        heads, log2_scale, threshold, keep_scale, piece, results,
         queries: tl.constexpr, count: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr,
         HALF: tl.constexpr, HALVES: tl.constexpr, MASKED: tl.constexpr, DROP: tl.constexpr,
+        SPLIT: tl.constexpr,
     ):  # fmt: skip
+        """What is read, and the log2 of the softmax's sums; of each piece of the keys."""
         tile, head = _tile_and_head(queries, ROWS)
         batch, h = head // heads, head % heads
         rows, channels = tile * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
@@ -201,12 +246,17 @@ if MISSING is None:
         last = count
         if MASKED:
             last = tl.load(until_at + batch)
+        begin = 0
+        if SPLIT:
+            begin, last = _piece(piece, last)
+            out_at += _piece_number() * results * D
+            lse_at += _piece_number() * results
         q = tl.load(q_at + rows[:, None] * q_row + channels[None, :], mask=valid[:, None], other=0)
         of_rows = _of_rows(seed_at, head, rows, queries)
         most = tl.full((ROWS,), _NEVER, tl.float32)
         total = tl.zeros((ROWS,), tl.float32)
         out = tl.zeros((ROWS, D), tl.float32)
-        for start in range(0, last, HALVES * HALF):
+        for start in range(begin, last, HALVES * HALF):
             drawn = _mixed(of_rows[:, None] + _of_pairs(seed_at, start, HALF)[None, :])
             for half in tl.static_range(HALVES):
                 keys = start + half * HALF + tl.arange(0, HALF)
@@ -224,6 +274,8 @@ if MISSING is None:
                     weights = tl.where(keep, weights, 0.0)
                 out = tl.dot(weights.to(v.dtype), v, out * shrink[:, None])
                 most = higher
+        if SPLIT:  # of a piece behind the last readable key nothing was read
+            total = tl.maximum(total, 1e-30)
         out *= (keep_scale / total)[:, None]
         place = (batch * queries + rows) * heads + h
         tl.store(
@@ -237,11 +289,13 @@ if MISSING is None:
         dout_at, out_at, lse_at, q_at, k_at, v_at, mask_at, until_at, seed_at, dq_at, delta_at,
         dout_batch, dout_head, dout_row,
         q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
-        heads, log2_scale, scale, threshold, keep_scale,
+        heads, log2_scale, scale, threshold, keep_scale, piece, results,
         queries: tl.constexpr, count: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr,
         HALF: tl.constexpr, HALVES: tl.constexpr, MASKED: tl.constexpr, DROP: tl.constexpr,
+        SPLIT: tl.constexpr,
     ):  # fmt: skip
-        """Gradients of queries, and delta = sum(dout * out) / keep_scale of each."""
+        """Gradients of queries, from each piece of the keys, and of each query
+        delta = sum(dout * out) / keep_scale."""
         tile, head = _tile_and_head(queries, ROWS)
         batch, h = head // heads, head % heads
         rows, channels = tile * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
@@ -255,6 +309,10 @@ if MISSING is None:
         last = count
         if MASKED:
             last = tl.load(until_at + batch)
+        begin = 0
+        if SPLIT:
+            begin, last = _piece(piece, last)
+            dq_at += _piece_number() * results * D
         place = ((batch * queries + rows) * heads + h)[:, None] * D + channels[None, :]
         q = tl.load(q_at + rows[:, None] * q_row + channels[None, :], mask=valid[:, None], other=0)
         dout = tl.load(
@@ -263,10 +321,11 @@ if MISSING is None:
         out = tl.load(out_at + place, mask=valid[:, None], other=0)
         lse = tl.load(lse_at + head * queries + rows, mask=valid, other=0)
         delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), axis=1) / keep_scale
+        # Programs of several pieces write the same.
         tl.store(delta_at + head * queries + rows, delta, mask=valid)
         of_rows = _of_rows(seed_at, head, rows, queries)
         dq = tl.zeros((ROWS, D), tl.float32)
-        for start in range(0, last, HALVES * HALF):
+        for start in range(begin, last, HALVES * HALF):
             drawn = _mixed(of_rows[:, None] + _of_pairs(seed_at, start, HALF)[None, :])
             for half in tl.static_range(HALVES):
                 keys = start + half * HALF + tl.arange(0, HALF)
@@ -305,11 +364,12 @@ if MISSING is None:
         dout_at, lse_at, delta_at, q_at, k_at, v_at, mask_at, until_at, seed_at, dk_at, dv_at,
         dout_batch, dout_head, dout_row,
         q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
-        heads, log2_scale, scale, threshold, keep_scale,
+        heads, log2_scale, scale, threshold, keep_scale, piece, results,
         queries: tl.constexpr, count: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr,
         HALF: tl.constexpr, HALVES: tl.constexpr, MASKED: tl.constexpr, DROP: tl.constexpr,
+        SPLIT: tl.constexpr,
     ):  # fmt: skip
-        """Gradients of keys and values."""
+        """Gradients of keys and values, from each piece of the queries."""
         tile, head = _tile_and_head(count, HALVES * HALF)
         batch, h = head // heads, head % heads
         channels = tl.arange(0, D)
@@ -339,7 +399,12 @@ if MISSING is None:
         readers = queries
         if MASKED:  # keys that nobody reads have no gradients
             readers = tl.where(start < last, queries, 0)
-        for first in range(0, readers, ROWS):
+        begin = 0
+        if SPLIT:
+            begin, readers = _piece(piece, readers)
+            dk_at += _piece_number() * results * D
+            dv_at += _piece_number() * results * D
+        for first in range(begin, readers, ROWS):
             rows = first + tl.arange(0, ROWS)
             valid = rows < queries
             q = tl.load(
@@ -392,6 +457,22 @@ if MISSING is None:
             "num_warps": tiles.warps, "num_stages": tiles.stages,
         }  # fmt: skip
 
+    def _walk(
+        staying: int, tile: int, heads: int, walked: int, step: int, device: torch.device
+    ) -> tuple[int, int, int]:
+        """Programs that stay with a tile each, pieces that they walk along, and how long those."""
+        programs = triton.cdiv(staying, tile) * heads
+        piece = triton.cdiv(triton.cdiv(walked, pieces(programs, walked, device)), step) * step
+        return programs, triton.cdiv(walked, piece), piece
+
+    def _room(like: Tensor, number: int, *shape: int) -> Tensor:
+        """For a result in so many pieces, (P, ...); in fp32, if they are to be put together."""
+        return like.new_empty(number, *shape, dtype=like.dtype if number == 1 else torch.float32)
+
+    def _added(parts: Tensor, kind: torch.dtype) -> Tensor:
+        """(P, ...) -> (...); in fixed order."""
+        return parts[0] if len(parts) == 1 else parts.sum(dim=0).to(kind)
+
     @torch.library.custom_op("memnb::attention", mutates_args=())
     def _forward(
         query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, until: Tensor | None,
@@ -400,16 +481,23 @@ if MISSING is None:
         """What is read (B, Q, n, d), and the log2 of the softmax's sums (B, n, Q)."""
         query, key, value = _strided(query), _strided(key), _strided(value)
         batch, heads, queries, channels = query.shape
-        out = query.new_empty(batch, queries, heads, channels)
-        lse = query.new_empty(batch, heads, queries, dtype=torch.float32)
+        count = key.shape[2]
         settings = _settings(query, key, mask, dropout, FORWARD)
-        _attention_kernel[(triton.cdiv(queries, settings["ROWS"]) * batch * heads,)](
+        programs, number, piece = _walk(
+            queries, settings["ROWS"], batch * heads, count, settings["HALVES"] * HALF, query.device
+        )
+        out = _room(query, number, batch, queries, heads, channels)
+        lse = query.new_empty(number, batch, heads, queries, dtype=torch.float32)
+        _attention_kernel[(programs, number)](
             query, key, value, *_readable(mask, until, seed), seed, out, lse,
             *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
-            heads, scale * _LOG2_E,
-            _threshold(dropout) << 16, 1 / (1 - dropout), **settings,
+            heads, scale * _LOG2_E, _threshold(dropout) << 16, 1 / (1 - dropout),
+            piece, batch * heads * queries, SPLIT=number > 1, **settings,
         )  # fmt: skip
-        return out, lse
+        if number == 1:
+            return out[0], lse[0]
+        whole, total = put_together(out, lse)
+        return whole.to(query.dtype).contiguous(), total
 
     @_forward.register_fake
     def _(query, key, value, mask, until, seed, scale, dropout):
@@ -427,9 +515,7 @@ if MISSING is None:
         dout = _strided(dout.transpose(1, 2))
         batch, heads, queries, channels = query.shape
         count = key.shape[2]
-        dquery = torch.empty_like(out)
-        dkey = query.new_empty(batch, count, heads, channels)
-        dvalue, delta = torch.empty_like(dkey), torch.empty_like(lse)
+        delta = torch.empty_like(lse)
         readable = _readable(mask, until, seed)
         strides = [stride for part in (dout, query, key, value) for stride in part.stride()[:3]]
         numbers = (
@@ -437,14 +523,27 @@ if MISSING is None:
             _threshold(dropout) << 16, 1 / (1 - dropout),
         )  # fmt: skip
         settings = _settings(query, key, mask, dropout, QUERIES)
-        _attention_query_kernel[(triton.cdiv(queries, settings["ROWS"]) * batch * heads,)](
-            dout, out, lse, query, key, value, *readable, seed, dquery, delta, *numbers, **settings
+        at_once = settings["HALVES"] * HALF
+        programs, number, piece = _walk(
+            queries, settings["ROWS"], batch * heads, count, at_once, query.device
         )
+        dquery = _room(query, number, batch, queries, heads, channels)
+        _attention_query_kernel[(programs, number)](
+            dout, out, lse, query, key, value, *readable, seed, dquery, delta, *numbers,
+            piece, batch * heads * queries, SPLIT=number > 1, **settings,
+        )  # fmt: skip
         settings = _settings(query, key, mask, dropout, KEYS)
-        _attention_key_kernel[(triton.cdiv(count, settings["HALVES"] * HALF) * batch * heads,)](
-            dout, lse, delta, query, key, value, *readable, seed, dkey, dvalue, *numbers, **settings
+        programs, number, piece = _walk(
+            count, at_once, batch * heads, queries, settings["ROWS"], query.device
         )
-        return dquery, dkey, dvalue
+        dkey = _room(query, number, batch, count, heads, channels)
+        dvalue = torch.empty_like(dkey)
+        _attention_key_kernel[(programs, number)](
+            dout, lse, delta, query, key, value, *readable, seed, dkey, dvalue, *numbers,
+            piece, batch * heads * count, SPLIT=number > 1, **settings,
+        )  # fmt: skip
+        kind = query.dtype
+        return _added(dquery, kind), _added(dkey, kind), _added(dvalue, kind)
 
     @_backward.register_fake
     def _(dout, out, lse, query, key, value, mask, until, seed, scale, dropout):
