@@ -410,6 +410,18 @@ def test_degradation_shows_both_streams_per_block(quick: pd.DataFrame) -> None:
     assert "16 memory rows" in words(figure)
 
 
+def test_degradation_shows_the_task_that_most_families_have(quick: pd.DataFrame) -> None:
+    probes = rows.load_probes(quick)
+    luna = probes[probes["family"] == "luna"]
+    first = luna.assign(task="listops")  # before Text in the benchmark
+    later = probes[probes["family"].isin(["luna", "convluna"])].assign(task="text")
+    assert "Text, 16 memory rows" in words(figures.degradation(pd.concat([first, later])))
+    assert "ListOps, 16 memory rows" in words(figures.degradation(pd.concat([first, luna])))
+    assert "ListOps, 16 memory rows" in words(
+        figures.degradation(pd.concat([first, later]), task="listops")
+    )
+
+
 def test_degradation_leaves_out_single_rows_and_other_sizes(quick: pd.DataFrame) -> None:
     probes = rows.load_probes(quick)
     assert style.MISSING in words(figures.degradation(probes[probes["memory"] == 1]))

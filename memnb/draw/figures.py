@@ -27,6 +27,7 @@ from memnb.draw.panels import (
     Ends,
     against_rows_left,
     common_memory,
+    common_task,
     curves,
     look_of,
     majority,
@@ -366,7 +367,7 @@ def degradation(
         subtitle: where the rows come from.
         measures: columns of the frame, keys of :data:`MEASURES`.
         memory: memory size to show; the largest one that most families have if not given.
-        task: task to show; the first one of the benchmark that has rows if not given.
+        task: task to show; the one that most families have if not given.
     """
     title = _DEGRADATION_TITLES.get(tuple(measures), "Memory over training and depth")
     rows = plain_models(probes)
@@ -377,7 +378,7 @@ def degradation(
         rows = rows[rows["memory"] == memory]
     if rows.empty:
         return style.empty(title, subtitle)
-    task = style.task_order(rows["task"])[0]
+    task = common_task(rows)
     rows = rows[rows["task"] == task]
     size = common_memory(rows)
     rows = rows[rows["memory"] == size]

@@ -21,6 +21,7 @@ from memnb.draw.panels import (
     Ends,
     against_rows_left,
     common_memory,
+    common_task,
     curves,
     look_of,
     majority,
@@ -155,8 +156,8 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
     """Unpack weight and loss gradient of each row, rows sorted by use, a column per block.
 
     Args:
-        rows: long frame of :func:`memnb.evidence.rows.load_usage`; the first task of the benchmark
-            that has rows is shown.
+        rows: long frame of :func:`memnb.evidence.rows.load_usage`; the task that most families
+            have is shown.
         subtitle: where the rows come from.
         memory: memory size to show; the one that most families have if not given.
     """
@@ -164,7 +165,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
     rows = _of_one_size(rows, memory)
     if rows.empty:
         return style.empty(title, subtitle)
-    task = style.task_order(rows["task"])[0]
+    task = common_task(rows)
     rows = rows[rows["task"] == task]
     size = int(rows["memory"].iloc[0])
     blocks = sorted({int(block) for block in rows["block"]})

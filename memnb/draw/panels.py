@@ -167,6 +167,12 @@ def common_memory(rows: pd.DataFrame) -> int:
     return int(families[families == families.max()].index.max())
 
 
+def common_task(rows: pd.DataFrame) -> str:
+    """The task that most families have; the first of the benchmark where several tie."""
+    families = rows.groupby("task")["family"].nunique()
+    return style.task_order(families[families == families.max()].index)[0]
+
+
 def of_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """The columns of a frame of runs that belong beside a figure of accuracies."""
     return runs[[*KEYS, "outcome", "test_accuracy", "parameters", "step", "seconds", "device_name"]]

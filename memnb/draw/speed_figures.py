@@ -158,7 +158,7 @@ def length(rows: pd.DataFrame, subtitle: str = "") -> Figure:
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_locator(NullLocator())
         _proportional(axis)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     style.heading(figure, title, subtitle)
     return figure
 
@@ -169,13 +169,9 @@ def _proportional(axis: Axes) -> None:
     at = max(left, right * low / high)
     axis.plot(
         [at, right], [high * at / right, high], color=style.QUIET, linewidth=0.9,
-        linestyle=(0, (1, 2)), zorder=1,
+        linestyle=(0, (1, 2)), zorder=1, label="in proportion to the tokens",
     )  # fmt: skip
     axis.set(xlim=(left, right), ylim=(low, high))
-    axis.annotate(
-        "proportional", (at, high * at / right), (10, 4),  # where measured lines are far above
-        textcoords="offset points", va="bottom", fontsize=7, color=style.QUIET,
-    )  # fmt: skip
 
 
 def _tokens(value: float, _: Any) -> str:
