@@ -214,6 +214,7 @@ def _sweep(values: argparse.Namespace) -> int:
         seeds=values.seeds,
         preset=values.preset,
     )
+    place = _place(where, values)  # before anything is planned: a dry run refuses what a run would
     machine = local.look(device) if where == "local" else None
     missing: sweep.MissingData = "keep" if values.dry_run else "refuse"
     if values.skip_missing_data:
@@ -236,7 +237,7 @@ def _sweep(values: argparse.Namespace) -> int:
         result = sweep.run(
             plan,
             values.out,
-            where=_place(where, values),
+            where=place,
             machine=machine,
             store=values.store,
             budget=budget,

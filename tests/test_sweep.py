@@ -83,6 +83,10 @@ def test_seeds_that_are_not_planned_are_added_to_the_end() -> None:
         (Selection(tasks=["txt"]), "did you mean 'text'"),
         (Selection(models=["lunar-1"]), "did you mean 'luna-1'"),
         (Selection(preset="papr"), "did you mean 'paper'"),
+        (
+            Selection(preset="stored"),
+            "no preset to sweep named 'stored'; the choices are paper, quick",
+        ),
         (Selection(models=["luna-3"]), "No planned run has these"),
     ],
 )
@@ -318,6 +322,8 @@ def test_every_task_can_be_swept_with_another_seed(
         ("--budget soon", "A time is written 90s"),
         ("--gpus-per-run many", "expected a number such as 0.5"),
         ("--on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
+        ("--dry-run --on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
+        ("--dry-run --on slurm --time-limit soon", "A time is written 90s"),
     ],
 )
 def test_mistakes_in_the_call_are_one_sentence(

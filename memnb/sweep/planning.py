@@ -13,6 +13,9 @@ from memnb.reproduce import plan
 from memnb.reproduce.trainer import missing
 from memnb.tasks import catalogue
 
+#: Those that train: ``stored`` plans no runs.
+PRESETS = ("paper", "quick")
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -38,6 +41,8 @@ def select(selection: Selection) -> list[Run]:
     Raises:
         MemnbError: an unknown name, or a selection that holds no planned run.
     """
+    if selection.preset not in PRESETS:
+        raise unknown("preset to sweep", selection.preset, PRESETS)
     for task in selection.tasks:
         if task not in config.TASKS:
             raise unknown("task", task, config.TASKS)
