@@ -667,7 +667,7 @@ Reads the committed rows and those of this machine. Every finished seed is in th
 that failed are counted beside it."""
 
 _CHECK_HELP = """\
-Verdicts: supported, partly supported, not supported, not enough rows. The committed rows and
+Verdicts: supported, partly supported, not supported, not enough runs. The committed rows and
 those of this machine are judged, full scale and laptop scale apart."""
 
 _DATA_HELP = """\

@@ -15,6 +15,10 @@ class MemnbError(Exception):
 
     exit_code = 2
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback, so that a notebook says one sentence too."""
+        return [f"memnb: {self}"]
+
 
 class RunError(MemnbError):
     """A run could not start or go on (locked, unreadable, no space); nothing was lost."""

@@ -50,7 +50,7 @@ def test_every_claim_is_answered_at_both_scales_without_any_run() -> None:
         (preset, claim) for preset in ("paper", "quick") for claim in claims.STATEMENTS
     ]
     for verdict in verdicts:
-        assert verdict.verdict == "not enough rows"
+        assert verdict.verdict == "not enough runs"
         assert math.isnan(verdict.effect)
         assert (verdict.n, verdict.unit) == (0, "")
         assert list(verdict.evidence.columns) == list(claims.EVIDENCE_COLUMNS)
@@ -101,9 +101,9 @@ def test_c1_reports_effect_interval_and_numbers(tmp_path: Path) -> None:
         ([0.30, 0.35, 0.40], [0.29, 0.34, 0.39], "not supported", "not shown"),
         (LOW, LOW, "not supported", "not shown"),
         ([0.3] * 3, [0.3] * 3, "not supported", "not shown"),
-        (HIGH[:2], LOW, "not enough rows", "not enough rows"),
-        (HIGH, LOW[:1], "not enough rows", "not enough rows"),
-        ([*HIGH[:2], None], LOW, "not enough rows", "not enough rows"),
+        (HIGH[:2], LOW, "not enough runs", "not enough runs"),
+        (HIGH, LOW[:1], "not enough runs", "not enough runs"),
+        ([*HIGH[:2], None], LOW, "not enough runs", "not enough runs"),
     ],
 )
 def test_c1_answers(
@@ -163,7 +163,7 @@ def test_a_run_under_way_is_not_evidence(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-16", outcome="running")
     write_run(tmp_path, "luna-4", outcome="interrupted")
     (row,) = check(tmp_path, "C1").evidence.to_dict("records")
-    assert (row["n_b"], row["failed_b"], row["result"]) == (0, 0, "not enough rows")
+    assert (row["n_b"], row["failed_b"], row["result"]) == (0, 0, "not enough runs")
 
 
 # --- C2 --------------------------------------------------------------------------------------
@@ -215,8 +215,8 @@ def test_c3_supported_when_rows_collapse_and_are_not_missed(tmp_path: Path) -> N
         ("packed cosine", "> 0"): pytest.approx(0.97 - 0.4),
         ("packed rank share", "< 0.25"): pytest.approx(1.3 / 16),
         ("packed rank share", "< 0"): pytest.approx((1.3 - 9) / 16),
-        ("accuracy lost with 8 of 16 rows", "within ±1"): pytest.approx(0),
-        ("accuracy lost with 1 of 16 rows", "within ±1"): pytest.approx(0),
+        ("accuracy lost with 8 of 16 rows left", "within ±1"): pytest.approx(0),
+        ("accuracy lost with 1 of 16 rows left", "within ±1"): pytest.approx(0),
     }
 
 
@@ -273,8 +273,8 @@ def test_c3_removal_is_a_test_of_equivalence(
         left = {number: accuracy + change for number, change in kept.items()}
         write_run(tmp_path, "luna-16", seed=seed, accuracy=accuracy, removal=left)
     found = results(check(tmp_path, "C3"))
-    assert found["accuracy lost with 8 of 16 rows", "within ±1"] == half
-    assert found["accuracy lost with 1 of 16 rows", "within ±1"] == one
+    assert found["accuracy lost with 8 of 16 rows left", "within ±1"] == half
+    assert found["accuracy lost with 1 of 16 rows left", "within ±1"] == one
 
 
 def test_c3_a_wide_interval_shows_no_equivalence(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_c3_a_wide_interval_shows_no_equivalence(tmp_path: Path) -> None:
     for seed, lost in enumerate((-0.03, 0.0, 0.03)):
         write_run(tmp_path, "luna-16", seed=seed, accuracy=0.35, removal={8: 0.35 + lost})
     verdict = check(tmp_path, "C3")
-    row = verdict.evidence.set_index("measure").loc["accuracy lost with 8 of 16 rows"]
+    row = verdict.evidence.set_index("measure").loc["accuracy lost with 8 of 16 rows left"]
     assert row["effect"] == pytest.approx(0)
     assert row["result"] == "not shown"
 
@@ -293,7 +293,7 @@ def test_c3_removal_says_nothing_about_a_model_that_learned_nothing(tmp_path: Pa
     assert verdict.verdict == "partly supported"
     removal = verdict.evidence[verdict.evidence["part"] == "row removal"]
     assert removal["n_a"].tolist() == [1, 1]
-    assert removal["result"].tolist() == ["not enough rows"] * 2
+    assert removal["result"].tolist() == ["not enough runs"] * 2
     assert "nothing can be judged about the row removal yet" in verdict.reading
     assert "2 of 3 runs at the majority level left out" in verdict.reading
 
@@ -322,13 +322,13 @@ def test_c3_leaves_out_failed_runs_and_a_memory_of_one_row(tmp_path: Path) -> No
 def test_c3_half_of_two_rows_is_one_row(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-2", LOW)
     measures = check(tmp_path, "C3").evidence["measure"].tolist()
-    assert measures.count("accuracy lost with 1 of 2 rows") == 1
+    assert measures.count("accuracy lost with 1 of 2 rows left") == 1
 
 
 def test_c3_without_probes_or_removal(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-16", LOW, probes=False, removal=False)
     verdict = check(tmp_path, "C3")
-    assert verdict.verdict == "not enough rows"
+    assert verdict.verdict == "not enough runs"
     assert math.isnan(verdict.effect)
 
 
@@ -384,7 +384,7 @@ def test_c4_ignores_ablations_of_two_things_at_once(tmp_path: Path) -> None:
 def test_c5_has_nothing_to_judge_without_a_memory_between_chunks(tmp_path: Path) -> None:
     write_degraded(tmp_path)
     verdict = check(tmp_path, "C5")
-    assert verdict.verdict == "not enough rows"
+    assert verdict.verdict == "not enough runs"
     assert verdict.evidence.empty
 
 
@@ -431,7 +431,7 @@ def test_what_is_known_without_enough_seeds_is_listed(tmp_path: Path) -> None:
         write_runs(tmp_path, f"luna-{memory}", [0.20])
         write_runs(tmp_path, f"convluna-{memory}", [0.30])
     found = check(tmp_path, "C1")
-    assert found.verdict == "not enough rows"
+    assert found.verdict == "not enough runs"
     assert found.reading.count("+10.0 points") == 3
     for memory in (1, 4, 16):
         assert f"convluna-{memory} − luna-{memory}, test accuracy" in found.reading
@@ -440,6 +440,6 @@ def test_what_is_known_without_enough_seeds_is_listed(tmp_path: Path) -> None:
 def test_of_several_measures_the_weakest_of_each_is_listed(tmp_path: Path) -> None:
     write_degraded(tmp_path, accuracies=[0.5])
     found = check(tmp_path, "C3")
-    assert found.verdict == "not enough rows"
+    assert found.verdict == "not enough runs"
     for kind in ("packed cosine", "packed rank share", "lost with 8 of 16", "lost with 1 of 16"):
         assert kind in found.reading, "what speaks against a claim is not passed over"

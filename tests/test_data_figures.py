@@ -15,6 +15,7 @@ from matplotlib.patches import Circle
 
 from memnb import config
 from memnb.draw import data_figures, tables
+from memnb.errors import MemnbError
 from memnb.tasks import catalogue, listops, pathfinder, pathfinder_original
 from memnb.tasks.portraits import Passages, Pictures, Portrait, portraits
 
@@ -207,6 +208,11 @@ def test_the_gallery_shows_the_first_images_and_their_solutions(drawn: pathfinde
             assert plain.get_title(loc="left") == ("one contour" if label else "two contours")
             assert solved.get_title(loc="right") == f"label {label}"
     assert overlapping(figure) == []
+
+
+def test_a_gallery_larger_than_what_was_drawn_is_refused(drawn: pathfinder.Drawn):
+    with pytest.raises(MemnbError, match=r"shows 1000 images of each label.*draw more or show"):
+        data_figures.pathfinder_gallery(drawn, 1000)
 
 
 def test_images_keep_their_size_where_a_ring_leaves_them(drawn: pathfinder.Drawn):

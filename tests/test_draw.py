@@ -424,8 +424,12 @@ def test_degradation_shows_the_task_that_most_families_have(quick: pd.DataFrame)
 
 def test_degradation_leaves_out_single_rows_and_other_sizes(quick: pd.DataFrame) -> None:
     probes = rows.load_probes(quick)
-    assert style.MISSING in words(figures.degradation(probes[probes["memory"] == 1]))
-    assert style.MISSING in words(figures.degradation(probes, memory=256))
+    single = words(figures.degradation(probes[probes["memory"] == 1]))
+    assert "One memory row: there are no pairs to compare." in single
+    assert "No run with 256 memory rows; there are runs with 1 or 16." in words(
+        figures.degradation(probes, memory=256)
+    )
+    assert style.MISSING in words(figures.degradation(probes, task="retrieval"))
 
 
 @pytest.mark.parametrize("measures", [figures.STREAMS, figures.ATTENTION, figures.GRADIENTS])
@@ -947,7 +951,7 @@ def test_the_comparisons_count_failed_runs(verdicts: list[claims.Verdict]) -> No
     table = tables.comparisons(verdicts)
     one = row(table, Claim="C1", Comparison="ConvLuna-16 − Luna-16")
     assert one["Seeds"] == "3 and 2, 1 failed"
-    assert one["Result"] == "not enough rows"
+    assert one["Result"] == "not enough runs"
     assert tables.comparisons([])["Claim"][0] == style.MISSING
 
 

@@ -361,6 +361,25 @@ def view(count: int = 17, rows: int = 4, **changes: Any) -> dict[str, np.ndarray
     return values | changes
 
 
+def test_what_a_model_does_not_have_is_not_looked_at() -> None:
+    task = config.task_config("listops-short")
+    assert "block 3 was asked for, and the model has 2." in words(
+        looking.looking(view(), task, 4, block=3)
+    )
+    several = words(looking.looking(view(), task, 16, head=5, row=7)).replace("\n", " ")
+    assert "head 5 was asked for, and the model has 4;" in several
+    assert "memory row 7 was asked for, and the model has 4 shown of 16." in several
+    with pytest.raises(MemnbError, match="A block is counted from 1, but got 0"):
+        looking.looking(view(), task, 4, block=0)
+
+
+def test_a_model_without_a_filter_has_no_kernels_to_show() -> None:
+    nothing = rows.load_filters(rows.load_runs(Path("nowhere")))
+    for drawing in (memory_figures.kernels, memory_figures.responses):
+        assert "Luna-16 has no filter" in words(drawing(nothing, "luna-16"))
+        assert style.MISSING in words(drawing(nothing, "convluna-16"))
+
+
 def test_an_expression_is_drawn_token_by_token_with_its_brackets() -> None:
     figure = looking.looking(view(), config.task_config("listops-short"), 4, title="Luna-4")
     text = words(figure)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import stat
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from made_up_runs import write_run
 from matplotlib.figure import Figure
 from PIL import Image
@@ -19,7 +21,7 @@ from memnb import config, paths
 from memnb.draw import style
 from memnb.errors import MemnbError, RunError
 from memnb.reproduce.notebooks import unfit
-from memnb.reproduce.page import Page, as_csv, as_markdown
+from memnb.reproduce.page import Page, as_csv, as_markdown, memory_of, task_or_none, whole
 
 
 @pytest.fixture
@@ -295,3 +297,40 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
         "recall": {"chunkmem-4"},
         "longer": {"rmt-16"},
     }
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: whole("sample", -1, least=1),
+            "'sample' must be .* from 1, but got -1",
+        ),
+        (lambda: whole("steps", "many"), "'steps' must be a whole number from 0, but got 'many'"),
+        (lambda: whole("seed", True), "but got True"),
+        (lambda: task_or_none("Text"), "no task named 'Text'; did you mean 'text'"),
+        (lambda: memory_of("transformer"), "transformer has none; choose a model such as luna-16"),
+        (lambda: memory_of("banana-7"), "banana"),
+    ],
+)
+def test_parameters_that_mean_nothing_are_refused(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(MemnbError, match=message):
+        call()
+
+
+def test_parameters_that_mean_something_pass() -> None:
+    whole("seed", 0)
+    assert task_or_none("") is None
+    assert task_or_none("text") == "text"
+    assert memory_of("convluna-4") == 4
+
+
+def test_in_a_notebook_a_mistake_is_one_sentence() -> None:
+    shell = InteractiveShell.instance()
+    shown: list[str] = []
+    shell._showtraceback = lambda kind, value, lines: shown.extend(lines)
+    shell.run_cell("from memnb.reproduce.page import whole; whole('steps', 0, least=1)")
+    assert shown == [
+        "memnb: The parameter 'steps' must be a whole number from 1, but got 0; change it in the "
+        "cell of parameters."
+    ]

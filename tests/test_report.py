@@ -291,7 +291,7 @@ def test_claims_come_first_each_with_a_verdict_at_both_scales(out: Path) -> None
     assert positions == sorted(positions)
     assert positions[-1] < html.index("About tiny</h2>")
     first = html[positions[0] : positions[1]]
-    assert 'class="mark not-enough-rows">not enough rows' in first
+    assert 'class="mark not-enough-runs">not enough runs' in first
     assert 'class="mark supported">supported' in first
     assert "+20.0 points (95 % interval +17.7 to +22.3), n = 3" in first
     # C5 needs runs that quick does not train: these alone are committed ones.

@@ -38,13 +38,25 @@ def picture(folder: Path) -> Figure:
 
 def caption(drawn: pd.DataFrame) -> str:
     """What the picture shows, in a sentence with its numbers."""
-    last = drawn[drawn["step"] == drawn.groupby("run_id")["step"].transform("max")]
-    cosine = last.groupby("family")["packed_cosine"].mean()
+    steps = drawn.groupby("run_id")["step"]
+    first, last = (drawn[drawn["step"] == steps.transform(end)] for end in ("min", "max"))
+    begun, cosine = (some.groupby("family")["packed_cosine"].mean() for some in (first, last))
     seeds = last.groupby("family")["run_id"].nunique().min()
     return (
         "How alike the 16 vectors are that every token reads, on Text over training: at 1 they all "
-        f"point the same way. At the end Luna's have a mean cosine of {cosine['luna']:.2f}, "
-        f"ConvLuna's of {cosine['convluna']:.2f} ({seeds} seed{'s' if seeds > 1 else ''} each)."
+        f"point the same way. Luna's begin with a mean cosine of {begun['luna']:.2f} and end with "
+        f"{cosine['luna']:.2f}, ConvLuna's with {begun['convluna']:.2f} and "
+        f"{cosine['convluna']:.2f} ({seeds} seed{'s' if seeds > 1 else ''} each)."
+        + _becoming(begun, cosine)
+    )
+
+
+def _becoming(begun: pd.Series[float], end: pd.Series[float]) -> str:
+    """What the picture says of "the rows become alike", where that is not what it shows."""
+    if end["luna"] >= begun["luna"] or end["luna"] <= end["convluna"]:
+        return ""
+    return (
+        " Here Luna's do not become alike in training: they begin so, and training parts them less."
     )
 
 
@@ -101,17 +113,17 @@ def results(folder: Path, drawn: Figure) -> str:
     quick = plain[plain["preset"] == "quick"]
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")
     parts += [
-        "**Laptop scale** (small versions of the tasks; `make reproduce` trains those of ListOps "
-        "and Pathfinder again, but for the Transformer and PoolLuna-16 on Pathfinder)\n",
+        "**Laptop scale** (small versions of the tasks; `make reproduce` trains the rows of "
+        "ListOps and Pathfinder again, except Pathfinder's of the Transformer and PoolLuna-16)\n",
         as_markdown(table),
         "Where models share the very same number with ± 0.0, each gives one answer to every input: "
         "it has learned nothing yet.\n",
     ]
     claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]
     parts += [
-        "**The claims**, each with the comparison that decides: the weakest one, or for C2, which "
-        "one task can settle, the strongest; and with its 95 % interval (of C2, for all tasks "
-        "together).\n",
+        "**The claims**, each with the one comparison that decides it and its 95 % interval: the "
+        "weakest comparison, except for C2, where one task is enough: the strongest, with an "
+        "interval for all tasks together. `memnb check --evidence` lists them all.\n",
         as_markdown(claims),
     ]
     return "\n".join(parts)

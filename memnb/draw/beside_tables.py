@@ -112,6 +112,7 @@ def controls_sentences(runs: pd.DataFrame, preset: str = "paper") -> list[str]:
         )
     if limits:
         found.append(f"This is a first look and no verdict: {'; '.join(limits)}.")
+    found.append("Differences are taken before numbers are rounded.")
     return found
 
 

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from memnb.draw import style
+from memnb.errors import MemnbError
 from memnb.tasks import listops
 from memnb.tasks.pathfinder import Drawn
 from memnb.tasks.portraits import LABELS, Expression, Passages, Pictures, Portrait
@@ -264,7 +265,16 @@ def pathfinder_gallery(drawn: Drawn, each: int = 4) -> Figure:
     Args:
         drawn: images with their contours, at least ``each`` of each label.
         each: how many of each label.
+
+    Raises:
+        MemnbError: fewer than ``each`` of a label were drawn.
     """
+    fewest = min(int((drawn.labels == label).sum()) for label in (0, 1))
+    if fewest < each:
+        raise MemnbError(
+            f"The gallery shows {each} images of each label, but of the {len(drawn.labels):,} "
+            f"drawn only {fewest} have one of them; draw more or show fewer."
+        )
     side = int(drawn.images.shape[1] ** 0.5)
     figure, axes = style.canvas(each, 4, 0.95 + 1.83 * each, gap=0.03)
     for label, columns in ((1, axes[:, :2]), (0, axes[:, 2:])):

@@ -10,6 +10,7 @@ says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -377,7 +378,7 @@ def degradation(
     if memory is not None:
         rows = rows[rows["memory"] == memory]
     if rows.empty:
-        return style.empty(title, subtitle)
+        return style.empty(title, subtitle, _no_degradation(probes, task, memory))
     task = common_task(rows)
     rows = rows[rows["task"] == task]
     size = common_memory(rows)
@@ -409,6 +410,24 @@ def degradation(
     style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
     name_lines(figure, axes, named)
     return style.attach(figure, rows[[*evidence.KEYS, "step", "block", *measures]])
+
+
+def _no_degradation(probes: pd.DataFrame, task: str | None, memory: int | None) -> str:
+    """Why nothing of these rows can be drawn: none of the task, of the size, or of several rows."""
+    rows = plain_models(probes)
+    if task is not None:
+        rows = rows[rows["task"] == task]
+    sizes = sorted({int(m) for m in rows["memory"]})
+    if sizes == [1]:
+        return "One memory row: there are no pairs to compare."
+    if memory is not None and sizes and memory not in sizes:
+        return f"No run with {memory} memory rows; there are runs with {_or(sizes)}."
+    return style.MISSING
+
+
+def _or(sizes: Sequence[int]) -> str:
+    *some, last = map(str, sizes)
+    return f"{', '.join(some)} or {last}" if some else last
 
 
 _DEGRADATION_TITLES = {
@@ -516,7 +535,8 @@ def attention(
             if padding[block - 1, head - 1] > 0.02:
                 share = f"{padding[block - 1, head - 1]:.0%} on padding".replace("%", " %")
                 style.note(axis, share, (1, 0.5), (0, 1), ha="right", va="bottom", fontsize=6.5)
-        line[0].set_ylabel(f"block {block}\nmemory row", fontsize=8)
+        # Beside a row or two there is no room for the second line.
+        line[0].set_ylabel(f"block {block}" + ("\nmemory row" if rows > 3 else ""), fontsize=8)
     name_x(axes, "token" if fits else "position in the sequence")
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
     bar.set_ticks([1 / high, 1, high], labels=[f"≤ {1 / high:.2g}", "1 (even)", f"≥ {high:.2g}"])
@@ -555,7 +575,8 @@ def attention_of(
         maps = evidence.load_attention(run) if task in (None, name) else None
         if maps is None:
             continue
-        read, length = config.task_config(name), int(maps["length"])
+        # Of the run: a task may have been made shorter or longer.
+        read, length = evidence.read_run(Path(run["folder"]))[1].task, int(maps["length"])
         where = f"{style.task_label(name)}, seed {seed}, {length:,} "
         where += f"{_unit(read)} of at most {read.max_length:,}. {subtitle}"
         return attention(
@@ -782,13 +803,13 @@ _RESULTS = {
     "holds": ("o", True),
     "not shown": ("o", False),
     "opposite": ("X", True),
-    "not enough rows": (".", False),
+    "not enough runs": (".", False),
 }
 
 
 def _result_mark(result: str) -> Line2D:
     marker, filled = _RESULTS[result]
-    quiet = result == "not enough rows"
+    quiet = result == "not enough runs"
     colour = style.QUIET if quiet else style.INK
     return Line2D(
         [], [], linestyle="none", marker=marker, color=colour, markersize=5.5,
@@ -813,7 +834,7 @@ def _forest(axis: Axes, rows: pd.DataFrame, unit: str) -> None:
     for position, (_, row) in enumerate(rows.iterrows()):
         _target(axis, position, row["target"])
         mark = _result_mark(row["result"])
-        quiet = row["result"] == "not enough rows"
+        quiet = row["result"] == "not enough runs"
         axis.plot(
             [row["low"], row["high"]], [position] * 2, color=mark.get_color(), linewidth=1.3,
             zorder=3,

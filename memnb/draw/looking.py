@@ -68,6 +68,8 @@ def looking(
     heading = f"{title}: where it looks" if title else "Where it looks"
     if view is None:
         return style.empty(heading, subtitle, "No trained weights are shipped for this yet.")
+    if note := _not_there(view, memory, block, head, row):
+        return style.empty(heading, subtitle, note)
     names = readable(task, np.asarray(view["tokens"]), int(view["length"]))
     layers = _layers(view, memory, block, head, row, len(names))
     if task.layout == "pixels":
@@ -137,6 +139,22 @@ def origin(one: Shipped) -> str:
     name = one.run.task.name
     where = f"{style.task_label(name)}, {style.scale_label(name)}"
     return f"Shipped weights, {where}, seed {one.run.seed}{tested}."
+
+
+def _not_there(view: View, memory: int, block: int, head: int, row: int) -> str:
+    """Which of block, head and row, counted from 1, this model does not have; empty: none."""
+    blocks, heads, rows = np.asarray(view["pack"]).shape[:3]
+    asked = (("block", block, blocks), ("head", head, heads), ("memory row", row, rows))
+    for what, number, _ in asked:
+        if number < 1:
+            raise MemnbError(f"A {what} is counted from 1, but got {number}; choose one from 1 on.")
+    parts = [
+        f"{what} {number} was asked for, and the model has {count}"
+        + (f" shown of {memory}" if what == "memory row" and count < memory else "")
+        for what, number, count in asked
+        if number > count
+    ]
+    return f"Nothing to show: {'; '.join(parts)}." if parts else ""
 
 
 Layers = dict[str, tuple[NDArray[np.float64], str]]

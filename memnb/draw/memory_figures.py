@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from memnb import config
 from memnb.draw import style
 from memnb.draw.panels import (
     Ends,
@@ -219,7 +220,7 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
     title = f"{style.model_label(model)}: what each head's filter has learned"
     rows = _of_run(filters, model, seed)
     if rows.empty:
-        return style.empty(title, subtitle)
+        return style.empty(title, subtitle, _no_filter(model))
     taps = _taps(rows)
     blocks = sorted({int(b) for b in rows["block"]})
     heads = sorted({int(h) for h in rows["head"]})
@@ -260,7 +261,7 @@ def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = 
     title = f"{style.model_label(model)}: frequency response of the filters"
     rows = _of_run(filters, model, seed)
     if rows.empty:
-        return style.empty(title, subtitle)
+        return style.empty(title, subtitle, _no_filter(model))
     blocks = sorted({int(b) for b in rows["block"]})
     columns = min(len(blocks), 4)
     lines = -(-len(blocks) // columns)
@@ -737,6 +738,13 @@ def _of_one_size(rows: pd.DataFrame, memory: int | None) -> pd.DataFrame:
     if rows.empty:
         return rows
     return rows[rows["memory"] == (memory or common_memory(rows))]
+
+
+def _no_filter(model: str) -> str:
+    """Why a model has no kernels to draw."""
+    if config.model_config(model, "listops-short").filter == "conv":
+        return style.MISSING
+    return f"{style.model_label(model)} has no filter whose kernel could be shown."
 
 
 def _of_run(filters: pd.DataFrame, model: str, seed: int) -> pd.DataFrame:

@@ -591,7 +591,8 @@ def claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             verdict.statement,
             _SCALES.get(verdict.preset, verdict.preset),
             verdict.verdict,
-            _effect(verdict.effect, verdict.low, verdict.high, verdict.unit),
+            _effect(verdict.effect, verdict.low, verdict.high, verdict.unit)
+            + (f", {verdict.wanted}" if verdict.wanted else ""),
             f"{verdict.n}" if verdict.n else "–",
             verdict.reading,
         ]
@@ -632,8 +633,9 @@ def _effect(effect: float, low: float, high: float, unit: str) -> str:
     if math.isnan(effect):
         return "–"
     digits = 1 if unit == "points" else 2
-    interval = "" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{effect:.{digits}f}{interval} {unit}".replace("-", "−")
+    # z: what rounds to zero has no sign.
+    interval = "" if math.isnan(low) else f" [{low:z.{digits}f}, {high:z.{digits}f}]"
+    return f"{effect:z.{digits}f}{interval} {unit}".replace("-", "−")
 
 
 def _seeds(row: pd.Series[Any]) -> str:

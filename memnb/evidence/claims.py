@@ -10,7 +10,7 @@ that its effect is shown and nothing is concluded. The verdict then follows one 
   can be judged about one of them, the claim is at best partly supported;
 * *any* (C2, "at least one task"): supported if one holds, not supported otherwise.
 
-Where nothing can be judged the verdict is "not enough rows". "Not supported" means that these
+Where nothing can be judged the verdict is "not enough runs". "Not supported" means that these
 rows do not show the claim; whether they show its opposite stands in the evidence.
 
 Multiple comparisons: a claim that asks for every comparison needs no correction, since it is only
@@ -35,7 +35,7 @@ import pandas as pd
 from memnb.config import EXTRA_TASKS, FULL_TASKS, LRA_TASKS, TASKS
 from memnb.evidence.statistics import LEVEL, difference, mean
 
-Answer = Literal["supported", "partly supported", "not supported", "not enough rows"]
+Answer = Literal["supported", "partly supported", "not supported", "not enough runs"]
 
 PRESETS = ("paper", "quick")
 #: Finished runs that each side of a comparison needs before it is judged.
@@ -100,9 +100,9 @@ class Verdict:
 
     ``effect``, ``low``, ``high``, ``n`` and ``unit`` are those of the comparison that decides: the
     weakest one under the rule "every", the strongest under "any" (for C3 the weakest cosine);
-    ``n`` is the smaller side's number of runs. ``evidence`` holds every comparison, with the
-    columns :data:`EVIDENCE_COLUMNS`; ``b`` is empty where one mean is compared with a target.
-    ``reading`` is one sentence for the report.
+    ``n`` is the smaller side's number of runs, ``target`` what the effect should be. ``evidence``
+    holds every comparison, with the columns :data:`EVIDENCE_COLUMNS`; ``b`` is empty where one mean
+    is compared with a target. ``reading`` is one sentence for the report.
     """
 
     claim: str
@@ -114,8 +114,14 @@ class Verdict:
     high: float
     n: int
     unit: str
+    target: str
     evidence: pd.DataFrame
     reading: str
+
+    @property
+    def wanted(self) -> str:
+        """The target in words, where it does not go without saying; else empty."""
+        return "" if self.target in ("", POSITIVE.text) else f"wanted {self.target}"
 
 
 def check(runs: pd.DataFrame, removal: pd.DataFrame, probes: pd.DataFrame) -> list[Verdict]:
@@ -225,7 +231,7 @@ class Comparison:
     @property
     def result(self) -> str:
         if not self.judged:
-            return "not enough rows"
+            return "not enough runs"
         if self.holds:
             return "holds"
         _, low, high = self.estimate
@@ -248,7 +254,8 @@ class Comparison:
         models = " − ".join(side.label for side in self.sides)
         interval = "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
         numbers = f"{effect:{form}} {self.unit}{interval}".replace("-", "−")
-        return f"{self.task}, {models}, {self.measure}: {numbers}"
+        wanted = "" if self.target == POSITIVE else f" (wanted {self.target.text})"
+        return f"{self.task}, {models}, {self.measure}: {numbers}{wanted}"
 
 
 def _filter_helps(runs: pd.DataFrame) -> list[Comparison]:
@@ -316,7 +323,7 @@ def _removals(
     rows = removal[removal["run_id"].isin(learned["run_id"]) & (removal["rule"] == "random")]
     for kept in sorted({memory // 2, 1}, reverse=True):
         lost = 100 * (_with_rows(rows, memory) - _with_rows(rows, kept))
-        measure = f"accuracy lost with {kept} of {memory} rows"
+        measure = f"accuracy lost with {kept} of {memory} rows left"
         side = _side(f"luna-{memory}", luna, lost)
         found.append(
             Comparison(task, memory, measure, "points", UNCHANGED, side, part=part, note=note)
@@ -433,6 +440,7 @@ def _judge(claim: str, preset: str, compared: Sequence[Comparison]) -> Verdict:
         high=high,
         n=decisive.n if decisive else 0,
         unit=decisive.unit if decisive else "",
+        target=decisive.target.text if decisive else "",
         evidence=pd.DataFrame([c.row() for c in compared], columns=list(EVIDENCE_COLUMNS)),
         reading=_reading(claim, compared, judged, open_parts, decisive),
     )
@@ -441,7 +449,7 @@ def _judge(claim: str, preset: str, compared: Sequence[Comparison]) -> Verdict:
 def _answer(claim: str, judged: Sequence[Comparison], open_parts: Sequence[str]) -> Answer:
     held = sum(c.holds for c in judged)
     if not judged:
-        return "not enough rows"
+        return "not enough runs"
     if not held:
         return "not supported"
     if claim in ANY_SUFFICES or (held == len(judged) and not open_parts):

@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from memnb import paths
+from memnb import config, paths
 from memnb.draw import style
 from memnb.errors import MemnbError, unknown
 from memnb.evidence import rows
@@ -174,6 +174,44 @@ class Page:
                 f"{type(thing).__name__}; hand over what the drawing function returned."
             )
         return Saved(thing, name, caption)
+
+
+def whole(name: str, value: object, least: int = 0) -> None:
+    """Refuse a parameter of a notebook that is not a whole number from ``least`` on.
+
+    Raises:
+        MemnbError: says the parameter's name and what it was.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise MemnbError(
+            f"The parameter '{name}' must be a whole number from {least}, but got {value!r}; "
+            "change it in the cell of parameters."
+        )
+
+
+def task_or_none(name: str) -> str | None:
+    """A task given as a notebook's parameter; None where it is empty.
+
+    Raises:
+        MemnbError: there is no such task.
+    """
+    if name and name not in config.TASKS:
+        raise unknown("task", name, config.TASKS)
+    return name or None
+
+
+def memory_of(model: str) -> int:
+    """The memory rows M of a model given as the parameter of a page that looks into a memory.
+
+    Raises:
+        MemnbError: there is no such model, or it has no memory.
+    """
+    rows = config.model_config(model, "listops-short").memory
+    if not rows:
+        raise MemnbError(
+            f"This page looks into a memory, and {model} has none; choose a model such as luna-16."
+        )
+    return rows
 
 
 def as_csv(frame: pd.DataFrame) -> str:

@@ -361,6 +361,8 @@ def effect(verdict: claims.Verdict) -> str:
     text = f"{verdict.effect:{form}} {verdict.unit}"
     if not math.isnan(verdict.low):
         text += f" ({_interval(verdict.claim)} {verdict.low:{form}} to {verdict.high:{form}})"
+    if verdict.wanted:
+        text += f", {verdict.wanted}"
     return f"{text}, n = {verdict.n}".replace("-", "\N{MINUS SIGN}")
 
 
