@@ -69,5 +69,5 @@ clean: ## remove what tools leave behind (not the environment, runs, data or rep
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	@find memnb tests tools notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
-distclean: clean ## remove .venv, runs, data and report as well
-	@rm -rf $(VENV) runs report data/cache
+distclean: clean ## remove .venv, runs, data, report and pages as well
+	@rm -rf $(VENV) runs report pages data/cache

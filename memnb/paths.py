@@ -87,6 +87,16 @@ def report(out: str | os.PathLike[str] | None = None) -> Path:
     return output(out) / "report"
 
 
+#: Set where a page is executed for the report.
+FOR_THE_REPORT = "MEMNB_FOR_THE_REPORT"
+
+
+def pages(out: str | os.PathLike[str] | None = None) -> Path:
+    """Where a page leaves figures and tables: executed for the report, there; by hand, in a folder
+    of its own, so that trying other parameters changes nothing of a finished report."""
+    return report(out) if os.environ.get(FOR_THE_REPORT) else output(out) / "pages"
+
+
 def data_cache() -> Path:
     """Generated and downloaded data sets."""
     chosen = os.environ.get("MEMNB_DATA")

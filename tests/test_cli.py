@@ -253,7 +253,7 @@ def test_check_names_every_claim_at_both_scales(
     for claim in ("C1", "C2", "C3", "C4", "C5"):
         assert f"\n{claim}: " in f"\n{text}"
     assert "Laptop scale: SUPPORTED: +19.0 points (95 % interval" in text
-    assert "Full scale: NOT ENOUGH ROWS" in text
+    assert "Full scale: NOT ENOUGH RUNS" in text
     first = text[: text.index("C2: ")]
     assert "  What the filter does without a memory:\n    " in first
     _, more, _ = memnb(capsys, "check", out, "--evidence")

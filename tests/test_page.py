@@ -131,7 +131,7 @@ def test_a_figure_becomes_png_and_svg_with_its_caption_as_description(page: Page
     caption = "Accuracy ± spread <of> each “model”."
     figure = picture()
     assert page.save(figure, "accuracy", caption=caption).thing is figure
-    folder = page.out / "report" / "figures"
+    folder = page.out / "pages" / "figures"
     assert unfit(folder / "accuracy.png") is None
     assert unfit(folder / "accuracy.svg") is None
     with Image.open(folder / "accuracy.png") as image:
@@ -144,7 +144,7 @@ def test_a_figure_becomes_png_and_svg_with_its_caption_as_description(page: Page
 
 def test_a_saved_thing_shows_itself_once_with_its_caption(page: Page) -> None:
     data, metadata = page.save(picture(), "a", caption="Three points.")._repr_mimebundle_()
-    assert data["image/png"] == (page.out / "report" / "figures" / "a.png").read_bytes()
+    assert data["image/png"] == (page.out / "pages" / "figures" / "a.png").read_bytes()
     assert metadata["image/png"]["alt"] == "Three points."
     assert 300 < metadata["image/png"]["width"] < 700
     assert metadata["memnb"] == {"kind": "figure", "name": "a", "caption": "Three points."}
@@ -157,14 +157,14 @@ def test_a_saved_thing_shows_itself_once_with_its_caption(page: Page) -> None:
 def test_the_rows_behind_a_figure_stand_beside_it(page: Page) -> None:
     figure = style.attach(picture(), pd.DataFrame({"step": [1, 2], "accuracy": [0.1, 1 / 3]}))
     page.save(figure, "a")
-    path = page.out / "report" / "figures" / "a.csv"
+    path = page.out / "pages" / "figures" / "a.csv"
     assert path.read_text() == "step,accuracy\n1,0.1\n2,0.333333\n"
     page.save(picture(), "a")  # drawn from nothing: the old rows would be wrong
     assert not path.exists()
 
 
 def test_the_same_rows_give_the_same_bytes(page: Page) -> None:
-    folder = page.out / "report" / "figures"
+    folder = page.out / "pages" / "figures"
     page.save(picture(), "a")
     first = [(folder / f"a.{suffix}").read_bytes() for suffix in ("png", "svg")]
     page.save(picture(), "a")
@@ -183,7 +183,7 @@ def wide_picture() -> Figure:
 
 def test_a_figure_is_cut_where_matplotlib_would_cut_it_tightly(page: Page) -> None:
     page.save(wide_picture(), "wide")
-    written = paths.report(page.out) / "figures"
+    written = paths.pages(page.out) / "figures"
     # This draws the figure for its box; saving a page measures it.
     for suffix in ("png", "svg"):
         wide_picture().savefig(page.out / f"tight.{suffix}", dpi=150, bbox_inches="tight")
@@ -204,7 +204,7 @@ def test_a_table_becomes_csv_and_markdown_as_printed(page: Page) -> None:
         index=pd.Index(["luna", "convluna"], name="Model"),
     )
     assert page.save(frame, "table", caption="All of it.").thing is frame
-    folder = page.out / "report" / "tables"
+    folder = page.out / "pages" / "tables"
     with (folder / "table.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [
             ["Model", "Accuracy (%)", "Note"],
@@ -252,7 +252,7 @@ def test_a_failed_write_is_one_sentence_and_leaves_the_old_file(
 ) -> None:
     frame = pd.DataFrame({"a": [1]})
     page.save(frame, "table")
-    folder = page.out / "report" / "tables"
+    folder = page.out / "pages" / "tables"
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -266,7 +266,7 @@ def test_a_failed_write_is_one_sentence_and_leaves_the_old_file(
 
 def test_files_can_be_read_by_others(page: Page) -> None:
     page.save(pd.DataFrame({"a": [1]}), "table")
-    file = page.out / "report" / "tables" / "table.csv"
+    file = page.out / "pages" / "tables" / "table.csv"
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
 
 

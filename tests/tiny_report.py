@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
+from unittest import mock
 
 import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 
+from memnb import paths
 from memnb.draw import style
 from memnb.reproduce.manifest import Artefact
 from memnb.reproduce.page import Page, Saved
@@ -33,11 +36,12 @@ def draw(out: Path, prose: str = "# Tiny\n\nProse.") -> Artefact:
     figure, axes = plt.subplots(figsize=(2, 2))
     axes.plot([1, 2])
     style.attach(figure, pd.DataFrame({"step": [1, 2]}))
-    saved = [
-        page.save(pd.DataFrame({"Model": [HOSTILE], "%": ["1.10"]}), "first", caption=HOSTILE),
-        page.save(figure, "second", caption=HOSTILE),
-        page.save(pd.DataFrame({"Model": ["last one"]}), "third"),
-    ]
+    with mock.patch.dict(os.environ, {paths.FOR_THE_REPORT: "1"}):
+        saved = [
+            page.save(pd.DataFrame({"Model": [HOSTILE], "%": ["1.10"]}), "first", caption=HOSTILE),
+            page.save(figure, "second", caption=HOSTILE),
+            page.save(pd.DataFrame({"Model": ["last one"]}), "third"),
+        ]
     execute(out / "report" / "notebooks" / "tiny.ipynb", prose, saved)
     return artefact(outputs=["first.csv", "second.png", "third.csv"])
 

@@ -187,10 +187,12 @@ def _kernel_manager() -> type[Any]:
 
 @contextmanager
 def _kernel_environment(temporary: Path) -> Iterator[None]:
-    """The kernel imports this memnb, and neither needs nor reads the user's Jupyter settings."""
+    """The kernel imports this memnb, writes into the report, and neither needs nor reads the user's
+    Jupyter settings."""
     package = str(Path(paths.__file__).parents[1])
     others = os.environ.get("PYTHONPATH")
     changes = {
+        paths.FOR_THE_REPORT: "1",
         "PYTHONPATH": package + (os.pathsep + others if others else ""),
         "IPYTHONDIR": str(temporary / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(temporary / "runtime"),

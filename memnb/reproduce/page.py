@@ -132,7 +132,7 @@ class Page:
         return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
 
     def save(self, thing: Thing, name: str, caption: str = "") -> Saved[Thing]:
-        """Write a figure (PNG and SVG) or a table (CSV and Markdown) into the report.
+        """Write a figure (PNG and SVG) or a table (CSV and Markdown) to :func:`memnb.paths.pages`.
 
         The rows that a figure was drawn from (:func:`memnb.draw.style.attach`) become a CSV file
         beside it.
@@ -152,7 +152,7 @@ class Page:
         """
         name = safe_name("output", name)
         if isinstance(thing, Figure):
-            folder = paths.report(self.out) / "figures"
+            folder = paths.pages(self.out) / "figures"
             box = _settled(thing)
             png = _png(thing, caption, box)
             write(folder / f"{name}.png", png)
@@ -165,7 +165,7 @@ class Page:
             _close(thing)
             return Saved(thing, name, caption, png)
         elif isinstance(thing, pd.DataFrame):
-            folder = paths.report(self.out) / "tables"
+            folder = paths.pages(self.out) / "tables"
             write(folder / f"{name}.csv", as_csv(thing).encode())
             write(folder / f"{name}.md", as_markdown(thing, caption).encode())
         else:
