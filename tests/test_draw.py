@@ -656,6 +656,18 @@ def test_the_band_is_where_the_target_says(verdicts: list[claims.Verdict]) -> No
     assert left == pytest.approx(claims.COLLAPSED_COSINE)
 
 
+def test_what_must_stay_near_zero_has_a_panel_in_which_its_band_can_be_seen(
+    verdicts: list[claims.Verdict],
+) -> None:
+    axis = next(a for a in panels(figures.claims(verdicts)) if "lost" in a.get_xlabel())
+    assert all("rows left" in label.get_text() for label in axis.get_yticklabels())
+    band = axis.collections[0].get_paths()[0].vertices[:, 0]
+    assert (band.min(), band.max()) == pytest.approx((-claims.EQUIVALENT, claims.EQUIVALENT))
+    left, right = axis.get_xlim()
+    assert left < band.min()
+    assert right > band.max()
+
+
 def test_without_any_comparison_the_forest_plot_says_so(quick: pd.DataFrame) -> None:
     nothing = quick.iloc[:0]
     verdicts = claims.check(nothing, rows.load_removal(nothing), rows.load_probes(nothing))

@@ -754,8 +754,10 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
 
 # --- claims ----------------------------------------------------------------------------------
 
+_LOST = "lost"  # what must stay near zero: beside large effects its target could not be seen
 _UNITS = {
     "points": "effect in points of accuracy",
+    _LOST: "points of accuracy lost",
     "cosine": "mean pairwise cosine of the packed rows",
     "of min(M, H)": "effective rank of the packed rows, as a share of the largest possible",
 }
@@ -764,7 +766,7 @@ _UNITS = {
 def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     """Forest plot: every comparison behind the verdicts, with its 95 % interval and its target.
 
-    A panel per unit. The band is where the whole interval has to lie for the comparison to hold.
+    A panel per unit, and one for what must stay near zero. The band is where the whole interval has to lie for the comparison to hold.
 
     Args:
         verdicts: those of one preset (:func:`memnb.evidence.claims.check`).
@@ -780,8 +782,9 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     rows = rows[rows["effect"].notna()] if len(rows) else rows
     if rows.empty:
         return style.empty(title, subtitle, "No run yet: there is nothing to compare.")
-    units = [unit for unit in _UNITS if unit in set(rows["unit"])]
-    parts = [rows[rows["unit"] == unit].reset_index(drop=True) for unit in units]
+    panel = rows["unit"].mask(rows["target"].str.startswith("within"), _LOST)
+    units = [unit for unit in _UNITS if unit in set(panel)]
+    parts = [rows[panel == unit].reset_index(drop=True) for unit in units]
     figure, axes = style.canvas(
         len(units), 1, 0.75 + sum(0.62 + 0.2 * len(part) for part in parts), width=8.2,
         height_ratios=[len(part) + 1.2 for part in parts],
@@ -818,10 +821,11 @@ def _result_mark(result: str) -> Line2D:
 
 
 def _forest(axis: Axes, rows: pd.DataFrame, unit: str) -> None:
-    digits = 1 if unit == "points" else 2
+    digits = 1 if unit in ("points", _LOST) else 2
     ends = rows[["effect", "low", "high"]].to_numpy(dtype=float)
     targets = [_target_value(target) for target in rows["target"]]
-    low = min(float(np.nanmin(ends)), 0.0, *targets)
+    near = [-target for target in targets] if unit == _LOST else []
+    low = min(float(np.nanmin(ends)), 0.0, *targets, *near)
     high = max(float(np.nanmax(ends)), 0.0, *targets)
     margin = 0.08 * (high - low or 1)
     axis.set_xlim(low - margin, high + margin)
@@ -842,9 +846,10 @@ def _forest(axis: Axes, rows: pd.DataFrame, unit: str) -> None:
         mark.set_data([row["effect"]], [position])
         mark.set_zorder(4)
         axis.add_line(mark)
-        text = f"{row['effect']:+.{digits}f}" if row["b"] else f"{row['effect']:.{digits}f}"
+        sign = "+" if row["b"] else ""  # z: what rounds to zero has no minus
+        text = f"{row['effect']:{sign}z.{digits}f}"
         if not np.isnan(row["low"]):
-            text += f"  [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+            text += f"  [{row['low']:z.{digits}f}, {row['high']:z.{digits}f}]"
         text = f"{text}  {row['result']}".replace("-", "−")
         axis.annotate(
             text, (1, position), xycoords=("axes fraction", "data"), xytext=(6, 0),
