@@ -766,7 +766,8 @@ _UNITS = {
 def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     """Forest plot: every comparison behind the verdicts, with its 95 % interval and its target.
 
-    A panel per unit, and one for what must stay near zero. The band is where the whole interval has to lie for the comparison to hold.
+    A panel per unit, and one for what must stay near zero. The band is where the whole interval has
+    to lie for the comparison to hold.
 
     Args:
         verdicts: those of one preset (:func:`memnb.evidence.claims.check`).
