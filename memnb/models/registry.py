@@ -24,8 +24,11 @@ block keeps what the others promise.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -126,6 +129,27 @@ def own_block(name: str) -> Factory:
             _OWN.setdefault(name, made)
             return _OWN[name]
     raise unknown("block", name, [*config.BUILT_IN, *config.own_families()])
+
+
+def fingerprint(name: str) -> str | None:
+    """What tells one version of a user's block from another: 12 hex digits of its source.
+
+    Of a block in a file the whole file counts, since what it calls may stand beside it; of one in a
+    notebook its cell's class. None for memnb's own models, whose version is memnb's, and where
+    there is no source to be had.
+
+    Raises:
+        MemnbError: as :func:`own_block`.
+    """
+    if name in config.BUILT_IN:
+        return None
+    make = own_block(name)
+    source = getattr(inspect.getmodule(make), "__file__", None)
+    try:
+        text = Path(source).read_text(encoding="utf-8") if source else inspect.getsource(make)
+    except (OSError, TypeError, UnicodeDecodeError):
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class OwnBlock(nn.Module):
