@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import random
 import re
+import shutil
+import subprocess
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -233,6 +237,63 @@ def test_an_archive_cut_off_within_the_file_that_is_read_is_refused(
 
     with pytest.raises(DataError, match="cut off, damaged or no tar archive"):
         read()
+
+
+def names(path: Path) -> list[str]:
+    return [match.string for match, _ in archives.files(path, re.compile("."))]
+
+
+def test_an_archive_cut_off_between_its_files_is_refused(folder: Path):
+    """Every place where a tar that is not compressed can end: no part of it passes for all."""
+    files = {"one": b"1" * 512, "two": b"2" * 700, "three": b""}
+    whole = made.tar(folder / "whole.tar", files, "w").read_bytes()
+    end = 512 * (2 + 3 + 1) + 1024  # headers, blocks of content, two blocks of zeros
+    assert not any(whole[end:])
+    path = folder / "cut.tar"
+    for length in sorted({*range(0, end, 100), *range(0, end, 512), end - 1}):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match="cut off, damaged or no tar archive"):
+            names(path)
+    path.write_bytes(whole[:end])
+    assert names(path) == list(files)
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2", ""])
+def test_a_damaged_header_is_not_taken_for_the_end(folder: Path, kind: str):
+    whole = made.tar(folder / "whole.tar", {"one": b"1", "two": b"2"}, "w").read_bytes()
+    path = folder / "hurt.tar"
+    path.write_bytes(whole[:1030] + b"x" + whole[1031:])
+    if kind:
+        opened = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}[kind]
+        with opened(path, "wb") as file:
+            file.write(whole[:1030] + b"x" + whole[1031:])
+    with pytest.raises(DataError, match="cut off, damaged or no tar archive"):
+        names(path)
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2", ""])
+@pytest.mark.parametrize("way", [":", "|"])
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_whole_archives_of_python_are_read(folder: Path, kind: str, way: str, form: int):
+    long = "long/" * 30 + "name"
+    path = folder / "whole"
+    with tarfile.open(str(path), f"w{way}{kind}", format=form) as archive:
+        for name in ("one", long if form != tarfile.USTAR_FORMAT else "two"):
+            member = tarfile.TarInfo(name)
+            member.size = 600
+            archive.addfile(member, io.BytesIO(bytes(600)))
+    assert names(path)[0] == "one"
+    assert len(names(path)) == 2
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="there is no tar here")
+@pytest.mark.parametrize("packing", ["tar -c -f ../a", "tar -c -z -f ../a", "tar -c -b 1 -f ../a",
+                                     "tar -c -f - . | gzip > ../a"])  # fmt: skip
+def test_whole_archives_of_tar_are_read(folder: Path, packing: str):
+    made.unpacked(folder / "there", {"one": b"", "some/two": b"2" * 5000})
+    command = packing if "|" in packing else f"{packing} ."
+    subprocess.run(command, shell=True, cwd=folder / "there", check=True)
+    assert sorted(names(folder / "a")) == ["./one", "./some/two"]
 
 
 def test_a_web_page_is_called_one(folder: Path):

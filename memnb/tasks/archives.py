@@ -73,8 +73,19 @@ def _of_archive(path: Path, wanted: re.Pattern[str]) -> Found:
                     yield match, io.BufferedReader(_Checked(file, path), 2**20)
                 # tarfile remembers every member it has seen; a long archive would fill the memory.
                 archive.members = []  # type: ignore[attr-defined]
+            _refuse_without_end(archive)
     except _DAMAGE as error:
         raise _damaged(path, error) from None
+
+
+def _refuse_without_end(archive: tarfile.TarFile) -> None:
+    """A tar ends in two blocks of zeros, of which reading all members has consumed the first.
+
+    Without this check, one that is cut off between two members would pass for a shorter one.
+    """
+    assert archive.fileobj is not None
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("its end is missing")
 
 
 # What the readers of the standard library raise where an archive is not whole.
@@ -108,11 +119,17 @@ class _Checked(io.RawIOBase):
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose extended header, such as a long name, has a believable size."""
+    """A member with a whole header, whose extension, such as a long name, has a believable size."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        member = super().frombuf(buf, encoding, errors)
+        try:
+            member = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if bytes(buf) == bytes(tarfile.BLOCKSIZE):  # the end of the archive
+                raise
+            # TarFile would take a header that is cut off or damaged for the end as well.
+            raise tarfile.ReadError(str(error)) from None
         if member.type not in tarfile.REGULAR_TYPES and member.size > MOST_HEADER:
             raise DataError(
                 f"An archive has a header of {member.size} bytes, where {MOST_HEADER} are plenty; "
