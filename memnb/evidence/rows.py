@@ -172,31 +172,28 @@ def read_run(folder: Path) -> tuple[Record, Run]:
     """The content of ``run.json``, checked against the schema and its own hash.
 
     Raises:
-        DataError: it is missing, damaged, or not the record of the run that it names.
+        DataError: it is missing, damaged, or not the record of the run that it names. What follows
+            from that (left out, refused) is for the caller to add.
     """
     path = folder / "run.json"
     try:
         record = Record.model_validate(_from_json(path.read_bytes()))
     except FileNotFoundError:
-        raise DataError(f"{folder} holds no run.json, so its run is left out.") from None
+        raise DataError(f"{folder} holds no run.json.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise DataError(f"{path} is damaged ({where}: {first['msg']}); left out.") from None
+        raise DataError(f"{path} is damaged ({where}: {first['msg']}).") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} could not be read ({error}); left out.") from None
+        raise DataError(f"{path} could not be read ({error}).") from None
     try:
         run = Run.of(record.config)
     except MemnbError as error:
-        raise DataError(
-            f"{path} holds a config that is not valid here ({error}); left out."
-        ) from None
+        raise DataError(f"{path} holds a config that is not valid here ({error}).") from None
     if run.run_id != record.run_id:
-        raise DataError(
-            f"{path} says run {record.run_id}, but its config is that of {run.run_id}; left out."
-        )
+        raise DataError(f"{path} says run {record.run_id}, but its config is that of {run.run_id}.")
     if record.outcome == "finished" and record.test_accuracy is None:
-        raise DataError(f"{path} says finished but holds no test accuracy; left out.")
+        raise DataError(f"{path} says finished but holds no test accuracy.")
     return record, run
 
 
@@ -510,10 +507,33 @@ def damage(folder: Path) -> Iterator[str]:
 
 
 def _same_or_refuse(source: Path, target: Path) -> Path:
-    here, there = source / "run.json", target / "run.json"
-    if there.is_file() and here.read_bytes() == there.read_bytes():
+    name = difference(source, target)
+    if name is None:
         return target
     raise RunError(
-        f"{target} already holds another result of this run; remove that folder first if the new "
-        "one is to replace it."
+        f"{target} already holds another result of this run ({name} differs); remove that folder "
+        "first if the new one is to replace it."
     )
+
+
+def difference(run: Path, other: Path) -> str | None:
+    """The first file in which two results of one run differ; None where all are the same.
+
+    Attention maps that :func:`commit` leaves out may be missing from one of the two.
+
+    Raises:
+        DataError: the record of ``run`` is missing or damaged.
+    """
+    seed = read_run(run)[1].seed
+    for name in RESULT_FILES:
+        here, there = _content(run / name), _content(other / name)
+        one_is_missing = here is None or there is None
+        if name == "attention.npz" and seed != ATTENTION_SEED and one_is_missing:
+            continue
+        if here != there:
+            return name
+    return None
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
