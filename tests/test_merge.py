@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_up_runs import write_run
 
@@ -50,6 +51,20 @@ def test_an_archive_is_taken_like_a_folder(tmp_path: Path, committed: Path) -> N
     # The same run from two places is one row.
     other = merge([tmp_path / "rows.tar.gz", run], tmp_path / "other")
     assert other.added == (run.name,)
+
+
+def test_an_archive_cut_off_between_two_runs_is_refused(tmp_path: Path, committed: Path) -> None:
+    for model in ("luna-1", "luna-16"):
+        write_run(tmp_path / "runs", model)
+    path = tmp_path / "rows.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.add(tmp_path / "runs", "runs")
+    with tarfile.open(path) as archive:
+        second = [member.offset for member in archive if member.isdir()][2]
+    path.write_bytes(path.read_bytes()[:second])
+    with pytest.raises(MemnbError, match="cut off"):
+        merge([path], committed)
+    assert not committed.exists()
 
 
 def test_what_is_no_result_is_left_out_and_named(tmp_path: Path, committed: Path) -> None:
@@ -113,6 +128,20 @@ def no_metrics(run: Path) -> None:
     (run / "metrics.jsonl").unlink()
 
 
+def no_test_line(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def torn_metrics(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    path.write_text(path.read_text()[:-20])
+
+
+def a_newer_version(run: Path) -> None:
+    change(run, version="9.9.9")
+
+
 def a_torn_line(run: Path) -> None:
     with (run / "probes.jsonl").open("a") as file:
         file.write('{"step": 5')
@@ -162,7 +191,10 @@ def too_much(run: Path) -> None:
         (no_json, "could not be read"),
         (a_list, "is no record of a run"),
         (another_accuracy, "says a test accuracy of 0.99, but metrics.jsonl says [0.35]"),
-        (no_metrics, "is missing or damaged"),
+        (no_metrics, "metrics.jsonl is missing or empty"),
+        (no_test_line, "but metrics.jsonl says []"),
+        (torn_metrics, "metrics.jsonl is missing or damaged"),
+        (a_newer_version, "update memnb"),
         (a_torn_line, "ends in a torn line"),
         (no_examples, "causal.jsonl has a damaged line 1"),
         (a_huge_count, "causal.jsonl has a damaged line 1"),
@@ -195,6 +227,152 @@ def test_two_results_of_one_run_are_refused(tmp_path: Path, committed: Path) -> 
     with pytest.raises(MemnbError, match="already holds another result of this run"):
         merge([tmp_path / "b"], committed)
     assert len(list(committed.iterdir())) == 1
+
+
+def test_one_damaged_record_says_that_nothing_is_added(tmp_path: Path, committed: Path) -> None:
+    write_run(tmp_path / "a", "luna-1")
+    hurt = write_run(tmp_path / "b", "luna-16")
+    for values in ({"run_id": "x"}, {"test_accuracy": None}, {"step": "5"}, {"config": {}}):
+        before = (hurt / "run.json").read_text()
+        change(hurt, **values)
+        with pytest.raises(MemnbError) as error:
+            merge([tmp_path / "a", tmp_path / "b"], committed)
+        assert str(error.value).endswith("; nothing was added.")
+        assert "left out" not in str(error.value)
+        assert not committed.exists()
+        (hurt / "run.json").write_text(before)
+
+
+# --- the same result, or another one ---------------------------------------------------------
+
+BESIDE_THE_RECORD = [name for name in rows.RESULT_FILES if name != "run.json"]
+
+
+def alter(path: Path) -> None:
+    """Other content that is sound as well."""
+    if path.suffix == ".npz":
+        np.savez(path, tokens=np.arange(3))
+    else:
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
+@pytest.mark.parametrize("harm", [alter, Path.unlink])
+@pytest.mark.parametrize("name", BESIDE_THE_RECORD)
+def test_a_copy_with_another_file_is_another_result(
+    name: str, harm: Any, tmp_path: Path, committed: Path
+) -> None:
+    run = write_run(tmp_path / "a", "convluna-16")
+    copy = tmp_path / "b" / run.name
+    shutil.copytree(run, copy)
+    # Both are sound in themselves; where one is not, it is refused for that.
+    harm(copy / name)
+    with pytest.raises(MemnbError, match=name):
+        merge([run, copy], committed)
+    assert not committed.exists()
+    there = rows.commit(run, committed)
+    before = {path.name: path.read_bytes() for path in there.iterdir()}
+    with pytest.raises(MemnbError, match=name):
+        merge([copy], committed)
+    with pytest.raises(MemnbError, match=name):
+        rows.commit(copy, committed)
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == before
+
+
+def test_attention_maps_that_committing_leaves_out_make_no_other_result(
+    tmp_path: Path, committed: Path
+) -> None:
+    run = write_run(tmp_path / "runs", "luna-16", seed=1)
+    there = rows.commit(run, committed)
+    assert not (there / "attention.npz").exists()
+    assert merge([run], committed).known == (run.name,)
+    assert rows.commit(run, committed) == there
+    assert merge([run, there], tmp_path / "other").added == (run.name,)
+
+
+# --- incomplete results ----------------------------------------------------------------------
+
+
+def empty(path: Path) -> None:
+    path.write_text("")
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, empty])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "probes.jsonl", "removal.jsonl"])
+def test_a_finished_run_without_what_every_one_has_is_refused(
+    name: str, harm: Any, tmp_path: Path, committed: Path
+) -> None:
+    write_run(tmp_path / "runs", "luna-1")
+    harm(write_run(tmp_path / "runs", "luna-16") / name)
+    with pytest.raises(MemnbError, match=f"{name} is missing or empty.*nothing was added"):
+        merge([tmp_path / "runs"], committed)
+    assert not committed.exists()
+
+
+def test_no_more_is_asked_of_a_run_than_its_model_has(tmp_path: Path, committed: Path) -> None:
+    for model in ("transformer", "luna-1", "luna-16"):
+        run = write_run(tmp_path / "runs", model, attention=False)
+        for name in ("lengths.jsonl", "causal.jsonl", "usage.jsonl"):
+            (run / name).unlink(missing_ok=True)
+    failed = write_run(tmp_path / "runs", "luna-4", outcome="failed", reason="NaN at step 300")
+    (failed / "probes.jsonl").unlink()
+    assert len(merge([tmp_path / "runs"], committed).added) == 4
+
+
+def test_all_committed_rows_pass() -> None:
+    stored = paths.stored_results()
+    result = merge([stored], stored)
+    assert sorted(result.known) == sorted(path.name for path in rows.run_folders([stored]))
+    assert (result.added, result.left_out, result.notes) == ((), (), ())
+
+
+# --- rows that other code has made -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ({}, None),
+        ({"commit": None}, None),
+        ({"version": "0.0.9"}, "was made by memnb '0.0.9', but this is 0.1.0"),
+        ({"version": "0.1.0rc1"}, "was made by memnb '0.1.0rc1', but this is 0.1.0"),
+        ({"version": None}, "was made by memnb None"),
+        ({"version": "\ud800\x1b[2J"}, r"was made by memnb '\ud800\x1b[2J'"),
+        ({"commit": "0123456789ab+"}, "was made by code with uncommitted changes"),
+    ],
+)
+def test_rows_made_by_other_code_are_noted(
+    values: dict[str, Any],
+    note: str | None,
+    tmp_path: Path,
+    committed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "__version__", "0.1.0")
+    run = write_run(tmp_path / "runs", "luna-16")
+    change(run, **values)
+    result = merge([tmp_path / "runs"], committed)
+    assert result.added == (run.name,)
+    assert len(result.notes) == (note is not None)
+    assert f"{run.name} {note or ''}" in f"{''.join(result.notes)}{run.name} "
+    # What was there already is not told again.
+    assert merge([tmp_path / "runs"], committed).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "newer"),
+    [("0.9.1", False), ("0.10", False), ("0.10.0.0", False), ("0.10.1", True), ("0.11.dev1", True),
+     ("1", True), ("9" * 5000, True), ("new", False)],
+)  # fmt: skip
+def test_versions_are_compared_as_numbers(
+    version: str, newer: bool, tmp_path: Path, committed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "__version__", "0.10.0")
+    change(write_run(tmp_path / "runs", "luna-16"), version=version)
+    if newer:
+        with pytest.raises(MemnbError, match="update memnb"):
+            merge([tmp_path / "runs"], committed)
+    else:
+        assert len(merge([tmp_path / "runs"], committed).notes) == 1
 
 
 @pytest.mark.parametrize("name", ["../luna/run.json", "/luna/run.json", "link"])

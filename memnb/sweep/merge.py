@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memnb import paths
+from memnb import __version__, paths
+from memnb.config import BUILT_IN, Run
 from memnb.errors import DataError, MemnbError, RunError
 from memnb.evidence import rows
 from memnb.tasks import archives
@@ -28,6 +29,7 @@ from memnb.train.record import was_out_of_memory
 MOST_BYTES = 16 * 2**20
 _FORMAT = 1
 _NAMES = "|".join(re.escape(name) for name in rows.RESULT_FILES)
+_VERSION = re.compile(r"\d{1,6}(?:\.\d{1,6})*")
 _FILE = re.compile(rf"(?:^|/)([A-Za-z0-9][A-Za-z0-9-]*)/({_NAMES})$")
 
 
@@ -40,12 +42,14 @@ class Merged:
         added: ids of the new rows.
         known: ids of rows that were there, the same to the byte.
         left_out: a sentence for each run that is no result (it has not ended, say).
+        notes: a sentence for each new row that other code than this memnb's has made.
     """
 
     folder: Path
     added: tuple[str, ...]
     known: tuple[str, ...]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def destination() -> Path:
@@ -65,9 +69,10 @@ def destination() -> Path:
 def merge(sources: Sequence[Path], folder: Path) -> Merged:
     """Verify every run in ``sources`` and add those that are new to ``folder``.
 
-    Verified are: the format version; that the run's id is the hash of its config; that its files
-    are whole; that its test accuracy is the one in its metrics; that no other result of the same
-    run is among the sources or in ``folder``.
+    Verified are: the format version; that no newer memnb made it; that the run's id is the hash of
+    its config; that its files are whole, and those of a finished run all there; that its test
+    accuracy is the one in its metrics; that no other result of the same run is among the sources or
+    in ``folder``.
 
     Raises:
         MemnbError: a source is missing or holds no run.
@@ -92,8 +97,9 @@ def merge(sources: Sequence[Path], folder: Path) -> Merged:
                     left_out.append(f"{run.name}: {reason}")
         known = [run_id for run_id, run in found.items() if _is_there(run_id, run, folder)]
         new = {run_id: run for run_id, run in found.items() if run_id not in known}
+        notes = [f"{run_id} {note}" for run_id, run in new.items() for note in _origin(run)]
         _commit(new, folder)
-    return Merged(folder, tuple(new), tuple(known), tuple(left_out))
+    return Merged(folder, tuple(new), tuple(known), tuple(left_out), tuple(notes))
 
 
 def _commit(new: dict[str, Path], folder: Path) -> None:
@@ -166,15 +172,20 @@ def _verify(run: Path) -> str | None:
             f"{run / 'run.json'} has format {record.get('format')!r}, but this memnb reads format "
             f"{_FORMAT}; update memnb, or train the run again."
         )
-    # What rows would leave out with a sentence is refused here.
-    row = rows.load_run(run)
+    _refuse_newer(run, record)
+    try:
+        row = rows.load_run(run)
+    except DataError as error:
+        raise DataError(f"{str(error).removesuffix('.')}; nothing was added.") from None
     if row["outcome"] not in ("finished", "failed"):
         return f"it is {row['outcome']}; let it finish first."
     if was_out_of_memory(record):
         return "it ran out of memory, which says something of a machine and not of the run."
     if row["preset"] == "custom":
         return "its task or training is not that of the study, so no page would show it."
-    _compare_accuracy(run, record)
+    if record["outcome"] == "finished":
+        _refuse_incomplete(run, record)
+        _compare_accuracy(run, record)
     return None
 
 
@@ -203,10 +214,56 @@ def _record(run: Path) -> dict[str, Any]:
     return record
 
 
+def _refuse_newer(run: Path, record: dict[str, Any]) -> None:
+    version = record.get("version")
+    if _numbers(version) > _numbers(__version__):
+        raise DataError(
+            f"{run / 'run.json'} was made by memnb {str(version)[:40]!a}, but this is the older "
+            f"{__version__}, which may misread it; update memnb, nothing was added."
+        )
+
+
+def _numbers(version: object) -> tuple[int, ...]:
+    """``(0, 1)`` of ``"0.1.0"``, to be compared; nothing of what is no version."""
+    match = _VERSION.match(version) if isinstance(version, str) else None
+    numbers = [int(part) for part in match[0].split(".")] if match else []
+    while numbers and numbers[-1] == 0:  # 1.0 is not newer than 1
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _origin(run: Path) -> Iterator[str]:
+    """What is to be known of a row that this memnb's code, as it was committed, has not made."""
+    record = _record(run)
+    version = record.get("version")
+    if version != __version__:
+        yield f"was made by memnb {version!a}, but this is {__version__}."
+    if str(record.get("commit")).endswith("+"):
+        yield f"was made by code with uncommitted changes ({record['commit']!a})."
+
+
+def _refuse_incomplete(run: Path, record: dict[str, Any]) -> None:
+    """What every version of the trainer has written has to be there.
+
+    So causal tests, usage, lengths, kernels and attention maps are not asked for: older results
+    lack them, and so do some models.
+    """
+    model = Run.of(record["config"]).model
+    needed = ["metrics.jsonl"]
+    needed += ["probes.jsonl"] if model.memory > 0 else []
+    needed += ["removal.jsonl"] if model.memory > 1 else []
+    for name in needed:
+        path = run / name
+        # A block of one's own need not have what is measured; then the file has no line.
+        if not path.is_file() or (model.kind in BUILT_IN and path.stat().st_size == 0):
+            raise DataError(
+                f"{path} is missing or empty, but every finished run of {model.name} has it; copy "
+                "the run again as a whole, nothing was added."
+            )
+
+
 def _compare_accuracy(run: Path, record: dict[str, Any]) -> None:
     """The number that counts stands in two files, which have to agree."""
-    if record["outcome"] != "finished":
-        return
     path = run / "metrics.jsonl"
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -223,9 +280,11 @@ def _compare_accuracy(run: Path, record: dict[str, Any]) -> None:
 def _add(found: dict[str, Path], run: Path) -> None:
     run_id = _record(run)["run_id"]
     other = found.setdefault(run_id, run)
-    if other != run and not _same(other, run):
+    name = None if other == run else rows.difference(other, run)
+    if name is not None:
         raise RunError(
-            f"{other} and {run} are two results of one run; keep one of them, nothing was added."
+            f"{other} and {run} are two results of one run ({name} differs); keep one of them, "
+            "nothing was added."
         )
 
 
@@ -233,14 +292,10 @@ def _is_there(run_id: str, run: Path, folder: Path) -> bool:
     there = folder / run_id
     if not there.exists():
         return False
-    if not _same(run, there):
+    name = rows.difference(run, there)
+    if name is not None:
         raise RunError(
-            f"{there} already holds another result of this run; remove one of the two, nothing was "
-            "added."
+            f"{there} already holds another result of this run ({name} differs); remove one of the "
+            "two, nothing was added."
         )
     return True
-
-
-def _same(run: Path, other: Path) -> bool:
-    here, there = run / "run.json", other / "run.json"
-    return there.is_file() and here.read_bytes() == there.read_bytes()
