@@ -7,6 +7,7 @@ sentence. Source of the numbers: the authors' public code, as described in docs/
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
@@ -541,7 +542,8 @@ class Model(Config):
         return self.unpack_temperature
 
 
-_MODEL_NAME = re.compile(r"([a-z][a-z0-9]*)(?:-([1-9]\d{0,4}))?")
+_FAMILY_NAME = re.compile(r"[a-z][a-z0-9]*")
+_MODEL_NAME = re.compile(rf"({_FAMILY_NAME.pattern})(?:-([1-9]\d{{0,4}}))?")
 _FAMILIES: dict[str, dict[str, Any]] = {
     "transformer": {"kind": "transformer"},
     "luna": {"kind": "luna"},
@@ -629,7 +631,7 @@ def list_models() -> list[str]:
 def own_families() -> set[str]:
     """Names of blocks that are not memnb's: registered in this process, or by an entry point."""
     found = {point.name for point in entry_points(group=ENTRY_POINTS)}
-    return (_OWN | {name for name in found if _MODEL_NAME.fullmatch(name)}) - set(_FAMILIES)
+    return (_OWN | {name for name in found if _FAMILY_NAME.fullmatch(name)}) - set(_FAMILIES)
 
 
 def add_family(name: str) -> None:
@@ -640,7 +642,7 @@ def add_family(name: str) -> None:
     """
     if name in _FAMILIES:
         raise MemnbError(f"memnb has a model named '{name}'; give your block another name.")
-    if not re.fullmatch(r"[a-z][a-z0-9]*", name):
+    if not _FAMILY_NAME.fullmatch(name):
         raise MemnbError(
             f"A model's name is one word of small letters and digits, but got {name!r}; the number "
             "of memory rows is added to it, as in 'mymemory-16'."
@@ -665,8 +667,31 @@ def model_config(name: str, task: str | Task, /, **changes: Any) -> Model:
     """
     match = _MODEL_NAME.fullmatch(name)
     if match is None or not _is_model(match[1], match[2] is not None):
-        raise unknown("model", name, list_models())
+        raise _unknown_model(name)
     return _named(match[1], int(match[2] or 0), task, changes)
+
+
+def _unknown_model(name: str) -> MemnbError:
+    """The error for a name that no model has; it may be meant for a block of the user's."""
+    family = re.sub(r"-\d+$", "", name)
+    if family in {point.name for point in entry_points(group=ENTRY_POINTS)} - own_families():
+        why = (
+            "memnb has a model of this name"
+            if family in _FAMILIES
+            else "a block's name is one word of small letters and digits"
+        )
+        return MemnbError(
+            f"There is no model named '{name}', and the block '{family}' that an installed package "
+            f"offers is refused, since {why}; give its entry point another name."
+        )
+    known = [*_FAMILIES, *own_families()]
+    if _MODEL_NAME.fullmatch(name) and not difflib.get_close_matches(family, known, 1, 0.7):
+        return MemnbError(
+            f"There is no model named '{name}'; see 'memnb models', or, for a block of your own, "
+            f"offer it by an entry point in the group {ENTRY_POINTS}, since one that a file "
+            "registers is known to the process that runs the file, and to no other."
+        )
+    return unknown("model", name, list_models())
 
 
 def is_without_memory(family: str) -> bool:
