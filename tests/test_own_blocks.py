@@ -217,6 +217,191 @@ def test_a_wrong_answer_is_one_sentence_in_training_too() -> None:
         build_model("mine-4", "listops-short")(torch.ones(2, 5, dtype=torch.uint8))
 
 
+# --- exceptions of a block's -----------------------------------------------------------------
+
+
+class NoFile(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        return Path("/nowhere/weights").read_text()
+
+
+class FailsInEvaluation(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        if not self.training:
+            raise ValueError("no such mode")
+        return super().forward(x, memory, mask)
+
+
+class Leaving(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        raise SystemExit(3)
+
+
+class Unfinished(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        raise NotImplementedError
+
+
+def short_run(name: str) -> config.Run:
+    return config.run_config(
+        name,
+        "recall-4",
+        task_changes={"train": 40, "validation": 10, "test": 10},
+        training_changes={"steps": 4, "batch": 4, "evaluate_every": 2},
+    )
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        (NoFile, "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/weights'"),
+        (FailsInEvaluation, "ValueError: no such mode"),
+        (Leaving, "SystemExit: 3"),
+        (Unfinished, "NotImplementedError"),
+    ],
+)
+def test_an_exception_is_one_sentence_that_names_the_line(
+    block: type[nn.Module], said: str, tmp_path: Path
+) -> None:
+    register("mine")(block)
+    with pytest.raises(MemnbError) as caught:
+        train(short_run("mine-4"), tmp_path / "run", device="cpu")
+    sentence = str(caught.value)
+    line = (
+        Path(__file__).read_text().splitlines()[int(sentence.split("line ")[1].split(")")[0]) - 1]
+    )
+    assert sentence.startswith(f"The block 'mine' raised {said} (test_own_blocks.py, line ")
+    assert sentence.endswith("; mend it.")
+    assert "raise " in line or "read_text()" in line
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.cuda.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: no memory")],
+)
+def test_a_block_that_runs_out_of_memory_is_a_run_that_does(
+    error: Exception, tmp_path: Path
+) -> None:
+    class Large(Gated):
+        def forward(self, *given: Tensor) -> tuple[Tensor, Tensor]:
+            raise error
+
+    register("mine")(Large)
+    record = train(short_run("mine-4"), tmp_path / "run", device="cpu")
+    assert record["outcome"] == "failed"
+    assert "out of memory" in record["reason"]
+
+
+def test_a_block_that_needs_a_memory_asks_for_a_size_in_the_name() -> None:
+    register("mine")(Gated)
+    with pytest.raises(MemnbError, match=r"raised TypeError.*a memory size, as in 'mine-16'"):
+        build_model("mine", "listops-short")(torch.ones(2, 5, dtype=torch.uint8))
+
+
+def test_sizes_that_are_left_open_are_refused() -> None:
+    class Lazy(Gated):
+        def __init__(self, model: config.Model) -> None:
+            super().__init__(model)
+            self.write = nn.LazyLinear(model.width)  # type: ignore[assignment]
+
+    register("mine")(Lazy)
+    with pytest.raises(MemnbError, match=r"'write\.weight' has no size yet; give it one"):
+        build_model("mine-4", "listops-short")
+
+
+class Late(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        if not hasattr(self, "late"):
+            self.late = nn.Parameter(torch.ones(x.shape[2], dtype=x.dtype))
+        return super().forward(x * self.late, memory, mask)
+
+
+class InPlace(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        x += 1
+        return super().forward(x, memory, mask)
+
+
+class MemoryInPlace(Gated):
+    def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+        return super().forward(x, memory.mul_(0.5), mask)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        (Late, "'late' is made or removed by the block's first call"),
+        (InPlace, "the block changes its input x in place"),
+        (MemoryInPlace, "the block changes its input memory in place"),
+        (NoFile, "FileNotFoundError: [Errno 2]"),
+        (Leaving, "SystemExit: 3 (test_own_blocks.py, line "),
+        (Unfinished, "NotImplementedError (test_own_blocks.py, line "),
+    ],
+)
+def test_one_fault_is_told_once(block: type[nn.Module], said: str) -> None:
+    register("mine")(block)
+    first, *others = verify.verify("mine")
+    assert (first.name, first.passed, first.asked) == ("shapes", False, True)
+    assert said in first.detail
+    assert {(each.passed, each.asked) for each in others} == {(False, False)}
+    assert {each.detail for each in others} == {"not asked, since 'shapes' failed"}
+
+
+def test_a_result_comes_before_the_next_check_is_run() -> None:
+    calls = []
+
+    class Counted(Gated):
+        def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+            calls.append(given)
+            return super().forward(*given)
+
+    register("mine")(Counted)
+    results = verify.verify("mine")
+    assert next(results).name == "shapes"
+    before = len(calls)
+    assert next(results).name == "samples apart"
+    assert len(calls) > before
+
+
+def test_a_block_that_nobody_knows_is_no_list_of_failures() -> None:
+    with pytest.raises(MemnbError, match="no model named 'elsewhere-5'"):
+        verify.verify("elsewhere")
+
+
+def test_the_memory_size_in_the_name_is_the_one_that_is_verified() -> None:
+    class ThreeRows(Gated):
+        def forward(self, x, memory, mask):  # type: ignore[no-untyped-def, override]
+            if memory.shape[1] != 3:
+                raise ValueError("not three rows")
+            return super().forward(x, memory, mask)
+
+    register("mine")(ThreeRows)
+    assert [check.detail for check in verify.verify("mine-3") if not check.passed] == []
+    assert "not three rows" in next(verify.verify("mine")).detail
+    assert verify.find_blocks("mine-3") == ["mine-3"]
+
+
+class WithoutMemory(nn.Module):
+    def __init__(self, model: config.Model) -> None:
+        super().__init__()
+        self.linear = nn.Linear(model.width, model.width)
+
+    def forward(self, x: Tensor, memory: Tensor | None, mask: Tensor | None) -> tuple[Tensor, None]:
+        return x + self.linear(x), None
+
+
+def test_a_block_that_can_only_do_without_a_memory_is_verified_so() -> None:
+    register("mine")(WithoutMemory)
+    found = {check.name: check for check in verify.verify("mine")}
+    assert [check.detail for check in found.values() if not check.passed] == []
+    assert not found["memory used"].asked
+    assert "can be called only without a memory; with 5 rows: " in found["memory used"].detail
+    assert "returned NoneType" in found["memory used"].detail
+    asked = next(verify.verify("mine-5"))
+    assert not asked.passed, "who names a size wants it verified"
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [("luna", "memnb has a model named 'luna'"), ("My-Block", "one word of small letters")],
@@ -251,6 +436,9 @@ def _offered(monkeypatch: pytest.MonkeyPatch) -> None:
         offered = [
             importlib.metadata.EntryPoint("gated", "test_own_blocks:Gated", group),
             importlib.metadata.EntryPoint("broken", "test_own_blocks:Missing", group),
+            importlib.metadata.EntryPoint("gated_slots", "test_own_blocks:Gated", group),
+            importlib.metadata.EntryPoint("sized-16", "test_own_blocks:Gated", group),
+            importlib.metadata.EntryPoint("luna", "test_own_blocks:Gated", group),
         ]
         return offered if group == config.ENTRY_POINTS else []
 
@@ -266,6 +454,28 @@ def test_a_package_offers_its_blocks_by_entry_points(capsys: pytest.CaptureFixtu
         build_model("broken-4", "listops-short")
     assert main(["models"]) == 0
     assert "gated-16          a block of your own" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_offered")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gated_slots-16", "'gated_slots' that an installed package offers is refused, since a b"),
+        ("gated_slots", "one word of small letters and digits; give its entry point another"),
+        ("luna", "'luna' that an installed package offers is refused, since memnb has a model"),
+    ],
+)
+def test_an_entry_point_that_is_refused_is_named(name: str, said: str) -> None:
+    with pytest.raises(MemnbError, match=f"no model named '{name}'.*{said}"):
+        config.model_config(name, "listops-short")
+    assert not {"gated_slots", "sized-16", "luna"} & config.own_families()
+
+
+def test_a_name_that_may_be_a_blocks_says_how_blocks_become_known() -> None:
+    with pytest.raises(MemnbError, match=r"named 'wholly'.*entry point in the group memnb\.models"):
+        config.model_config("wholly", "listops-short")
+    with pytest.raises(MemnbError, match="did you mean 'luna-16'"):
+        config.model_config("lunar-16", "listops-short")
 
 
 FILE = """

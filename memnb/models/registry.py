@@ -26,12 +26,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from memnb import config
 from memnb.config import Model
@@ -87,7 +90,7 @@ def make_block(model: Model, positions: int) -> nn.Module:
     """One block of ``model``, for sequences of up to ``positions`` vectors, CLS included.
 
     Raises:
-        MemnbError: nobody has registered this kind, or its block could not be made.
+        MemnbError: nobody has registered this kind, or its block could not be made, or not whole.
     """
     if model.kind == "linformer":
         return LinformerBlock(model, positions)
@@ -96,16 +99,25 @@ def make_block(model: Model, positions: int) -> nn.Module:
     make = own_block(model.kind)
     try:
         block = make(model)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if _out_of_memory(error):
+            raise
         raise MemnbError(
-            f"The block '{model.kind}' could not be made from its config "
-            f"({type(error).__name__}: {error}); it is called with one argument, the model."
+            f"The block '{model.kind}' could not be made from its config, but raised "
+            f"{raised(error)}; it is called with one argument, the model."
         ) from error
     if not isinstance(block, nn.Module):
         raise MemnbError(
             f"The block '{model.kind}' must be a torch.nn.Module, but is a "
             f"{type(block).__name__}; let what you register make one."
         )
+    for name, value in (*block.named_parameters(), *block.named_buffers()):
+        if is_lazy(value):
+            raise MemnbError(
+                f"The block '{model.kind}' must have all its parameters before its first call, but "
+                f"'{name}' has no size yet; give it one, as in nn.Linear(model.width, model.width) "
+                "in place of nn.LazyLinear(model.width)."
+            )
     return OwnBlock(model, block)
 
 
@@ -121,7 +133,7 @@ def own_block(name: str) -> Factory:
         if point.name == name:
             try:
                 made = point.load()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise MemnbError(
                     f"The block '{name}' ({point.value}) could not be imported "
                     f"({type(error).__name__}: {error}); mend or remove its package."
@@ -144,16 +156,57 @@ def fingerprint(name: str) -> str | None:
     if name in config.BUILT_IN:
         return None
     make = own_block(name)
-    source = getattr(inspect.getmodule(make), "__file__", None)
+    file = getattr(inspect.getmodule(make), "__file__", None)
     try:
-        text = Path(source).read_text(encoding="utf-8") if source else inspect.getsource(make)
+        text = Path(file).read_text(encoding="utf-8") if file else _written_in_a_cell(make)
     except (OSError, TypeError, UnicodeDecodeError):
         return None
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    called = getattr(make, "__qualname__", "")  # a file may hold several
+    return hashlib.sha256(f"{called}\n{text}".encode()).hexdigest()[:12]
+
+
+def _written_in_a_cell(make: Factory) -> str:
+    """The source of what a notebook registers: of a class Python only finds its functions'."""
+    if not inspect.isclass(make):
+        return inspect.getsource(make)
+    return "".join(
+        inspect.getsource(part) for part in vars(make).values() if inspect.isfunction(part)
+    )
+
+
+def raised(error: BaseException) -> str:
+    """What a user's code raised, and where: ``ValueError: no such row (mine.py, line 18)``."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    # The first line of PyTorch's longer messages may do no more than announce the second.
+    text = " ".join(lines[:2] if lines[0].endswith(":") else lines[:1]).rstrip(".")
+    what = type(error).__name__ + (f": {text}" if text else "")
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if _is_theirs(frame.f_code.co_filename):
+            return f"{what} ({Path(frame.f_code.co_filename).name}, line {line})"
+    return what
+
+
+_MEMNB, _TORCH = Path(__file__).parents[1], Path(torch.__file__).parent
+_STANDARD = Path(traceback.__file__).parent
+
+
+def _is_theirs(file: str) -> bool:
+    """Whether a line of this file is the user's, not memnb's, PyTorch's or Python's own."""
+    path = Path(file)
+    standard = path.is_relative_to(_STANDARD) and "site-packages" not in path.parts
+    ours = path.is_relative_to(_MEMNB) or path.is_relative_to(_TORCH)
+    return not (standard or ours or file.startswith("<frozen"))
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """As :func:`memnb.train.memory.out_of_memory`, which models may not know."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 class OwnBlock(nn.Module):
-    """A block of a user's in the place of one of memnb's: its call, its answer checked."""
+    """A block of a user's in the place of one of memnb's: its call and its answer, checked."""
 
     def __init__(self, model: Model, block: nn.Module) -> None:
         super().__init__()
@@ -170,13 +223,36 @@ class OwnBlock(nn.Module):
         """As memnb's own blocks.
 
         Raises:
-            MemnbError: the block returned something else than x and memory in their shapes.
+            MemnbError: the block raised an exception, or returned something else than x and memory
+                in their shapes.
         """
-        answer = self.block(x, memory, mask)
+        # What a compiler or a capture cannot take is for the engine, which then does without it.
+        captured = x.is_cuda and torch.cuda.is_current_stream_capturing()
+        if torch.compiler.is_compiling() or captured:
+            answer = self.block(x, memory, mask)
+        else:
+            answer = self._called(x, memory, mask)
         after, carried, packed = self._checked(answer, x, memory)
         if trace is not None and carried is not None:
             trace.append(Trace(carried if packed is None else packed, carried, None, None))
         return after[:, :rows], carried
+
+    def _called(self, x: Tensor, memory: Tensor | None, mask: Tensor | None) -> Any:
+        try:
+            return self.block(x, memory, mask)
+        except MemnbError:
+            raise
+        except (Exception, SystemExit) as error:  # a user's code may raise anything
+            if _out_of_memory(error):
+                raise
+            sized = (
+                f", or give the model's name a memory size, as in '{self.name}-16', without which "
+                "memory is None"
+            )
+            raise MemnbError(
+                f"The block '{self.name}' raised {raised(error)}; mend it"
+                f"{sized if memory is None else ''}."
+            ) from error
 
     def _checked(
         self, answer: Any, x: Tensor, memory: Tensor | None

@@ -1,7 +1,8 @@
 """Does a block keep what the others promise? ``memnb verify-block`` asks it.
 
 Each check feeds a small block made-up inputs and compares what comes back with what must. A check
-that fails says which expectation failed and on which input; all checks are run, whatever fails.
+that fails says which expectation failed and on which input. The others are run all the same, except
+where the first one fails, whose fault each of them would repeat.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,24 +40,31 @@ class _Failed(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation and how it went; ``detail`` says why it failed, and is empty otherwise."""
+    """One expectation and how it went.
+
+    Attributes:
+        detail: why it failed or was not asked, and empty otherwise.
+        asked: false where there was nothing to ask (it is passed), or no use in asking (it is not).
+    """
 
     name: str
     expectation: str
     passed: bool
     detail: str = ""
+    asked: bool = True
 
 
 def find_blocks(name_or_file: str) -> list[str]:
-    """Families to verify: the one that is named, or all that a Python file registers.
+    """Names to verify: the one that is given, or all that a Python file registers.
 
     Raises:
         MemnbError: no such block; the file is missing, fails, or registers none.
     """
     if not name_or_file.endswith(".py"):
-        family = name_or_file.partition("-")[0]
-        registry.make_block(_model(family), LENGTH + 1)  # says so if there is none
-        return [family]
+        kind = _with_size(name_or_file).kind  # says so if there is none
+        if kind not in config.BUILT_IN:
+            registry.own_block(kind)  # so does this
+        return [name_or_file]
     path = Path(name_or_file)
     if not path.is_file():
         raise MemnbError(f"There is no file {path}; give a Python file or the name of a block.")
@@ -83,47 +91,86 @@ def find_blocks(name_or_file: str) -> list[str]:
     return found
 
 
-def verify(family: str) -> list[Check]:
-    """Run all checks on the block called ``family``.
+def verify(name: str) -> Iterator[Check]:
+    """Run the checks on the block called ``name``; each result comes as soon as it is there.
+
+    The name may carry a memory size (``mymemory-3``). Without one the block is given 5 rows, or,
+    if it can be called only so, no memory.
 
     Raises:
         MemnbError: there is no such block.
     """
-    found = []
+    model, without = _with_size(name), "no memory goes through its blocks"
+    trouble = _trouble(model) if name in config.own_families() else ""
+    if trouble and not _trouble(_model(name)):
+        model = _model(name)
+        without = f"the block can be called only without a memory; with {ROWS} rows: {trouble}"
+    return _checks(model, without)
+
+
+def _checks(model: Model, without: str) -> Iterator[Check]:
+    """The results; ``without`` says why the block has no memory, in case it has none."""
+    broken = False
     for name, (expectation, check) in CHECKS.items():
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                check(family)
-        except _Failed as failure:
-            found.append(Check(name, expectation, False, str(failure)))
-        except Exception as error:  # a user's code may raise anything
-            reason = f"{type(error).__name__}: {error}".strip()
-            found.append(Check(name, expectation, False, reason.splitlines()[0]))
+        if broken:
+            why = f"not asked, since '{FIRST}' failed"
+            yield Check(name, expectation, False, why, asked=False)
+        elif check is _memory_used and not model.has_memory_stream:
+            yield Check(name, expectation, True, f"not asked, since {without}", asked=False)
         else:
-            found.append(Check(name, expectation, True))
-    return found
+            fault = _fault(check, model)
+            broken = fault != "" and name == FIRST
+            yield Check(name, expectation, not fault, fault)
+
+
+def _fault(check: Callable[[Model], None], model: Model) -> str:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            check(model)
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        return _told(error)
+    return ""
 
 
 # --- what the checks are made of -------------------------------------------------------------
 
 
-def _model(family: str, **changes: object) -> Model:
-    name = family if config.is_without_memory(family) else f"{family}-{ROWS}"
-    return model_config(name, "listops-short", **{**SHAPE, "reading": "as_intended", **changes})
+def _model(name: str) -> Model:
+    return model_config(name, "listops-short", **SHAPE, reading="as_intended")
 
 
-def _block(family: str) -> nn.Module:
+def _with_size(name: str) -> Model:
+    """The model called ``name``, with as many rows as it says, else with those of the checks."""
+    sized = "-" in name or config.is_without_memory(name)
+    return _model(name if sized else f"{name}-{ROWS}")
+
+
+def _trouble(model: Model) -> str:
+    """What comes of calling the block once; nothing if it can be called."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            _block(model)(*_inputs(model), None)
+    except (Exception, SystemExit) as error:
+        return _told(error)
+    return ""
+
+
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, (_Failed, MemnbError)) else registry.raised(error)
+
+
+def _block(model: Model) -> nn.Module:
     torch.manual_seed(0)
-    return registry.make_block(_model(family), LENGTH + 1).double().eval()
+    return registry.make_block(model, LENGTH + 1).double().eval()
 
 
-def _inputs(family: str, batch: int = BATCH, length: int = LENGTH) -> tuple[Tensor, Tensor | None]:
+def _inputs(model: Model, batch: int = BATCH, length: int = LENGTH) -> tuple[Tensor, Tensor | None]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(batch, length, WIDTH, generator=generator, dtype=torch.float64)
-    if not _model(family).has_memory_stream:
+    if not model.has_memory_stream:
         return x, None
-    return x, torch.randn(batch, ROWS, WIDTH, generator=generator, dtype=torch.float64)
+    return x, torch.randn(batch, model.memory, WIDTH, generator=generator, dtype=torch.float64)
 
 
 def _mask(length: int = LENGTH) -> Tensor:
@@ -146,21 +193,39 @@ def _same(got: Tensor | None, wanted: Tensor | None, what: str, x: Tensor, mask:
 # --- the checks ------------------------------------------------------------------------------
 
 
-def _shapes(family: str) -> None:
-    block = _block(family)
+def _shapes(model: Model) -> None:
+    block = _block(model)
+    names = set(block.state_dict())
     for batch, length in ((BATCH, LENGTH), (1, 7)):
-        x, memory = _inputs(family, batch, length)
+        x, memory = _inputs(model, batch, length)
         for mask in (None, torch.ones(batch, length, dtype=torch.bool)):
-            after, carried = block(x, memory, mask)
+            given = [each if each is None else each.clone() for each in (x, memory, mask)]
+            after, carried = block(*given)
+            _left_alone((x, memory, mask), given)
+            for made in sorted(names ^ set(block.state_dict())):
+                raise _Failed(
+                    f"'{made.removeprefix('block.')}' is made or removed by the block's first "
+                    "call, so it is neither trained nor resumed; make all parameters and buffers "
+                    "in __init__"
+                )
             for name, value in (("x", after), ("memory", carried)):
                 # A wrong shape is refused by the block's wrapper, in its own sentence.
                 if value is not None and not torch.isfinite(value).all():
                     raise _Failed(f"{name} holds infinities or NaN {_said(x)}")
 
 
-def _samples_apart(family: str) -> None:
-    block = _block(family)
-    x, memory = _inputs(family)
+def _left_alone(before: Sequence[Tensor | None], after: Sequence[Tensor | None]) -> None:
+    for name, kept, now in zip(("x", "memory", "mask"), before, after, strict=True):
+        if kept is not None and now is not None and not torch.equal(kept, now):
+            raise _Failed(
+                f"the block changes its input {name} in place; return a new tensor, as in "
+                f"x = x + y for x += y (input: {name} {tuple(kept.shape)}, seed 1)"
+            )
+
+
+def _samples_apart(model: Model) -> None:
+    block = _block(model)
+    x, memory = _inputs(model)
     together = block(x, memory, None)
     for row in range(BATCH):
         one = slice(row, row + 1)
@@ -170,9 +235,9 @@ def _samples_apart(family: str) -> None:
             _same(a, None if b is None else b[one], what, x, False)
 
 
-def _masking(family: str) -> None:
-    block = _block(family)
-    x, memory = _inputs(family)
+def _masking(model: Model) -> None:
+    block = _block(model)
+    x, memory = _inputs(model)
     mask = _mask()
     padded = block(x, memory, mask)
     other = block(torch.where(mask[:, :, None], x, x + 100.0), memory, mask)
@@ -221,9 +286,9 @@ def _gradients_of(
     return list(torch.autograd.grad(loss, list(named.values()), allow_unused=True))
 
 
-def _gradients(family: str) -> None:
-    block = _block(family)
-    x, memory = _inputs(family)
+def _gradients(model: Model) -> None:
+    block = _block(model)
+    x, memory = _inputs(model)
     named = _trained(block, x, memory)
     gradients = _gradients_of(block, x, memory, named)
     if all(gradient is None for gradient in gradients):
@@ -251,11 +316,10 @@ def _gradients(family: str) -> None:
             )
 
 
-def _memory_used(family: str) -> None:
-    block = _block(family)
-    x, memory = _inputs(family)
-    if memory is None:
-        return
+def _memory_used(model: Model) -> None:
+    block = _block(model)
+    x, memory = _inputs(model)
+    assert memory is not None  # without one this is not asked
     before = block(x, memory, None)
     if torch.equal(block(x, memory + 1.0 + memory, None)[1], before[1]):
         raise _Failed(f"another memory leaves the memory that comes back as it was {_said(x)}")
@@ -263,9 +327,9 @@ def _memory_used(family: str) -> None:
         raise _Failed(f"another x leaves the memory that comes back as it was {_said(x)}")
 
 
-def _determinism(family: str) -> None:
-    block = _block(family)
-    x, memory = _inputs(family)
+def _determinism(model: Model) -> None:
+    block = _block(model)
+    x, memory = _inputs(model)
     for mode, block_in_mode in (("evaluation", block.eval()), ("training", block.train())):
         answers = []
         for _ in range(2):
@@ -278,9 +342,9 @@ def _determinism(family: str) -> None:
                 raise _Failed(f"in {mode}, two calls{seed} differ in {name} {_said(x)}")
 
 
-def _one_graph(family: str) -> None:
-    block = _block(family)
-    x, memory = _inputs(family)
+def _one_graph(model: Model) -> None:
+    block = _block(model)
+    x, memory = _inputs(model)
     named = _trained(block, x, memory)
     compiled = torch.compile(block, backend="eager", fullgraph=True, dynamic=False)
     try:
@@ -290,7 +354,8 @@ def _one_graph(family: str) -> None:
             gradients = _gradients_of(compiled, x, memory, named)
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        why = next((line for line in lines if line.startswith("Explanation")), lines[0])
+        explained = (line for line in lines if line.startswith("Explanation"))
+        why = next(explained, registry.raised(error))
         raise _Failed(
             f"torch.compile cannot take the block as one graph, so the CUDA engine falls back to "
             f"the slow loop: {why} {_said(x)}"
@@ -309,10 +374,10 @@ def _one_graph(family: str) -> None:
             _same(torch.zeros_like(b) if a is None else a, b, what, x, True)
 
 
-def _resume(family: str) -> None:
+def _resume(model: Model) -> None:
     changes = {**SHAPE, "blocks": 2, "dropout": 0.1, "reading": "as_intended"}
     run = run_config(
-        _model(family).name,
+        model.name,
         "listops-short",
         model_changes=changes,
         task_changes={"min_length": 5, "max_length": LENGTH},
@@ -351,7 +416,7 @@ def _engine(run: Run, seed: int) -> Engine:
     )
 
 
-CHECKS: dict[str, tuple[str, Callable[[str], None]]] = {
+CHECKS: dict[str, tuple[str, Callable[[Model], None]]] = {
     "shapes": ("x and memory come back in their shapes, finite", _shapes),
     "samples apart": (
         "a sample's result does not depend on the others of its batch",
@@ -364,3 +429,4 @@ CHECKS: dict[str, tuple[str, Callable[[str], None]]] = {
     "one graph": ("the CUDA engine can compile it", _one_graph),
     "resume": ("an interrupted run ends as an uninterrupted one", _resume),
 }
+FIRST = next(iter(CHECKS))
