@@ -122,6 +122,33 @@ def test_a_process_that_dies_is_a_row(
     assert (first.model, first.batch, second.batch) == ("luna-2", 4, 3)
 
 
+@pytest.mark.parametrize(
+    ("suite", "call"), [("length", "measure"), ("step", "_prepare_here"), ("step", "_finish_here")]
+)
+def test_a_model_that_raises_is_a_row_and_the_rest_goes_on(
+    suite: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "_prepare_here", _nothing)
+    monkeypatch.setattr(bench, call, _raise)
+    rows = list(bench.isolated(suite, [tiny(), tiny(batch=3)], "cpu"))
+    assert [row.outcome for row in rows] == ["failed: The block 'mine' raised ValueError: no."] * 2
+    assert [(row.batch, row.milliseconds) for row in rows] == [(4, None), (3, None)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="wants a machine without CUDA")
+def test_a_device_that_is_not_there_is_no_row() -> None:
+    with pytest.raises(MemnbError, match="CUDA"):
+        next(bench.isolated("step", [tiny()], "cuda"))
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+def _raise(*_: object) -> None:
+    raise MemnbError("The block 'mine' raised ValueError: no.") from ValueError("no")
+
+
 def test_compiled_side_by_side_they_are_timed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three runs, two at a time: nothing is timed while another one is made ready."""
     events = multiprocessing.Manager().list()

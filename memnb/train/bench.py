@@ -12,6 +12,7 @@ import concurrent.futures.process
 import contextlib
 import gc
 import json
+import logging
 import multiprocessing
 import statistics
 import tempfile
@@ -28,8 +29,9 @@ import torch
 
 from memnb import __version__
 from memnb.config import Run, Task, run_config
-from memnb.errors import unknown
+from memnb.errors import MemnbError, unknown
 from memnb.models.network import Network
+from memnb.models.registry import raised
 from memnb.operations import evaluations, examples_scored, step_bytes, step_operations
 from memnb.probes.degradation import measure as measure_memory
 from memnb.tasks.base import Dataset, Split
@@ -50,6 +52,7 @@ from memnb.train.loop import (
 from memnb.train.memory import out_of_memory
 from memnb.train.sampler import EpochSampler
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 FORMAT = 1
 SUITES = ("step", "length", "run")
@@ -210,7 +213,7 @@ def isolated(
     """:func:`measure` each run in a new process, those of the length suite in one per model.
 
     ``jobs`` processes at a time build and compile side by side; all of them wait while one is
-    timed. A process that dies is a row that says so.
+    timed. A process that dies, or whose model raises an exception, is a row that says so.
 
     Raises:
         MemnbError: the device is not available.
@@ -234,8 +237,8 @@ def isolated(
                     ready.result()
                     row = pool.submit(_finish_here, repeats, seconds).result()
                     yield replace(row, side_by_side=len(part))
-                except concurrent.futures.process.BrokenProcessPool:
-                    yield _died(suite, run, device)
+                except Exception as error:  # of a process that dies, or of a user's block
+                    yield _failed(suite, run, device, error)
                 pool.shutdown()  # what it holds of the device is free for the next
 
 
@@ -250,12 +253,18 @@ def _lengths(
                         measure, "length", waiting[0], device, repeats, seconds
                     ).result()
                     waiting.pop(0)
-            except concurrent.futures.process.BrokenProcessPool:
-                yield _died("length", waiting.pop(0), device)
+            except Exception as error:  # the next length has a new process
+                yield _failed("length", waiting.pop(0), device, error)
 
 
-def _died(suite: str, run: Run, device: str) -> Measurement:
-    return Measurement(**apart(_where, suite, run, device), outcome="failed: the process died")
+def _failed(suite: str, run: Run, device: str, error: Exception) -> Measurement:
+    log.info("%s on %s failed", run.model.name, run.task.name, exc_info=error)
+    if isinstance(error, concurrent.futures.process.BrokenProcessPool):
+        why = "the process died"
+    else:
+        why = str(error) if isinstance(error, MemnbError) else raised(error)
+    # Where the device is not available, this says so again, and no row is made.
+    return Measurement(**apart(_where, suite, run, device), outcome=f"failed: {why}")
 
 
 def _where(suite: str, run: Run, device: str) -> dict[str, Any]:
