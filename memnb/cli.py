@@ -245,7 +245,8 @@ def _sweep(values: argparse.Namespace) -> int:
             should_stop=stop,
         )
     display.close()
-    _print(result.table(), "text")
+    if len(ended := result.table()):
+        _print(ended, "text")
     left = f"; {result.left} to do, the same command goes on" if result.left else ""
     took = progress.duration(result.seconds)
     runs = progress.counted(len(result.ended), "run")
@@ -263,6 +264,7 @@ def _place(where: str, values: argparse.Namespace) -> int | Cluster | Queue | No
         "gpus": values.gpus_per_run,
         "retries": values.retries,
     }
+    _refuse_options_of_other_places(where, values)
     settings = {key: value for key, value in given.items() if value is not None}
     if values.device == "cpu":
         settings["gpus"] = 0
@@ -283,12 +285,35 @@ def _place(where: str, values: argparse.Namespace) -> int | Cluster | Queue | No
     return jobs
 
 
+#: Options of a sweep -> the places that they mean something at.
+_PLACES = {
+    "jobs": ("local", "slurm"),
+    "store": ("ray", "slurm"),
+    "address": ("ray",),
+    "partition": ("slurm",),
+    "gpus_per_run": ("ray", "slurm"),
+    "cpus_per_run": ("ray", "slurm"),
+    "retries": ("ray", "slurm"),
+}
+
+
+def _refuse_options_of_other_places(where: str, values: argparse.Namespace) -> None:
+    """Who names a store and forgets ``--on ray`` would look for the results in the wrong place."""
+    for option, places in _PLACES.items():
+        if getattr(values, option) not in (None, "") and where not in places:
+            flag = "--" + option.replace("_", "-")
+            raise MemnbError(
+                f"{flag} means something with --on {' or '.join(places)} only, but the sweep is "
+                f"--on {where}; leave it out, or choose another place."
+            )
+
+
 def _merge(values: argparse.Namespace) -> int:
     from memnb.reproduce.progress import counted
     from memnb.sweep import merge
 
     result = merge.merge([Path(path) for path in values.paths], merge.destination())
-    for note in result.left_out:
+    for note in (*result.left_out, *result.notes):
         print(note)
     for run_id in result.added:
         print(f"added {run_id}")
@@ -376,6 +401,7 @@ def _runs(values: argparse.Namespace) -> int:
 
 
 def _run_line(folder: Path) -> str:
+    from memnb import runs
     from memnb.evidence import rows
 
     size = sum(path.lstat().st_size for path in folder.iterdir()) / 1e6
@@ -383,7 +409,7 @@ def _run_line(folder: Path) -> str:
         record, run = rows.read_run(folder)
     except MemnbError as error:
         return f"{folder.name:<50}damaged: {error}"
-    text = f"{record.outcome:<12} step {record.step or 0:,} of {run.training.steps:,}"
+    text = f"{runs.state(folder, record):<12} step {record.step or 0:,} of {run.training.steps:,}"
     if record.test_accuracy is not None:
         text += f", test accuracy {record.test_accuracy:.2%}"
     return f"{folder.name:<50}{text}, {size:.1f} MB" + (
@@ -469,13 +495,14 @@ def _verify_block(values: argparse.Namespace) -> int:
     from memnb.train import verify
 
     failed = 0
-    for family in verify.find_blocks(values.block):
-        print(f"{family}:")
-        for check in verify.verify(family):
-            print(f"  {'ok    ' if check.passed else 'FAILED'}  {check.name}: {check.expectation}")
-            if not check.passed:
-                failed += 1
+    for name in verify.find_blocks(values.block):
+        print(f"{name}:")
+        for check in verify.verify(name):
+            word = ("ok" if check.passed else "FAILED") if check.asked else "-"
+            print(f"  {word:<6}  {check.name}: {check.expectation}", flush=True)
+            if check.detail:
                 print(f"          {check.detail}")
+            failed += not check.passed
     return int(failed > 0)
 
 
@@ -879,7 +906,11 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify_block_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("block", metavar="NAME_OR_FILE", help="a block's name, or a Python file")
+    parser.add_argument(
+        "block",
+        metavar="NAME_OR_FILE",
+        help="a block's name, with a memory size if it needs one (mymemory-3), or a Python file",
+    )
 
 
 def _no_arguments(parser: argparse.ArgumentParser) -> None:
@@ -994,8 +1025,10 @@ def _positive(text: str) -> int:
 
 
 def _natural(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text):
+    if not re.fullmatch(r"[0-9]+", text):
         raise argparse.ArgumentTypeError(f"expected a whole number from 0, but got {text!r}")
+    if len(text) > 10 or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"expected a number below {2**31}, but got {text!r}")
     return int(text)
 
 
@@ -1042,6 +1075,11 @@ def _changes(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
         section, key, value = match.groups()
         if section not in changes:
             raise unknown("section", section, _SECTIONS)
+        if (section, key) == ("task", "name"):
+            raise MemnbError(
+                "--set cannot change a task's name, since it says which task the run is listed "
+                "under; name the task itself, as in 'memnb train luna-16 recall-8'."
+            )
         changes[section][key] = _value(value)
     return changes
 

@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from memnb.errors import MemnbError, unknown
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
@@ -118,7 +119,7 @@ class ListOps(Task):
     train: Positive = 96_000
     validation: Positive = 2_000
     test: Positive = 2_000
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -148,7 +149,7 @@ class Text(Task):
     holdout: Positive = 2500
     train: Positive | None = None
     test: Positive | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class _Pairs(Task):
@@ -166,7 +167,7 @@ class _Pairs(Task):
     train: Positive | None = None
     validation: Positive | None = None
     test: Positive | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Retrieval(_Pairs):
@@ -203,7 +204,7 @@ class Image(Task):
     train: Positive | None = None
     validation: Positive | None = None
     test: Positive | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Pathfinder(Task):
@@ -231,7 +232,7 @@ class Pathfinder(Task):
     train: Positive = 160_000
     validation: Positive = 20_000
     test: Positive = 20_000
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @property
     def side(self) -> int:
@@ -279,7 +280,7 @@ class Recall(Task):
     train: Positive = 50_000
     validation: Positive = 500
     test: Positive = 1_000
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -793,7 +794,7 @@ class Run(Config):
     ]
     model: Model
     training: Training
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
 
     @property
     def run_id(self) -> str:

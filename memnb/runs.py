@@ -57,7 +57,7 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
     """
     record, run = rows.read_run(folder)
     yield "run", record.run_id
-    yield "outcome", record.outcome + (f": {record.reason}" if record.reason else "")
+    yield "outcome", state(folder, record) + (f": {record.reason}" if record.reason else "")
     changes = rows.describe_changes(run)
     yield "model", run.model.name + (f" ({changes})" if changes else "")
     yield "task", f"{run.task.title} ({run.task.name}), preset {run.preset}, seed {run.seed}"
@@ -74,6 +74,13 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
     yield "folder", str(folder)
     for path in sorted(folder.iterdir()):
         yield "file", f"{path.name}, {path.lstat().st_size:,} bytes"
+
+
+def state(folder: Path, record: Record) -> str:
+    """The outcome in a record; of a run whose process was killed, that nobody trains it."""
+    if record.outcome == "running" and not is_trained(folder):
+        return "stopped"
+    return record.outcome
 
 
 def verify(folder: Path) -> list[str]:
@@ -113,6 +120,8 @@ def _weights(path: Path, run: Run) -> list[str]:
         return [f"{path} cannot be read ({error.strerror})."]
     except RunError:
         return [f"{path} is damaged, or holds more than weights."]
+    except MemnbError as error:  # a block of one's own that is not here
+        return [f"{path} cannot be checked: {error}"]
     except (RuntimeError, TypeError, AttributeError):
         return [f"{path} holds the weights of another model."]
     return []
@@ -124,6 +133,16 @@ def _checkpoints(folder: Path) -> list[str]:
     paths_ = sorted(folder.glob("checkpoint-*.pt"))
     return [f"{path} is damaged; the one before it is used." for path in paths_
             if read_whole(path) is None]  # fmt: skip
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a process trains in this folder at the moment; also where that cannot be told."""
+    lock = filelock.FileLock(folder / "run.lock")
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except (filelock.Timeout, OSError, NotImplementedError):
+        return True
 
 
 def remove(folder: Path, even_finished: bool = False) -> None:

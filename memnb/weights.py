@@ -18,7 +18,7 @@ from torch import Tensor
 
 from memnb import paths, tasks
 from memnb.config import Run
-from memnb.errors import DataError, RunError, unknown
+from memnb.errors import DataError, MemnbError, RunError, unknown
 from memnb.evidence import rows, views
 from memnb.models.network import Network
 from memnb.probes.views import view
@@ -98,13 +98,14 @@ def export(run_folder: Path, destination: Path | None = None) -> Path:
     return path
 
 
-def load(path: Path) -> Trained:
+def load(path: str | Path) -> Trained:
     """A trained network from a file written by :func:`export`; nothing in it is executed.
 
     Raises:
         DataError: the file is missing, damaged, no export of memnb, made by a newer memnb, or its
             tensors do not fit its config.
     """
+    path = Path(path)
     said = views.read(path)
     try:
         tensors = load_file(path)
@@ -131,7 +132,12 @@ def named(name: str, folder: Path | None = None) -> Trained:
     folder = folder or paths.weights()
     files = sorted(folder.glob("*.safetensors"))
     found = [file for file in files if file.stem.startswith(name)]
-    if len(found) != 1:
+    if len(found) > 1:
+        raise MemnbError(
+            f"{len(found)} files of weights begin with '{name}': "
+            f"{', '.join(file.stem for file in found)}; give more of the name."
+        )
+    if not found:
         raise unknown("weights", name, [file.stem for file in files] or ["(none)"])
     return load(found[0])
 

@@ -23,9 +23,9 @@ from test_kills import differences, tiny, whole
 from memnb.config import Run, run_config
 from memnb.errors import RunError
 from memnb.evidence import rows
+from memnb.models.out_of_memory import out_of_memory
 from memnb.train import checkpoint, loop
 from memnb.train.loop import train
-from memnb.train.memory import out_of_memory
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 

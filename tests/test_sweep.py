@@ -95,6 +95,13 @@ def test_a_selection_that_means_nothing_is_refused(selection: Selection, message
         planning.select(selection)
 
 
+def test_a_seed_given_twice_is_one_seed() -> None:
+    once, twice = (
+        Selection(tasks=["text"], models=["luna-1"], seeds=seeds) for seeds in ([7], [7, 7])
+    )
+    assert planning.select(twice) == planning.select(once)
+
+
 def test_committed_rows_and_those_of_this_machine_count(tmp_path: Path, stored: Path) -> None:
     write_run(stored, "luna-1", seed=0)
     write_run(tmp_path / "runs", "luna-1", seed=1, outcome="failed", reason="NaN")
@@ -322,6 +329,9 @@ def test_every_task_can_be_swept_with_another_seed(
         ("--budget soon", "A time is written 90s"),
         ("--gpus-per-run many", "expected a number such as 0.5"),
         ("--on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
+        ("--dry-run --store s3://b/runs", "--store means something with --on ray or slurm only"),
+        ("--on ray --jobs 2", "--jobs means something with --on local or slurm only"),
+        ("--on slurm --address auto", "--address means something with --on ray only"),
         ("--dry-run --on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
         ("--dry-run --on slurm --time-limit soon", "A time is written 90s"),
     ],

@@ -348,6 +348,31 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     assert "\n" not in str(caught.value)
 
 
+def test_a_mistake_in_the_call_leaves_no_folder(tmp_path: Path) -> None:
+    for mistake in ({"accumulate": 3}, {"engine": "graph"}, {"device": "gpu"}, {"accumulate": 0}):
+        with pytest.raises(MemnbError):
+            train(tiny(), tmp_path / "run", **{"device": "cpu", **mistake})
+        assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    with pytest.raises(MemnbError):
+        train(tiny(), tmp_path / "run", device="gpu")
+    assert (tmp_path / "run").exists(), "a folder that was there stays"
+
+
+def test_a_run_that_ended_in_an_exception_is_not_said_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Engine, "train", broken)
+    with pytest.raises(ZeroDivisionError):
+        train(tiny(), tmp_path / "run", device="cpu")
+    monkeypatch.undo()
+    assert loop.outcome(tmp_path / "run")["outcome"] == "interrupted"
+    assert train(tiny(), str(tmp_path / "run"), device="cpu")["outcome"] == "finished"
+
+
 def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,7 +150,7 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
         try:
             record, run = read_run(folder)
         except MemnbError as error:
-            problems.append(str(error))
+            problems.append(f"{str(error).removesuffix('.')}; left out.")
             continue
         found.setdefault(record.run_id, _row(record, run, folder))
     frame = pd.DataFrame(list(found.values()), columns=list(COLUMNS))

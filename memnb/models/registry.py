@@ -47,6 +47,7 @@ from memnb.models.baselines import (
 )
 from memnb.models.blocks import SharedMemoryBlock, Trace, TransformerBlock
 from memnb.models.chunks import ChunkMemoryBlock, RecurrentMemoryBlock
+from memnb.models.out_of_memory import out_of_memory
 
 Factory = Callable[[Model], nn.Module]
 Block = TypeVar("Block", bound=Factory)
@@ -100,7 +101,7 @@ def make_block(model: Model, positions: int) -> nn.Module:
     try:
         block = make(model)
     except (Exception, SystemExit) as error:
-        if _out_of_memory(error):
+        if out_of_memory(error):
             raise
         raise MemnbError(
             f"The block '{model.kind}' could not be made from its config, but raised "
@@ -198,13 +199,6 @@ def _is_theirs(file: str) -> bool:
     return not (standard or ours or file.startswith("<frozen"))
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """As :func:`memnb.train.memory.out_of_memory`, which models may not know."""
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-
-
 class OwnBlock(nn.Module):
     """A block of a user's in the place of one of memnb's: its call and its answer, checked."""
 
@@ -243,7 +237,7 @@ class OwnBlock(nn.Module):
         except MemnbError:
             raise
         except (Exception, SystemExit) as error:  # a user's code may raise anything
-            if _out_of_memory(error):
+            if out_of_memory(error):
                 raise
             sized = (
                 f", or give the model's name a memory size, as in '{self.name}-16', without which "

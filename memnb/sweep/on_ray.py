@@ -165,8 +165,9 @@ def _connect(ray: Any, address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     before = signal.getsignal(signal.SIGTERM)
     try:
+        _knock(address or os.environ.get("RAY_ADDRESS"))
         ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # a ConnectionError is an OSError
         reason = str(error).strip().splitlines()[0]
         raise RunError(
             f"There is no Ray cluster to use ({reason}); start one with 'ray start --head', or "
@@ -175,6 +176,17 @@ def _connect(ray: Any, address: str | None) -> None:
     # Ray would leave at once; runs are asked to save first (memnb.reproduce.workers).
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
+
+
+def _knock(address: str | None) -> None:
+    """Ray waits for minutes where nobody listens, and does not hear Ctrl-C meanwhile.
+
+    Raises:
+        OSError: nobody answers at ``host:port`` (other forms of address are Ray's to judge).
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 class Board:

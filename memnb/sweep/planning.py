@@ -56,10 +56,11 @@ def select(selection: Selection) -> list[Run]:
         and (not selection.models or run.model.name in selection.models)
     ]
     if selection.seeds:
+        seeds = list(dict.fromkeys(selection.seeds))
         first = [run for run in chosen if run.seed == plan.SEEDS[0]]
         chosen = [run for run in chosen if run.seed in selection.seeds]
         planned = {run.run_id for run in chosen}
-        more = [run.but(seed=seed) for seed in selection.seeds for run in first]
+        more = [run.but(seed=seed) for seed in seeds for run in first]
         chosen += [run for run in more if run.run_id not in planned]
     if not chosen:
         raise MemnbError(

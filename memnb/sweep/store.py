@@ -38,7 +38,12 @@ class Store:
         self.url = url
         try:
             self.files, self.root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
+        except ImportError as error:
+            raise RunError(
+                f"The store {url} cannot be used ({error}); install that package on every machine "
+                "of the sweep."
+            ) from None
+        except ValueError as error:
             raise RunError(
                 f"The store {url} cannot be used ({error}); name a folder that all machines see, "
                 "or an address such as s3://bucket/runs."

@@ -31,6 +31,7 @@ from memnb import __version__
 from memnb.config import Run, Task, run_config
 from memnb.errors import MemnbError, unknown
 from memnb.models.network import Network
+from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import raised
 from memnb.operations import evaluations, examples_scored, step_bytes, step_operations
 from memnb.probes.degradation import measure as measure_memory
@@ -49,7 +50,6 @@ from memnb.train.loop import (
     looks,
     peak_memory,
 )
-from memnb.train.memory import out_of_memory
 from memnb.train.sampler import EpochSampler
 
 log = logging.getLogger(__name__)

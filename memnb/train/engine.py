@@ -63,7 +63,7 @@ class Engine:
         device: Device,
         parts: int = 1,
     ) -> None:
-        if training.batch % parts:
+        if parts < 1 or training.batch % parts:
             raise MemnbError(
                 f"A batch of {training.batch} cannot be split into {parts} equal parts; choose "
                 "--accumulate from the divisors of the batch."

@@ -8,6 +8,7 @@ and a lock. A finished run is never run again; an interrupted one goes on by its
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -34,6 +35,8 @@ from memnb import __version__, paths, tasks
 from memnb.config import Run, Training
 from memnb.errors import RunError
 from memnb.models.network import Network
+from memnb.models.out_of_memory import out_of_memory
+from memnb.models.registry import fingerprint
 from memnb.probes.attention_maps import attention_maps
 from memnb.probes.causal import EXAMPLES, LENGTH_EXAMPLES, examine
 from memnb.probes.degradation import measure
@@ -45,7 +48,6 @@ from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
 from memnb.train.engine import DeviceSplit, Engine, Interrupted
-from memnb.train.memory import out_of_memory
 from memnb.train.record import has_ended, outcome
 from memnb.train.sampler import EpochSampler
 
@@ -79,7 +81,7 @@ class _Failure(Exception):
 
 def train(
     run: Run,
-    folder: Path,
+    folder: str | Path,
     *,
     device: str = "auto",
     engine: str = "auto",
@@ -114,15 +116,19 @@ def train(
 
     Raises:
         RunError: another process trains this run, or the folder cannot be written, cannot be
-            locked, or holds another run.
+            locked, or holds another run or one of another version of a user's block.
         DataError: the task's data are missing or damaged.
-        MemnbError: the device is not available, or ``accumulate`` does not divide the batch.
+        MemnbError: the device is not available, ``accumulate`` does not divide the batch, or a
+            block of a user's raised an exception.
     """
+    folder = Path(folder)
     deadline = None if budget is None else time.monotonic() + budget
+    made = not folder.exists()
     lock = _locked(run, folder)
     try:
         record = outcome(folder)
         _refuse_another(run, folder, record)
+        _refuse_another_block(run, folder, record)
         if record is not None and has_ended(record):
             return record
         devices = range(torch.cuda.device_count())
@@ -139,6 +145,8 @@ def train(
         raise RunError(checkpoint.explain(folder, error)) from None
     finally:
         lock.release()
+        if made:
+            _remove_if_nothing_began(folder)
 
 
 def _locked(run: Run, folder: Path) -> filelock.BaseFileLock:
@@ -146,7 +154,7 @@ def _locked(run: Run, folder: Path) -> filelock.BaseFileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / "run.lock")
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.5)  # who lists runs holds it for a moment
     except filelock.Timeout:
         raise RunError(
             f"Another process is training {run.run_id}; wait for it, or choose another folder "
@@ -177,6 +185,26 @@ def _refuse_another(run: Run, folder: Path, record: dict[str, Any] | None) -> No
             f"{folder} holds the run {held}, but the run to train is {run.run_id}; choose another "
             "folder with --out."
         )
+
+
+def _refuse_another_block(run: Run, folder: Path, record: dict[str, Any] | None) -> None:
+    """A run of a user's block is of one version of it: neither its result nor its checkpoint is
+    that of another."""
+    before = (record or {}).get("block")
+    if before is not None and before != fingerprint(run.model.kind):
+        raise RunError(
+            f"{folder} holds a run of another version of the block '{run.model.kind}', whose "
+            f"source has changed since; remove it with 'memnb runs remove {run.run_id} --yes', or "
+            "give the new block another name."
+        )
+
+
+def _remove_if_nothing_began(folder: Path) -> None:
+    """Remove a folder that holds nothing but its lock, as after a mistake in the call."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] in ([], ["run.lock"]):
+            (folder / "run.lock").unlink(missing_ok=True)
+            folder.rmdir()
 
 
 class _Journal:
@@ -241,6 +269,7 @@ class _Trainer:
         self.evaluated = 0  # step of the last evaluation
         self.seconds = {"total": 0.0, "training": 0.0, "evaluation": 0.0, "saving": 0.0}
         self.resumed = 0
+        self.begun = False  # whether run.json says that it runs
         self.saved = time.monotonic()  # when the last checkpoint was written
         self.save_cost = 0.0  # seconds that it took
         self.lap = RESPOND_WITHIN  # seconds that training took between the last two looks
@@ -267,6 +296,7 @@ class _Trainer:
             self._start()
             self._resume()
             self._write_record(outcome="running")
+            self.begun = True
             log.info("%s: %s", self.run.run_id, self.device.reason)
             begun = self.engine.step
             stopped = self._train()
@@ -279,6 +309,9 @@ class _Trainer:
             self._write_record(outcome="failed", reason=str(failure))
         except Exception as error:
             if not out_of_memory(error):
+                if self.begun:  # nobody must take it for a run that is being trained
+                    with contextlib.suppress(OSError):
+                        self._write_record(outcome="interrupted")
                 raise
             log.warning("%s: %s", self.run.run_id, error)
             self._write_record(
@@ -506,6 +539,7 @@ class _Trainer:
     # --- the record --------------------------------------------------------------------------
 
     def _new_record(self, earlier: dict[str, Any] | None) -> dict[str, Any]:
+        block = fingerprint(self.run.model.kind)
         return {
             "format": RECORD_FORMAT,
             "run_id": self.run.run_id,
@@ -524,6 +558,7 @@ class _Trainer:
             "accumulate": self.parts,
             "threads": torch.get_num_threads(),
             "started": (earlier or {}).get("started") or _now(),
+            **({} if block is None else {"block": block}),
         }
 
     def _write_record(self, **changes: Any) -> dict[str, Any]:
