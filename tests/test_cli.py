@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import filelock
 import made_up_data
 import pytest
 from made_up_runs import write_run, write_runs
@@ -207,6 +208,47 @@ def some_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_run(tmp_path / "assets" / "data" / "results", "luna-1", "text", accuracy=0.6)
     monkeypatch.setattr(paths, "assets", lambda: tmp_path / "assets")
     return tmp_path
+
+
+def test_a_run_whose_process_was_killed_is_not_said_to_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(tmp_path / "runs", "luna-16", outcome="running")
+    assert " stopped " in memnb(capsys, "runs", "list", f"--out={tmp_path}")[1]
+    with filelock.FileLock(folder / "run.lock"):
+        assert " running " in memnb(capsys, "runs", "list", f"--out={tmp_path}")[1]
+
+
+def test_a_run_of_a_block_that_is_not_here_does_not_end_the_check_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "_OWN", {"elsewhere"})
+    folder = write_run(tmp_path / "runs", "elsewhere-4")
+    write_run(tmp_path / "runs", "luna-16")
+    (folder / "best.pt").write_bytes(b"weights")
+    monkeypatch.setattr(config, "_OWN", set())
+    code, out, _ = memnb(capsys, "runs", "verify", f"--out={tmp_path}")
+    assert code == 1
+    assert "cannot be checked: There is no block named 'elsewhere'" in out
+    assert "luna-16" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train luna-1 recall-4 --set task.name=recall-8", "cannot change a task's name"),
+        ("train luna-1 recall-4 --seed 4294967296", "expected a number below 2147483648"),
+        ("train luna-1 recall-4 --set training.steps=99999999999999999999", "steps"),
+    ],
+)
+def test_values_that_no_row_could_hold_are_refused(
+    words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = memnb(capsys, *words.split(), f"--out={tmp_path}")
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 
 
 def test_results_in_each_format(some_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

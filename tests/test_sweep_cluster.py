@@ -363,3 +363,29 @@ def test_without_ray_one_sentence_says_how_to_get_it(
     words = ["sweep", "--on", "ray", "--tasks", "text", "--models", "luna-2", f"--out={tmp_path}"]
     assert cli.main(words) == 1
     assert "pip install -e '.[ray]'" in capsys.readouterr().err
+
+
+def test_an_address_where_no_cluster_answers_is_told_at_once() -> None:
+    class Patient:
+        """Ray, which would wait for minutes."""
+
+        @staticmethod
+        def is_initialized() -> bool:
+            return False
+
+        @staticmethod
+        def init(**_: Any) -> None:
+            raise AssertionError("Ray was asked although nobody listens")
+
+    begun = time.monotonic()
+    with pytest.raises(RunError, match="There is no Ray cluster to use"):
+        on_ray._connect(Patient, "127.0.0.1:9")
+    assert time.monotonic() - begun < 6
+
+
+def test_a_store_that_needs_a_package_says_where_to_install_it() -> None:
+    if importlib.util.find_spec("s3fs") is not None:
+        assert Store("s3://bucket/runs").root
+        return
+    with pytest.raises(RunError, match=r"s3fs.*install that package on every machine"):
+        Store("s3://bucket/runs")
