@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,11 @@ class Mine(nn.Module):
 def _registry_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_OWN", {})
     monkeypatch.setattr(config, "_OWN", set())
+
+
+@pytest.fixture(autouse=True)
+def _another_module_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mine", json)
 
 
 def offer(folder: Path, scale: str) -> None:

@@ -148,7 +148,7 @@ def fingerprint(name: str) -> str | None:
     """What tells one version of a user's block from another: 12 hex digits of its source.
 
     Of a block in a file the whole file counts, since what it calls may stand beside it; of one in a
-    notebook its cell's class. None for memnb's own models, whose version is memnb's, and where
+    notebook its own functions. None for memnb's own models, whose version is memnb's, and where
     there is no source to be had.
 
     Raises:
@@ -157,22 +157,21 @@ def fingerprint(name: str) -> str | None:
     if name in config.BUILT_IN:
         return None
     make = own_block(name)
-    file = getattr(inspect.getmodule(make), "__file__", None)
+    parts = vars(make).values() if inspect.isclass(make) else [make]
+    functions = [part for part in parts if inspect.isfunction(part)]
+    if not functions:
+        return None
+    # Not the module that Python knows by this name: that may be another file's by now.
+    file = Path(functions[0].__code__.co_filename)
     try:
-        text = Path(file).read_text(encoding="utf-8") if file else _written_in_a_cell(make)
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+        else:  # a cell
+            text = "".join(inspect.getsource(function) for function in functions)
     except (OSError, TypeError, UnicodeDecodeError):
         return None
     called = getattr(make, "__qualname__", "")  # a file may hold several
     return hashlib.sha256(f"{called}\n{text}".encode()).hexdigest()[:12]
-
-
-def _written_in_a_cell(make: Factory) -> str:
-    """The source of what a notebook registers: of a class Python only finds its functions'."""
-    if not inspect.isclass(make):
-        return inspect.getsource(make)
-    return "".join(
-        inspect.getsource(part) for part in vars(make).values() if inspect.isfunction(part)
-    )
 
 
 def raised(error: BaseException) -> str:
