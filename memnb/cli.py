@@ -355,10 +355,24 @@ def _per_model(runs: pd.DataFrame) -> pd.DataFrame:
     from memnb.evidence import statistics
 
     keys = ["preset", "task", "model", "changes"]
+    if (custom := runs["preset"] == "custom").any():
+        # Runs of other settings of the task or of training are no seeds of one another.
+        runs = runs.assign(settings=[_settings(each) for each in runs["folder"].where(custom)])
+        keys.append("settings")
     rows = statistics.summarise(runs, keys).sort_values(["preset", "task"], kind="stable")
     for column in ("mean", "sd", "low", "high"):
         rows[column] = [f"{100 * share:.2f}" if share == share else "" for share in rows[column]]
     return rows.rename(columns={"mean": "accuracy (%)"}).reset_index(drop=True)
+
+
+def _settings(folder: object) -> str:
+    """What tells the settings of a custom run from others', seed aside; empty where none is."""
+    from memnb.evidence import rows
+
+    if not isinstance(folder, str | Path):
+        return ""
+    run = rows.read_run(Path(folder))[1]
+    return run.but(seed=0).run_id.rpartition("-")[2]
 
 
 #: Whether an action of ``memnb runs`` takes the id of a run.

@@ -251,6 +251,24 @@ def test_values_that_no_row_could_hold_are_refused(
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 
 
+def test_other_settings_are_no_seeds_of_one_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "assets", lambda: tmp_path / "assets")
+    for seed in range(2):
+        for steps, accuracy in ((10, 0.2), (20, 0.6)):
+            write_run(
+                tmp_path / "runs", "luna-1", seed=seed, accuracy=accuracy,
+                training_changes={"steps": steps},
+            )  # fmt: skip
+    write_run(tmp_path / "runs", "luna-1", accuracy=0.4)
+    _, out, _ = memnb(capsys, "results", f"--out={tmp_path}", "--format=csv")
+    lines = [line.split(",") for line in out.splitlines()]
+    accuracies = sorted(line[lines[0].index("accuracy (%)")] for line in lines[1:])
+    assert accuracies == ["20.00", "40.00", "60.00"]
+    assert len({line[lines[0].index("settings")] for line in lines[1:]}) == 3
+
+
 def test_results_in_each_format(some_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = f"--out={some_runs}"
     code, text, err = memnb(capsys, "results", out)
