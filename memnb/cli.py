@@ -357,7 +357,8 @@ def _per_model(runs: pd.DataFrame) -> pd.DataFrame:
     keys = ["preset", "task", "model", "changes"]
     if (custom := runs["preset"] == "custom").any():
         # Runs of other settings of the task or of training are no seeds of one another.
-        runs = runs.assign(settings=[_settings(each) for each in runs["folder"].where(custom)])
+        told = zip(runs["folder"], custom, strict=True)
+        runs = runs.assign(settings=[_settings(folder) if own else "" for folder, own in told])
         keys.append("settings")
     rows = statistics.summarise(runs, keys).sort_values(["preset", "task"], kind="stable")
     for column in ("mean", "sd", "low", "high"):
@@ -365,14 +366,11 @@ def _per_model(runs: pd.DataFrame) -> pd.DataFrame:
     return rows.rename(columns={"mean": "accuracy (%)"}).reset_index(drop=True)
 
 
-def _settings(folder: object) -> str:
-    """What tells the settings of a custom run from others', seed aside; empty where none is."""
+def _settings(folder: Path) -> str:
+    """What tells the settings of a run from others', its seed aside."""
     from memnb.evidence import rows
 
-    if not isinstance(folder, str | Path):
-        return ""
-    run = rows.read_run(Path(folder))[1]
-    return run.but(seed=0).run_id.rpartition("-")[2]
+    return rows.read_run(folder)[1].but(seed=0).run_id.rpartition("-")[2]
 
 
 #: Whether an action of ``memnb runs`` takes the id of a run.
