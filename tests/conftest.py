@@ -44,3 +44,13 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def no_own_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it, and what others registered is not seen in it."""
+    from memnb import config
+    from memnb.models import registry
+
+    monkeypatch.setattr(registry, "_OWN", {})
+    monkeypatch.setattr(config, "_OWN", set())

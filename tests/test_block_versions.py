@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from memnb import config
 from memnb.config import Run, run_config
 from memnb.errors import RunError
 from memnb.models import registry
 from memnb.train.loop import train
+
+pytestmark = pytest.mark.usefixtures("no_own_blocks")
 
 BLOCK = """
 from torch import nn
@@ -30,12 +31,6 @@ class Mine(nn.Module):
         memory = memory + self.map(x).mean(1, keepdim=True)
         return x + SCALE * memory.mean(1, keepdim=True), memory
 """
-
-
-@pytest.fixture(autouse=True)
-def _registry_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_OWN", {})
-    monkeypatch.setattr(config, "_OWN", set())
 
 
 @pytest.fixture(autouse=True)

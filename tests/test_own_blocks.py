@@ -21,6 +21,8 @@ from memnb.probes.row_removal import accuracy_by_rows_left
 from memnb.train import bench, verify
 from memnb.train.loop import train
 
+pytestmark = pytest.mark.usefixtures("no_own_blocks")
+
 
 class Gated(nn.Module):
     """A sound block in a few lines: the memory takes in the mean, x takes the memory's mean."""
@@ -37,12 +39,6 @@ class Gated(nn.Module):
         mean = (self.write(x) * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
         memory = (memory + mean).tanh()
         return self.norm(x + self.read(memory).mean(1, keepdim=True)), memory
-
-
-@pytest.fixture(autouse=True)
-def _registry_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_OWN", {})
-    monkeypatch.setattr(config, "_OWN", set())
 
 
 def failures(block: type[nn.Module]) -> dict[str, str]:
