@@ -14,6 +14,7 @@ from memnb import config, tasks
 from memnb.config import Run, run_config
 from memnb.models.network import Network
 from memnb.probes import degradation
+from memnb.probes.row_removal import keeping_rows
 from memnb.train import cuda_graph
 from memnb.train.cuda_graph import GraphEngine, make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
@@ -74,6 +75,19 @@ def test_fp32_losses_equal_those_of_the_plain_loop(model: str) -> None:
     plain_loss, plain_accuracy = plain.evaluate(plain.validation)
     assert loss == pytest.approx(plain_loss, rel=1e-4)
     assert accuracy == pytest.approx(plain_accuracy, abs=1.5 / 70)
+
+
+@pytest.mark.parametrize("model", ["luna-16", "chunkmem-16", "convrmt-16"])
+def test_with_rows_left_out_it_scores_as_the_plain_loop_does(model: str) -> None:
+    run = small(model)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    plain, graph = engine_of(Engine, run, FP32), engine_of(GraphEngine, run, FP32)
+    keep = torch.arange(16, device="cuda") < 4
+    with keeping_rows(plain.network, keep), keeping_rows(graph.network, keep):
+        expected = plain.evaluate_eagerly(plain.test)
+        assert graph.evaluate_eagerly(graph.test) == pytest.approx(expected, rel=1e-4)
+    assert graph.evaluate_eagerly(graph.test)[0] == pytest.approx(graph.evaluate(graph.test)[0])
+    assert graph.evaluate_eagerly(graph.test)[0] != pytest.approx(expected[0], rel=1e-6)
 
 
 @pytest.mark.parametrize("model", ["luna-1", "convluna-16", "convchunkmem-16"])

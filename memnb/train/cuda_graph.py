@@ -21,7 +21,7 @@ from memnb.errors import MemnbError
 from memnb.models.network import Network
 from memnb.tasks import Dataset
 from memnb.train.device import Device, check_usable
-from memnb.train.engine import DeviceSplit, Engine, Interrupted
+from memnb.train.engine import EVALUATION_POSITIONS, DeviceSplit, Engine, Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -252,8 +252,27 @@ class GraphEngine(Engine):
         Raises:
             Interrupted: ``should_stop`` said so between two batches.
         """
+        return self._evaluate(self._compiled, 2**20, split, should_stop)
+
+    @torch.no_grad()
+    def evaluate_eagerly(
+        self, split: DeviceSplit, should_stop: Callable[[], bool] = lambda: False
+    ) -> tuple[float, float]:
+        """As :meth:`evaluate`, in smaller batches, since plain code takes more memory."""
+        positions = EVALUATION_POSITIONS["cuda"]
+        return self._evaluate(self.network, positions, split, should_stop)
+
+    def _evaluate(
+        self,
+        network: Callable[..., Tensor],
+        positions: int,
+        split: DeviceSplit,
+        should_stop: Callable[[], bool],
+    ) -> tuple[float, float]:
+        """Scores by ``network`` of about so many positions at a time."""
+        training = self.network.training
         self.network.eval()
-        batch = min(len(split), self._evaluation_batch(split))
+        batch = min(len(split), self._examples_in(positions, split))
         order = torch.arange(len(split), device="cuda")
         if self.network.is_faster_on_short:
             order = split.lengths.view(len(split), -1).amax(dim=1).argsort(stable=True)
@@ -265,20 +284,29 @@ class GraphEngine(Engine):
             first = min(start, len(split) - batch)
             part = order[first : first + batch]
             fresh = torch.arange(first, first + batch, device="cuda") >= start
-            sums += self._scored(split.inputs[part], split.lengths[part], split.labels[part], fresh)
-        self.network.train()
+            examples = split.inputs[part], split.lengths[part], split.labels[part]
+            sums += self._scored(network, *examples, fresh)
+        self.network.train(training)
         loss, accuracy = (sums / len(split)).tolist()
         return loss, accuracy
 
-    def _evaluation_batch(self, split: DeviceSplit) -> int:
-        positions = split.inputs[0].numel()
+    def _examples_in(self, positions: int, split: DeviceSplit) -> int:
+        length = split.inputs[0].numel()
         if self.network.model.chunk:  # one chunk of each example at a time
-            positions = min(positions, self.network.model.chunk)
-        return max(1, 2**20 // positions)
+            length = min(length, self.network.model.chunk)
+        return max(1, positions // length)
 
-    def _scored(self, inputs: Tensor, lengths: Tensor, labels: Tensor, fresh: Tensor) -> Tensor:
+    def _scored(
+        self,
+        network: Callable[..., Tensor],
+        inputs: Tensor,
+        lengths: Tensor,
+        labels: Tensor,
+        fresh: Tensor,
+    ) -> Tensor:
+        """Summed loss and correct answers, float64 (2,), of the examples that are ``fresh``."""
         with self._autocast():
-            scores = self._compiled(inputs, lengths)
+            scores = network(inputs, lengths)
         loss = functional.cross_entropy(scores.float(), labels, reduction="none")
         correct = scores.argmax(-1) == labels
         return torch.stack([(loss.double() * fresh).sum(), (correct & fresh).sum().double()])
