@@ -26,6 +26,10 @@ class RunError(MemnbError):
     exit_code = 1
 
 
+class RunInUse(RunError):
+    """Another process is training the run."""
+
+
 class DataError(MemnbError):
     """A data file is missing, damaged or not what its format promises."""
 

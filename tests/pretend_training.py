@@ -18,7 +18,7 @@ from typing import Any
 from made_up_runs import write_run
 
 from memnb.config import Run
-from memnb.errors import RunError
+from memnb.errors import RunError, RunInUse
 from memnb.reproduce.workers import JobError
 
 
@@ -48,7 +48,9 @@ def train(
     if what == "raise":
         raise ValueError("something\nunforeseen")
     if what == "locked":
-        raise RunError("Another process trains this run; wait for it.")
+        raise RunError("The file system cannot lock files.")
+    if what == "in use":
+        raise RunInUse("Another process trains this run; wait for it.")
     if what == "wait":
         (folder / "waiting").touch()
         while not should_stop():

@@ -231,6 +231,14 @@ def test_a_failing_notebook_is_named_and_the_others_are_executed(project: Projec
     assert project.executions() == ["first", "first", "second", "third", "third"]
 
 
+def test_a_run_that_another_process_trains_is_named_as_such(project: Project) -> None:
+    project.add("first")
+    result = project(what={"luna-1 s0": "in use"})
+    assert result.exit_code == 1
+    assert any("Another process trains this run" in failure for failure in result.failures)
+    assert project(what={}).exit_code == 0
+
+
 def test_a_failing_run_is_named_and_everything_else_is_done(project: Project) -> None:
     project.add("first")
     result = project(what={"luna-1 s0": "nan"})

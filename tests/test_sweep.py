@@ -256,6 +256,16 @@ def test_a_budget_stops_and_the_next_sweep_goes_on(swept: Sweep) -> None:
     assert swept().left == 0
 
 
+def test_a_run_that_another_sweep_trains_is_no_failure(swept: Sweep) -> None:
+    result = swept({"luna-1 s0": "in use"})
+    assert (result.failures, result.left) == (0, 1)
+    told = result.table().set_index(["model", "seed"]).loc[("luna-1", 0)]
+    assert told["outcome"] == "in use"
+    assert told["reason"] == "Another process trains this run; wait for it."
+    assert "Another process trains this run" in swept.shown.getvalue()
+    assert swept().left == 0
+
+
 def test_failures_are_counted_and_named(swept: Sweep) -> None:
     result = swept({"luna-1 s0": "nan", "luna-16 s1": "raise"})
     assert (result.failures, result.left) == (2, 0)

@@ -94,7 +94,7 @@ def test_a_failing_run_is_named_and_the_others_still_run(train: Train) -> None:
     by_run = [ended[run.run_id] for run in RUNS]
     assert by_run[0].error == "ValueError: something"
     assert "Traceback" in by_run[0].details
-    assert by_run[1].error == "Another process trains this run; wait for it."
+    assert by_run[1].error == "The file system cannot lock files."
     assert by_run[2].error == "The run failed: The loss is not a number."
     assert by_run[3].error is None
     # A recorded failure is a result; the other two are tried again.

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from memnb.config import Run
+from memnb.errors import RunInUse
 from memnb.reproduce.progress import Display, describe, duration
 from memnb.reproduce.workers import Died, Ended, JobError, cores, run_jobs
 from memnb.train.record import has_ended, outcome
@@ -22,6 +23,8 @@ from memnb.train.record import has_ended, outcome
 #: Where the training function is imported from, inside a worker.
 TRAIN = "memnb.train.loop:train"
 _REPORT_EVERY = 0.5
+#: What the record of a run says that another process trains, in place of how it ended.
+IN_USE = "in use"
 #: Seconds that a run has to save and stop; killed then, it goes on from its last checkpoint.
 GRACE = 4.5
 
@@ -99,7 +102,10 @@ def payload(run: Run, folder: Path, **settings: Any) -> dict[str, Any]:
 def job(
     payload: dict[str, Any], report: Callable[[Any], None], should_stop: Callable[[], bool]
 ) -> dict[str, Any]:
-    """One run, in a worker process. Returns the content of its ``run.json``."""
+    """One run, in a worker process. Returns the content of its ``run.json``.
+
+    Of a run that another process trains it is ``outcome`` (:data:`IN_USE`) and ``reason`` alone.
+    """
     # Before PyTorch is imported, so that its thread pools have this size from the start.
     os.environ["OMP_NUM_THREADS"] = str(payload["threads"])
     module, _, name = payload["function"].partition(":")
@@ -112,14 +118,17 @@ def job(
             last = time.monotonic()
             report((now.step, now.steps, now.loss, now.accuracy))
 
-    record: dict[str, Any] = train(
-        Run.of(payload["config"]),
-        Path(payload["folder"]),
-        device=payload["device"],
-        side_by_side=payload["side_by_side"],
-        progress=progress,
-        should_stop=should_stop,
-    )
+    try:
+        record: dict[str, Any] = train(
+            Run.of(payload["config"]),
+            Path(payload["folder"]),
+            device=payload["device"],
+            side_by_side=payload["side_by_side"],
+            progress=progress,
+            should_stop=should_stop,
+        )
+    except RunInUse as error:
+        return {"outcome": IN_USE, "reason": str(error)}
     if record["outcome"] == "failed":
         raise JobError(f"The run failed: {record.get('reason') or 'no reason was recorded'}")
     return record
@@ -221,6 +230,8 @@ class Watch:
 def _result(ended: Ended) -> str:
     if ended.error:
         return ended.error
+    if ended.value["outcome"] == IN_USE:
+        return str(ended.value["reason"])
     if ended.value["outcome"] != "finished":
         return f"{ended.value['outcome']} at step {ended.value['step']:,}; it can be resumed"
     accuracy = ended.value["test_accuracy"]

@@ -172,7 +172,8 @@ class Result:
             accuracy = record.get("test_accuracy")
             shown = "" if accuracy is None else f"{accuracy:.1%}"
             outcome = record.get("outcome", "failed") if end.error is None else "failed"
-            lines.append([*_name(run), outcome, shown, duration(end.seconds), end.error or ""])
+            reason = end.error or (record["reason"] if outcome == trainer.IN_USE else "")
+            lines.append([*_name(run), outcome, shown, duration(end.seconds), reason])
         columns = [*_NAMES, "outcome", "test accuracy", "time", "reason"]
         return pd.DataFrame(lines, columns=columns)
 

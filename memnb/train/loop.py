@@ -33,7 +33,7 @@ from torch import Tensor
 
 from memnb import __version__, paths, tasks
 from memnb.config import Run, Training
-from memnb.errors import RunError
+from memnb.errors import RunError, RunInUse
 from memnb.models.network import Network
 from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import fingerprint
@@ -115,8 +115,9 @@ def train(
         out of memory) or ``interrupted``.
 
     Raises:
-        RunError: another process trains this run, or the folder cannot be written, cannot be
-            locked, or holds another run or one of another version of a user's block.
+        RunInUse: another process trains this run.
+        RunError: the folder cannot be written, cannot be locked, or holds another run or one of
+            another version of a user's block.
         DataError: the task's data are missing or damaged.
         MemnbError: the device is not available, ``accumulate`` does not divide the batch, or a
             block of a user's raised an exception.
@@ -156,7 +157,7 @@ def _locked(run: Run, folder: Path) -> filelock.BaseFileLock:
         lock = filelock.FileLock(folder / "run.lock")
         lock.acquire(timeout=0.5)  # who lists runs holds it for a moment
     except filelock.Timeout:
-        raise RunError(
+        raise RunInUse(
             f"Another process is training {run.run_id}; wait for it, or choose another folder "
             "with --out."
         ) from None
