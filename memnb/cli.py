@@ -444,8 +444,11 @@ def _check(values: argparse.Namespace) -> int:
             print(f"  {SCALES[verdict.preset]}: {verdict.verdict.upper()}{numbers}")
             print(f"    {verdict.reading}")
         if claim in ASIDES:
-            heading, words, _ = ASIDES[claim]
-            print(f"  {heading}:", textwrap.indent(words(runs), "    "), sep="\n")
+            aside = ASIDES[claim]
+            table = aside.table(runs).to_string(index=False)
+            print(f"  {aside.heading}, at full scale:")
+            for part in (table, textwrap.fill(aside.words(runs), 96)):
+                print(textwrap.indent(part, "    "))
     if values.evidence:
         print()
         _print(tables.comparisons(verdicts), "text")

@@ -315,7 +315,7 @@ def test_check_names_every_claim_at_both_scales(
     assert "Laptop scale: SUPPORTED: +19.0 points (95 % interval" in text
     assert "Full scale: NOT ENOUGH RUNS" in text
     first = text[: text.index("C2: ")]
-    assert "  What the filter does without a memory:\n    " in first
+    assert "  What the filter does without a memory, at full scale:\n    " in first
     _, more, _ = memnb(capsys, "check", out, "--evidence")
     assert more.startswith(text)
     assert len(more) > len(text)

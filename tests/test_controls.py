@@ -12,35 +12,33 @@ from memnb.evidence import rows
 MEAN = {"representation": "mean"}
 
 
-def reading(folder: Path, preset: str = "paper") -> list[str]:
-    """The sentences, each on one line."""
+def alone(folder: Path, preset: str = "paper") -> tuple[list[list[str]], str]:
+    """The table without its accuracies, but that of the filter alone; and the words to it."""
     runs = rows.of_study(rows.load_runs(folder), "chunks")
-    text = beside_tables.controls_reading(runs, preset)
-    assert max(map(len, text.splitlines())) <= 100
-    *said, last = text.replace("\n", " ").replace(". ", ".\n").splitlines()
-    if "No task has both" in last:
-        return [last]
-    assert last == "Differences are taken before numbers are rounded."
-    return said
+    table = beside_tables.filter_alone(runs, preset).drop(columns=["Luna", "ConvLuna"])
+    return table.to_numpy().tolist(), beside_tables.filter_alone_reading(runs, preset)
 
 
-def test_a_gain_is_split_into_what_the_better_control_has_and_what_is_left(tmp_path: Path) -> None:
+EXPLAINS = "the filter alone explains ConvLuna"
+NOT = "the filter alone does not explain ConvLuna"
+
+
+def test_what_is_left_is_what_convluna_has_above_the_better_control(tmp_path: Path) -> None:
     accuracies = {"luna-1": 0.65, "convluna-1": 0.77, "convluna-16": 0.83, "luna-16": 0.66}
     for model, accuracy in {**accuracies, "localconv": 0.75, "memoryless": 0.765}.items():
         write_run(tmp_path, model, "text", accuracy=accuracy)
-    reached, split, enough, left, limits = reading(tmp_path)
-    assert reached.endswith(
-        "on Text at full scale: ConvLuna without memory 76.5 % (1 seed), Local convolution 75.0 % "
-        "(1 seed)."
-    )
-    assert split == (
-        "In points above Luna, with M = 1: ConvLuna +12.0, ConvLuna without memory +11.5, a "
-        "difference of +0.5; with M = 16: ConvLuna +17.0, ConvLuna without memory +10.5, a "
-        "difference of +6.5."
-    )
-    assert enough.startswith("At most 1 point is left on Text with M = 1: no memory is needed")
-    assert left.startswith("More than 1 point is left on Text with M = 16:")
-    assert "no verdict: each side has 1 seed; with M = 1 and M = 16" in limits
+    table, words = alone(tmp_path)
+    better = "76.5 (1) ConvLuna without memory"
+    assert table == [
+        ["Text", "1", better, "+0.5", EXPLAINS],
+        ["Text", "16", better, "+6.5", NOT],
+    ]
+    assert "no verdict: each side has 1 seed; Luna and ConvLuna read the first position" in words
+    assert words.endswith("(CLS) instead.")
+    runs = rows.of_study(rows.load_runs(tmp_path), "chunks")
+    whole = beside_tables.filter_alone(runs)
+    assert list(whole["Luna"]) == ["65.0 (1)", "66.0 (1)"]
+    assert list(whole["ConvLuna"]) == ["77.0 (1)", "83.0 (1)"]
 
 
 def test_with_enough_seeds_the_interval_decides(tmp_path: Path) -> None:
@@ -49,20 +47,12 @@ def test_with_enough_seeds_the_interval_decides(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-1", [0.70, 0.74, 0.78], task="text")
     write_runs(tmp_path, "convluna-4", [0.66, 0.67, 0.68], task="text")
     write_runs(tmp_path, "convluna-16", [0.80, 0.81, 0.82], task="text")
-    said = reading(tmp_path)
-    assert said[1].endswith(
-        "with M = 16: ConvLuna +20.0, ConvLuna without memory +10.0, a difference of "
-        "+10.0 [7.7, 12.3]."
-    )
-    assert "ConvLuna-1 stands at +3.0 [" in said[2], "Luna-1 has no run"
-    assert said[3:6] == [
-        "At most 1 point is left on Text with M = 4: no memory is needed to explain ConvLuna's "
-        "accuracy.",
-        "More than 1 point is left on Text with M = 16: the filter alone does not explain that.",
-        "Whether more than 1 point is left is open on Text with M = 1.",
-    ]
-    assert "fewer than" not in said[-1]
-    assert "read the first position (CLS)" in said[-1]
+    table, words = alone(tmp_path)
+    assert {row[1]: row[4] for row in table} == {"1": "open", "4": EXPLAINS, "16": NOT}
+    assert {row[1]: row[3] for row in table}["16"] == "+10.0 [7.7, 12.3]"
+    assert "seed" not in words
+    runs = rows.of_study(rows.load_runs(tmp_path), "chunks")
+    assert list(beside_tables.filter_alone(runs)["Luna"])[:2] == ["no run yet"] * 2
 
 
 def test_rows_that_read_as_the_controls_do_are_compared_where_there_are_some(
@@ -73,45 +63,44 @@ def test_rows_that_read_as_the_controls_do_are_compared_where_there_are_some(
             write_run(tmp_path, model, "text", seed, cls)
             write_run(tmp_path, model, "text", seed, mean, model_changes=MEAN)
         write_run(tmp_path, "localconv", "text", seed, 0.75)
-    said = reading(tmp_path)
-    assert "with M = 16 by the mean: ConvLuna +10.0, Local convolution +5.0, a" in said[1]
-    assert said[-1].startswith("More than 1 point"), "neither seeds nor reading to warn of"
+    table, words = alone(tmp_path)
+    assert [row[1] for row in table] == ["16, mean"]
+    assert table[0][3].startswith("+5.0 [")
+    assert "no verdict" not in words, "neither seeds nor reading to warn of"
+    write_run(tmp_path, "convluna-1", "text")
+    assert alone(tmp_path)[1].endswith("read the first position (CLS) instead, but where M says "
+                                       "mean.")  # fmt: skip
 
 
 def test_only_finished_rows_of_full_scale_on_the_same_task_count(tmp_path: Path) -> None:
     nothing = "No task has both ConvLuna and the filter without a memory at full scale yet."
-    assert reading(tmp_path) == [nothing]
+    assert alone(tmp_path) == ([["no run yet", "", "", "", ""]], nothing)
     write_run(tmp_path, "convluna-16", "text", accuracy=0.8)
     write_run(tmp_path, "memoryless", "listops", accuracy=0.3)
     write_run(tmp_path, "memoryless", "text", outcome="failed", reason="the loss became NaN")
     for model in ("memoryless", "convluna-16", "luna-16"):
         write_run(tmp_path, model, "listops-short")
-    assert reading(tmp_path) == [nothing]
+    assert alone(tmp_path)[1] == nothing
     write_run(tmp_path, "convluna-16", "listops", accuracy=0.35)
-    said = reading(tmp_path)
-    assert said[1].endswith("ConvLuna-16 stands at +5.0 points, where Luna has no run to compare.")
-    assert not any("Text" in sentence for sentence in said)
+    table, _ = alone(tmp_path)
+    assert [row[:2] + row[3:4] for row in table] == [["ListOps", "16", "+5.0"]]
 
 
 def test_at_laptop_scale_where_nobody_has_learned_nothing_follows(tmp_path: Path) -> None:
     for seed in range(3):
-        for task, (luna, ours, alone) in {
+        for task, (luna, ours, control) in {
             "text-short": (0.60, 0.64 + seed / 1000, 0.58),
             "pathfinder-short": (0.481, 0.481, 0.481),
         }.items():
             write_run(tmp_path, "luna-16", task, seed, luna, model_changes=MEAN)
             write_run(tmp_path, "convluna-16", task, seed, ours, model_changes=MEAN)
-            write_run(tmp_path, "memoryless", task, seed, alone)
-    said = reading(tmp_path, "quick")
-    assert said[0].startswith("The filter without a memory, on Text short at laptop scale:")
-    assert said[-2].startswith("More than 1 point is left on Text short with M = 16 by the mean")
-    assert said[-1] == (
-        "Neither is above the majority class on Pathfinder short with M = 16 by the mean, which "
-        "says nothing."
-    )
-    assert reading(tmp_path) == [
-        "No task has both ConvLuna and the filter without a memory at full scale yet."
+            write_run(tmp_path, "memoryless", task, seed, control)
+    table, _ = alone(tmp_path, "quick")
+    assert [(row[0], row[4]) for row in table] == [
+        ("Text short", NOT),
+        ("Pathfinder short", "nothing: neither has learned"),
     ]
+    assert "at full scale yet" in alone(tmp_path)[1]
 
 
 def test_parameters_stand_in_the_order_of_the_tasks(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_what_the_filter_does_alone_stands_beside_the_first_claim(
 ) -> None:
     stored = out / "stored"
     monkeypatch.setattr(paths, "stored_results", lambda: stored)
-    heading = "What the filter does without a memory.</strong>"
+    heading = "What the filter does without a memory, at full scale</strong>"
     html = write(out, entry(out, draw(out), step()))
     assert html.count(heading) == 1
     assert "No task has both ConvLuna and the filter without a memory" in html
@@ -227,7 +227,8 @@ def test_what_the_filter_does_alone_stands_beside_the_first_claim(
     html = write(out, entry(out, draw(out), step()), Entry(page, None, False, out / "none"))
     card = html[html.index('id="C1"') : html.index('id="C2"')]
     assert heading in card
-    assert "with M = 16: ConvLuna +20.0, ConvLuna without memory +10.0, a difference of" in card
+    cells = ["Text", "16", "60.0 (1)", "80.0 (1)", "70.0 (1) ConvLuna without memory", "+10.0"]
+    assert "".join(f"<td>{cell}</td>" for cell in cells) in card
     assert '<a href="#chunk-memory">About chunk-memory</a>' in card
 
 
@@ -238,7 +239,7 @@ def test_the_code_and_figures_named_for_the_claims_exist() -> None:
         assert {f"{name}.png" for name in figures} <= outputs
         assert all((root / file).is_file() for file in code)
     pages = {one.id for one in manifest.load().artefacts}
-    assert {page for _, _, page in report.ASIDES.values()} <= pages
+    assert {aside.page for aside in report.ASIDES.values()} <= pages
 
 
 def test_the_code_of_a_claim_lies_beside_the_report(out: Path) -> None:

@@ -108,7 +108,8 @@ def results(folder: Path, drawn: Figure) -> str:
         as_markdown(table[ran].reset_index(drop=True)),
         tables.gains(verdicts) + "\n",
         "What the filter does without a memory decides how these gains may be read:\n",
-        "\n".join(f"- {said}" for said in beside_tables.controls_sentences(every)) + "\n",
+        as_markdown(beside_tables.filter_alone(every)),
+        beside_tables.filter_alone_reading(every) + "\n",
     ]
     quick = plain[plain["preset"] == "quick"]
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")

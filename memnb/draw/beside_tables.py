@@ -51,69 +51,79 @@ def _sizes(group: pd.DataFrame, tasks: list[str]) -> str:
     return said[0] if len(set(said)) == 1 else " / ".join(said)
 
 
-def controls_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
-    """:func:`controls_sentences` in lines of at most 100 characters."""
-    return _filled(controls_sentences(runs, preset))
+#: What a row of :func:`filter_alone` says, by how much is left to ConvLuna.
+FOLLOWS = {
+    "enough": "the filter alone explains ConvLuna",
+    "left": "the filter alone does not explain ConvLuna",
+    "open": "open",
+    "silent": "nothing: neither has learned",
+}
 
 
-def controls_sentences(runs: pd.DataFrame, preset: str = "paper") -> list[str]:
-    """How much of ConvLuna's gain over Luna the filter has without a memory, at one scale.
+def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
+    """How much of ConvLuna's accuracy the filter has without a memory, at one scale.
 
-    An entry per task, one that says what follows, and one that says what limits it. What is left
-    to ConvLuna above the better control is held against :data:`memnb.evidence.claims.EQUIVALENT`,
-    the points that claim C3 takes for no change; with enough seeds, the whole interval is. Where
-    neither is above the level of the majority class, nothing follows. Where ConvLuna has rows that
-    read the mean of positions, as the controls do, those are compared.
+    What is left to ConvLuna above the better control is held against
+    :data:`memnb.evidence.claims.EQUIVALENT`, the points that claim C3 takes for no change; with
+    enough seeds, the whole interval is. Where neither is above the level of the majority class,
+    nothing follows. Where ConvLuna has rows that read the mean of positions, as the controls do,
+    those are compared.
 
     Args:
         runs: rows of the study ``chunks`` (:func:`memnb.evidence.rows.of_study`), of any scale.
         preset: ``paper`` for full scale, ``quick`` for laptop scale.
+
+    Returns:
+        A row per task and number of memory rows. ``Luna``, ``ConvLuna`` and ``Filter alone``, the
+        better control, are ``mean ± deviation (seeds)`` in percent; ``Left`` is ConvLuna minus that
+        control in points, with its interval where there are enough seeds.
     """
-    scale = f"{tables._SCALES[preset]} scale"
-    shares = _shares(runs[(runs["preset"] == preset) & (runs["outcome"] == "finished")])
+    columns = ["Task", "M", "Luna", "ConvLuna", "Filter alone", "Left", "What follows"]
+    table = [
+        [
+            style.task_label(share.task),
+            f"{share.memory}" + (", mean" if share.reads == "mean" else ""),
+            _accuracy(share.luna),
+            _accuracy(share.ours),
+            f"{_accuracy(share.controls[share.best])} {style.model_label(share.best)}",
+            share.left_said,
+            FOLLOWS[share.answer],
+        ]
+        for share in _shares(_finished(runs, preset))
+    ]
+    return pd.DataFrame(table, columns=columns) if table else tables._nothing(columns)
+
+
+def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
+    """What the columns of :func:`filter_alone` mean, and what limits what they say."""
+    shares = _shares(_finished(runs, preset))
     if not shares:
-        return [f"No task has both ConvLuna and the filter without a memory at {scale} yet."]
-    found = []
-    for task in dict.fromkeys(share.task for share in shares):
-        own = [share for share in shares if share.task == task]
-        best = style.model_label(own[0].best)
-        reached = ", ".join(
-            f"{style.model_label(name)} {values.mean():.1f} % ({_seeds(values)})"
-            for name, values in own[0].controls.items()
-        )
-        found.append(
-            f"The filter without a memory, on {style.task_label(task)} at {scale}: {reached}."
-        )
-        if both := [share.split for share in own if len(share.luna)]:
-            found[-1] += f" In points above Luna, {'; '.join(both)}."
-        if alone := [
-            f"ConvLuna-{share.memory} stands at {share.left_said}"
-            for share in own
-            if share.luna.empty
-        ]:
-            found[-1] += f" From {best}, {_and(alone)} points, where Luna has no run to compare."
-    follows = (
-        ("enough", "At most {} is left on {}: no memory is needed to explain ConvLuna's accuracy."),
-        ("left", "More than {} is left on {}: the filter alone does not explain that."),
-        ("open", "Whether more than {} is left is open on {}."),
-        ("silent", "Neither is above the majority class on {1}, which says nothing."),
-    )
-    for answer, words in follows:
-        places = [share.place for share in shares if share.answer == answer]
-        if places:
-            found.append(words.format(f"{EQUIVALENT:g} point", _and(places)))
+        scale = tables._SCALES[preset]
+        return f"No task has both ConvLuna and the filter without a memory at {scale} scale yet."
+    found = [
+        "M: memory rows. Filter alone: the better of ConvLuna without memory and Local "
+        "convolution, which read the mean of all positions. Left: ConvLuna above it, in points; up "
+        f"to {EQUIVALENT:g} counts as nothing left."
+    ]
     limits = []
     if seeds := tables.too_few_seeds(n for share in shares for n in share.seeds):
         limits.append(seeds)
-    if by_cls := list(dict.fromkeys(share.size for share in shares if share.reads == "cls")):
-        limits.append(
-            f"with {_and(by_cls)} ConvLuna and Luna read the first position (CLS), the controls "
-            "the mean of all positions"
-        )
+    reads = {share.reads for share in shares}
+    if "cls" in reads:
+        where = ", but where M says mean" if "mean" in reads else ""
+        limits.append(f"Luna and ConvLuna read the first position (CLS) instead{where}")
     if limits:
         found.append(f"This is a first look and no verdict: {'; '.join(limits)}.")
-    found.append("Differences are taken before numbers are rounded.")
-    return found
+    return " ".join(found)
+
+
+def _finished(runs: pd.DataFrame, preset: str) -> pd.DataFrame:
+    return runs[(runs["preset"] == preset) & (runs["outcome"] == "finished")]
+
+
+def _accuracy(percents: pd.Series[float]) -> str:
+    finished = pd.DataFrame({"test_accuracy": percents / 100, "outcome": "finished"})
+    return tables._cell(finished)
 
 
 @dataclass(frozen=True)
@@ -158,27 +168,9 @@ class _Share:
         return "left" if low > EQUIVALENT else "enough" if high <= EQUIVALENT else "open"
 
     @property
-    def size(self) -> str:
-        return f"M = {self.memory}" + (" by the mean" if self.reads == "mean" else "")
-
-    @property
-    def place(self) -> str:
-        return f"{style.task_label(self.task)} with {self.size}"
-
-    @property
     def left_said(self) -> str:
         interval = f" [{self.left.low:.1f}, {self.left.high:.1f}]" if self.judged else ""
         return tables.signed(self.left.effect) + interval.replace("-", "−")
-
-    @property
-    def split(self) -> str:
-        """ConvLuna and the best control, each above Luna, and what that leaves to ConvLuna."""
-        has = self.controls[self.best].mean() - self.luna.mean()
-        gain = self.ours.mean() - self.luna.mean()
-        return (
-            f"with {self.size}: ConvLuna {tables.signed(gain)}, {style.model_label(self.best)} "
-            f"{tables.signed(has)}, a difference of {self.left_said}"
-        )
 
 
 def _shares(finished: pd.DataFrame) -> list[_Share]:
@@ -202,10 +194,6 @@ def _shares(finished: pd.DataFrame) -> list[_Share]:
                     found.append(_Share(task, int(memory), reads, controls, ours, luna))
                     break
     return found
-
-
-def _seeds(values: pd.Series[float]) -> str:
-    return f"{len(values)} seed{'s' * (len(values) != 1)}"
 
 
 def longer(facts: pd.DataFrame) -> pd.DataFrame:

@@ -61,11 +61,24 @@ EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("memnb/models/chunks.py",),
     ),
 }
-#: Claim -> what else decides how it may be read: a heading, the words from all rows, and the page.
-ASIDES: dict[str, tuple[str, Callable[[pd.DataFrame], str], str]] = {
-    "C1": (
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What else decides how a claim may be read: a table from all rows, words to it, its page."""
+
+    heading: str
+    table: Callable[[pd.DataFrame], pd.DataFrame]
+    words: Callable[[pd.DataFrame], str]
+    page: str
+
+
+#: By claim.
+ASIDES = {
+    "C1": Aside(
         "What the filter does without a memory",
-        beside_tables.controls_reading,
+        beside_tables.filter_alone,
+        beside_tables.filter_alone_reading,
         "chunk-memory",
     ),
 }
@@ -346,9 +359,19 @@ def _claims(
             (figures[one], notebooks.get(f"{one}.png")) for one in names if one in figures
         ]
         if name in ASIDES:
-            heading, words, page = ASIDES[name]
-            linked = next((e.artefact for e in entries if e.artefact.id == page), None)
-            claim["aside"] = {"heading": heading, "words": words(runs), "page": linked}
+            aside = ASIDES[name]
+            table = aside.table(runs)
+            claim["aside"] = {
+                "heading": f"{aside.heading}, at full scale",
+                "table": rendering.Table(
+                    f"aside-{name.lower()}",
+                    list(table.columns),
+                    table.to_numpy().tolist(),
+                    aside.words(runs),
+                    None,
+                ),
+                "page": next((e.artefact for e in entries if e.artefact.id == aside.page), None),
+            }
         claim["code"] = [_CLAIMS, *code]
         claim["pages"] = [e.artefact for e in entries if name in e.artefact.claims]
     return list(found.values())
