@@ -526,6 +526,8 @@ def _models(values: argparse.Namespace) -> int:
     for name in config.list_models():
         print(f"{name:<18}{_MODEL_NOTES.get(name.split('-')[0], 'a block of your own')}")
     print("Any memory size may stand in a name, such as luna-4.")
+    for sentence in config.refused_blocks().values():
+        print(f"memnb: {sentence[0].upper()}{sentence[1:]}", file=sys.stderr)
     return 0
 
 

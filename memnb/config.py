@@ -635,6 +635,22 @@ def own_families() -> set[str]:
     return (_OWN | {name for name in found if _FAMILY_NAME.fullmatch(name)}) - set(_FAMILIES)
 
 
+def refused_blocks() -> dict[str, str]:
+    """Names that an installed package offers for its blocks and that no model can have, each with
+    a sentence that says why."""
+    offered = {point.name for point in entry_points(group=ENTRY_POINTS)}
+    return {
+        name: f"the block '{name}' that an installed package offers is refused, since "
+        + (
+            "memnb has a model of this name"
+            if name in _FAMILIES
+            else "a block's name is one word of small letters and digits"
+        )
+        + "; give its entry point another name."
+        for name in sorted(offered - own_families())
+    }
+
+
 def add_family(name: str) -> None:
     """Let ``name`` and ``name-16`` be models; :func:`memnb.models.registry.register` calls it.
 
@@ -675,16 +691,9 @@ def model_config(name: str, task: str | Task, /, **changes: Any) -> Model:
 def _unknown_model(name: str) -> MemnbError:
     """The error for a name that no model has; it may be meant for a block of the user's."""
     family = re.sub(r"-\d+$", "", name)
-    if family in {point.name for point in entry_points(group=ENTRY_POINTS)} - own_families():
-        why = (
-            "memnb has a model of this name"
-            if family in _FAMILIES
-            else "a block's name is one word of small letters and digits"
-        )
-        return MemnbError(
-            f"There is no model named '{name}', and the block '{family}' that an installed package "
-            f"offers is refused, since {why}; give its entry point another name."
-        )
+    refused = refused_blocks()
+    if family in refused:
+        return MemnbError(f"There is no model named '{name}': {refused[family]}")
     known = [*_FAMILIES, *own_families()]
     if _MODEL_NAME.fullmatch(name) and not difflib.get_close_matches(family, known, 1, 0.7):
         return MemnbError(

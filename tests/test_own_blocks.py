@@ -449,14 +449,20 @@ def test_a_package_offers_its_blocks_by_entry_points(capsys: pytest.CaptureFixtu
     with pytest.raises(MemnbError, match=r"'broken' \(.*\) could not be imported"):
         build_model("broken-4", "listops-short")
     assert main(["models"]) == 0
-    assert "gated-16          a block of your own" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "gated-16          a block of your own" in shown.out
+    assert "memnb: The block 'luna' that an installed package offers is refused" in shown.err
+    assert len(shown.err.splitlines()) == 3
 
 
 @pytest.mark.usefixtures("_offered")
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("gated_slots-16", "'gated_slots' that an installed package offers is refused, since a b"),
+        (
+            "gated_slots-16",
+            "the block 'gated_slots' that an installed package offers is refused, since a",
+        ),
         ("gated_slots", "one word of small letters and digits; give its entry point another"),
         ("luna", "'luna' that an installed package offers is refused, since memnb has a model"),
     ],

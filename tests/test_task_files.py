@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from memnb import config, tasks
-from memnb.errors import DataError
+from memnb.errors import DataError, MemnbError
 from memnb.tasks import archives, catalogue, image, pathfinder_lra, prepared, retrieval, text
 from memnb.tasks.base import asked
 
@@ -438,6 +438,20 @@ def test_retrieval_refuses_a_bad_table(folder: Path, line: bytes, says: str):
 def test_the_substitute_is_called_one():
     assert "substitute" in config.RetrievalACL.title
     assert "substitute" in catalogue.card("retrieval-acl").title
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ("text-short", "cut from 'text', so name that"),
+        ("listops-short", "made when it is trained, and there is nothing to get"),
+        ("recall-8", "there is nothing to get"),
+        ("tex", "did you mean 'text'"),
+    ],
+)
+def test_a_task_without_a_data_set_of_its_own_is_told_as_such(task: str, says: str):
+    with pytest.raises(MemnbError, match=says):
+        catalogue.card(task)
 
 
 # --- pathfinder ------------------------------------------------------------------------------

@@ -360,7 +360,7 @@ def _long(runs: pd.DataFrame, name: str, columns: Sequence[str]) -> pd.DataFrame
         lines, complaints = _read_lines(Path(folder) / name)
         records += lines
         owner += [position] * len(lines)
-        problems += complaints
+        problems += [each.removesuffix(".") + "; left out." for each in complaints]
     keys = runs[list(KEYS)].iloc[owner].reset_index(drop=True)
     values = pd.DataFrame(records)
     names = [c for c in dict.fromkeys([*columns, *values.columns]) if c not in KEYS]
@@ -394,9 +394,9 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         if _fits(value, _REQUIRED[path.name]):
             sound.append(value)
         elif number == len(values):
-            problems.append(f"{path} ends in a torn line (line {number}), which is left out.")
+            problems.append(f"{path} ends in a torn line (line {number}).")
         else:
-            problems.append(f"{path} has a damaged line {number}, which is left out.")
+            problems.append(f"{path} has a damaged line {number}.")
     return sound, problems
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from memnb import config, paths
-from memnb.errors import DataError, unknown
+from memnb.errors import DataError, MemnbError, unknown
 from memnb.tasks import (
     archives,
     cache,
@@ -195,9 +195,19 @@ def card(name: str) -> Card:
     Raises:
         MemnbError: there is none.
     """
-    if name not in CARDS:
-        raise unknown("data set", name, CARDS)
-    return CARDS[name]
+    if name in CARDS:
+        return CARDS[name]
+    if name in config.TASKS:
+        source = data_of(config.task_config(name))
+        raise MemnbError(
+            f"The task '{name}' has no data set of its own: "
+            + (
+                "its examples are made when it is trained, and there is nothing to get."
+                if source is None
+                else f"it is cut from '{source.card.name}', so name that."
+            )
+        )
+    raise unknown("data set", name, CARDS)
 
 
 def _where(name: str) -> Path:
