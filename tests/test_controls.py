@@ -30,11 +30,11 @@ def test_what_is_left_is_what_convluna_has_above_the_better_control(tmp_path: Pa
     table, words = alone(tmp_path)
     better = "76.5 (1) ConvLuna without memory"
     assert table == [
-        ["Text", "1", better, "+0.5", EXPLAINS],
-        ["Text", "16", better, "+6.5", NOT],
+        ["Text", "1", better, "+0.5", "open: too few seeds"],
+        ["Text", "16", better, "+6.5", "open: too few seeds"],
     ]
-    assert "no verdict: each side has 1 seed; Luna and ConvLuna read the first position" in words
-    assert words.endswith("(CLS) instead.")
+    assert "Luna and ConvLuna read the first position (CLS) instead." in words
+    assert words.endswith("Here each side has 1 seed; to say what follows takes 3.")
     runs = rows.of_study(rows.load_runs(tmp_path), "chunks")
     whole = beside_tables.filter_alone(runs)
     assert list(whole["Luna"]) == ["65.0 (1)", "66.0 (1)"]
@@ -55,21 +55,16 @@ def test_with_enough_seeds_the_interval_decides(tmp_path: Path) -> None:
     assert list(beside_tables.filter_alone(runs)["Luna"])[:2] == ["no run yet"] * 2
 
 
-def test_rows_that_read_as_the_controls_do_are_compared_where_there_are_some(
-    tmp_path: Path,
-) -> None:
+def test_rows_that_read_as_the_controls_do_stand_apart(tmp_path: Path) -> None:
     for seed in range(3):
         for model, cls, mean in (("luna-16", 0.6, 0.7), ("convluna-16", 0.9, 0.8)):
             write_run(tmp_path, model, "text", seed, cls)
             write_run(tmp_path, model, "text", seed, mean, model_changes=MEAN)
         write_run(tmp_path, "localconv", "text", seed, 0.75)
     table, words = alone(tmp_path)
-    assert [row[1] for row in table] == ["16, mean"]
-    assert table[0][3].startswith("+5.0 [")
-    assert "no verdict" not in words, "neither seeds nor reading to warn of"
-    write_run(tmp_path, "convluna-1", "text")
-    assert alone(tmp_path)[1].endswith("read the first position (CLS) instead, but where M says "
-                                       "mean.")  # fmt: skip
+    assert [row[1] for row in table] == ["16", "16, mean"]
+    assert [row[3].split(" ")[0] for row in table] == ["+15.0", "+5.0"]
+    assert words.endswith("(CLS) instead, but where M says mean: only those read alike.")
 
 
 def test_only_finished_rows_of_full_scale_on_the_same_task_count(tmp_path: Path) -> None:

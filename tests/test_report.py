@@ -323,9 +323,9 @@ def test_of_the_claim_that_one_task_decides_the_intervals_are_said_to_hold_toget
     assert "for all tasks together" not in html[second:]
 
 
-def test_the_first_screen_says_what_opposite_means_and_where_the_code_is(out: Path) -> None:
+def test_the_first_screen_says_what_ruled_out_means_and_where_the_code_is(out: Path) -> None:
     header = write(out).partition("</header>")[0]
-    assert "<em>opposite</em> if the whole interval" in header
+    assert "<em>ruled out</em> if the whole interval" in header
     assert "README" in header
     assert "<code>code/</code>" in header
 

@@ -56,6 +56,7 @@ FOLLOWS = {
     "enough": "the filter alone explains ConvLuna",
     "left": "the filter alone does not explain ConvLuna",
     "open": "open",
+    "few": "open: too few seeds",
     "silent": "nothing: neither has learned",
 }
 
@@ -63,11 +64,11 @@ FOLLOWS = {
 def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
     """How much of ConvLuna's accuracy the filter has without a memory, at one scale.
 
-    What is left to ConvLuna above the better control is held against
-    :data:`memnb.evidence.claims.EQUIVALENT`, the points that claim C3 takes for no change; with
-    enough seeds, the whole interval is. Where neither is above the level of the majority class,
-    nothing follows. Where ConvLuna has rows that read the mean of positions, as the controls do,
-    those are compared.
+    With enough seeds, the whole interval of what is left to ConvLuna above the better control is
+    held against :data:`memnb.evidence.claims.EQUIVALENT`, the points that claim C3 takes for no
+    change. Where neither is above the level of the majority class, nothing follows. Rows of
+    ConvLuna that read CLS and rows that read the mean of positions, as the controls do, stand
+    apart.
 
     Args:
         runs: rows of the study ``chunks`` (:func:`memnb.evidence.rows.of_study`), of any scale.
@@ -105,15 +106,12 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
         "convolution, which read the mean of all positions. Left: ConvLuna above it, in points; up "
         f"to {EQUIVALENT:g} counts as nothing left."
     ]
-    limits = []
-    if seeds := tables.too_few_seeds(n for share in shares for n in share.seeds):
-        limits.append(seeds)
     reads = {share.reads for share in shares}
     if "cls" in reads:
-        where = ", but where M says mean" if "mean" in reads else ""
-        limits.append(f"Luna and ConvLuna read the first position (CLS) instead{where}")
-    if limits:
-        found.append(f"This is a first look and no verdict: {'; '.join(limits)}.")
+        where = ", but where M says mean: only those read alike" if "mean" in reads else ""
+        found.append(f"Luna and ConvLuna read the first position (CLS) instead{where}.")
+    if seeds := tables.too_few_seeds(n for share in shares for n in share.seeds):
+        found.append(f"Here {seeds}; to say what follows takes {ENOUGH}.")
     return " ".join(found)
 
 
@@ -162,9 +160,9 @@ class _Share:
         level = majority_level(self.task) + 100 * LEARNED
         if max(self.ours.mean(), self.controls[self.best].mean()) <= level:
             return "silent"
-        effect, low, high = self.left[:3]
         if not self.judged:
-            low = high = effect
+            return "few"
+        _, low, high = self.left[:3]
         return "left" if low > EQUIVALENT else "enough" if high <= EQUIVALENT else "open"
 
     @property
@@ -186,13 +184,12 @@ def _shares(finished: pd.DataFrame) -> list[_Share]:
         alone = {name: accuracies(task, name) for name in config.FILTER_ALONE}
         ran = sorted((name for name in alone if len(alone[name])), key=lambda n: -alone[n].mean())
         for memory in sizes if ran else ():
-            for reads, changes in (("mean", "representation=mean"), ("cls", "")):
+            for reads, changes in (("cls", ""), ("mean", "representation=mean")):
                 ours = accuracies(task, f"convluna-{memory}", changes)
                 if len(ours):
                     luna = accuracies(task, f"luna-{memory}", changes)
                     controls = {name: alone[name] for name in ran}
                     found.append(_Share(task, int(memory), reads, controls, ours, luna))
-                    break
     return found
 
 

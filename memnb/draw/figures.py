@@ -792,10 +792,12 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     )  # fmt: skip
     for axis, unit, part in zip(axes[:, 0], units, parts, strict=True):
         _forest(axis, part, unit)
+    shown = {result: result for result in _RESULTS if result not in _UNJUDGED}
+    shown[_UNJUDGED[0]] = "not judged"
     figure.legend(
-        [*(_result_mark(result) for result in _RESULTS), Patch(facecolor=_TARGET)],
-        [*_RESULTS, "where the whole interval must lie"],
-        loc="outside lower center", ncols=len(_RESULTS) + 1, handletextpad=0.4, columnspacing=1.4,
+        [*(_result_mark(result) for result in shown), Patch(facecolor=_TARGET)],
+        [*shown.values(), "where the whole interval must lie"],
+        loc="outside lower center", ncols=len(shown) + 1, handletextpad=0.4, columnspacing=1.4,
     )  # fmt: skip
     style.heading(figure, title, subtitle)
     return style.attach(figure, rows)
@@ -806,14 +808,17 @@ _TARGET = "#DCEBE3"
 _RESULTS = {
     "holds": ("o", True),
     "not shown": ("o", False),
-    "opposite": ("X", True),
+    "ruled out": ("X", True),
     "not enough runs": (".", False),
+    "neither has learned": (".", False),
 }
+#: Those from which nothing is concluded: one mark for them all.
+_UNJUDGED = ("not enough runs", "neither has learned")
 
 
 def _result_mark(result: str) -> Line2D:
     marker, filled = _RESULTS[result]
-    quiet = result == "not enough runs"
+    quiet = result in _UNJUDGED
     colour = style.QUIET if quiet else style.INK
     return Line2D(
         [], [], linestyle="none", marker=marker, color=colour, markersize=5.5,
@@ -839,7 +844,7 @@ def _forest(axis: Axes, rows: pd.DataFrame, unit: str) -> None:
     for position, (_, row) in enumerate(rows.iterrows()):
         _target(axis, position, row["target"])
         mark = _result_mark(row["result"])
-        quiet = row["result"] == "not enough runs"
+        quiet = row["result"] in _UNJUDGED
         axis.plot(
             [row["low"], row["high"]], [position] * 2, color=mark.get_color(), linewidth=1.3,
             zorder=3,
@@ -847,7 +852,9 @@ def _forest(axis: Axes, rows: pd.DataFrame, unit: str) -> None:
         mark.set_data([row["effect"]], [position])
         mark.set_zorder(4)
         axis.add_line(mark)
-        sign = "+" if row["b"] else ""  # z: what rounds to zero has no minus
+        sign = (
+            "+" if row["b"] or row["target"] in ("> 0", "< 0") else ""
+        )  # z: what rounds to zero has no minus
         text = f"{row['effect']:{sign}z.{digits}f}"
         if not np.isnan(row["low"]):
             text += f"  [{row['low']:z.{digits}f}, {row['high']:z.{digits}f}]"

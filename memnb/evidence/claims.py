@@ -3,7 +3,9 @@
 Each claim is a set of *comparisons*. A comparison estimates one number over seeds (a difference of
 two means, or one mean) with its 95 % interval, and *holds* when the whole interval lies inside its
 target, such as "> 0". It is judged only with at least three finished runs on each side; before
-that its effect is shown and nothing is concluded. The verdict then follows one of two rules:
+that its effect is shown and nothing is concluded. Nor is anything concluded from two models of
+which neither is above the level of the majority class (:data:`MAJORITY`): what has learned nothing
+says nothing of what its parts are good for. The verdict then follows one of two rules:
 
 * *every* (C1, C3, C4, C5): supported if all judged comparisons hold, partly supported if some do,
   not supported if none does. C3 and C4 say two things each (:data:`PARTS`); as long as nothing
@@ -11,7 +13,7 @@ that its effect is shown and nothing is concluded. The verdict then follows one 
 * *any* (C2, "at least one task"): supported if one holds, not supported otherwise.
 
 Where nothing can be judged the verdict is "not enough runs". "Not supported" means that these
-rows do not show the claim; whether they show its opposite stands in the evidence.
+rows do not show the claim; whether they rule it out stands in the evidence.
 
 Multiple comparisons: a claim that asks for every comparison needs no correction, since it is only
 as strong as its weakest one. "At least one task" would profit from trying many, so the intervals
@@ -54,8 +56,9 @@ ABLATION_MEMORY = 16
 #: C5: the two kinds of memory between chunks.
 CHUNK_FAMILIES = ("chunkmem", "rmt")
 
-#: Share of the most frequent label. A model that accurate may have learned nothing, so removing
-#: its memory can change nothing either. ListOps: simulated from its definition; others: balanced.
+#: Share of the most frequent label. A model that accurate may have learned nothing: then removing
+#: its memory can change nothing, and no trained memory is there that could have degraded. ListOps:
+#: simulated from its definition; others: balanced.
 MAJORITY = {
     "listops": 0.17,
     "listops-short": 0.157,
@@ -77,11 +80,14 @@ STATEMENTS = {
     "C1": "A filter on the memory's input helps: ConvLuna is more accurate than Luna with the "
     "same number of memory rows.",
     "C2": "With filtered input one memory row can beat the Transformer, on at least one task.",
-    "C3": "In Luna the packed memory rows collapse, more than in ConvLuna, and removing them at "
-    "test time does not change the accuracy.",
+    "C3": "In Luna the packed memory rows collapse during training, more than in ConvLuna, and "
+    "removing them at test time does not change the accuracy.",
     "C4": "The filter and the learnable pack temperature both matter.",
     "C5": "The filter also helps a memory that carries information from chunk to chunk.",
 }
+
+#: Result of a comparison that says nothing, whatever its effect.
+SILENT = "neither has learned"
 
 #: The claims that one comparison can settle.
 ANY_SUFFICES = ("C2",)
@@ -189,7 +195,8 @@ class Comparison:
     b: Side | None = None
     level: float = LEVEL
     part: str = ""
-    note: str = ""
+    notes: tuple[str, ...] = ()
+    silent: bool = False
 
     @cached_property
     def estimate(self) -> tuple[float, float, float]:
@@ -214,7 +221,7 @@ class Comparison:
 
     @property
     def judged(self) -> bool:
-        return self.n >= ENOUGH
+        return self.n >= ENOUGH and not self.silent
 
     @property
     def holds(self) -> bool:
@@ -230,13 +237,15 @@ class Comparison:
 
     @property
     def result(self) -> str:
-        if not self.judged:
+        if self.n < ENOUGH:
             return "not enough runs"
+        if self.silent:
+            return SILENT
         if self.holds:
             return "holds"
         _, low, high = self.estimate
         outside = high < self.target.above or low > self.target.below
-        return "opposite" if outside else "not shown"
+        return "ruled out" if outside else "not shown"
 
     def row(self) -> tuple[object, ...]:
         """The comparison as a row of :data:`EVIDENCE_COLUMNS`."""
@@ -245,12 +254,13 @@ class Comparison:
             self.part, self.task, self.memory, self.measure, a.label, b.label,
             mean(a.values).mean, mean(b.values).mean, *self.estimate, self.unit,
             self.target.text, len(a.values), len(b.values), len(a.failed), len(b.failed),
-            self.result, self.note,
+            self.result, "; ".join(self.notes),
         )  # fmt: skip
 
     def __str__(self) -> str:
         effect, low, high = self.estimate
-        form = ("+" if self.b else "") + (".1f" if self.unit == "points" else ".2f")
+        signed = self.b or self.target in (POSITIVE, NEGATIVE)
+        form = ("+" if signed else "") + (".1f" if self.unit == "points" else ".2f")
         models = " − ".join(side.label for side in self.sides)
         interval = "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
         numbers = f"{effect:{form}} {self.unit}{interval}".replace("-", "−")
@@ -283,50 +293,75 @@ def _memory_degrades(
 ) -> list[Comparison]:
     """C3, for each task and M > 1 that Luna was trained with.
 
-    (a) At the last probed step, averaged over blocks, Luna's packed rows have a cosine near 1 and
-    a small share of their possible rank, and ConvLuna's less so. (b) Reading only half of the
-    rows, or one, leaves Luna's test accuracy where it was.
+    (a) At the last probed step Luna's packed rows have a cosine near 1 and a small share of their
+    possible rank: on average over the blocks, and in the last one. They were less alike when they
+    were first looked at, and ConvLuna's are less alike. (b) Reading only half of the rows, or one,
+    leaves Luna's test accuracy where it was.
+
+    The looks are at the weights of their steps, the removal is from the best ones. Runs at the
+    majority level are left out of both.
     """
     collapse, _ = PARTS["C3"]
-    cosine = _at_end(probes, "packed_cosine")
-    share = _at_end(probes, "packed_rank") / _largest_rank(runs)
+    largest = _largest_rank(runs)
     found = []
     for task, memory in _places(runs, "luna"):
         if memory == 1:
             continue
-        luna, filtered = (_model(runs, task, f"{kind}-{memory}") for kind in ("luna", "convluna"))
-        for measure, unit, values, near, farther in (
-            ("packed cosine", "cosine", cosine, COLLAPSED, POSITIVE),
-            ("packed rank share", "of min(M, H)", share, FLAT, NEGATIVE),
+        (luna, dull), (filtered, dull_too) = (
+            _that_learned(_model(runs, task, f"{kind}-{memory}"), task)
+            for kind in ("luna", "convluna")
+        )
+        for measure, column, scale, unit, near, more in (
+            ("packed cosine", "packed_cosine", 1, "cosine", COLLAPSED, POSITIVE),
+            ("packed rank share", "packed_rank", largest, "of min(M, H)", FLAT, NEGATIVE),
         ):
-            a = _side(f"luna-{memory}", luna, values)
-            b = _side(f"convluna-{memory}", filtered, values)
-            found.append(Comparison(task, memory, measure, unit, near, a, part=collapse))
-            found.append(Comparison(task, memory, measure, unit, farther, a, b, part=collapse))
-        found += _removals(task, memory, luna, removal)
+            looks = _looks(probes, column)
+            first, end, deepest = (looks[name] / scale for name in ("first", "last", "deepest"))
+            for what, values, target in (
+                (measure, end, near),
+                (f"{measure}, last block", deepest, near),
+                (f"{measure}, change in training", end - first, more),
+            ):
+                a = _side(f"luna-{memory}", luna, values)
+                found.append(
+                    Comparison(task, memory, what, unit, target, a, part=collapse, notes=dull)
+                )
+            a = _side(f"luna-{memory}", luna, end)
+            b = _side(f"convluna-{memory}", filtered, end)
+            both = (*dull, *dull_too)
+            found.append(
+                Comparison(task, memory, measure, unit, more, a, b, part=collapse, notes=both)
+            )
+        found += _removals(task, memory, luna, dull, removal)
     return found
 
 
-def _removals(
-    task: str, memory: int, luna: pd.DataFrame, removal: pd.DataFrame
-) -> list[Comparison]:
-    """C3 (b): test accuracy lost when only half of the rows, or one, are read.
+def _that_learned(runs: pd.DataFrame, task: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """One model's runs above the majority level and its failed ones, and what is left out."""
+    finished = runs["outcome"] == "finished"
+    dull = finished & (runs["test_accuracy"] <= MAJORITY[task] + LEARNED)
+    if not dull.any():
+        return runs, ()
+    note = (
+        f"{runs['model'].iloc[0]} on {task}: {dull.sum()} of {finished.sum()} runs at the majority "
+        "level left out"
+    )
+    return runs[~dull], (note,)
 
-    Runs at the majority level are left out, because there nothing could change.
-    """
+
+def _removals(
+    task: str, memory: int, luna: pd.DataFrame, notes: tuple[str, ...], removal: pd.DataFrame
+) -> list[Comparison]:
+    """C3 (b): test accuracy lost when only half of the rows, or one, are read."""
     _, part = PARTS["C3"]
-    learned = luna[luna["test_accuracy"] > MAJORITY[task] + LEARNED]
-    finished = int((luna["outcome"] == "finished").sum())
-    dull = finished - len(learned)
-    note = f"{dull} of {finished} runs at the majority level left out" if dull else ""
     found = []
-    rows = removal[removal["run_id"].isin(learned["run_id"]) & (removal["rule"] == "random")]
+    rows = removal[removal["run_id"].isin(luna["run_id"]) & (removal["rule"] == "random")]
     for kept in sorted({memory // 2, 1}, reverse=True):
         lost = 100 * (_with_rows(rows, memory) - _with_rows(rows, kept))
         measure = f"accuracy lost with {kept} of {memory} rows left"
         side = _side(f"luna-{memory}", luna, lost)
         found.append(
-            Comparison(task, memory, measure, "points", UNCHANGED, side, part=part, note=note)
+            Comparison(task, memory, measure, "points", UNCHANGED, side, part=part, notes=notes)
         )
     return found
 
@@ -408,13 +443,31 @@ def _accuracy(runs: pd.DataFrame, task: str, name: str, changes: str = "") -> Si
 def _gain(
     task: str, memory: int, a: Side, b: Side, level: float = LEVEL, part: str = ""
 ) -> Comparison:
-    return Comparison(task, memory, "test accuracy", "points", POSITIVE, a, b, level, part)
+    learned = 100 * (MAJORITY[task] + LEARNED)
+    silent = a.seen and b.seen and all(mean(side.values).mean <= learned for side in (a, b))
+    return Comparison(
+        task, memory, "test accuracy", "points", POSITIVE, a, b, level, part, silent=silent
+    )
 
 
-def _at_end(probes: pd.DataFrame, measure: str) -> pd.Series[float]:
-    """A measure at each run's last probed step, averaged over blocks, by run id."""
-    last = probes["step"] == probes.groupby("run_id")["step"].transform("max")
-    return probes[last].groupby("run_id")[measure].mean()
+def _looks(probes: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """A measure by run id: averaged over blocks at the ``first`` and the ``last`` probed step, and
+    that of the ``deepest`` block at the last one. A run that was looked at once has no first."""
+    by_run = probes.groupby("run_id")
+    first, last = (by_run["step"].transform(which) for which in ("min", "max"))
+    at_end = probes["step"] == last
+    deepest = probes["block"] == by_run["block"].transform("max")
+
+    def averaged(which: pd.Series[bool]) -> pd.Series[float]:
+        return probes[which].groupby("run_id")[measure].mean()
+
+    return pd.DataFrame(
+        {
+            "first": averaged((probes["step"] == first) & (first < last)),
+            "last": averaged(at_end),
+            "deepest": averaged(at_end & deepest),
+        }
+    )
 
 
 def _largest_rank(runs: pd.DataFrame) -> pd.Series[int]:
@@ -489,12 +542,22 @@ def _reading(
         rank = "strongest" if claim in ANY_SUFFICES else "weakest"
         several = decisive and any(c.measure != decisive.measure for c in judged)
         which = f"{rank} by {decisive.measure}" if several and decisive else rank
-        parts = [f"{held} of {len(judged)} comparisons judged hold; the {which} is {decisive}"]
+        shares = [
+            f"{part} {sum(c.holds for c in some)} of {len(some)}"
+            for part in PARTS.get(claim, ())
+            if (some := [c for c in judged if c.part == part])
+        ]
+        each = f" ({', '.join(shares)})" if shares else ""
+        parts = [
+            f"{held} of {len(judged)} comparisons judged hold{each}; the {which} is {decisive}"
+        ]
     if judged:
         parts += [f"nothing can be judged about the {part} yet" for part in open_parts]
-        waiting = len(compared) - len(judged)
+        waiting = sum(c.n < ENOUGH for c in compared)
         parts += [f"with too few runs: {waiting}"] if waiting else []
-    parts += dict.fromkeys(f"{c.a.label} on {c.task}: {c.note}" for c in compared if c.note)
+    if silent := sum(c.result == SILENT for c in compared):
+        parts += [f"between models of which neither has learned: {silent}"]
+    parts += dict.fromkeys(note for c in compared for note in c.notes)
     failed = frozenset[str]().union(*(side.failed for c in compared for side in c.sides))
     parts += [f"failed runs, counted but without a value: {len(failed)}"] if failed else []
     return "; ".join(parts) + "."
