@@ -721,8 +721,10 @@ def _named(family: str, memory: int, task: str | Task, changes: Mapping[str, Any
         raise unknown("task", task_name, TASKS)
     settings = _FAMILIES.get(family, {"kind": family})
     chunks = {"chunk": _CHUNK[task_name]} if settings["kind"] in _CHUNKED else {}
+    # The authors' full block has projections of its own for unpack.
+    own = {"sharing": "none"} if changes.get("variant") == "full" else {}
     rows = {"memory": memory} if memory else {}
-    return Model.of({**_SHAPES[task_name], **settings, **chunks, **rows, **changes})
+    return Model.of({**_SHAPES[task_name], **settings, **chunks, **rows, **own, **changes})
 
 
 # --- training --------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "convluna-5": ("convluna-5", {}),
     "convluna-5 stride": ("convluna-5", {"filter_stride": 3}),
     "convluna-5 width 3": ("convluna-5", {"filter_width": 3}),
-    "convluna-5 full": ("convluna-5", {"variant": "full"}),
+    "convluna-5 full": ("convluna-5", {"variant": "full", "sharing": "full"}),
     "convluna-5 full unshared": ("convluna-5", {"variant": "full", "sharing": "none"}),
     "convluna-5 unfiltered": ("convluna-5", {"filter": "none", "pack_temperature": "unit"}),
     "convluna-5 shuffled": ("convluna-5", {"filter_kernel": "shuffled"}),
@@ -98,6 +98,15 @@ def tokens(batch: int = 3, length: int = 24) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([length, length - 7, 5][:batch])
     inputs[torch.arange(length) >= lengths[:, None]] = 0
     return inputs, lengths
+
+
+def test_the_full_variant_has_projections_of_its_own_for_unpack() -> None:
+    network = build_model("convluna-16", "text", variant="full")
+    attention = network.encoder.blocks[0].attention
+    assert attention.unpack_maps.query is not attention.pack_maps.query
+    assert network.parameter_count() == 1_672_778
+    shared = build_model("convluna-16", "text", variant="full", sharing="full")
+    assert shared.parameter_count() == 1_408_586
 
 
 @pytest.mark.parametrize("task", PARAMETERS)

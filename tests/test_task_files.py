@@ -35,6 +35,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "my data"))
     monkeypatch.setattr(text, "REVIEWS", made.REVIEWS)
     monkeypatch.setattr(image, "PER_BATCH", made.PER_BATCH)
+    pairs = {part: len(rows) for part, rows in made.PAIRS.items()}
+    monkeypatch.setattr(retrieval, "PAIRS", pairs)
     return tmp_path
 
 
@@ -426,7 +428,8 @@ def test_retrieval_from_a_folder_whatever_the_order(folder: Path):
         (b"label\tid1\tid2\ttext1\ttext2\n", "label 'label'"),
         (b"2\tP1\tP2\ta\tb\n", "label '2'"),
         (b"1\tP1\tP2\ta\xff\tb\n", "byte 255"),
-        (b"", "no new_aan_pairs.eval.tsv with pairs"),
+        (b"", r"eval.tsv with \d pairs in it, but has 0; get"),
+        (b"1\tP1\tP2\ta\tb\n", r"eval.tsv with \d pairs in it, but has 1; get"),
     ],
 )
 def test_retrieval_refuses_a_bad_table(folder: Path, line: bytes, says: str):

@@ -20,7 +20,8 @@ from memnb.tasks.text import as_ids
 
 KEPT_BYTES = 4000  # of each document; LRA uses no more
 COLUMNS = ("label", "id1", "id2", "text1", "text2")
-PARTS = ("train", "eval", "test")
+#: Pairs in each of LRA's tables: a table that was cut off between two lines has fewer.
+PAIRS = {"train": 147_086, "eval": 18_090, "test": 17_437}
 _TABLE = re.compile(r"(?:^|/)new_aan_pairs\.(train|eval|test)\.tsv$")
 _LABELS = {b"0": 0, b"0.0": 0, b"1": 1, b"1.0": 1}
 
@@ -67,21 +68,22 @@ def read(source: Path) -> cache.Arrays:
             label, *both = _row(line, f"{source}: {match[0].strip('/')}, line {place}")
             labels.append(label)
             pairs += [texts.setdefault(text, len(texts)) for text in both]
-    for part in PARTS:
-        if not tables.get(part, ([], []))[0]:
+    for part, count in PAIRS.items():
+        held = len(tables.get(part, ([], []))[0])
+        if held != count:
             raise DataError(
-                f"{source} holds no new_aan_pairs.{part}.tsv with pairs in it; get LRA's whole "
-                "folder tsv_data."
+                f"{source} should hold new_aan_pairs.{part}.tsv with {count:,} pairs in it, but "
+                f"has {held:,}; get LRA's whole folder tsv_data."
             )
     documents = Sequences.of([np.frombuffer(text, np.uint8) for text in texts])
-    pair = np.array([one for part in PARTS for one in tables[part][1]], np.int32).reshape(-1, 2)
+    pair = np.array([one for part in PAIRS for one in tables[part][1]], np.int32).reshape(-1, 2)
     return {
         "bytes": documents.values,
         "offsets": documents.offsets,
-        "pair_label": np.array([one for part in PARTS for one in tables[part][0]], np.uint8),
+        "pair_label": np.array([one for part in PAIRS for one in tables[part][0]], np.uint8),
         "pair_doc1": pair[:, 0].copy(),
         "pair_doc2": pair[:, 1].copy(),
-        "pair_split": np.repeat(np.arange(3, dtype=np.uint8), [len(tables[p][0]) for p in PARTS]),
+        "pair_split": np.repeat(np.arange(3, dtype=np.uint8), [len(tables[p][0]) for p in PAIRS]),
     }
 
 
