@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from memnb import evidence, paths
+from memnb import config, evidence, paths
 from memnb.draw import beside_tables, figures, style, tables
 from memnb.evidence import rows
 from memnb.reproduce.page import as_markdown
@@ -36,8 +36,13 @@ def picture(folder: Path) -> Figure:
     )
 
 
-def caption(drawn: pd.DataFrame) -> str:
-    """What the picture shows, in a sentence with its numbers."""
+def caption(drawn: pd.DataFrame, probes: pd.DataFrame) -> str:
+    """What the picture shows, in a sentence with its numbers, and what other tasks show beside it.
+
+    Args:
+        drawn: rows of the picture.
+        probes: of all runs (:func:`memnb.evidence.rows.load_probes`).
+    """
     steps = drawn.groupby("run_id")["step"]
     first, last = (drawn[drawn["step"] == steps.transform(end)] for end in ("min", "max"))
     begun, cosine = (some.groupby("family")["packed_cosine"].mean() for some in (first, last))
@@ -48,6 +53,7 @@ def caption(drawn: pd.DataFrame) -> str:
         f"{cosine['luna']:.2f}, ConvLuna's with {begun['convluna']:.2f} and "
         f"{cosine['convluna']:.2f} ({seeds} seed{'s' if seeds > 1 else ''} each)."
         + _becoming(begun, cosine)
+        + _elsewhere(probes)
     )
 
 
@@ -56,8 +62,29 @@ def _becoming(begun: pd.Series[float], end: pd.Series[float]) -> str:
     if end["luna"] >= begun["luna"] or end["luna"] <= end["convluna"]:
         return ""
     return (
-        " Here Luna's do not become alike in training: they begin so, and training parts them less."
+        " On Text Luna's do not become alike in training: they begin so, and training parts them "
+        "less."
     )
+
+
+def _elsewhere(probes: pd.DataFrame) -> str:
+    """What the deepest block of Luna does on the other tasks of full scale."""
+    said = ""
+    plain = (probes["model"] == "luna-16") & (probes["changes"] == "")
+    luna = probes[plain & probes["task"].isin(config.LRA_TASKS)]
+    for task, own in luna[luna["task"] != "text"].groupby("task", sort=False):
+        deepest = own[own["block"] == own["block"].max()]
+        steps = deepest.groupby("run_id")["step"]
+        first, last = (
+            deepest.loc[deepest["step"] == steps.transform(end), "packed_rank"].mean()
+            for end in ("min", "max")
+        )
+        follows = ": there they do become alike" if last < first else ""
+        said += (
+            f" On {style.task_label(str(task))}, in the last of its {own['block'].max()} blocks, "
+            f"the effective rank of Luna's 16 rows goes from {first:.1f} to {last:.1f}{follows}."
+        )
+    return said
 
 
 def rows_of(picture: Figure) -> pd.DataFrame:
@@ -83,9 +110,10 @@ def is_current(file: Path, picture: Figure) -> bool:
 def results(folder: Path, drawn: Figure) -> str:
     """The section: the picture, accuracy at both scales, then the verdicts."""
     runs = rows.load_runs(folder)
-    verdicts = evidence.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    probes = rows.load_probes(runs)
+    verdicts = evidence.check(runs, rows.load_removal(runs), probes)
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
-    said = caption(rows_of(drawn))
+    said = caption(rows_of(drawn), probes)
     parts = [
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
         f"training](docs/{PICTURE.name})\n",
@@ -103,9 +131,11 @@ def results(folder: Path, drawn: Figure) -> str:
     shown = [c for c in table if c == "Model" or (table[c] != style.MISSING).any()]
     table = table[shown]
     ran = (table.drop(columns="Model") != style.MISSING).any(axis=1)
+    ran |= table["Model"] == style.model_label("transformer")  # what claim C2 compares with
     parts += [
         "**Full scale** (the authors' protocol)\n",
         as_markdown(table[ran].reset_index(drop=True)),
+        "ChunkMem and RMT mask padding; the other models look at it, as the authors' code does.\n",
         tables.gains(verdicts) + "\n",
         "What the filter does without a memory decides how these gains may be read:\n",
         as_markdown(beside_tables.filter_alone(every)),
@@ -114,7 +144,7 @@ def results(folder: Path, drawn: Figure) -> str:
     quick = plain[plain["preset"] == "quick"]
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")
     parts += [
-        "**Laptop scale** (small versions of the tasks; `make reproduce` trains the rows of "
+        "**Laptop scale** (small versions of the tasks; `make reproduce` trains three seeds of "
         "ListOps and Pathfinder again, except Pathfinder's of the Transformer and PoolLuna-16)\n",
         as_markdown(table),
         "Where models share the very same number with ± 0.0, each gives one answer to every input: "
@@ -126,6 +156,8 @@ def results(folder: Path, drawn: Figure) -> str:
         "weakest comparison, except for C2, where one task is enough: the strongest, with an "
         "interval for all tasks together. `memnb check --evidence` lists them all.\n",
         as_markdown(claims),
+        "Laptop verdicts describe small tasks that were tuned so that ConvLuna-16 learns; they are "
+        "no evidence for full scale (see [Limits](#limits)).\n",
     ]
     return "\n".join(parts)
 
