@@ -179,7 +179,7 @@ def runs_reading(rows: pd.DataFrame, goals: pd.DataFrame) -> str:
 
     said = (
         f"Of {len(both)} tasks with a goal, {int((over <= 1).sum())} meet it; they take "
-        f"{over.min():.1f} to {over.max():.1f} times the goal. Steps are {spread('training')} of "
+        f"{over.min():.2f} to {over.max():.2f} times the goal. Steps are {spread('training')} of "
         f"these runs, evaluation {spread('evaluation')}, looks at the memory {spread('probes')}."
     )
     timed = "examination" in shares and shares["examination"].notna().all()
