@@ -75,7 +75,7 @@ def test_a_whole_run_counts_the_looks_that_training_takes(
     monkeypatch.setattr(bench, "_seconds", lambda action, *given: 1.0)
     row = bench.measure("run", run, "cpu", repeats=2, seconds=0.02)
     assert row.run is not None
-    assert row.run["probes"] == len(looked) == 31
+    assert row.run["probes"] == len(looked) == 32
 
 
 def test_the_validation_set_of_a_whole_run_has_its_own_size() -> None:

@@ -8,7 +8,7 @@ import made_up_data as made
 import pytest
 
 from memnb import config
-from memnb.tasks import catalogue, image, text
+from memnb.tasks import catalogue, image, retrieval, text
 from memnb.train.loop import train
 
 CHANGES: dict[str, dict[str, object]] = {
@@ -24,6 +24,8 @@ def _tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "my data"))
     monkeypatch.setattr(text, "REVIEWS", made.REVIEWS)
     monkeypatch.setattr(image, "PER_BATCH", made.PER_BATCH)
+    pairs = {part: len(rows) for part, rows in made.PAIRS.items()}
+    monkeypatch.setattr(retrieval, "PAIRS", pairs)
 
 
 @pytest.mark.parametrize("model", ["transformer", "convluna-2"])

@@ -91,7 +91,7 @@ def test_a_run_leaves_a_complete_folder(tmp_path: Path) -> None:
     assert [row["kept"] for row in rows(tmp_path, "removal")] == [4, 2, 1]
     assert rows(tmp_path, "removal")[0]["accuracy"] == record["test_accuracy"]
     assert [(row["step"], row["block"]) for row in rows(tmp_path, "probes")] == [
-        (step, block) for step in (10, 20, 30, 40) for block in (1, 2)
+        (step, block) for step in (0, 10, 20, 30, 40) for block in (1, 2)
     ]
     assert seen[-1].step == 40
     assert not list(tmp_path.glob("checkpoint*")), "a finished run needs none"
@@ -113,7 +113,7 @@ def test_the_memory_is_measured_on_every_label_of_a_sorted_set(
 
     monkeypatch.setattr(loop, "measure", note)
     train(run, tmp_path, device="cpu")
-    assert seen == [{0, 1}] * 4
+    assert seen == [{0, 1}] * 5
 
 
 def test_a_run_watches_its_filters_and_is_examined_at_its_end(tmp_path: Path) -> None:

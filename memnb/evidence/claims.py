@@ -298,8 +298,9 @@ def _memory_degrades(
     were first looked at, and ConvLuna's are less alike. (b) Reading only half of the rows, or one,
     leaves Luna's test accuracy where it was.
 
-    The looks are at the weights of their steps, the removal is from the best ones. Runs at the
-    majority level are left out of both.
+    The first look is before the first step, in older rows after the first evaluation. Looks are at
+    the weights of their steps, the removal is from the best ones. Runs at the majority level are
+    left out of both.
     """
     collapse, _ = PARTS["C3"]
     largest = _largest_rank(runs)

@@ -172,10 +172,11 @@ def _locked(run: Run, folder: Path) -> filelock.BaseFileLock:
 
 
 def looks(training: Training) -> list[int]:
-    """Steps at which the memory is measured: the first evaluation, then evenly spaced, the last."""
+    """Steps at which the memory is measured: before the first one, after the first evaluation, then
+    evenly spaced, after the last one."""
     every = training.evaluate_every
     stride = every * -(-training.steps // (every * PROBES))
-    steps = {min(every, training.steps), *range(stride, training.steps, stride), training.steps}
+    steps = {0, min(every, training.steps), *range(stride, training.steps, stride), training.steps}
     return sorted(steps)
 
 
@@ -332,6 +333,10 @@ class _Trainer:
     def _train(self) -> str | None:
         """Train to the end; why it ended (``steps`` or ``patience``), None if interrupted."""
         training = self.run.training
+        if self.engine.step == 0 and not self.probes.rows:
+            begun = time.monotonic()
+            self._look(0)
+            self.seconds["evaluation"] += time.monotonic() - begun
         while True:
             step = self.engine.step
             due = step % training.evaluate_every == 0 or step == training.steps
@@ -413,13 +418,17 @@ class _Trainer:
 
     def _probe(self, step: int) -> None:
         """Measure the memory, if it is time, on a few examples of the validation set."""
-        if not self.run.model.memory or step not in self._looks:
+        if self.run.model.memory and step in self._looks:
+            self._look(step)
+            self._watch_filters(step)
+
+    def _look(self, step: int) -> None:
+        if not self.run.model.memory:
             return
         split, some = self.engine.validation, self._looked_at
         network = self.engine.network
         for row in measure(network, split.inputs[some], split.lengths[some], split.labels[some]):
             self.probes.add({"step": step, **row})
-        self._watch_filters(step)
 
     @cached_property
     def _looks(self) -> frozenset[int]:
