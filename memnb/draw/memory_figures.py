@@ -687,10 +687,18 @@ def _name_timings(figure: Figure, alone: pd.Series) -> None:
                fillstyle="full" if is_alone else "none")
         for is_alone in there
     ]  # fmt: skip
+    # Of a step timed alone the bar is as memnb bench has it, of others as their seeds have.
+    level = [words for is_alone, words in _LEVEL_BARS.items() if is_alone in there]
+    bars = Line2D([], [], color=style.QUIET, marker="+", markersize=10, linestyle="none")
     figure.legend(
-        [*marks, majority_mark()], [*(names[is_alone] for is_alone in there), "majority class"],
-        loc="outside lower center", ncols=3,
+        [*marks, majority_mark(), bars],
+        [*(names[is_alone] for is_alone in there), "majority class",
+         f"bars: vertical, range of the seeds; horizontal, {' or '.join(level)}"],
+        loc="outside lower center", ncols=3 if len(there) == 1 else 1,
     )  # fmt: skip
+
+
+_LEVEL_BARS = {True: "quartiles of the timings", False: "range of the seeds (hollow)"}
 
 
 def _points(axis: Axes, rows: pd.DataFrame) -> None:
@@ -703,7 +711,7 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
         axis.plot([x.mean()] * 2, [y.min(), y.max()], color=look.colour, linewidth=0.9)
         axis.plot(
             [x.mean()], [y.mean()], marker=look.marker, color=look.colour, linestyle="none",
-            markerfacecolor=look.colour if own["alone"].all() else "white",
+            markerfacecolor=look.colour if own["alone"].all() else "white", alpha=0.75,
         )  # fmt: skip
     low, high = rows["lower"].min(), rows["upper"].max()
     axis.set_xlim(low / 2.2, high * 2.3)  # room for names

@@ -14,6 +14,8 @@ from matplotlib.transforms import BboxBase
 
 #: How far around its point a name may stand, and how far without a line to its point.
 _REACH, _NEAR = 44.0, 9.0
+#: What it costs that such a line runs through another name or mark, and through a bar.
+_STRUCK, _CROSSED = 40.0, 2.0
 
 
 def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
@@ -21,8 +23,8 @@ def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
 
     Left free are the panel's lines and marks, what is written over the figure and the other names;
     of free places the nearest is taken. A name that had to move away, or nearer to another point,
-    is tied to its own by a thin line. Names are placed one by one, then each again among the
-    others, for as long as one moves.
+    is tied to its own by a thin line, which keeps off other names and marks. Names are placed one
+    by one, then each again among the others, for as long as one moves.
 
     The panel's lines have to be level, upright or points: a slanted one would keep its whole
     rectangle free.
@@ -44,29 +46,44 @@ def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
         _places(mark, scale * np.array(Text.get_window_extent(label).size))
         for mark, label in zip(marks, labels, strict=True)
     ]
+    tied = [_tied(boxes, marks, one) for one, boxes in enumerate(places)]
     # What a place costs wherever the other names are.
     alone = [
         6 * _covered(boxes, fixed)
         + 3 * _outside(boxes, frame)
         + _distance(boxes, marks[one], np.delete(marks, one, axis=0))
+        + tied[one] * _in_the_way(boxes, marks, one, fixed)
         for one, boxes in enumerate(places)
     ]
-    chosen: dict[int, np.ndarray] = {}
-    for _ in range(10):
-        before = dict(chosen)
-        for one, boxes in enumerate(places):
-            others = np.array([box for other, box in chosen.items() if other != one])
-            costs = alone[one] + 3 * _covered(boxes, _wider(others.reshape(-1, 4), 2.0, 0.6))
-            # Rounded, so that what is equal is equal on every machine: the first place is taken.
-            chosen[one] = boxes[np.argmin(np.round(costs, 3))]
-        if before and all((chosen[one] == before[one]).all() for one in before):
-            break
+
+    def costs(one: int, chosen: dict[int, int]) -> np.ndarray:
+        boxes, there = places[one], [other for other in chosen if other != one]
+        others = np.array([places[other][chosen[other]] for other in there]).reshape(-1, 4)
+        lines = [other for other in there if tied[other][chosen[other]]]
+        ends = np.array([places[other][chosen[other]] for other in lines]).reshape(-1, 4)
+        struck = tied[one] * _through(marks[one], _middle(boxes), others).sum(axis=1)
+        struck += _through(marks[lines], _middle(ends), boxes).sum(axis=0)
+        covered = _covered(boxes, _wider(others, 2.0, 0.6))
+        # Rounded, so that what is equal is equal on every machine: the first place is taken.
+        return np.round(alone[one] + 3 * covered + _STRUCK * struck, 3)
+
+    found = []
+    # Who comes first decides where all of them end: from left and from right.
+    across = np.argsort(marks[:, 0], kind="stable")
+    for order in (across, across[::-1]):
+        chosen: dict[int, int] = {}
+        for _ in range(10):
+            before = dict(chosen)
+            for one in order:
+                chosen[one] = int(np.argmin(costs(one, chosen)))
+            if chosen == before:
+                break
+        found.append((sum(costs(one, chosen)[place] for one, place in chosen.items()), chosen))
+    _, chosen = min(found, key=lambda end: round(end[0], 3))
     for one, label in enumerate(labels):
-        middle = (chosen[one][:2] + chosen[one][2:]) / 2
-        label.set_position(tuple(middle - marks[one]))
-        gaps = [_gap(chosen[one][None], mark)[0] for mark in marks]
+        label.set_position(tuple(_middle(places[one])[chosen[one]] - marks[one]))
         assert label.arrow_patch is not None
-        label.arrow_patch.set_visible(bool(gaps[one] > min(_NEAR, *gaps)))
+        label.arrow_patch.set_visible(bool(tied[one][chosen[one]]))
 
 
 def _label(axis: Axes, x: float, y: float, text: str, colour: str) -> Annotation:
@@ -99,6 +116,36 @@ def _places(mark: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.hstack([middles - size / 2, middles + size / 2])
 
 
+def _middle(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+
+def _tied(boxes: np.ndarray, marks: np.ndarray, one: int) -> np.ndarray:
+    """Whether a name in each of ``boxes`` needs a line to its mark, the ``one``-th."""
+    gaps = np.array([_gap(boxes, mark) for mark in marks])
+    return np.asarray(gaps[one] > np.minimum(_NEAR, gaps.min(axis=0)))
+
+
+def _in_the_way(boxes: np.ndarray, marks: np.ndarray, one: int, fixed: np.ndarray) -> np.ndarray:
+    """What a line to each of ``boxes`` costs, from the ``one``-th mark over others and bars."""
+    others = np.delete(marks, one, axis=0)
+    struck = _through(marks[one], _middle(boxes), np.hstack([others - 3.5, others + 3.5]))
+    # What covers the mark itself no line can avoid.
+    bars = fixed[~_through(marks[one], marks[one] + 0.01, fixed)[0]]
+    crossed = _through(marks[one], _middle(boxes), bars)
+    return np.asarray(_STRUCK * struck.sum(axis=1) + _CROSSED * crossed.sum(axis=1))
+
+
+def _through(starts: np.ndarray, ends: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Which straight lines (rows) run through which boxes (columns)."""
+    starts, ends = np.atleast_2d(starts), np.atleast_2d(ends)
+    way = ends - starts
+    way = np.where(way == 0, 1e-9, way)[:, None]
+    one, other = ((boxes[None, :, side] - starts[:, None]) / way for side in ([0, 1], [2, 3]))
+    enters, leaves = np.minimum(one, other).max(axis=2), np.maximum(one, other).min(axis=2)
+    return np.asarray(np.maximum(enters, 0) < np.minimum(leaves, 1))
+
+
 def _covered(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The area that each of ``boxes`` shares with ``others``."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
@@ -120,7 +167,7 @@ def _gap(boxes: np.ndarray, mark: np.ndarray) -> np.ndarray:
 def _distance(boxes: np.ndarray, mark: np.ndarray, others: np.ndarray) -> np.ndarray:
     """What it costs to stand away from one's mark, and more so where another mark is nearer."""
     own = _gap(boxes, mark)
-    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2 - mark).T
+    x, y = (_middle(boxes) - mark).T
     # A name is read most easily level with its mark, and to the right rather than to the left.
     cost = own + 0.4 * np.abs(y) + 0.02 * np.abs(x) + np.where(x < 0, 0.5, 0)
     for other in others:
