@@ -402,6 +402,10 @@ class Model(Config):
 
     ``positions``: a learned vector per absolute position, zero before training, is added to each
     token; a position that no training sequence reaches keeps its zero. ``none`` adds nothing.
+
+    ``cls_init``: the CLS vector starts as N(0, 1), as tokens and memory do, or within
+    ±√(3 / H) (``xavier``), as in versions of the authors' code other than the one reproduced, about
+    which our sources do not say.
     """
 
     kind: Kind
@@ -414,6 +418,7 @@ class Model(Config):
     representation: Representation = "cls"
     reading: Reading = "as_coded"
     positions: Positions = "learned"
+    cls_init: Literal["normal", "xavier"] = "normal"
     # Luna, and ConvLuna's full variant
     sharing: Sharing = "full"
     memory_init: Literal["normal", "luna"] = "normal"
@@ -442,6 +447,11 @@ class Model(Config):
         if self.kind in BUILT_IN:
             self._check_filter()
         self._check_kernel()
+        if self.cls_init != "normal" and self.representation != "cls":
+            raise ValueError(
+                f"cls_init='{self.cls_init}' means something with representation='cls' only, but "
+                f"got '{self.representation}'; leave it out."
+            )
         if self.kind == "convluna" and self.variant == "simplified" and self.sharing != "full":
             raise ValueError(
                 "The simplified ConvLuna shares its projections (sharing='full'), but got "

@@ -100,6 +100,15 @@ def tokens(batch: int = 3, length: int = 24) -> tuple[Tensor, Tensor]:
     return inputs, lengths
 
 
+def test_the_cls_vector_starts_as_asked() -> None:
+    torch.manual_seed(0)
+    wide = {"width": 4096, "heads": 4}
+    normal = build_model("luna-2", "text", **wide).encoder.cls.detach()
+    assert float(normal.std()) == pytest.approx(1, abs=0.05)
+    xavier = build_model("luna-2", "text", cls_init="xavier", **wide).encoder.cls.detach()
+    assert float(xavier.abs().max()) == pytest.approx((3 / 4096) ** 0.5, rel=0.01)
+
+
 def test_the_full_variant_has_projections_of_its_own_for_unpack() -> None:
     network = build_model("convluna-16", "text", variant="full")
     attention = network.encoder.blocks[0].attention
@@ -498,6 +507,12 @@ def test_every_listed_model_can_be_built() -> None:
         ("luna-16", "text", {"dropout": 1.5}, "less than 1"),
         ("luna-16", "text", {"filter": "conv"}, "setting of ConvLuna"),
         ("convluna-16", "text", {"sharing": "none"}, "use variant='full'"),
+        (
+            "luna-2",
+            "text",
+            {"cls_init": "xavier", "representation": "mean"},
+            "with representation='cls' only",
+        ),
         ("transformer", "text", {"memory": 3}, "has no memory"),
     ],
 )

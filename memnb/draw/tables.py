@@ -495,6 +495,7 @@ _OFFICIAL_LUNA: Mapping[str, str] = {
 _MEANING = {
     "representation": "what the head reads: CLS, mean over positions, mean over memory rows",
     "reading": "as_coded: padding not masked, unpack temperature of ConvLuna frozen at 1",
+    "cls_init": "the CLS vector's start: N(0, 1), or uniform within ±√(3 / H)",
     "positions": "learned vectors of the absolute positions, or none",
     "sharing": "projections that pack and unpack share: all, query and key, none",
     "memory_init": "N(0, 1), or N(0, 1/H) · √H plus sinusoidal positions",

@@ -92,6 +92,14 @@ def add_positions(vectors: Tensor, positions: Tensor | None, start: int) -> Tens
     return vectors + positions[start : start + vectors.shape[1]]
 
 
+def _initial_cls(model: Model) -> Tensor:
+    """(H,): N(0, 1), or uniform as Xavier's rule has it for one row of width H."""
+    if model.cls_init == "normal":
+        return torch.randn(model.width)
+    bound = math.sqrt(3 / model.width)
+    return torch.empty(model.width).uniform_(-bound, bound)
+
+
 class Encoder(nn.Module):
     """Embedding, CLS vector in front, blocks; returns one vector per sequence.
 
@@ -106,7 +114,7 @@ class Encoder(nn.Module):
         self.representation, self.reading = model.representation, model.reading
         embedding = PixelEmbedding if task.layout == "pixels" else TokenEmbedding
         self.embedding = embedding(model, task)
-        self.cls = nn.Parameter(torch.randn(model.width)) if self._has_cls else None
+        self.cls = nn.Parameter(_initial_cls(model)) if self._has_cls else None
         self.memory = InitialMemory(model) if model.has_memory_stream else None
         positions = task.max_length + int(self._has_cls)
         self.blocks = nn.ModuleList(make_block(model, positions) for _ in range(model.blocks))
