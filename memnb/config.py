@@ -404,8 +404,7 @@ class Model(Config):
     token; a position that no training sequence reaches keeps its zero. ``none`` adds nothing.
 
     ``cls_init``: the CLS vector starts as N(0, 1), as tokens and memory do, or within
-    ±√(3 / H) (``xavier``), as in versions of the authors' code other than the one reproduced, about
-    which our sources do not say.
+    ±√(3 / H) (``xavier``), as in the other versions of the authors' code that could be read.
     """
 
     kind: Kind
