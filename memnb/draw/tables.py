@@ -373,13 +373,17 @@ def ablation(runs: pd.DataFrame, scale: Scale = "full", *, memory: int = 16) -> 
     return pd.DataFrame(rows, columns=["Filter", "Pack temperature", *columns])
 
 
+#: What runs of an ablation may differ in; dropout belongs to the task.
+_VARIED = ("memory", "dropout", "reading", "filter", "filter_width", "filter_stride",
+           "pack_temperature", "unpack_temperature")  # fmt: skip
+
+
 def ablated(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
     """Runs of ConvLuna-M that differ in filter, temperature and reading only."""
-    standard = config.Model.model_fields
     same = (runs["kind"] == "convluna") & (runs["memory"] == memory)
-    for key in ("representation", "sharing", "memory_init", "pack_output", "variant",
-                "filter_kernel"):  # fmt: skip
-        same &= runs[key] == standard[key].default
+    for key, setting in config.Model.model_fields.items():
+        if not setting.is_required() and key not in _VARIED:
+            same &= runs[key] == setting.default
     intended = runs["reading"] == "as_intended"
     return runs[same & (~intended | (runs["unpack_temperature"] == runs["pack_temperature"]))]
 
@@ -538,6 +542,40 @@ def model_settings() -> pd.DataFrame:
         rows.append([key, _choices(key), *others.values(), official, meaning])
     columns = ["Setting", "Choices", "Luna", "ConvLuna", "PoolLuna", "Official Luna", "Meaning"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def both_ways(runs: pd.DataFrame, changes: str) -> pd.DataFrame:
+    """Models as their names define them, beside the same with one setting changed.
+
+    Args:
+        runs: rows of any scale (:func:`memnb.evidence.rows.load_runs`).
+        changes: the change, as the rows describe it: ``cls_init=xavier``.
+
+    Returns:
+        A row per task and model that has runs of both. Columns ``Task``, ``Model``, ``Default``,
+        the change, each ``mean ± deviation (seeds)`` of the test accuracy in percent, and
+        ``Change``: their difference in points with its 95 % interval.
+    """
+    columns = ["Task", "Model", "Default", changes, "Change"]
+    rows = []
+    finished = runs[runs["outcome"] == "finished"]
+    for task in style.task_order(finished["task"]):
+        for model in style.model_order(finished["model"]):
+            own = finished[(finished["task"] == task) & (finished["model"] == model)]
+            default, changed = (own[own["changes"] == which] for which in ("", changes))
+            if len(default) and len(changed):
+                sides = (100 * side["test_accuracy"] for side in (changed, default))
+                effect, low, high = statistics.difference(*sides)[:3]
+                rows.append(
+                    [
+                        style.task_label(task),
+                        style.model_label(model),
+                        _cell(default),
+                        _cell(changed),
+                        _effect(effect, low, high, "points"),
+                    ]
+                )
+    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
 
 
 def _choices(key: str) -> str:
