@@ -159,7 +159,7 @@ def test_names_in_print() -> None:
     assert style.model_label("transformer") == "Transformer"
     assert style.task_label("listops-short") == "ListOps short"
     assert style.comparison_label("convluna-16 (filter=none)", "luna-16") == (
-        "ConvLuna-16 (filter=none) − Luna-16"
+        "ConvLuna-16 (no filter) − Luna-16"
     )
 
 
@@ -358,9 +358,44 @@ def test_learning_curves_say_which_memory_size_a_task_has_not_run(
     write_runs(tmp_path, "luna-1", [0.3], task="listops-short")
     write_runs(tmp_path, "luna-4", [0.3], task="listops-short")
     write_runs(tmp_path, "luna-1", [0.6], task="pathfinder-short")
+    write_runs(tmp_path, "transformer", [0.6], task="pathfinder-short")
+    write_runs(tmp_path, "transformer", [0.6], task="text-short")
     figure = figures.learning_curves(rows.load_metrics(rows.load_runs(tmp_path)))
     said = [axis for axis in panels(figure) if style.MISSING in [t.get_text() for t in axis.texts]]
-    assert said == [panels(figure)[3]]
+    # The task has no model of 4 rows: the Transformer does not stand in for one.
+    assert said == [panels(figure)[5]]
+    assert not said[0].lines
+    # A task that only the Transformer has run is shown.
+    assert all(axis.lines for axis in panels(figure)[2:4])
+
+
+def test_learning_curves_say_whose_validation_set_is_the_test_set(full: pd.DataFrame) -> None:
+    metrics = rows.load_metrics(full.assign(preset="paper"))
+    assert "Text: validation set = test set." in words(figures.learning_curves(metrics))
+    changed = rows.load_metrics(full.assign(preset="custom"))
+    assert "test set" not in words(figures.learning_curves(changed))
+
+
+def test_the_legend_of_accuracies_names_only_what_is_drawn(tmp_path: Path) -> None:
+    def legend() -> list[str]:
+        figure = figures.accuracy(rows.load_runs(tmp_path))
+        return [text.get_text() for text in figure.legends[0].get_texts()]
+
+    write_runs(tmp_path, "luna-1", [0.22])
+    assert legend() == ["one seed", "majority class"]
+    write_runs(tmp_path, "convluna-1", [0.330, 0.331, 0.332])
+    assert legend() == ["one seed", "mean", "95 % interval", "majority class"]
+
+
+def test_an_interval_that_is_cut_ends_inside_its_panel(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.15, 0.35])
+    (axis,) = panels(figures.accuracy(rows.load_runs(tmp_path)))
+    axis.figure.draw_without_rendering()
+    heads = [line for line in axis.lines if line.get_marker() in ("<", ">")]
+    assert len(heads) == 2
+    for head in heads:
+        box = head.get_window_extent()
+        assert axis.bbox.x0 - 1 < box.x0 < box.x1 < axis.bbox.x1 + 1
 
 
 def test_accuracy_keeps_every_seed_and_published_mark_inside(full: pd.DataFrame) -> None:
@@ -439,6 +474,15 @@ def test_every_measure_of_the_probes_can_be_drawn(
     assert set(measures) <= set(figures.MEASURES)
     figure = figures.degradation(rows.load_probes(quick), measures=measures)
     assert len(figure.axes) == 2 * len(measures)
+
+
+def test_the_axis_of_attention_measures_is_drawn_near_what_they_are(quick: pd.DataFrame) -> None:
+    probes = rows.load_probes(quick).assign(pack_entropy=0.97, unpack_entropy=1.0)
+    figure = figures.degradation(probes, measures=("pack_entropy", "unpack_entropy"))
+    for axis in panels(figure):
+        low, high = axis.get_ylim()
+        assert 0.9 < low <= 0.95  # noise does not fill the panel
+        assert high > 1
 
 
 def test_memory_size_draws_seeds_and_the_transformer_as_a_level(quick: pd.DataFrame) -> None:
@@ -535,6 +579,7 @@ def test_attention_spent_on_padding_is_said_and_not_drawn_as_indifference() -> N
     shown = images(figure)
     np.testing.assert_allclose(shown[1], 1.0, rtol=2e-3)
     assert np.ma.getmaskarray(np.ma.masked_invalid(shown[2])).all()
+    assert "over the tokens, padding left out" in words(figure).replace("\n", " ")
     assert "padding" not in words(figures.attention(maps(), "pack", memory=4))
 
 
@@ -607,6 +652,13 @@ def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -
     assert f"ListOps short, seed 0, {len(names)} tokens of at most {most}" in words(figure)
 
 
+def test_maps_of_a_run_that_has_not_learned_say_so(quick: pd.DataFrame) -> None:
+    said = "Has not learned this task (15.8 %)."
+    dull = quick.assign(test_accuracy=0.158)
+    assert said in words(figures.attention_of(dull, "convluna-16", "pack")).replace("\n", " ")
+    assert "not learned" not in words(figures.attention_of(quick, "convluna-16", "pack"))
+
+
 def test_maps_are_those_of_a_task_that_has_some(quick: pd.DataFrame, tmp_path: Path) -> None:
     # Runs stand in the order of their ids: one of another task, without maps, comes first.
     bare = quick.assign(task="image-short", folder=str(tmp_path))
@@ -643,6 +695,10 @@ def test_the_forest_plot_shows_every_comparison_that_has_an_effect(
     text = words(figure)
     for result in set(evidence.loc[evidence["effect"].notna(), "result"]):
         assert result in text
+    (legend,) = figure.legends
+    for result, mark in (("holds", "holds"), ("ruled out", "ruled out"), ("not shown",) * 2):
+        there = (evidence.loc[evidence["effect"].notna(), "result"] == result).any()
+        assert (mark in [text.get_text() for text in legend.get_texts()]) == there
     first = evidence.iloc[0]
     assert f"+{first['effect']:.1f}  [{first['low']:.1f}, {first['high']:.1f}]  holds" in text
 

@@ -9,6 +9,7 @@ says so.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from memnb import config
 from memnb.draw import style, tables
@@ -30,12 +31,14 @@ from memnb.draw.panels import (
     common_memory,
     common_task,
     curves,
+    has_not_learned,
     look_of,
     majority,
     majority_across,
     majority_level,
     majority_mark,
     missing,
+    moved,
     name_lines,
     name_x,
     of_runs,
@@ -43,6 +46,7 @@ from memnb.draw.panels import (
     rows_of_memory,
     thousands,
     ticks,
+    unit_of,
 )
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
@@ -99,10 +103,10 @@ def accuracy(
         1, len(tasks), 1.5 + 0.27 * len(models) + 0.17 * bool(sources), sharey=True,
         width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
     )  # fmt: skip
-    cut = False
+    drawn: set[str] = set()
     for axis, task in zip(axes[0], tasks, strict=True):
         there = references[references["task"] == task]
-        cut |= _accuracy_panel(axis, plain[plain["task"] == task], task, models, there)
+        drawn |= _accuracy_panel(axis, plain[plain["task"] == task], task, models, there)
         for source, rows in there.groupby("source", sort=False):
             mark = _published_mark(sources.index(source))
             mark.set_data(rows["accuracy"], [models.index(name) for name in rows["name"]])
@@ -113,27 +117,27 @@ def accuracy(
         tick.set(color=look_of(name).colour, fontweight="bold")
     first.set_ylim(len(models) - 0.45, -0.55)
     marks = {f"published: {source}": _published_mark(i) for i, source in enumerate(sources)}
-    _explain(figure, marks, columns=3 if sources else 5, cut=cut)
+    _explain(figure, drawn, marks, columns=3 if sources else 5)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(plain))
 
 
-def _explain(figure: Figure, more: Mapping[str, Line2D], *, columns: int, cut: bool) -> None:
-    """A legend of what a row of accuracies is made of, and of ``more``.
+_SEED, _MEAN, _INTERVAL, _CUT = "one seed", "mean", "95 % interval", "interval goes on"
 
-    ``cut`` says whether an interval leaves its panel.
-    """
+
+def _explain(figure: Figure, drawn: set[str], more: Mapping[str, Line2D], *, columns: int) -> None:
+    """A legend of what rows of accuracies are made of, if it is ``drawn``, and of ``more``."""
     caret = Line2D([], [], color=style.INK, marker=">", markersize=4, linestyle="none")
-    marks = {
-        "one seed": Line2D([], [], color=style.INK, marker="o", linestyle="none", alpha=0.55,
-                           markersize=4.5),
-        "mean": Line2D([], [], color=style.INK, marker="|", linestyle="none", markersize=10,
-                       markeredgewidth=2.2),
-        "95 % interval": Line2D([], [], color=style.INK, linewidth=1.2),
-        **({"interval goes on": caret} if cut else {}),
-        "majority class": majority_mark(),
-        **more,
+    parts = {
+        _SEED: Line2D([], [], color=style.INK, marker="o", linestyle="none", alpha=0.55,
+                      markersize=4.5),
+        _MEAN: Line2D([], [], color=style.INK, marker="|", linestyle="none", markersize=10,
+                      markeredgewidth=2.2),
+        _INTERVAL: Line2D([], [], color=style.INK, linewidth=1.2),
+        _CUT: caret,
     }  # fmt: skip
+    marks = {name: mark for name, mark in parts.items() if name in drawn}
+    marks |= {"majority class": majority_mark(), **more}
     figure.legend(
         [*marks.values()], [*marks], loc="outside lower center", ncols=columns,
         handletextpad=0.5, columnspacing=1.6,
@@ -153,18 +157,18 @@ _HOLLOW = ("o", "s", "^", "v", "P", "X")
 
 def _accuracy_panel(
     axis: Axes, rows: pd.DataFrame, task: str, models: Sequence[str], published: pd.DataFrame
-) -> bool:
-    """Whether an interval leaves the panel."""
-    finished, cut = rows[rows["outcome"] == "finished"], False
+) -> set[str]:
+    """Returns what is drawn, in the words of the legend."""
+    finished, drawn = rows[rows["outcome"] == "finished"], set[str]()
     _accuracy_axis(axis, task, [*published["accuracy"], *(100 * finished["test_accuracy"])])
     for position, name in enumerate(models):
         values = 100 * finished.loc[finished["model"] == name, "test_accuracy"]
         if len(values):
-            cut |= _accuracy_row(axis, position, values, look_of(name))
+            drawn |= _accuracy_row(axis, position, values, look_of(name))
         failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
         marks = [*values, *published.loc[published["name"] == name, "accuracy"]]
         _count(axis, position, marks, len(values), failed, majority_level(task))
-    return cut
+    return drawn
 
 
 def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
@@ -199,11 +203,13 @@ def _count(
     )  # fmt: skip
 
 
-def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: style.Family) -> bool:
+def _accuracy_row(
+    axis: Axes, position: int, values: pd.Series[float], look: style.Family
+) -> set[str]:
     """One model's seeds, mean and interval; an interval that leaves the panel ends in a caret.
 
     A single seed is its mark alone: the bar of a mean would hide it and promise more. Returns
-    whether there is a caret.
+    what is drawn, in the words of the legend.
     """
     summary = statistics.mean(values)
     axis.plot(
@@ -211,7 +217,7 @@ def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: sty
         color=look.colour, alpha=0.55, markersize=4.5, markeredgewidth=0, zorder=3,
     )  # fmt: skip
     if summary.n < 2:
-        return False
+        return {_SEED}
     axis.plot(
         [summary.mean] * 2, [position - 0.27, position + 0.27], color=look.colour, linewidth=2.2,
         zorder=4,
@@ -219,11 +225,17 @@ def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: sty
     low, high = axis.get_xlim()
     axis.plot([max(summary.low, low), min(summary.high, high)], [position] * 2, color=look.colour,
               linewidth=1.2, zorder=2)  # fmt: skip
-    for end, outside, marker in ((low, summary.low < low, "<"), (high, summary.high > high, ">")):
+    drawn = {_SEED, _MEAN, _INTERVAL}
+    for end, outside, marker, inwards in (
+        (low, summary.low < low, "<", 2.4),
+        (high, summary.high > high, ">", -2.4),
+    ):
         if outside:
+            drawn.add(_CUT)
+            # Its tip on the edge: beyond stand the names of the rows.
             axis.plot([end], [position], marker=marker, color=look.colour, markersize=4,
-                      clip_on=False, zorder=2)  # fmt: skip
-    return bool(summary.low < low or summary.high > high)
+                      clip_on=False, zorder=2, transform=moved(axis, inwards))  # fmt: skip
+    return drawn
 
 
 def _references(published: pd.DataFrame | None, tasks: Sequence[str]) -> pd.DataFrame:
@@ -263,11 +275,11 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
         1, len(tasks), 1.5 + 0.24 * len(variants), sharey=True,
         width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
     )  # fmt: skip
-    cut = False
+    drawn: set[str] = set()
     for axis, task in zip(axes[0], tasks, strict=True):
         own = rows[rows["task"] == task]
         groups = {key: group for key, group in own.groupby(keys, sort=False)}
-        cut |= _variants(axis, task, [groups.get(variant, own.iloc[:0]) for variant in variants])
+        drawn |= _variants(axis, task, [groups.get(variant, own.iloc[:0]) for variant in variants])
     labels = [
         f"{tables.filter_label(kind, width, stride)}, T = {tables.TEMPERATURES[temperature]}"
         for kind, width, stride, temperature in variants
@@ -275,7 +287,7 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
     axes[0, 0].set_yticks(range(len(labels)), labels)
     axes[0, 0].set_ylim(len(labels) - 0.45, -0.55)
     whole = Line2D([], [], color=style.FAMILY["convluna"].colour, **_WHOLE)
-    _explain(figure, {f"mean of ConvLuna-{memory}": whole}, columns=6 if cut else 5, cut=cut)
+    _explain(figure, drawn, {f"mean of ConvLuna-{memory}": whole}, columns=6)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(rows[rows["task"].isin(tasks)]))
 
@@ -286,9 +298,9 @@ _WHOLE: dict[str, Any] = {"linewidth": 0.9, "linestyle": (0, (4, 2))}
 _FILTER_FAMILY = {"none": "luna", "conv": "convluna", "pool": "poolluna"}
 
 
-def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> bool:
-    """Whether an interval leaves the panel."""
-    whole, cut, levels = pd.concat(groups), False, []
+def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> set[str]:
+    """Returns what is drawn, in the words of the legend."""
+    whole, drawn, levels = pd.concat(groups), set[str](), []
     finished = whole[whole["outcome"] == "finished"]
     _accuracy_axis(axis, task, list(100 * finished["test_accuracy"]))
     standard = 100 * finished.loc[finished["changes"] == "", "test_accuracy"]
@@ -301,11 +313,11 @@ def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> bool:
         values = 100 * group.loc[group["outcome"] == "finished", "test_accuracy"]
         if len(values):
             look = style.FAMILY[_FILTER_FAMILY[group["filter"].iloc[0]]]
-            cut |= _accuracy_row(axis, position, values, look)
+            drawn |= _accuracy_row(axis, position, values, look)
         failed = int((group["outcome"] == "failed").sum())
         # The dashed line, too, is a mark that a note keeps clear of.
         _count(axis, position, [*values, *levels], len(values), failed, majority_level(task))
-    return cut
+    return drawn
 
 
 # --- learning curves -------------------------------------------------------------------------
@@ -315,7 +327,7 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
     """Validation accuracy against step: a row of panels per task, a column per memory size.
 
     Every seed is a thin line; the thick line is the mean of the seeds that reached a step. The
-    Transformer, which has no memory, stands in every panel for comparison.
+    Transformer, which has no memory, stands for comparison in every panel of a size that has run.
     """
     title = "Learning curves: accuracy on the validation set"
     rows = plain_models(metrics)
@@ -329,8 +341,11 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
     )
     named = []
     for line, task in zip(axes, tasks, strict=True):
+        there = set(rows.loc[rows["task"] == task, "memory"]) - {0}
         for axis, size in zip(line, sizes, strict=True):
             own = rows[(rows["task"] == task) & rows["memory"].isin([0, size])]
+            if there and size not in there:
+                own = own.iloc[:0]  # alone, the Transformer would pass for a model of this size
             ends = curves(axis, own, "step", "accuracy", 100.0)
             if own.empty:
                 missing(axis)
@@ -339,12 +354,22 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
             axis.xaxis.set_major_locator(ticks(4))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
             named.append((axis, ends))
-        majority(line, task)
+        majority([axis for axis in line if axis.lines], task, named=False)
         line[0].set_ylabel(f"{style.task_label(task)}\nvalidation accuracy (%)")
     name_x(axes, "training step")
-    style.heading(figure, title, subtitle)
+    remarks = f"Dotted: majority class. {_validated_on_test(rows)}{subtitle}"
+    style.heading(figure, title, remarks.strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows[[*evidence.KEYS, "step", "accuracy", "loss"]])
+
+
+def _validated_on_test(rows: pd.DataFrame) -> str:
+    """A sentence on the tasks whose validation set is the test set; of runs of a task with changed
+    settings (preset ``custom``) the rows do not say."""
+    plain = style.task_order(rows.loc[rows["preset"] != "custom", "task"])
+    paper = [name for name in plain if getattr(config.TASKS[name], "validation", "") == "paper"]
+    names = " and ".join(map(style.task_label, paper))
+    return f"{names}: validation set = test set. " if paper else ""
 
 
 # --- degradation -----------------------------------------------------------------------------
@@ -448,6 +473,13 @@ def _scale(axis: Axes, measure: str, size: int) -> None:
         axis.yaxis.set_major_locator(ticks(4))
     elif "gradient" in measure:
         axis.set_ylim(0, None)
+    elif measure in ATTENTION:
+        # All that training changes can be a few parts of a hundred below the even level.
+        even = 0.5 if measure == "dominant_rows" else 1.0
+        low, high = axis.get_ylim()
+        low, high = min(low, even - 0.05), max(high, even)
+        axis.set_ylim(low, high + 0.05 * (high - low))
+        axis.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     else:
         low, _ = axis.get_ylim()
         axis.set_ylim(min(low, -0.05) if low < 0 else -0.05, 1.08)
@@ -541,7 +573,9 @@ def attention(
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
     bar.set_ticks([1 / high, 1, high], labels=[f"≤ {1 / high:.2g}", "1 (even)", f"≥ {high:.2g}"])
     bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.set_label("weight / even share", fontsize=8)
+    over = relative_to(stream, padded=bool(padding.max() > 0.02))
+    letters = int(18 * len(blocks) * (0.42 + 0.05 * max(rows, 6)))  # that fit beside the bar
+    bar.set_label(textwrap.fill(f"{over}; scale of this figure alone", letters), fontsize=7.5)
     bar.outline.set_visible(False)
     style.heading(figure, heading, subtitle)
     return style.attach(figure, _as_rows(weights, blocks, heads, start, length))
@@ -578,7 +612,10 @@ def attention_of(
         # Of the run: a task may have been made shorter or longer.
         read, length = evidence.read_run(Path(run["folder"]))[1].task, int(maps["length"])
         where = f"{style.task_label(name)}, seed {seed}, {length:,} "
-        where += f"{_unit(read)} of at most {read.max_length:,}. {subtitle}"
+        where += f"{unit_of(read)} of at most {read.max_length:,}. "
+        if has_not_learned(name, run["test_accuracy"]):
+            where += f"Has not learned this task ({100 * run['test_accuracy']:.1f} %). "
+        where += subtitle
         return attention(
             maps, stream, memory=memory, tokens=readable(read, maps["tokens"], length),
             title=title, subtitle=where.strip(), **view,
@@ -586,8 +623,11 @@ def attention_of(
     return attention(None, stream, memory=memory, title=title, subtitle=subtitle)
 
 
-def _unit(task: config.Task) -> str:
-    return "pixels" if task.layout == "pixels" else "tokens"
+def relative_to(stream: str, *, padded: bool) -> str:
+    """What the weights of :func:`relative_weights` are, as a scale of colours names them."""
+    over = "memory rows" if stream == "unpack" else "tokens"
+    left_out = ", padding left out" if padded and stream == "pack" else ""
+    return f"weight relative to an even spread over the {over}{left_out}"
 
 
 def relative_weights(
@@ -747,7 +787,8 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "rows left (the others\nremoved at random)")
-    style.heading(figure, title, subtitle)
+    where = f"Whole test set, one random order per run. {subtitle}"
+    style.heading(figure, title, where.strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
 
@@ -792,8 +833,10 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     )  # fmt: skip
     for axis, unit, part in zip(axes[:, 0], units, parts, strict=True):
         _forest(axis, part, unit)
-    shown = {result: result for result in _RESULTS if result not in _UNJUDGED}
-    shown[_UNJUDGED[0]] = "not judged"
+    there = set(rows["result"])
+    shown = {result: result for result in _RESULTS if result in there - {*_UNJUDGED}}
+    if there & {*_UNJUDGED}:
+        shown[_UNJUDGED[0]] = "not judged"
     figure.legend(
         [*(_result_mark(result) for result in shown), Patch(facecolor=_TARGET)],
         [*shown.values(), "where the whole interval must lie"],

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from memnb import config
 from memnb.draw import style
-from memnb.evidence.claims import MAJORITY
+from memnb.evidence.claims import LEARNED, MAJORITY
 from memnb.evidence.rows import KEYS
 
 Ends = list[tuple[float, str, str]]
@@ -134,6 +135,26 @@ def majority_level(task: str) -> float:
     return 100 * MAJORITY.get(task, 1 / config.task_config(task).classes)
 
 
+def has_not_learned(task: str, accuracy: float) -> bool:
+    """Whether a test accuracy (0..1) is no more than the commonest label gives, as C3 judges."""
+    return accuracy <= majority_level(task) / 100 + LEARNED
+
+
+def unit_of(task: config.Task) -> str:
+    """What a sequence of a task is made of."""
+    if task.layout == "pixels":
+        return "pixels"
+    written = isinstance(task, config.Text | config.Retrieval | config.RetrievalACL)
+    return "characters" if written else "tokens"
+
+
+def moved(axis: Axes, right: float) -> Transform:
+    """Data units, moved to the right by points."""
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    return axis.transData + ScaledTranslation(right / 72, 0, figure.dpi_scale_trans)
+
+
 def name_x(axes: np.ndarray, text: str) -> None:
     """Name the x axis below the lowest panel of each column, or of the middle one of many."""
     columns = axes.T if axes.shape[1] <= 3 else axes.T[axes.shape[1] // 2 :][:1]
@@ -158,7 +179,7 @@ def ticks(count: int) -> MaxNLocator:
 
 
 def thousands(value: float, _: Any) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,.0f}".replace(",", " ")
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,.0f}"
 
 
 def common_memory(rows: pd.DataFrame) -> int:

@@ -104,12 +104,23 @@ def model_label(name: str) -> str:
     return f"{look.label}-{memory}" if memory else look.label
 
 
+#: Changed settings of a model in the words of the ablation; others are printed as they are.
+_CHANGES = {
+    "filter=none": "no filter",
+    "filter=pool": "max pooling",
+    "pack_temperature=unit": "T = 1",
+    "pack_temperature=sqrt": "T = √d",
+}
+
+
 def comparison_label(a: str, b: str = "") -> str:
-    """``ConvLuna-16 − Luna-16`` from ``convluna-16`` and ``luna-16``; changed settings stay."""
+    """``ConvLuna-16 − ConvLuna-16 (no filter)`` from ``convluna-16`` and
+    ``convluna-16 (filter=none)``."""
     sides = []
     for side in filter(None, (a, b)):
         name, _, changes = side.partition(" ")
-        sides.append(f"{model_label(name)} {changes}".rstrip())
+        words = [_CHANGES.get(one, one) for one in changes.strip("()").split(", ")]
+        sides.append(model_label(name) + (f" ({', '.join(words)})" if changes else ""))
     return " − ".join(sides)
 
 
