@@ -166,6 +166,15 @@ def test_movement_is_relative_to_the_start(runs: pd.DataFrame) -> None:
     assert own.tolist() == pytest.approx([expected] * len(own))
 
 
+def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:
+    figure = memory_figures.kernel_movement(rows.load_filters(runs))
+    (legend,) = figure.legends
+    colours = [line.get_color() for line in legend.get_lines()]
+    assert len(set(colours)) == len(colours) == 2
+    for axis in figure.axes:
+        assert {line.get_color() for line in axis.lines if line.get_alpha()} == set(colours)
+
+
 def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame) -> None:
     figure = memory_figures.kernel_kinds(runs)
     attached = style.attached(figure)
@@ -476,6 +485,15 @@ def test_what_is_watched_first_is_an_unchanged_model_at_full_scale() -> None:
     assert memory_figures.watched(pd.concat([runs, runs])) == ["d", "b", "c", "a"]
 
 
+def test_scales_of_weights_say_what_they_are_relative_to() -> None:
+    for task in ("listops-short", "pathfinder-short"):
+        some = view(100, tokens=np.arange(100, dtype=np.uint8) % 15 + 1)
+        text = words(looking.looking(some, config.task_config(task), 4)).replace("\n", " ")
+        assert "1 (even)" in text
+        assert "relative to an even spread over the tokens" in text
+        assert "relative to an even spread over the memory rows" in text
+
+
 def test_an_image_is_drawn_with_its_outline_and_an_open_label_is_no_mistake() -> None:
     pixels = view(100, tokens=np.arange(100, dtype=np.uint8), label=np.array(-1))
     figure = looking.looking(pixels, config.task_config("pathfinder-short"), 4)
@@ -495,6 +513,21 @@ def test_a_stride_gives_each_position_the_weight_of_its_window() -> None:
     attached = style.attached(figure)
     assert attached is not None
     assert len(attached["pack"]) == 16
+
+
+def test_filling_counts_what_is_read_in_round_numbers() -> None:
+    read = np.linspace(0, 316, 12).round().astype(int)
+    review = view(
+        316, tokens=np.full(316, ord("a") + 1, np.uint8), prefixes=read,
+        filled=np.linspace(0, 1, 12)[:, None, None].repeat(2, 1).repeat(4, 2),
+    )  # fmt: skip
+    figure = looking.filling(review, config.task_config("text"), 4)
+    for axis in figure.axes[:2]:
+        assert axis.get_xlabel() == "characters read"
+        labels = [tick.get_text() for tick in axis.get_xticklabels()]
+        assert labels == ["0", "100", "200", "300"]
+        at = np.interp(axis.get_xticks(), np.arange(12), read)
+        assert at == pytest.approx([0, 100, 200, 300])
 
 
 def test_filling_has_a_panel_per_block() -> None:
@@ -518,6 +551,10 @@ def test_an_example_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "Shipped weights, ListOps short" in words(
         looking.of_shipped([one], "ListOps", "luna", 2)
     )
+    dull = views.Shipped(one.path, run, one.facts | {"test_accuracy": 0.135})
+    assert "13.5 %: it has not learned the task." in looking.origin(dull)
+    better = views.Shipped(one.path, run, one.facts | {"test_accuracy": 0.335})
+    assert "not learned" not in looking.origin(better)
     with pytest.raises(MemnbError, match="choose one of 1 to 2"):
         looking.of_shipped([one], "ListOps", "luna", 3)
     arrays = dict(view())

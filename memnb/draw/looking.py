@@ -6,6 +6,7 @@ A *view* is what :func:`memnb.evidence.views.load_views` or :func:`memnb.probes.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,11 +18,13 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from memnb import config
 from memnb.draw import style
-from memnb.draw.figures import HEAT, relative_weights
+from memnb.draw.figures import HEAT, relative_to, relative_weights
+from memnb.draw.panels import has_not_learned, unit_of
 from memnb.errors import MemnbError
 from memnb.evidence.views import Shipped, best_of
 from memnb.tasks import tokens as readable
@@ -134,9 +137,10 @@ def _example(one: Shipped, number: int) -> View | None:
 
 def origin(one: Shipped) -> str:
     """Where weights come from, as a figure says it: task, scale, seed, accuracy."""
-    accuracy = one.facts["test_accuracy"]
+    accuracy, name = one.facts["test_accuracy"], one.run.task.name
     tested = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f} %"
-    name = one.run.task.name
+    if accuracy is not None and has_not_learned(name, accuracy):
+        tested += ": it has not learned the task"
     where = f"{style.task_label(name)}, {style.scale_label(name)}"
     return f"Shipped weights, {where}, seed {one.run.seed}{tested}."
 
@@ -249,7 +253,8 @@ def _bar(figure: Figure, axis: Axes, scale: ScalarMappable, name: str) -> Axes:
     if name == "attribution":
         bar.set_ticks([low, 0, high], labels=["against", "0", "for"])
     else:
-        bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "even", f"≥ {high:.2g}"])
+        bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "1 (even)", f"≥ {high:.2g}"])
+        bar.set_label(textwrap.fill(relative_to(name, padded=False), 30), fontsize=6)
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=6)
     bar.outline.set_visible(False)
@@ -284,7 +289,7 @@ def _over_tokens(names: Sequence[str], layers: Layers, brackets: bool) -> Figure
         if remark:
             style.note(axis, remark, (1, 0), (0, 3), ha="right", va="bottom")
         bar = figure.colorbar(scale, ax=axis, fraction=0.018, pad=0.01, aspect=12)
-        _ends(bar, scale, name)
+        _name_scale(bar, scale, name, letters=int(3 * lines * pitch), padded="padding" in remark)
     if brackets:
         style.note(
             axes[-1, 0], "▲ MAX   ▼ MIN   ◆ MED   Σ SM (sum mod 10); bars: from an operator to its "
@@ -319,10 +324,15 @@ def _words(characters: Sequence[str]) -> list[tuple[int, int]]:
     return found
 
 
-def _ends(bar: Any, scale: ScalarMappable, name: str) -> None:
+def _name_scale(bar: Any, scale: ScalarMappable, name: str, *, letters: int, padded: bool) -> None:
+    """Ticks and, of as many letters a line as fit, the meaning of a scale beside its panel."""
     low, high = scale.get_clim()
-    words = ["against", "for"] if name == "attribution" else [f"≤ {low:.2g}", f"≥ {high:.2g}"]
-    bar.set_ticks([low, high], labels=words)
+    if name == "attribution":
+        bar.set_ticks([low, 0, high], labels=["against", "0", "for"])
+    else:
+        bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "1 (even)", f"≥ {high:.2g}"])
+        words = textwrap.fill(relative_to(name, padded=padded), max(letters, 16))
+        bar.set_label(words, fontsize=6)
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=6)
     bar.outline.set_visible(False)
@@ -392,14 +402,19 @@ def filling(
         )  # fmt: skip
         axis.set_title(f"block {block + 1}")
         axis.grid(visible=False)
-        places = np.linspace(0, len(prefixes) - 1, 3).round().astype(int)
-        axis.set_xticks(places, [f"{prefixes[place]}" for place in places])
+        # What was read at each column is no round number, but what stands between them is.
+        round_ones = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(0, prefixes[-1])
+        shown = [count for count in round_ones if 0 <= count <= prefixes[-1]]
+        places = np.interp(shown, prefixes, np.arange(len(prefixes)))
+        axis.set_xticks(places, [f"{count:,.0f}" for count in shown])
         axis.set_yticks(sorted({1, rows}))
     for line in axes:
         line[0].set_ylabel("memory row")
         for axis in line:
             axis.tick_params(labelbottom=True)
-    axes[-1, 0].set_xlabel("pixels read" if task.layout == "pixels" else "tokens read")
+    for column in axes.T:
+        lowest = [axis for axis in column if axis.axison][-1]
+        lowest.set_xlabel(f"{unit_of(task)} read")
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=25)
     bar.set_ticks([0, 0.5, 1], labels=["empty", "half", "full"])
     bar.outline.set_visible(False)

@@ -179,7 +179,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
         column[0].set_title(f"block {block}")
         column[0].axhline(1, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
     axes[0, 0].set_ylabel("unpack weight\n(1 = even share)", fontsize=8)
-    axes[1, 0].set_ylabel("gradient norm\nof the loss", fontsize=8)
+    axes[1, 0].set_ylabel("gradient norm of the loss\n(thick: geometric mean)", fontsize=7.5)
     axes[0, 0].set_ylim(0, 1.06 * rows["usage"].max())
     axes[1, 0].set_yscale("log")
     for axis in axes.flat:
@@ -306,7 +306,7 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     """How far kernels have moved, and the pack temperature, over training, a column per block.
 
     Movement is the distance from the start over the start's norm, the mean over heads. Every run
-    of ConvLuna as its name defines it on one task, a kind of line per memory size.
+    of ConvLuna as its name defines it on one task, a colour and a kind of line per memory size.
     """
     title = "How the filters and the temperature move in training"
     rows = plain_models(filters)
@@ -317,13 +317,13 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     task = style.task_order(rows["task"])[0]
     rows = _moved(rows[rows["task"] == task])
     blocks = sorted({int(b) for b in rows["block"]})
-    sizes, look = sorted({int(m) for m in rows["memory"]}), style.FAMILY["convluna"]
+    sizes = sorted({int(m) for m in rows["memory"]})
     figure, axes = style.canvas(2, len(blocks), 3.7, sharex=True, sharey="row")
     for column, block in zip(axes.T, blocks, strict=True):
         own = rows[rows["block"] == block]
         for axis, value in zip(column, ("moved", "pack_temperature"), strict=True):
             for size in sizes:
-                colour, dash = look.colour, _dash(size)
+                colour, dash = _look_of_size(size)
                 some = own[own["memory"] == size]
                 for _, seed in some.groupby("run_id", sort=False):
                     axis.plot(seed["step"], seed[value], color=colour, linewidth=0.8, alpha=0.45)
@@ -337,7 +337,8 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     axes[1, 0].set_ylabel("pack temperature", fontsize=8)
     name_x(axes, "training step")
     figure.legend(
-        [Line2D([], [], color=look.colour, linestyle=_dash(size), linewidth=1.9) for size in sizes],
+        [Line2D([], [], color=colour, linestyle=dash, linewidth=1.9)
+         for colour, dash in map(_look_of_size, sizes)],
         [style.model_label(f"convluna-{size}") for size in sizes], loc="outside lower center",
         ncols=len(sizes), handlelength=3,
     )  # fmt: skip
@@ -346,12 +347,17 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     return style.attach(figure, rows)
 
 
-_DASHES: dict[int, style.Dash] = {1: (0, (5, 1, 1, 1)), 4: (0, (4, 2)), 16: "-", 256: (0, (1, 1))}
-"""Of the memory sizes of one family; others are dashed like 4."""
+_SIZES: dict[int, tuple[str, style.Dash]] = {
+    1: ("#4B5FB5", (0, (5, 1, 1, 1))),
+    4: ("#333333", (0, (4, 2))),
+    16: (style.FAMILY["convluna"].colour, "-"),
+    256: ("#00795A", (0, (1, 1))),
+}
+"""Colour and dashes of ConvLuna's memory sizes where it is alone; others are drawn like 4."""
 
 
-def _dash(memory: int) -> style.Dash:
-    return _DASHES.get(memory, _DASHES[4])
+def _look_of_size(memory: int) -> tuple[str, style.Dash]:
+    return _SIZES.get(memory, _SIZES[4])
 
 
 def _moved(rows: pd.DataFrame) -> pd.DataFrame:

@@ -29,6 +29,9 @@ KIND_COLOURS = {
     "waiting": "#E3E5E8",
 }
 
+#: Kinds whose name in the rows is short of words.
+_SAID = {"fused half block": "feed-forward half (one fused kernel)"}
+
 
 def steps(rows: pd.DataFrame, references: pd.DataFrame, subtitle: str = "") -> Figure:
     """Time and memory of a training step of each model, beside the authors' code.
@@ -125,8 +128,8 @@ def where_time_goes(kernels: pd.DataFrame, subtitle: str = "") -> Figure:
     axis.invert_yaxis()
     axis.set(xlim=(0, 100), xlabel="share of the step (%); numbers are milliseconds")
     axis.grid(False)
-    handles = [Patch(color=KIND_COLOURS[kind], label=kind) for kind in shown]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    handles = [Patch(color=KIND_COLOURS[kind], label=_SAID.get(kind, kind)) for kind in shown]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     style.heading(figure, title, subtitle)
     return figure
 
