@@ -67,6 +67,12 @@ RECALL_MEMORY_SIZES = (16, 1, 4)
 LONGER_MODELS = (*config.CHUNK_MODELS, "luna-16", "convluna-16", "localconv", "memoryless")
 LONGER_POSITIONS = ("none", "learned")
 
+# The quick preset leaves these to the committed rows too.
+INITIAL_CLS_MODELS = {
+    "listops-short": ("luna-1", "luna-16", "convluna-1", "convluna-16"),
+    "text": ("luna-16", "convluna-16"),
+}
+
 # Filter name in print -> settings. A pool of stride 4 is the paper-scale study's second variant.
 FILTERS: dict[str, dict[str, Any]] = {
     "none": {"filter": "none"},
@@ -190,6 +196,16 @@ def longer(preset: str) -> Iterator[Run]:
         yield run_config(model, "recall-longer", seed, model_changes=changes)
 
 
+def initial_cls(preset: str) -> Iterator[Run]:
+    """The CLS vector started as in other versions of the authors' code, where that may matter."""
+    if preset == "quick":
+        return
+    for seed, (task, models) in product(SEEDS, INITIAL_CLS_MODELS.items()):
+        for model in models:
+            yield run_config(model, task, seed)
+            yield run_config(model, task, seed, model_changes={"cls_init": "xavier"})
+
+
 def _ablated(task: str, seed: int, settings: dict[str, Any], temperature: str) -> Run:
     changes = settings | {"pack_temperature": temperature}
     return run_config("convluna-16", task, seed, model_changes=changes)
@@ -205,6 +221,7 @@ SETS: dict[str, Callable[[str], Iterator[Run]]] = {
     "chunks": chunks,
     "recall": recall,
     "longer": longer,
+    "initial-cls": initial_cls,
 }
 
 #: The full-scale study step by step, in the order of what each adds to the claims: a set, and the
