@@ -125,6 +125,32 @@ def test_a_phone_shows_the_whole_width_and_figures_at_a_readable_size(
     assert page.evaluate("getComputedStyle(document.querySelector('.picture')).overflowX") == "auto"
 
 
+def test_a_phone_keeps_short_cells_on_one_line_and_says_that_a_table_goes_on(
+    browser: Any, report: Path
+) -> None:
+    page = opened(browser, report, viewport={"width": 390, "height": 844}, is_mobile=True)
+    cells = page.eval_on_selector_all(
+        "#C1 td", "all => all.map(one => [one.textContent, one.getBoundingClientRect().height])"
+    )
+    effects = [height for text, height in cells if text.endswith("] points")]
+    assert effects
+    assert max(effects) < 40
+    for table, hint in page.evaluate(TABLES):
+        assert (table > 0) == hint
+    page.emulate_media(media="print")
+    assert not any(hint for _, hint in page.evaluate(TABLES))
+
+
+#: Of every table with a caption: pixels out of sight, and whether a hint stands before the caption.
+TABLES = """
+() => [...document.querySelectorAll(".scroll + p.soft")].map(one => {
+  const table = one.previousElementSibling;
+  const hint = getComputedStyle(one, "::before").content.includes("Swipe");
+  return [table.scrollWidth - table.clientWidth, hint];
+})
+"""
+
+
 def test_a_phone_shows_the_verdicts_of_both_scales(browser: Any, report: Path) -> None:
     page = opened(browser, report, viewport={"width": 390, "height": 844}, is_mobile=True)
     inside = "all => all.map(one => one.getBoundingClientRect().right)"

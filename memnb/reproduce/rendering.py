@@ -26,6 +26,13 @@ _EMBEDDED = 300_000
 """Bytes of a data file up to which it stands in the page itself."""
 _LONG = 20
 """Letters of a word from which on print may break it."""
+_WHOLE = re.compile(r".{0,10}|[−+\d][^]]{0,31}|[−+\d., ]+\[[−\d., ]+\].{0,7}")
+"""A cell that stays on one line: a word or two, a number with what belongs to it, or an interval,
+such as ``−5.1 [−30.3, 20.1] points``."""
+_SHORT = 28
+"""Letters up to which words, too, stay on one line where their table is moved under the finger."""
+_PHONE = 46
+"""Letters of a line of a table that a phone shows, each column's rim counted as three."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,14 @@ class Table:
     caption: str
     data: Download | None
     kind: Literal["table"] = "table"
+
+    @property
+    def wide(self) -> bool:
+        """Whether a phone shows a part of it only, however its cells are wrapped."""
+        heads = (max(map(len, cell.split()), default=0) for cell in self.header)
+        columns = zip(*self.body, strict=False) if self.body else [()] * len(self.header)
+        least = [max(head, *map(_least, own), 0) for head, own in zip(heads, columns, strict=False)]
+        return sum(least) + 3 * len(least) > _PHONE
 
 
 @dataclass(frozen=True)
@@ -160,7 +175,7 @@ def to_html(
         extra_template_basedirs=[str(_TEMPLATES)],
     )
     exporter.register_filter("prose", _prose(links, set(links.values())))
-    exporter.register_filter("long", _long)
+    exporter.register_filter("wrapping", _wrapping)
     exporter.register_filter("shown", lambda output: shown(output, report))
     for name, function in context.pop("filters", {}).items():
         exporter.register_filter(name, function)
@@ -194,9 +209,19 @@ def table(path: Path, caption: str) -> Table:
     return Table(path.stem, header, body, caption, download(path))
 
 
-def _long(cell: object) -> str:
-    """The attribute of a cell with a word that print may have to break."""
-    return " class=long" if any(len(word) > _LONG for word in str(cell).split()) else ""
+def _wrapping(cell: object) -> str:
+    """The attribute of a cell that may be wrapped, or with a word that print may have to break."""
+    names = []
+    if not _WHOLE.fullmatch(str(cell)):
+        names = ["words", "short"] if len(str(cell)) <= _SHORT else ["words"]
+    names += ["long"] if any(len(word) > _LONG for word in str(cell).split()) else []
+    return f' class="{" ".join(names)}"' if names else ""
+
+
+def _least(cell: str) -> int:
+    """Letters of the shortest line that holds a cell."""
+    whole = len(cell) <= _SHORT or _WHOLE.fullmatch(cell)
+    return len(cell) if whole else max(map(len, cell.split()), default=0)
 
 
 def download(path: Path) -> Download | None:
