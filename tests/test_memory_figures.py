@@ -270,7 +270,14 @@ def test_cost_prefers_steps_that_were_timed_alone(tmp_path: Path) -> None:
     assert filled == {looks["luna-16"]: True, looks["convluna-16"]: False}
     assert "timed alone" in words(figure)
     assert "as its runs took it" in words(figure)
-    assert "horizontal, quartiles of the timings or range of the seeds (hollow)" in words(figure)
+    assert "bars: vertical, range of the seeds; horizontal, quartiles of the timings" in words(
+        figure
+    )
+    untimed = words(memory_figures.cost_accuracy(runs))
+    assert "horizontal, range of the seeds (hollow)" in untimed
+    one_each = runs[runs["seed"] == 0]
+    assert "vertical" not in words(memory_figures.cost_accuracy(one_each, "", timings))
+    assert "bars" not in words(memory_figures.cost_accuracy(one_each))
 
 
 CROWDED = {  # accuracies of the seeds and milliseconds of a step: one above, one beside the other

@@ -655,7 +655,7 @@ def cost_accuracy(
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "time of a training step (ms)")
     every = pd.concat(shown, ignore_index=True)
-    _name_timings(figure, every["alone"])
+    _name_timings(figure, every)
     style.heading(figure, title, subtitle)
     style.settle(figure)
     for axis, own in zip(axes.flat, shown, strict=False):
@@ -681,30 +681,30 @@ def _with_milliseconds(rows: pd.DataFrame, timings: pd.DataFrame | None) -> pd.D
     )
 
 
-def _name_timings(figure: Figure, alone: pd.Series) -> None:
-    """What filled and hollow marks mean, of those that are there."""
+def _name_timings(figure: Figure, rows: pd.DataFrame) -> None:
+    """What filled and hollow marks mean, and bars, of those that are there."""
     names = {
         True: "step timed alone",
         False: "step as its runs took it, on a device that others may have shared",
     }
-    there = [is_alone for is_alone in names if (alone == is_alone).any()]
+    there = [is_alone for is_alone in names if (rows["alone"] == is_alone).any()]
     marks = [
         Line2D([], [], color=style.QUIET, marker="o", linestyle="none",
                fillstyle="full" if is_alone else "none")
         for is_alone in there
     ]  # fmt: skip
-    # Of a step timed alone the bar is as memnb bench has it, of others as their seeds have.
-    level = [words for is_alone, words in _LEVEL_BARS.items() if is_alone in there]
+    several = rows.groupby(["task", "model"])["alone"].agg(["size", "all"]).query("size > 1")
+    level = ["quartiles of the timings"] if True in there else []
+    level += [] if several["all"].all() else ["range of the seeds (hollow)"]
+    words = ["vertical, range of the seeds"] if len(several) else []
+    words += [f"horizontal, {' or '.join(level)}"] if level else []
     bars = Line2D([], [], color=style.QUIET, marker="+", markersize=10, linestyle="none")
     figure.legend(
-        [*marks, majority_mark(), bars],
+        [*marks, majority_mark(), *([bars] if words else [])],
         [*(names[is_alone] for is_alone in there), "majority class",
-         f"bars: vertical, range of the seeds; horizontal, {' or '.join(level)}"],
+         *([f"bars: {'; '.join(words)}"] if words else [])],
         loc="outside lower center", ncols=3 if len(there) == 1 else 1,
     )  # fmt: skip
-
-
-_LEVEL_BARS = {True: "quartiles of the timings", False: "range of the seeds (hollow)"}
 
 
 def _points(axis: Axes, rows: pd.DataFrame) -> None:
