@@ -564,8 +564,9 @@ def both_ways(runs: pd.DataFrame, changes: str) -> pd.DataFrame:
             own = finished[(finished["task"] == task) & (finished["model"] == model)]
             default, changed = (own[own["changes"] == which] for which in ("", changes))
             if len(default) and len(changed):
-                sides = (100 * side["test_accuracy"] for side in (changed, default))
-                effect, low, high = statistics.difference(*sides)[:3]
+                effect, low, high = statistics.difference(
+                    100 * changed["test_accuracy"], 100 * default["test_accuracy"]
+                )[:3]
                 rows.append(
                     [
                         style.task_label(task),
