@@ -155,10 +155,6 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for _, group in frame.groupby(["task", "model", "changes"], sort=False):
         first, failed = group.iloc[0], group[group["outcome"] == "failed"]
-        code = [
-            f"{_text(version)} {_text(commit)[:10]}"
-            for version, commit in zip(group["version"], group["commit"], strict=True)
-        ]
         rows.append(
             [
                 style.model_label(first["model"]),
@@ -175,10 +171,20 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
                 _number(group["seconds"].mean()),
                 _listed(map(_text, group["device_name"])),
                 _listed(map(_text, group["precision"])),
-                _listed(code),
+                _code(group),
             ]
         )
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def _code(group: pd.DataFrame) -> str:
+    """Versions, each with the commits that its runs were made at: three of them at most."""
+    said = []
+    for version, own in group.groupby("version", sort=False, dropna=False):
+        commits = [*dict.fromkeys(_text(commit)[:7] for commit in own["commit"])]
+        more = f" and {len(commits) - 3} more" if len(commits) > 3 else ""
+        said.append(f"{_text(version)} at {', '.join(commits[:3])}{more}")
+    return "; ".join(said)
 
 
 def _listed(values: Iterable[Any]) -> str:
