@@ -41,3 +41,16 @@ def test_the_code_of_many_runs_stays_short(tmp_path: Path) -> None:
     assert code == "0.1.0 at a1, b2, c3 and 1 more"
     (code,) = tables.runs(runs.assign(version=["0.1.0"] * 4 + ["0.2.0"], commit=None))["Code"]
     assert code == "0.1.0 at –; 0.2.0 at –"
+
+
+def test_models_that_have_learned_nothing_are_named(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.135, 0.17, 0.35])
+    write_runs(tmp_path, "convluna-16", [0.30])
+    write_run(tmp_path, "luna-1", accuracy=0.135)  # its one row has no others to be alike
+    write_run(tmp_path, "luna-16", seed=7, accuracy=0.135, model_changes=XAVIER)
+    said = tables.at_majority(rows.load_runs(tmp_path))
+    assert said == (
+        "At the majority level, having learned nothing: Luna-16 on ListOps short (2 of 3 runs)."
+    )
+    good = tables.at_majority(rows.load_runs(tmp_path).query("model == 'convluna-16'"))
+    assert good == "Every run shown has learned its task."

@@ -20,7 +20,7 @@ from memnb import config, paths
 from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
-from memnb.evidence.claims import ENOUGH, Verdict
+from memnb.evidence.claims import ENOUGH, LEARNED, MAJORITY, Verdict
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
 from memnb.tasks.portraits import LABELS, Portrait
 
@@ -225,6 +225,30 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
             seeds = str(own["run_id"].nunique())
             rows.append([style.task_label(task), style.model_label(model), seeds, *cells])
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def at_majority(runs: pd.DataFrame) -> str:
+    """Which models with several memory rows have not learned their task, in a sentence or none.
+
+    A run has learned if it is above the majority level by :data:`memnb.evidence.claims.LEARNED`,
+    as in claim C3. Models as their names define them.
+
+    Args:
+        runs: rows of :func:`memnb.evidence.rows.load_runs`.
+    """
+    plain = runs[(runs["changes"] == "") & (runs["memory"] > 1) & (runs["outcome"] == "finished")]
+    found = []
+    for task in style.task_order(plain["task"]):
+        there = plain[plain["task"] == task]
+        for model in style.model_order(there["model"]):
+            accuracy = there.loc[there["model"] == model, "test_accuracy"]
+            dull = int((accuracy <= MAJORITY[task] + LEARNED).sum())
+            if dull:
+                count = f"{dull} of {len(accuracy)} runs"
+                found.append(f"{style.model_label(model)} on {style.task_label(task)} ({count})")
+    if not found:
+        return "Every run shown has learned its task."
+    return f"At the majority level, having learned nothing: {', '.join(found)}."
 
 
 def probe_cost(shares: pd.DataFrame) -> pd.DataFrame:
