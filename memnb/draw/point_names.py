@@ -68,9 +68,9 @@ def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
         return np.round(alone[one] + 3 * covered + _STRUCK * struck, 3)
 
     found = []
-    # Who comes first decides where all of them end: from left and from right.
-    across = np.argsort(marks[:, 0], kind="stable")
-    for order in (across, across[::-1]):
+    # Who comes first decides where all of them end: from left and from right, from below and above.
+    across, up = (np.argsort(marks[:, side], kind="stable") for side in (0, 1))
+    for order in (across, across[::-1], up, up[::-1]):
         chosen: dict[int, int] = {}
         for _ in range(10):
             before = dict(chosen)
