@@ -9,9 +9,8 @@ import pandas as pd
 
 from memnb import config
 from memnb.draw import beside, style, tables
-from memnb.draw.panels import majority_level
 from memnb.evidence import statistics
-from memnb.evidence.claims import ENOUGH, EQUIVALENT, LEARNED
+from memnb.evidence.claims import ENOUGH, EQUIVALENT, learned_above
 
 
 def controls(runs: pd.DataFrame) -> pd.DataFrame:
@@ -157,8 +156,8 @@ class _Share:
 
     @property
     def answer(self) -> str:
-        level = majority_level(self.task) + 100 * LEARNED
-        if max(self.ours.mean(), self.controls[self.best].mean()) <= level:
+        best = max(self.ours.mean(), self.controls[self.best].mean())
+        if best <= 100 * learned_above(self.task):
             return "silent"
         if not self.judged:
             return "few"

@@ -50,7 +50,7 @@ from memnb.draw.panels import (
 )
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
-from memnb.evidence.claims import Verdict
+from memnb.evidence.claims import NEGATIVE, POSITIVE, SILENT, Verdict
 from memnb.tasks import tokens as readable
 
 Stream = Literal["pack", "unpack"]
@@ -853,10 +853,10 @@ _RESULTS = {
     "not shown": ("o", False),
     "ruled out": ("X", True),
     "not enough runs": (".", False),
-    "neither has learned": (".", False),
+    SILENT: (".", False),
 }
 #: Those from which nothing is concluded: one mark for them all.
-_UNJUDGED = ("not enough runs", "neither has learned")
+_UNJUDGED = ("not enough runs", SILENT)
 
 
 def _result_mark(result: str) -> Line2D:
@@ -895,9 +895,8 @@ def _forest(axis: Axes, rows: pd.DataFrame, unit: str) -> None:
         mark.set_data([row["effect"]], [position])
         mark.set_zorder(4)
         axis.add_line(mark)
-        sign = (
-            "+" if row["b"] or row["target"] in ("> 0", "< 0") else ""
-        )  # z: what rounds to zero has no minus
+        signed = row["b"] or row["target"] in (POSITIVE.text, NEGATIVE.text)
+        sign = "+" if signed else ""  # z: what rounds to zero has no minus
         text = f"{row['effect']:{sign}z.{digits}f}"
         if not np.isnan(row["low"]):
             text += f"  [{row['low']:z.{digits}f}, {row['high']:z.{digits}f}]"

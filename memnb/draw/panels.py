@@ -16,7 +16,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from memnb import config
 from memnb.draw import style
-from memnb.evidence.claims import LEARNED, MAJORITY
+from memnb.evidence.claims import learned_above, majority_share
 from memnb.evidence.rows import KEYS
 
 Ends = list[tuple[float, str, str]]
@@ -132,12 +132,12 @@ def majority_across(axis: Axes, task: str) -> float:
 
 def majority_level(task: str) -> float:
     """In percent; tasks whose labels nobody has counted are taken for balanced."""
-    return 100 * MAJORITY.get(task, 1 / config.task_config(task).classes)
+    return 100 * majority_share(task)
 
 
 def has_not_learned(task: str, accuracy: float) -> bool:
     """Whether a test accuracy (0..1) is no more than the commonest label gives, as C3 judges."""
-    return accuracy <= majority_level(task) / 100 + LEARNED
+    return accuracy <= learned_above(task)
 
 
 def unit_of(task: config.Task) -> str:

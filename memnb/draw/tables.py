@@ -20,7 +20,7 @@ from memnb import config, paths
 from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
-from memnb.evidence.claims import ENOUGH, LEARNED, MAJORITY, Verdict
+from memnb.evidence.claims import ENOUGH, Verdict, learned_above
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
 from memnb.tasks.portraits import LABELS, Portrait
 
@@ -230,8 +230,8 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
 def at_majority(runs: pd.DataFrame) -> str:
     """Which models with several memory rows have not learned their task, in a sentence or none.
 
-    A run has learned if it is above the majority level by :data:`memnb.evidence.claims.LEARNED`,
-    as in claim C3. Models as their names define them.
+    The level is that of claim C3 (:func:`memnb.evidence.claims.learned_above`). Models as their
+    names define them.
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
@@ -242,7 +242,7 @@ def at_majority(runs: pd.DataFrame) -> str:
         there = plain[plain["task"] == task]
         for model in style.model_order(there["model"]):
             accuracy = there.loc[there["model"] == model, "test_accuracy"]
-            dull = int((accuracy <= MAJORITY[task] + LEARNED).sum())
+            dull = int((accuracy <= learned_above(task)).sum())
             if dull:
                 count = f"{dull} of {len(accuracy)} runs"
                 found.append(f"{style.model_label(model)} on {style.task_label(task)} ({count})")

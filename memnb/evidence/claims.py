@@ -76,6 +76,17 @@ MAJORITY = {
 #: have a standard error of 0.8 points there).
 LEARNED = 0.02
 
+
+def majority_share(task: str) -> float:
+    """Share of the most frequent label, 0 to 1; where nobody has counted, labels are balanced."""
+    return MAJORITY.get(task, 1 / TASKS[task].classes)
+
+
+def learned_above(task: str) -> float:
+    """The accuracy, 0 to 1, above which a run has learned something."""
+    return majority_share(task) + LEARNED
+
+
 STATEMENTS = {
     "C1": "A filter on the memory's input helps: ConvLuna is more accurate than Luna with the "
     "same number of memory rows.",
@@ -340,7 +351,7 @@ def _memory_degrades(
 def _that_learned(runs: pd.DataFrame, task: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """One model's runs above the majority level and its failed ones, and what is left out."""
     finished = runs["outcome"] == "finished"
-    dull = finished & (runs["test_accuracy"] <= MAJORITY[task] + LEARNED)
+    dull = finished & (runs["test_accuracy"] <= learned_above(task))
     if not dull.any():
         return runs, ()
     note = (
@@ -444,8 +455,8 @@ def _accuracy(runs: pd.DataFrame, task: str, name: str, changes: str = "") -> Si
 def _gain(
     task: str, memory: int, a: Side, b: Side, level: float = LEVEL, part: str = ""
 ) -> Comparison:
-    learned = 100 * (MAJORITY[task] + LEARNED)
-    silent = a.seen and b.seen and all(mean(side.values).mean <= learned for side in (a, b))
+    needed = 100 * learned_above(task)
+    silent = a.seen and b.seen and all(mean(side.values).mean <= needed for side in (a, b))
     return Comparison(
         task, memory, "test accuracy", "points", POSITIVE, a, b, level, part, silent=silent
     )
