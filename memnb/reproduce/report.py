@@ -29,7 +29,7 @@ from memnb.reproduce.files import write
 from memnb.reproduce.manifest import Artefact
 from memnb.reproduce.page import Page, as_csv
 from memnb.reproduce.progress import duration
-from memnb.reproduce.trainer import IN_USE
+from memnb.reproduce.trainer import why_no_result
 from memnb.reproduce.workers import Ended, cores
 from memnb.train.record import outcome
 
@@ -172,7 +172,7 @@ class Training:
         for run in self.runs:
             record = outcome(self.folder / run.run_id) or {}
             ended = self.ended.get(run.run_id)
-            error = (_why_no_result(ended) if ended else None) or (
+            error = (why_no_result(ended) if ended else None) or (
                 None if record.get("outcome") == "finished" else _why_not(record)
             )
             found.append(
@@ -402,12 +402,6 @@ def _problems(layers: Sequence[Any]) -> Iterator[str]:
 
 def _attrs(frame: pd.DataFrame) -> list[str]:
     return list(frame.attrs.get("problems", ()))
-
-
-def _why_no_result(ended: Ended) -> str | None:
-    if ended.error is None and ended.value and ended.value.get("outcome") == IN_USE:
-        return str(ended.value["reason"])
-    return ended.error
 
 
 def _why_not(record: dict[str, Any]) -> str:

@@ -227,11 +227,16 @@ class Watch:
         self.display.update(text + (f" · {running}" if running else ""), self.clock.fraction)
 
 
-def _result(ended: Ended) -> str:
-    if ended.error:
-        return ended.error
-    if ended.value["outcome"] == IN_USE:
+def why_no_result(ended: Ended) -> str | None:
+    """Why a run was not trained here: it failed, or another process trains it; None if it was."""
+    if ended.error is None and ended.value and ended.value.get("outcome") == IN_USE:
         return str(ended.value["reason"])
+    return ended.error
+
+
+def _result(ended: Ended) -> str:
+    if why := why_no_result(ended):
+        return why
     if ended.value["outcome"] != "finished":
         return f"{ended.value['outcome']} at step {ended.value['step']:,}; it can be resumed"
     accuracy = ended.value["test_accuracy"]

@@ -172,7 +172,7 @@ class Result:
             accuracy = record.get("test_accuracy")
             shown = "" if accuracy is None else f"{accuracy:.1%}"
             outcome = record.get("outcome", "failed") if end.error is None else "failed"
-            reason = end.error or (record["reason"] if outcome == trainer.IN_USE else "")
+            reason = trainer.why_no_result(end) or ""
             lines.append([*_name(run), outcome, shown, duration(end.seconds), reason])
         columns = [*_NAMES, "outcome", "test accuracy", "time", "reason"]
         return pd.DataFrame(lines, columns=columns)
