@@ -43,8 +43,7 @@ def caption(drawn: pd.DataFrame, probes: pd.DataFrame) -> str:
         drawn: rows of the picture.
         probes: of all runs (:func:`memnb.evidence.rows.load_probes`).
     """
-    steps = drawn.groupby("run_id")["step"]
-    first, last = (drawn[drawn["step"] == steps.transform(end)] for end in ("min", "max"))
+    first, last = rows.first_and_last(drawn)
     begun, cosine = (some.groupby("family")["packed_cosine"].mean() for some in (first, last))
     seeds = last.groupby("family")["run_id"].nunique().min()
     return (
@@ -74,11 +73,7 @@ def _elsewhere(probes: pd.DataFrame) -> str:
     luna = probes[plain & probes["task"].isin(config.LRA_TASKS)]
     for task, own in luna[luna["task"] != "text"].groupby("task", sort=False):
         deepest = own[own["block"] == own["block"].max()]
-        steps = deepest.groupby("run_id")["step"]
-        first, last = (
-            deepest.loc[deepest["step"] == steps.transform(end), "packed_rank"].mean()
-            for end in ("min", "max")
-        )
+        first, last = (look["packed_rank"].mean() for look in rows.first_and_last(deepest))
         follows = ": there they do become alike" if last < first else ""
         said += (
             f" On {style.task_label(str(task))}, in the last of its {own['block'].max()} blocks, "

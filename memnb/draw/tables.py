@@ -21,6 +21,7 @@ from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
 from memnb.evidence.claims import ENOUGH, Verdict, learned_above
+from memnb.evidence.rows import first_and_last
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
 from memnb.tasks.portraits import LABELS, Portrait
 
@@ -214,8 +215,7 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
         there = plain[plain["task"] == task]
         for model in style.model_order(there["model"]):
             own = there[there["model"] == model]
-            steps = own.groupby("run_id")["step"]
-            ends = [own[own["step"] == steps.transform(end)] for end in ("min", "max")]
+            ends = first_and_last(own)
             cells = []
             for measure in measures:
                 for blocks in ([1], [own["block"].max()], own["block"].unique()):

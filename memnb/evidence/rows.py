@@ -271,6 +271,13 @@ def load_probes(runs: pd.DataFrame) -> pd.DataFrame:
     return _long(runs, "probes.jsonl", _PROBES)
 
 
+def first_and_last(probes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of rows of :func:`load_probes`, those of each run's first look and those of its last."""
+    steps = probes.groupby("run_id")["step"]
+    first, last = (probes[probes["step"] == steps.transform(end)] for end in ("min", "max"))
+    return first, last
+
+
 def load_removal(runs: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy (0..1) of the best weights with only ``kept`` of the M rows read.
 
