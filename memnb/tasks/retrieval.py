@@ -57,7 +57,7 @@ def read(source: Path) -> cache.Arrays:
     kept, once for all pairs that it stands in.
 
     Raises:
-        DataError: a table is missing or damaged.
+        DataError: a table is missing, damaged, or not whole.
     """
     texts: dict[bytes, int] = {}
     tables: dict[str, tuple[list[int], list[int]]] = {}

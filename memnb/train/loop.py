@@ -417,12 +417,13 @@ class _Trainer:
             )
 
     def _probe(self, step: int) -> None:
-        """Measure the memory, if it is time, on a few examples of the validation set."""
+        """Look at memory and filters, if it is time."""
         if self.run.model.memory and step in self._looks:
             self._look(step)
             self._watch_filters(step)
 
     def _look(self, step: int) -> None:
+        """Measure the memory, if there is one, on a few examples of the validation set."""
         if not self.run.model.memory:
             return
         split, some = self.engine.validation, self._looked_at
