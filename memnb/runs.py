@@ -69,8 +69,10 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
         if value is not None:
             yield word, f"accuracy {value:.2%}"
     yield "time", f"{record.seconds or 0:,.1f} s from {record.started}"
-    yield "machine", f"{record.device_name}, {record.precision}, engine {record.engine}"
-    yield "made by", f"memnb {record.version} ({record.commit}), torch {record.torch}"
+    for one in record.machines_in_turn():
+        since = f" from step {one.from_step:,}" if one.from_step else ""
+        yield "machine", f"{one.device_name}, {one.precision}, engine {one.engine}{since}"
+        yield "made by", f"memnb {one.version} ({one.commit}), torch {one.torch}{since}"
     yield "folder", str(folder)
     for path in sorted(folder.iterdir()):
         yield "file", f"{path.name}, {path.lstat().st_size:,} bytes"

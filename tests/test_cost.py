@@ -87,6 +87,22 @@ def test_what_was_not_measured_is_marked(tmp_path: Path, artefacts: list[Artefac
     }
 
 
+def test_a_run_of_two_devices_says_nothing_of_the_speed_of_either(
+    tmp_path: Path, artefacts: list[Artefact]
+) -> None:
+    machines = [
+        {"from_step": step, "device_name": name}
+        for step, name in ((0, "NVIDIA H200"), (5, H100["device_name"]))
+    ]
+    timed(tmp_path, "luna-1", 0, 9 * HOUR, **H100, machines=machines)
+    assert costs(tmp_path, artefacts[:1]).at[0, "H100 basis"] == "6 assumed"
+    timed(tmp_path, "luna-1", 1, 1 * HOUR, **H100)
+    found = costs(tmp_path, artefacts[:1])
+    assert found.at[0, "H100 basis"] == "3 measured, 3 scaled"
+    assert tables.cost_rerun(found, cost.DEVICES).at[0, "Rests on (H100)"] == "3 measured, 3 scaled"
+    assert found.at[0, "spent"] == 10 * HOUR, "the hours were spent all the same"
+
+
 def test_without_a_row_everything_is_assumed(tmp_path: Path, artefacts: list[Artefact]) -> None:
     found = costs(tmp_path, artefacts)
     assert set(found["ended"]) == {0}

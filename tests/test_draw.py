@@ -1031,6 +1031,9 @@ def test_the_origin_of_every_run_is_listed(quick: pd.DataFrame) -> None:
     assert luna["Failed"].startswith("2: ")
     assert row(table, Changed_settings="filter=none")["Seeds"] == "0"
     assert set(table["Device"]) == set(quick["device_name"])
+    moved = quick.assign(devices=[("card A", "card B")] * len(quick), commits=[("a", "b")] * len(quick))
+    assert set(tables.runs(moved)["Device"]) == {"card A, card B"}
+    assert set(tables.runs(moved)["Code"]) == {"0.1.0 at a, b"}
     assert tables.runs(quick.iloc[:0])["Model"][0] == style.MISSING
 
 

@@ -283,6 +283,13 @@ def test_runs_are_listed_and_shown(some_runs: Path, capsys: pytest.CaptureFixtur
         assert code == 0
         assert name in text
         assert "run.json" in text
+    path = some_runs / "runs" / name / "run.json"
+    record = json.loads(path.read_text())
+    second = {**record["machines"][0], "from_step": 1000, "device_name": "another card"}
+    path.write_text(json.dumps({**record, "machines": [*record["machines"], second]}))
+    text = memnb_runs(capsys, "show", name, out)[1]
+    assert text.count("\nmachine") == text.count("\nmade by") == 2
+    assert f"another card, {record['precision']}, engine {record['engine']} from step 1,000" in text
     (some_runs / "runs" / "broken").mkdir()
     assert "damaged: " in memnb_runs(capsys, "list", out)[1]
     (some_runs / "runs" / "broken" / "dangling").symlink_to("nowhere")

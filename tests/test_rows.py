@@ -44,6 +44,24 @@ def test_a_row_says_what_was_run_and_what_came_out(tmp_path: Path) -> None:
     assert problems(frame) == []
 
 
+def test_a_row_names_every_device_and_commit_that_trained_it(tmp_path: Path) -> None:
+    one = write_run(tmp_path, "luna-1")
+    row = rows.load_run(one)
+    assert row["devices"] == (row["device_name"],) == ("made-up CPU",)
+    assert row["commits"] == (row["commit"],)
+    machines = [
+        {"from_step": 0, "device_name": "card A", "commit": "a"},
+        {"from_step": 10, "device_name": "card B", "commit": "a"},
+        {"from_step": 20, "device_name": "card A", "commit": "b"},
+    ]
+    edit_run(one, machines=machines)
+    row = rows.load_run(one)
+    assert (row["devices"], row["commits"]) == (("card A", "card B"), ("a", "b"))
+    edit_run(one, machines=[{"device_name": "card A"}])
+    with pytest.raises(DataError, match=r"machines\.0\.from_step"):
+        rows.load_run(one)
+
+
 def test_every_model_setting_is_a_column(tmp_path: Path) -> None:
     write_run(tmp_path, "poolluna-16")
     row = rows.load_runs(tmp_path).iloc[0]

@@ -221,6 +221,47 @@ def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path: Path) -> No
     assert_same_result(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_run_says_which_machines_and_which_code_trained_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny("luna-4")
+    monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)
+
+    def go_on(commit: str, calls: int) -> list[tuple[int, str]]:
+        monkeypatch.setattr(loop, "commit_of_checkout", lambda: commit)
+        record = train(run, tmp_path, device="cpu", should_stop=stop_after(calls))
+        assert record == json.loads((tmp_path / "run.json").read_text())
+        assert record["machines"][-1]["device_name"] == record["device_name"]
+        return [(one["from_step"], one["commit"]) for one in record["machines"]]
+
+    first = go_on("a", 4)
+    assert first == [(0, "a")]
+    assert go_on("a", 4) == first, "it went on where it was"
+    (_, second) = go_on("b", 4)
+    assert second[0] > 0
+    # Who did no step is not listed; neither is what came after the checkpoint.
+    assert go_on("c", 0)[:2] == [(0, "a"), second]
+    *before, (step, last) = go_on("d", 10**9)
+    assert (before, last) == ([(0, "a"), second], "d")
+    assert step > second[0]
+
+
+def test_a_checkpoint_without_machines_was_trained_where_its_record_says(tmp_path: Path) -> None:
+    run = tiny("luna-4")
+    train(run, tmp_path, device="cpu", should_stop=stop_after(5))
+    state = checkpoint.load_newest(tmp_path)
+    assert state is not None
+    del state["machines"]
+    step = state["engine"]["step"]
+    checkpoint.save(tmp_path, step, state)
+    record = json.loads((tmp_path / "run.json").read_text())
+    del record["machines"]
+    (tmp_path / "run.json").write_text(json.dumps({**record, "device_name": "old card"}))
+    found = train(run, tmp_path, device="cpu")["machines"]
+    names = [(one["from_step"], one["device_name"]) for one in found]
+    assert names == [(0, "old card"), (step, record["device_name"])]
+
+
 def test_a_checkpoint_that_a_kill_left_without_its_sum_does_not_stay(tmp_path: Path) -> None:
     run = tiny("luna-4")
     train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(5))

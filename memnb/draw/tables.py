@@ -170,7 +170,7 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
                 _listed(map(_number, group["parameters"])),
                 _listed(map(_number, group["step"])),
                 _number(group["seconds"].mean()),
-                _listed(map(_text, group["device_name"])),
+                _listed(_text(name) for names in group["devices"] for name in names),
                 _listed(map(_text, group["precision"])),
                 _code(group),
             ]
@@ -182,7 +182,8 @@ def _code(group: pd.DataFrame) -> str:
     """Versions, each with the commits that its runs were made at: three of them at most."""
     said = []
     for version, own in group.groupby("version", sort=False, dropna=False):
-        commits = [*dict.fromkeys(_text(commit)[:7] for commit in own["commit"])]
+        known = (commit for commits in own["commits"] for commit in commits)
+        commits = [*dict.fromkeys(_text(commit)[:7] for commit in known)]
         more = f" and {len(commits) - 3} more" if len(commits) > 3 else ""
         said.append(f"{_text(version)} at {', '.join(commits[:3])}{more}")
     return "; ".join(said)

@@ -80,6 +80,20 @@ Study = Literal["shared", "chunks", "recall", "longer", "every"]
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 
 
+class Machine(BaseModel):
+    """Where and by which code a run was trained from one of its steps on."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    from_step: int
+    device_name: str | None = None
+    precision: str | None = None
+    engine: str | None = None
+    version: str | None = None
+    commit: str | None = None
+    torch: str | None = None
+
+
 class Record(BaseModel):
     """``run.json``, as far as the rows need it; accuracies in 0..1, times in seconds, memory in
     bytes. Further keys are allowed, so that a newer trainer may say more."""
@@ -117,9 +131,17 @@ class Record(BaseModel):
     peak_memory: float | None = None
     seconds_saving: float | None = None
     resumed: int = 0
+    machines: list[Machine] = []
+
+    def machines_in_turn(self) -> list[Machine]:
+        """One at least; of a record from before they were listed, the one that it names."""
+        last = {key: getattr(self, key) for key in Machine.model_fields if key != "from_step"}
+        return self.machines or [Machine(from_step=0, **last)]
 
 
-_SCALARS = tuple(k for k in Record.model_fields if k not in ("format", "run_id", "config"))
+_SCALARS = tuple(
+    k for k in Record.model_fields if k not in ("format", "run_id", "config", "machines")
+)
 _TEXTS = ("outcome", "reason", "stopped", "version", "commit", "torch", "python", "device",
           "device_name", "precision", "engine", "started", "finished")  # fmt: skip
 _NUMBERS = tuple(k for k in _SCALARS if k not in _TEXTS)
@@ -127,7 +149,7 @@ _WHOLE = ("memory", "seed", "blocks", "width", "heads", "mlp", "filter_width", "
           "chunk", "chunk_gradients")  # fmt: skip
 # ``memory`` is a key already.
 _SETTINGS = tuple(k for k in Model.model_fields if k != "memory")
-COLUMNS = (*KEYS, *_SCALARS, *_SETTINGS, "folder")
+COLUMNS = (*KEYS, *_SCALARS, *_SETTINGS, "devices", "commits", "folder")
 
 
 # --- one row per run -------------------------------------------------------------------------
@@ -137,7 +159,9 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     """One row per run found directly inside ``folders``; a folder that does not exist is empty.
 
     Columns: those of :data:`KEYS`; the scalars of ``run.json`` (:class:`Record`); every setting of
-    :class:`memnb.config.Model`; ``folder`` (Path). ``preset`` follows from the config.
+    :class:`memnb.config.Model`; ``devices`` and ``commits``, tuples of the names of all devices
+    that trained the run and of all commits that it was trained at (``device_name`` and ``commit``
+    are the last ones, where it was tested); ``folder`` (Path). ``preset`` follows from the config.
     ``changes`` names the model settings that differ from those the model's name stands for on
     its task, such as ``filter=none``; it is empty for a row of the main table.
 
@@ -209,6 +233,8 @@ def _row(record: Record, run: Run, folder: Path) -> dict[str, Any]:
         "seed": run.seed,
         "preset": run.preset,
         "changes": describe_changes(run),
+        "devices": tuple(dict.fromkeys(one.device_name for one in record.machines_in_turn())),
+        "commits": tuple(dict.fromkeys(one.commit for one in record.machines_in_turn())),
         "folder": folder,
     }
 

@@ -79,6 +79,7 @@ class Speeds:
         self._estimates: dict[tuple[str, Task, Model, Training], Estimate] = {}
         for row in _records(frames):
             timed = row["outcome"] == "finished" and row["seconds"] == row["seconds"]
+            timed = timed and len(row["devices"]) == 1  # else its time says nothing of either
             # A block of one's own is known only where it is registered.
             if not timed or row["preset"] == "custom" or row["kind"] not in BUILT_IN:
                 continue

@@ -271,11 +271,13 @@ class _Trainer:
         self.evaluated = 0  # step of the last evaluation
         self.seconds = {"total": 0.0, "training": 0.0, "evaluation": 0.0, "saving": 0.0}
         self.resumed = 0
+        self.machines: list[dict[str, Any]] = []  # where it was trained, from which step
         self.begun = False  # whether run.json says that it runs
         self.saved = time.monotonic()  # when the last checkpoint was written
         self.save_cost = 0.0  # seconds that it took
         self.lap = RESPOND_WITHIN  # seconds that training took between the last two looks
         self.record = self._new_record(record)
+        self.earlier = record
 
     @property
     def engine(self) -> Engine:
@@ -297,6 +299,7 @@ class _Trainer:
         try:
             self._start()
             self._resume()
+            self._say_where()
             self._write_record(outcome="running")
             self.begun = True
             log.info("%s: %s", self.run.run_id, self.device.reason)
@@ -501,6 +504,7 @@ class _Trainer:
             "filters": self.filters.rows,
             "seconds": {**self.seconds, "total": self._total_seconds()},
             "resumed": self.resumed,
+            "machines": self.machines,
         }
         checkpoint.save(self.folder, self.engine.step, state)
         self.saved = time.monotonic()
@@ -546,8 +550,18 @@ class _Trainer:
             self.filters.restore(state["filters"])
         self.seconds |= state["seconds"]  # older checkpoints know fewer kinds
         self.resumed = state["resumed"] + 1
+        # A checkpoint from before they were listed: the record that lies beside it knows the last.
+        self.machines = state.get("machines") or [_machine(self.earlier or {}, 0)]
 
     # --- the record --------------------------------------------------------------------------
+
+    def _say_where(self) -> None:
+        """List this machine, unless the run goes on where it was; drop those that did no step."""
+        step = self.engine.step
+        here = _machine({**self.record, "engine": self.engine.kind}, step)
+        self.machines = [one for one in self.machines if one["from_step"] < step]
+        if not self.machines or here != {**self.machines[-1], "from_step": step}:
+            self.machines.append(here)
 
     def _new_record(self, earlier: dict[str, Any] | None) -> dict[str, Any]:
         block = fingerprint(self.run.model.kind)
@@ -593,6 +607,7 @@ class _Trainer:
             "seconds_saving": self.seconds["saving"],
             "peak_memory": peak_memory(self.device),
             "resumed": self.resumed,
+            "machines": self.machines,
         }
         self.record = {**self.record, **state, **changes}
         text = json.dumps(self.record, indent=1) + "\n"
@@ -616,6 +631,12 @@ class _Trainer:
                 self._total_seconds(),
             )
         )
+
+
+def _machine(record: dict[str, Any], step: int) -> dict[str, Any]:
+    """What a record says of the machine and the code, for the steps from ``step`` on."""
+    of_it = ("device_name", "precision", "engine", "version", "commit", "torch")
+    return {"from_step": step, **{key: record.get(key) for key in of_it}}
 
 
 def look_closely(
