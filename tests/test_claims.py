@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from made_up_runs import COLLAPSED, SPREAD_OUT, write_run, write_runs
 
-from memnb.config import TASKS
 from memnb.evidence import claims, rows, statistics
 from memnb.evidence.claims import Verdict
 
@@ -71,8 +70,30 @@ def test_scales_are_judged_apart_and_custom_runs_not_at_all(tmp_path: Path) -> N
     assert paper.evidence["task"].tolist() == ["listops"]
 
 
-def test_the_majority_of_every_task_is_known() -> None:
-    assert set(claims.MAJORITY) >= set(TASKS)
+@pytest.mark.parametrize(
+    ("accuracies", "said"),
+    [
+        ([0.34, 0.35, 0.366], True),  # within what 1,000 tests can tell from 34.6 %
+        ([0.34, 0.35, 0.367], False),
+    ],
+)
+def test_a_comparison_says_that_one_token_may_be_all_that_is_known(
+    tmp_path: Path, accuracies: list[float], said: bool
+) -> None:
+    write_runs(tmp_path, "convluna-16", accuracies)
+    write_runs(tmp_path, "luna-16", LOW)
+    verdict = check(tmp_path, "C1")
+    words = "on listops-short no run compared is above what reading the first operator alone gives"
+    assert (f"{words} (34.6 %)" in verdict.reading) == said
+    assert (claims.SHALLOW in verdict.evidence["note"][0]) == said
+    assert verdict.verdict == "supported", "it is judged all the same"
+    write_runs(tmp_path, "convluna-1", HIGH)
+    write_runs(tmp_path, "luna-1", LOW)
+    assert ("on listops-short in 1 of 2 no run is above" in check(tmp_path, "C1").reading) == said
+    # Other tasks have no such level.
+    write_runs(tmp_path, "convluna-16", HIGH, task="text-short")
+    write_runs(tmp_path, "luna-16", LOW, task="text-short")
+    assert "on text-short" not in check(tmp_path, "C1").reading
 
 
 # --- C1 --------------------------------------------------------------------------------------

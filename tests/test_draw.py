@@ -255,7 +255,7 @@ def test_every_figure_says_where_its_rows_come_from(
     function: Any, scale: str, request: pytest.FixtureRequest
 ) -> None:
     figure = drawn(function, request.getfixturevalue(scale), "Some scale (this machine)")
-    assert "Some scale (this machine)" in words(figure)
+    assert "Some scale (this machine)" in words(figure).replace("(this\nmachine)", "(this machine)")
     assert style.MISSING not in words(figure).split("\n")[:2]
 
 
@@ -382,9 +382,10 @@ def test_the_legend_of_accuracies_names_only_what_is_drawn(tmp_path: Path) -> No
         return [text.get_text() for text in figure.legends[0].get_texts()]
 
     write_runs(tmp_path, "luna-1", [0.22])
-    assert legend() == ["one seed", "majority class"]
+    levels = ["majority class", "first operator alone"]
+    assert legend() == ["one seed", *levels]
     write_runs(tmp_path, "convluna-1", [0.330, 0.331, 0.332])
-    assert legend() == ["one seed", "mean", "95 % interval", "majority class"]
+    assert legend() == ["one seed", "mean", "95 % interval", *levels]
 
 
 def test_an_interval_that_is_cut_ends_inside_its_panel(tmp_path: Path) -> None:
@@ -777,7 +778,8 @@ def test_accuracy_cells_count_finished_and_failed_runs(quick: pd.DataFrame) -> N
     table = tables.accuracy(quick, published.load(), "quick")
     assert row(table, Model="ConvLuna-16")["ListOps short"] == "36.0 ± 1.0 (3)"
     assert row(table, Model="Luna-16")["ListOps short"] == "25.5 ± 0.7 (2, 1 failed)"
-    assert set(table["Source"]) == {"memnb"}
+    assert set(table["Source"]) == {"memnb", "a rule"}
+    assert table.iloc[-1].tolist() == ["First operator alone", "a rule", "34.6"]
 
 
 def test_accuracy_of_one_seed_has_no_spread_and_of_none_no_number(tmp_path: Path) -> None:
@@ -877,7 +879,8 @@ def test_ablation_figure_has_a_row_per_combination(quick: pd.DataFrame) -> None:
     }
     assert words(figure).count(style.MISSING) == 6
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend[-2:] == ["majority class", "mean of ConvLuna-16"]  # dotted, dashed
+    # Dotted, dash-dotted, dashed.
+    assert legend[-3:] == ["majority class", "first operator alone", "mean of ConvLuna-16"]
     plain = quick[quick["changes"] == ""]
     said = words(figures.ablation(plain))
     assert "only whole models have run yet" in said
@@ -1023,6 +1026,37 @@ def test_the_comparisons_count_failed_runs(verdicts: list[claims.Verdict]) -> No
     assert tables.comparisons([])["Claim"][0] == style.MISSING
 
 
+def test_models_that_may_know_one_token_only_are_named(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-1", [0.135, 0.34])
+    write_runs(tmp_path, "luna-16", [0.135])
+    write_runs(tmp_path, "convluna-16", [0.20, None])
+    write_runs(tmp_path, "convluna-16", [0.55], model_changes={"filter": "none"})
+    write_runs(tmp_path, "luna-16", [0.6], task="text-short")
+    said = tables.first_operator_alone(rows.load_runs(tmp_path))
+    assert "ListOps short" in said
+    assert "34.6 %" in said
+    assert "No run of any model" in said
+    assert "Text" not in said
+    write_runs(tmp_path, "convluna-1", [0.135, 0.367])
+    said = tables.first_operator_alone(rows.load_runs(tmp_path))
+    assert "More than 2 points above it: ConvLuna-1." in said
+    assert "Within 2 points of it, and so perhaps no more: Luna-1." in said
+    assert tables.first_operator_alone(rows.load_runs(tmp_path / "none")) == ""
+
+
+def test_the_levels_that_take_no_memory_are_drawn(quick: pd.DataFrame, full: pd.DataFrame) -> None:
+    for function in (figures.accuracy, figures.learning_curves, figures.memory_size):
+        for frame, known in ((quick, [15.7, 34.6]), (full, [17.0, 35.95])):
+            figure = drawn(function, frame, "")
+            axis = next(axis for axis in figure.axes if axis.lines)
+            lines = [line for line in axis.lines if line.get_color() == style.QUIET]
+            across = function is figures.accuracy
+            levels = [(line.get_xdata() if across else line.get_ydata())[0] for line in lines]
+            assert levels == pytest.approx(known), function
+            low, high = axis.get_xlim() if across else axis.get_ylim()
+            assert all(low < level < high for level in levels)
+
+
 def test_the_origin_of_every_run_is_listed(quick: pd.DataFrame) -> None:
     table = tables.runs(quick)
     assert len(table) == quick.groupby(["task", "model", "changes"]).ngroups
@@ -1031,7 +1065,8 @@ def test_the_origin_of_every_run_is_listed(quick: pd.DataFrame) -> None:
     assert luna["Failed"].startswith("2: ")
     assert row(table, Changed_settings="filter=none")["Seeds"] == "0"
     assert set(table["Device"]) == set(quick["device_name"])
-    moved = quick.assign(devices=[("card A", "card B")] * len(quick), commits=[("a", "b")] * len(quick))
+    several = {"devices": ("card A", "card B"), "commits": ("a", "b")}
+    moved = quick.assign(**{name: [values] * len(quick) for name, values in several.items()})
     assert set(tables.runs(moved)["Device"]) == {"card A, card B"}
     assert set(tables.runs(moved)["Code"]) == {"0.1.0 at a, b"}
     assert tables.runs(quick.iloc[:0])["Model"][0] == style.MISSING

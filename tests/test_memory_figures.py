@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from memnb.draw import looking, memory_figures, style
 from memnb.draw.panels import look_of
 from memnb.draw.point_names import name_points
 from memnb.errors import DataError, MemnbError
-from memnb.evidence import benchmarks, rows, views
+from memnb.evidence import benchmarks, levels, rows, views
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +193,15 @@ def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame)
     assert dots["learned (ConvLuna)"] == pytest.approx([35, 36])
     assert "1 failed" in words(figure)
     (legend,) = figure.legends
-    filled, hollow = legend.get_lines()
+    filled, hollow, *_ = legend.get_lines()
     assert [text.get_text() for text in legend.get_texts()] == [
         "kernel trained",
         "nothing in the filter's place trained",
+        "majority class",
+        "first operator alone",
     ]
+    known = [line.get_xdata()[0] for line in axis.lines if line.get_color() == style.QUIET]
+    assert known == pytest.approx([100 * levels.majority_share("listops-short"), 34.6])
     assert (filled.get_fillstyle(), hollow.get_markerfacecolor()) == ("full", "none")
 
 
@@ -220,18 +225,38 @@ def test_kinds_without_a_control_are_no_figure(tmp_path: Path) -> None:
     assert "no run with another kernel yet" in words(figure)
 
 
-def test_cost_compares_only_runs_of_one_kind_of_device(tmp_path: Path) -> None:
-    import json
-
+def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     for folder, device in zip(
         write_runs(tmp_path, "luna-16", [0.2, 0.3, 0.4]), ("a", "a", "b"), strict=True
     ):
         record = json.loads((folder / "run.json").read_text())
         (folder / "run.json").write_text(json.dumps({**record, "device_name": device}))
-    attached = style.attached(memory_figures.cost_accuracy(rows.load_runs(tmp_path)))
+
+    def frame() -> pd.DataFrame:
+        return rows.load_runs(tmp_path)
+
+    attached = style.attached(memory_figures.cost_accuracy(frame()))
     assert attached is not None
     assert sorted(attached["test_accuracy"]) == [0.2, 0.3]
     assert attached["milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
+    # A step timed alone on that device is the time of all runs of the model ...
+    assert "not timed on it" not in words(memory_figures.cost_accuracy(frame()))
+    timing = {"suite": "step", "outcome": "measured", "task": "listops-short", "model": "luna-16",
+              "milliseconds": 9.0, "lower": 8.0, "upper": 9.5, "device_name": "a"}  # fmt: skip
+    attached = style.attached(memory_figures.cost_accuracy(frame(), "", pd.DataFrame([timing])))
+    assert attached is not None
+    assert sorted(attached["test_accuracy"]) == [0.2, 0.3, 0.4]
+    assert set(attached["milliseconds"]) == {9.0}
+    # ... one of two devices, or of another one alone, is no time on this one.
+    (folder,) = write_runs(tmp_path, "luna-1", [0.25])
+    moved = [{"from_step": step, "device_name": name} for step, name in ((0, "b"), (9, "a"))]
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "device_name": "a", "machines": moved}))
+    figure = memory_figures.cost_accuracy(frame())
+    assert "a (not timed on it: Luna-1)" in words(figure)
+    attached = style.attached(figure)
+    assert attached is not None
+    assert set(attached["model"]) == {"luna-16"}
 
 
 def test_cost_prefers_steps_that_were_timed_alone(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,6 +21,7 @@ from PIL import Image
 from memnb import config, evidence, paths
 from memnb.draw import beside_tables, figures, style, tables
 from memnb.evidence import rows
+from memnb.evidence.claims import SHALLOW
 from memnb.reproduce.page import as_markdown
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -123,7 +125,7 @@ def results(folder: Path, drawn: Figure) -> str:
     full = pd.concat([plain, others], ignore_index=True)
     full = full[full["preset"] == "paper"]
     table = tables.accuracy(full).drop(columns="Source")
-    shown = [c for c in table if c == "Model" or (table[c] != style.MISSING).any()]
+    shown = [c for c in table if not table[c].isin([style.MISSING, "–"]).all()]
     table = table[shown]
     ran = (table.drop(columns="Model") != style.MISSING).any(axis=1)
     ran |= table["Model"] == style.model_label("transformer")  # what claim C2 compares with
@@ -131,6 +133,7 @@ def results(folder: Path, drawn: Figure) -> str:
         "**Full scale** (the authors' protocol)\n",
         as_markdown(table[ran].reset_index(drop=True)),
         "ChunkMem and RMT mask padding; the other models look at it, as the authors' code does.\n",
+        tables.first_operator_alone(full) + "\n",
         tables.gains(verdicts) + "\n",
         "What the filter does without a memory decides how these gains may be read:\n",
         as_markdown(beside_tables.filter_alone(every)),
@@ -143,7 +146,7 @@ def results(folder: Path, drawn: Figure) -> str:
         "ListOps and Pathfinder again, except Pathfinder's of the Transformer and PoolLuna-16)\n",
         as_markdown(table),
         "Where models share the very same number with ± 0.0, each gives one answer to every input: "
-        "it has learned nothing yet.\n",
+        "it has learned nothing yet. " + tables.first_operator_alone(quick) + "\n",
     ]
     claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]
     parts += [
@@ -152,9 +155,24 @@ def results(folder: Path, drawn: Figure) -> str:
         "interval for all tasks together. `memnb check --evidence` lists them all.\n",
         as_markdown(claims),
         "Laptop verdicts describe small tasks that were tuned so that ConvLuna-16 learns; they are "
-        "no evidence for full scale (see [Limits](#limits)).\n",
+        f"no evidence for full scale (see [Limits](#limits)).{first_operator_in(verdicts)}\n",
     ]
     return "\n".join(parts)
+
+
+def first_operator_in(verdicts: Sequence[evidence.Verdict]) -> str:
+    """Which laptop verdicts rest, in part, on who found the first operator of ListOps."""
+    found = [
+        verdict.claim
+        for verdict in verdicts
+        if verdict.preset == "quick" and verdict.evidence["note"].str.contains(SHALLOW).any()
+    ]
+    if not found:
+        return ""
+    return (
+        f" {', '.join(found)} also compare models on short ListOps of which none is above its "
+        "first operator: there they say who found it."
+    )
 
 
 def updated(text: str, section: str) -> str:

@@ -10,7 +10,8 @@ import pandas as pd
 from memnb import config
 from memnb.draw import beside, style, tables
 from memnb.evidence import statistics
-from memnb.evidence.claims import ENOUGH, EQUIVALENT, learned_above
+from memnb.evidence.claims import ENOUGH, EQUIVALENT
+from memnb.evidence.levels import learned_above
 
 
 def controls(runs: pd.DataFrame) -> pd.DataFrame:

@@ -32,11 +32,12 @@ from memnb.draw.panels import (
     common_task,
     curves,
     has_not_learned,
+    level_marks,
+    level_words,
+    levels,
+    levels_across,
     look_of,
-    majority,
-    majority_across,
     majority_level,
-    majority_mark,
     missing,
     moved,
     name_lines,
@@ -116,8 +117,9 @@ def accuracy(
     for tick, name in zip(first.get_yticklabels(), models, strict=True):
         tick.set(color=look_of(name).colour, fontweight="bold")
     first.set_ylim(len(models) - 0.45, -0.55)
-    marks = {f"published: {source}": _published_mark(i) for i, source in enumerate(sources)}
-    _explain(figure, drawn, marks, columns=3 if sources else 5)
+    marks = level_marks(tasks)
+    marks |= {f"published: {source}": _published_mark(i) for i, source in enumerate(sources)}
+    _explain(figure, drawn, marks)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(plain))
 
@@ -125,7 +127,7 @@ def accuracy(
 _SEED, _MEAN, _INTERVAL, _CUT = "one seed", "mean", "95 % interval", "interval goes on"
 
 
-def _explain(figure: Figure, drawn: set[str], more: Mapping[str, Line2D], *, columns: int) -> None:
+def _explain(figure: Figure, drawn: set[str], more: Mapping[str, Line2D]) -> None:
     """A legend of what rows of accuracies are made of, if it is ``drawn``, and of ``more``."""
     caret = Line2D([], [], color=style.INK, marker=">", markersize=4, linestyle="none")
     parts = {
@@ -137,9 +139,9 @@ def _explain(figure: Figure, drawn: set[str], more: Mapping[str, Line2D], *, col
         _CUT: caret,
     }  # fmt: skip
     marks = {name: mark for name, mark in parts.items() if name in drawn}
-    marks |= {"majority class": majority_mark(), **more}
+    marks |= more
     figure.legend(
-        [*marks.values()], [*marks], loc="outside lower center", ncols=columns,
+        [*marks.values()], [*marks], loc="outside lower center", ncols=3,
         handletextpad=0.5, columnspacing=1.6,
     )  # fmt: skip
 
@@ -172,14 +174,14 @@ def _accuracy_panel(
 
 
 def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
-    """Title, majority level, and an x axis in percent that holds everything ``shown``."""
+    """Title, levels that take no memory, and an x axis in percent that holds them and ``shown``."""
     axis.set_title(style.task_label(task), loc="center")
     axis.set_xlabel("test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
-    level = majority_across(axis, task)
+    shown = [*shown, *levels_across(axis, task)]
     # An interval of two or three seeds can be wider than the scale: the dots set the limits.
-    low, high = min([level, *shown]), max([level, *shown])
+    low, high = min(shown), max(shown)
     margin = max(0.12 * (high - low), 1.5)
     axis.set_xlim(max(low - margin, 0), min(high + margin, 100))
     axis.xaxis.set_major_locator(ticks(4))
@@ -287,7 +289,8 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
     axes[0, 0].set_yticks(range(len(labels)), labels)
     axes[0, 0].set_ylim(len(labels) - 0.45, -0.55)
     whole = Line2D([], [], color=style.FAMILY["convluna"].colour, **_WHOLE)
-    _explain(figure, drawn, {f"mean of ConvLuna-{memory}": whole}, columns=6)
+    more = {**level_marks(tasks), f"mean of ConvLuna-{memory}": whole}
+    _explain(figure, drawn, more)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(rows[rows["task"].isin(tasks)]))
 
@@ -354,10 +357,11 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
             axis.xaxis.set_major_locator(ticks(4))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
             named.append((axis, ends))
-        majority([axis for axis in line if axis.lines], task, named=False)
+        levels([axis for axis in line if axis.lines], task, named=False)
         line[0].set_ylabel(f"{style.task_label(task)}\nvalidation accuracy (%)")
     name_x(axes, "training step")
-    remarks = f"Dotted: majority class. {_validated_on_test(rows)}{subtitle}"
+    words = level_words(tasks)
+    remarks = f"{words[0].upper()}{words[1:]}. {_validated_on_test(rows)}{subtitle}"
     style.heading(figure, title, remarks.strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows[[*evidence.KEYS, "step", "accuracy", "loss"]])
@@ -749,7 +753,7 @@ def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
             markersize=4.5, alpha=0.6, markeredgewidth=0, zorder=3,
         )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
-    majority([axis], task)
+    levels([axis], task)
     return ends
 
 
@@ -783,7 +787,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         own = rows[(rows["task"] == task) & (rows["memory"] == size)]
         axis.set_title(f"{style.task_label(task)}, {size} rows", fontsize=8.5)
         named.append((axis, against_rows_left(axis, own)))
-        majority([axis], task)
+        levels([axis], task)
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "rows left (the others\nremoved at random)")

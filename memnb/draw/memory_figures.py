@@ -24,10 +24,11 @@ from memnb.draw.panels import (
     common_memory,
     common_task,
     curves,
+    level_marks,
+    level_words,
+    levels,
+    levels_across,
     look_of,
-    majority,
-    majority_across,
-    majority_mark,
     missing,
     name_lines,
     name_x,
@@ -84,7 +85,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
             named.append((axis, against_rows_left(axis, own)))
             if task == tasks[0]:
                 axis.set_title(words)
-        majority(line, task)
+        levels(line, task)
         line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "rows left")
     where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
@@ -122,10 +123,10 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
             axis.tick_params(axis="y", length=0)
             axis.xaxis.set_major_locator(ticks(4))
         column[0].set_title(style.task_label(task))
-        level = majority_across(column[0], task)
+        known = levels_across(column[0], task)
         column[0].margins(x=0.12)
         low, high = column[0].get_xlim()
-        column[0].set_xlim(min(low, level - 1), max(high, level + 5))
+        column[0].set_xlim(min(low, min(known) - 1), max(high, min(known) + 5))
         column[0].set_xlabel("test accuracy (%)")
         column[1].set_xlim(-4, 104)
         column[1].set_xlabel("answers changed (%)")
@@ -133,7 +134,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
     axes[0, 0].set_yticks(range(len(tests)), [EXCHANGES[test] for test in tests])
     axes[0, 0].set_ylim(len(tests) - 0.5, -0.5)
     _legend(figure, style.model_order(rows["model"]))
-    where = f"{rows_of_memory(size)}, {_examples(rows)} test examples; dotted: majority class"
+    where = f"{rows_of_memory(size)}, {_examples(rows)} test examples; {level_words(tasks)}"
     style.heading(figure, title, f"{where}. {subtitle}".strip())
     return style.attach(figure, rows)
 
@@ -503,19 +504,22 @@ def kernel_kinds(runs: pd.DataFrame, subtitle: str = "", memory: int = 16) -> Fi
 
 
 def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
-    """What filled and hollow diamonds mean, of those that are there."""
+    """What filled and hollow diamonds mean, of those that are there, and the lines."""
     look = style.FAMILY["convluna"]
     there = set(rows.loc[(rows["outcome"] == "finished"), "kind_of_kernel"]) - {"luna"}
     filled = {KERNELS[kind][1] for kind in there}
     names = {True: "kernel trained", False: "nothing in the filter's place trained"}
-    shown = [trained for trained in names if trained in filled]
+    marks = {
+        names[trained]: Line2D(
+            [], [], color=look.colour, marker=look.marker, linestyle="none", alpha=0.7,
+            markeredgewidth=0.9, markerfacecolor=look.colour if trained else "none",
+        )
+        for trained in names if trained in filled
+    }  # fmt: skip
+    marks |= level_marks(rows["task"])
     figure.legend(
-        [Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", alpha=0.7,
-                markeredgewidth=0.9, markerfacecolor=look.colour if trained else "none")
-         for trained in shown],
-        [names[trained] for trained in shown], loc="outside lower center", ncols=2,
-        handletextpad=0.3,
-    )  # fmt: skip
+        [*marks.values()], [*marks], loc="outside lower center", ncols=2, handletextpad=0.5
+    )
 
 
 def _kinds(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
@@ -551,11 +555,11 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         failed = int((own["outcome"] == "failed").sum())
         if failed:
             style.note(axis, f"{failed} failed", (1, place), (-2, 0), ha="right", va="center")
-    level = majority_across(axis, task)
+    known = levels_across(axis, task)
     low, high = axis.get_xlim()
-    axis.set_xlim(min(low, level - 1.5), max(high, level + 5))
+    axis.set_xlim(min(low, min(known) - 1.5), max(high, min(known) + 5))
     axis.set_title(style.task_label(task), loc="center")
-    axis.set_xlabel("test accuracy (%), dotted: majority class", fontsize=7.5)
+    axis.set_xlabel("test accuracy (%)")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
     axis.xaxis.set_major_locator(ticks(4))
@@ -589,7 +593,7 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
             named.append((axis, curves(axis, own, "middle", "accuracy", 100.0, marks=True)))
             axis.xaxis.set_major_locator(ticks(4))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
-        majority([axis for axis in line if axis.lines], task)
+        levels([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "tokens of the input")
     style.heading(figure, title, subtitle)
@@ -616,8 +620,8 @@ def cost_accuracy(
     The time is that of ``memnb bench`` for the same model, task and device where there is one, its
     bar the quartiles, and the mark is filled. Otherwise it is the run's training time over its
     steps, which other runs on the device may have drawn out, its bar spans the seeds, and the mark
-    is hollow. Upright bars span the seeds. Runs on different kinds of device are never in one
-    panel, the commonest one is shown.
+    is hollow. Upright bars span the seeds. Times of different kinds of device are never in one
+    panel: it shows the kind that trained most of the runs, and names models not timed on it.
 
     Args:
         runs: rows of runs.
@@ -627,8 +631,7 @@ def cost_accuracy(
     title = "What accuracy costs: every model as a point"
     rows = plain_models(runs)
     rows = rows[(rows["outcome"] == "finished") & (rows["step"] > 0)]
-    rows = _with_milliseconds(rows, timings)
-    rows = rows[rows["milliseconds"] > 0]
+    rows = rows[rows["seconds_training"] > 0]
     if rows.empty:
         return style.empty(title, subtitle)
     tasks = style.task_order(rows["task"])
@@ -643,14 +646,17 @@ def cost_accuracy(
         axis.axis("off")
     for axis, task in zip(axes.flat, tasks, strict=False):
         own = rows[rows["task"] == task]
-        device = own["device_name"].fillna("unknown").mode().iloc[0]
-        own = own[own["device_name"].fillna("unknown") == device]
-        shown.append(own)
-        _points(axis, own)
+        device = str(own["device_name"].mode().iloc[0])
+        timed = _with_milliseconds(own, device, timings)
+        shown.append(timed)
+        _points(axis, timed)
+        untimed = style.model_order(set(own["model"]) - set(timed["model"]))
+        names = ", ".join(map(style.model_label, untimed))
         axis.set_title(style.task_label(task), pad=15)
         axis.margins(y=0.15)
-        majority([axis], task, named=False)  # a name could cover a point
-        style.note(axis, str(device), (0, axis.get_ylim()[1]), (0, 3), va="bottom")
+        levels([axis], task, named=False)  # a name could cover a point
+        words = f"{device} (not timed on it: {names})" if untimed else device
+        style.note(axis, words, (0, axis.get_ylim()[1]), (0, 3), va="bottom")
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "time of a training step (ms)")
@@ -664,21 +670,28 @@ def cost_accuracy(
     return style.attach(figure, pd.concat([of_runs(every), times], axis=1))
 
 
-def _with_milliseconds(rows: pd.DataFrame, timings: pd.DataFrame | None) -> pd.DataFrame:
-    """Adds ``milliseconds`` of a step, its ``lower`` and ``upper`` quartile, and ``alone``: whether
-    ``memnb bench`` timed it. Without quartiles all three are the same."""
-    keys, columns = ["task", "model", "device_name"], ["milliseconds", "lower", "upper"]
+def _with_milliseconds(
+    rows: pd.DataFrame, device: str, timings: pd.DataFrame | None
+) -> pd.DataFrame:
+    """Adds ``milliseconds`` of a step on the ``device``, its ``lower`` and ``upper`` quartile, and
+    ``alone``: whether ``memnb bench`` timed it there. Without quartiles all three are the same. A
+    model that was not timed there, and a run from elsewhere of a model that was not timed alone, is
+    left out."""
+    columns = ["milliseconds", "lower", "upper"]
     as_run = 1000 * rows["seconds_training"] / rows["step"]
+    as_run = as_run.where(rows["devices"].map(lambda names: names == (device,)))
     rows = rows.assign(**dict.fromkeys(columns, as_run), alone=False)
-    if timings is None:
-        return rows
-    timed = timings[timings["suite"].isin(["step", "run"]) & (timings["outcome"] == "measured")]
-    timed = timed.drop_duplicates(keys, keep="last").set_index(keys)[columns]
-    own = timed.reindex(pd.MultiIndex.from_frame(rows[keys])).set_index(rows.index)
-    alone = own["milliseconds"].notna()
-    return rows.assign(
-        **{name: own[name].where(alone, rows[name]) for name in columns}, alone=alone
-    )
+    if timings is not None:
+        chosen = timings["suite"].isin(["step", "run"]) & (timings["outcome"] == "measured")
+        timed = timings[chosen & (timings["device_name"] == device)]
+        timed = timed.drop_duplicates(["task", "model"], keep="last").set_index(["task", "model"])
+        own = timed.reindex(pd.MultiIndex.from_frame(rows[["task", "model"]]))
+        own = own[columns].set_index(rows.index)
+        alone = own["milliseconds"].notna()
+        rows = rows.assign(
+            **{name: own[name].where(alone, rows[name]) for name in columns}, alone=alone
+        )
+    return rows[rows["milliseconds"] > 0]
 
 
 def _name_timings(figure: Figure, rows: pd.DataFrame) -> None:
@@ -699,9 +712,10 @@ def _name_timings(figure: Figure, rows: pd.DataFrame) -> None:
     words = ["vertical, range of the seeds"] if len(several) else []
     words += [f"horizontal, {' or '.join(level)}"] if level else []
     bars = Line2D([], [], color=style.QUIET, marker="+", markersize=10, linestyle="none")
+    lines = level_marks(rows["task"])
     figure.legend(
-        [*marks, majority_mark(), *([bars] if words else [])],
-        [*(names[is_alone] for is_alone in there), "majority class",
+        [*marks, *lines.values(), *([bars] if words else [])],
+        [*(names[is_alone] for is_alone in there), *lines,
          *([f"bars: {'; '.join(words)}"] if words else [])],
         loc="outside lower center", ncols=3 if len(there) == 1 else 1,
     )  # fmt: skip

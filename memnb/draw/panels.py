@@ -16,7 +16,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from memnb import config
 from memnb.draw import style
-from memnb.evidence.claims import learned_above, majority_share
+from memnb.evidence.levels import first_operator, learned_above, majority_share
 from memnb.evidence.rows import KEYS
 
 Ends = list[tuple[float, str, str]]
@@ -108,26 +108,58 @@ def look_of(model: str) -> style.Family:
     return style.family(model.partition("-")[0])
 
 
-def majority(panels: Iterable[Axes], task: str, *, named: bool = True) -> None:
-    """The accuracy of always giving the commonest label, once the panels' limits are settled."""
-    for axis in panels:
-        words = "majority class" if named else ""
-        style.reference_line(axis, majority_level(task), words, least=5.0)
+_DOTTED: style.Dash = (0, (1, 2))
+_DASH_DOTTED: style.Dash = (0, (6, 2, 1, 2))
 
 
-def majority_mark() -> Line2D:
-    """The dotted line, for a legend that names it."""
-    return Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)))
+def levels(panels: Iterable[Axes], task: str, *, named: bool = True) -> None:
+    """What takes no memory (:mod:`memnb.evidence.levels`), once the panels' limits are settled.
 
-
-def majority_across(axis: Axes, task: str) -> float:
-    """:func:`majority` where accuracy runs along x: a quiet dotted line, whose level is returned.
-
-    The limits stay as they are, and the legend or the axis names the line.
+    The accuracy of always giving the commonest label (dotted) and, on ListOps, that of reading the
+    first operator alone (dash-dotted).
     """
-    level = majority_level(task)
-    axis.axvline(level, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-    return level
+    operator = first_operator(task)
+    for axis in panels:
+        words = MAJORITY if named else ""
+        style.reference_line(axis, majority_level(task), words, dash=_DOTTED, least=5.0)
+        if operator is not None:
+            words = FIRST_OPERATOR if named else ""
+            style.reference_line(axis, 100 * operator, words, dash=_DASH_DOTTED)
+
+
+MAJORITY, FIRST_OPERATOR = "majority class", "first operator alone"
+"""The names of the two levels."""
+
+
+def level_marks(tasks: Iterable[str]) -> dict[str, Line2D]:
+    """The lines of :func:`levels` on any of the ``tasks``, for a legend that names them."""
+    marks = {MAJORITY: _level_mark(_DOTTED)}
+    if any(first_operator(task) is not None for task in tasks):
+        marks[FIRST_OPERATOR] = _level_mark(_DASH_DOTTED)
+    return marks
+
+
+def _level_mark(dash: style.Dash) -> Line2D:
+    return Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=dash)
+
+
+def level_words(tasks: Iterable[str]) -> str:
+    """The same in words, for a subtitle or a name of an axis."""
+    several = len(level_marks(tasks)) > 1
+    return f"dotted: {MAJORITY}" + (f"; dash-dotted: {FIRST_OPERATOR}" if several else "")
+
+
+def levels_across(axis: Axes, task: str) -> list[float]:
+    """:func:`levels` where accuracy runs along x: quiet lines, in percent as they are returned.
+
+    The limits stay as they are, and the legend or the axis names the lines.
+    """
+    found = {_DOTTED: majority_level(task)}
+    if (operator := first_operator(task)) is not None:
+        found[_DASH_DOTTED] = 100 * operator
+    for dash, level in found.items():
+        axis.axvline(level, linestyle=dash, color=style.QUIET, linewidth=0.9, zorder=1)
+    return [*found.values()]
 
 
 def majority_level(task: str) -> float:

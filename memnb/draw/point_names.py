@@ -16,6 +16,8 @@ from matplotlib.transforms import BboxBase
 _REACH, _NEAR = 44.0, 9.0
 #: What it costs that such a line runs through another name or mark, and through a bar.
 _STRUCK, _CROSSED = 40.0, 2.0
+#: What it costs to leave the panel, however little.
+_BEYOND = 200.0
 
 
 def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
@@ -50,7 +52,7 @@ def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
     # What a place costs wherever the other names are.
     alone = [
         6 * _covered(boxes, fixed)
-        + 3 * _outside(boxes, frame)
+        + _BEYOND * (_outside(boxes, frame) > 0.01)
         + _distance(boxes, marks[one], np.delete(marks, one, axis=0))
         + tied[one] * _in_the_way(boxes, marks, one, fixed)
         for one, boxes in enumerate(places)

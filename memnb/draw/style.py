@@ -306,8 +306,11 @@ def empty(title: str, subtitle: str = "", note: str = MISSING) -> Figure:
     return figure
 
 
-def reference_line(axis: Axes, level: float, text: str, *, least: float = 0.0) -> None:
-    """A quiet dotted line at ``level``, named below its right end, inside the panel's limits.
+def reference_line(
+    axis: Axes, level: float, text: str, *, dash: Dash = (0.0, (1.0, 2.0)), least: float = 0.0
+) -> None:
+    """A quiet line, dotted unless ``dash`` says otherwise, at ``level``, named below its right end,
+    inside the panel's limits.
 
     Where data stand there, :func:`settle` moves the name. ``least`` is the height that the panel
     has to span, so that noise does not fill it.
@@ -315,7 +318,7 @@ def reference_line(axis: Axes, level: float, text: str, *, least: float = 0.0) -
     low, high = axis.get_ylim()
     low, high = min(low, level), max(high, level, low + least)
     axis.set_ylim(min(low, level - 0.14 * (high - low)), high)
-    axis.axhline(level, color=QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    axis.axhline(level, color=QUIET, linewidth=0.9, linestyle=dash, zorder=1)
     if text:
         _LEVELS[note(axis, text, (1, level), (-1, -2), ha="right", va="top")] = ref(axis)
 

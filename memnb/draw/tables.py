@@ -20,7 +20,8 @@ from memnb import config, paths
 from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
-from memnb.evidence.claims import ENOUGH, Verdict, learned_above
+from memnb.evidence.claims import ENOUGH, Verdict
+from memnb.evidence.levels import MARGIN, first_operator, in_percent, learned_above
 from memnb.evidence.rows import first_and_last
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
 from memnb.tasks.portraits import LABELS, Portrait
@@ -48,7 +49,8 @@ def accuracy(
             laptop tasks and models that have runs.
 
     Returns:
-        Columns ``Model``, ``Source`` and one per task.
+        Columns ``Model``, ``Source`` and one per task; the last row is what the first operator of
+        ListOps gives alone, where ListOps is among them.
     """
     plain = runs[runs["changes"] == ""]
     models: Iterable[str] = config.MODELS if scale == "full" else ()
@@ -67,6 +69,9 @@ def accuracy(
         rows += [[label, *rest] for model, *rest in theirs if model.lower() == name]
     known = {row[0].lower() for row in rows}
     rows += [row for row in theirs if row[0].lower() not in known]
+    operator = [in_percent(first_operator(task)) for task in tasks]
+    if rows and set(operator) != {"–"}:
+        rows.append(["First operator alone", "a rule", *operator])
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
 
 
@@ -231,7 +236,7 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
 def at_majority(runs: pd.DataFrame) -> str:
     """Which models with several memory rows have not learned their task, in a sentence or none.
 
-    The level is that of claim C3 (:func:`memnb.evidence.claims.learned_above`). Models as their
+    The level is that of claim C3 (:func:`memnb.evidence.levels.learned_above`). Models as their
     names define them.
 
     Args:
@@ -250,6 +255,43 @@ def at_majority(runs: pd.DataFrame) -> str:
     if not found:
         return "Every run shown has learned its task."
     return f"At the majority level, having learned nothing: {', '.join(found)}."
+
+
+def first_operator_alone(runs: pd.DataFrame) -> str:
+    """Which models know more of ListOps than its first operator, in some sentences; or none.
+
+    A model is above it if one of its runs is, by more than the error of the test set allows
+    (:data:`memnb.evidence.levels.MARGIN`). Models as their names define them.
+
+    Args:
+        runs: rows of :func:`memnb.evidence.rows.load_runs`.
+    """
+    plain = runs[(runs["changes"] == "") & (runs["outcome"] == "finished")]
+    said = []
+    for task in style.task_order(plain["task"]):
+        level = first_operator(task)
+        if level is None:
+            continue
+        best = plain[plain["task"] == task].groupby("model", sort=False)["test_accuracy"].max()
+        above, within = best[best > level + MARGIN], best[(best - level).abs() <= MARGIN]
+        said.append(
+            f"On {style.task_label(task)} a rule that reads the first token alone, the outermost "
+            f"operator, is right on {in_percent(level)} % of the test set."
+        )
+        if above.empty:
+            said.append(
+                "No run of any model is more than 2 points above that: differences say how many "
+                "seeds found that operator, not what a memory holds of the rest."
+            )
+            continue
+        said.append(f"More than 2 points above it: {_models(above)}.")
+        if len(within):
+            said.append(f"Within 2 points of it, and so perhaps no more: {_models(within)}.")
+    return " ".join(said)
+
+
+def _models(best: pd.Series[float]) -> str:
+    return ", ".join(map(style.model_label, style.model_order(best.index)))
 
 
 def probe_cost(shares: pd.DataFrame) -> pd.DataFrame:

@@ -4,8 +4,10 @@ Each claim is a set of *comparisons*. A comparison estimates one number over see
 two means, or one mean) with its 95 % interval, and *holds* when the whole interval lies inside its
 target, such as "> 0". It is judged only with at least three finished runs on each side; before
 that its effect is shown and nothing is concluded. Nor is anything concluded from two models of
-which neither is above the level of the majority class (:data:`MAJORITY`): what has learned nothing
-says nothing of what its parts are good for. The verdict then follows one of two rules:
+which neither is above the level of the majority class (:mod:`memnb.evidence.levels`): what has
+learned nothing says nothing of what its parts are good for. Where no run of either side is above
+what the first operator of ListOps gives, the comparison is judged, and says so. The verdict then
+follows one of two rules:
 
 * *every* (C1, C3, C4, C5): supported if all judged comparisons hold, partly supported if some do,
   not supported if none does. C3 and C4 say two things each (:data:`PARTS`); as long as nothing
@@ -27,7 +29,7 @@ Retrieval's substitute. The thresholds are this project's choice, not the paper'
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -35,6 +37,12 @@ from typing import Literal
 import pandas as pd
 
 from memnb.config import EXTRA_TASKS, FULL_TASKS, LRA_TASKS, TASKS
+from memnb.evidence.levels import (
+    first_operator,
+    in_percent,
+    is_first_operator_enough,
+    learned_above,
+)
 from memnb.evidence.statistics import LEVEL, difference, mean
 
 Answer = Literal["supported", "partly supported", "not supported", "not enough runs"]
@@ -56,37 +64,6 @@ ABLATION_MEMORY = 16
 #: C5: the two kinds of memory between chunks.
 CHUNK_FAMILIES = ("chunkmem", "rmt")
 
-#: Share of the most frequent label. A model that accurate may have learned nothing: then removing
-#: its memory can change nothing, and no trained memory is there that could have degraded. ListOps:
-#: simulated from its definition; others: balanced.
-MAJORITY = {
-    "listops": 0.17,
-    "listops-short": 0.157,
-    "text": 0.5,
-    "text-short": 0.5,
-    "retrieval": 0.5,
-    "retrieval-acl": 0.5,
-    "image": 0.1,
-    "image-short": 0.1,
-    "pathfinder": 0.5,
-    "pathfinder-short": 0.5,
-    **dict.fromkeys(EXTRA_TASKS, 0.25),
-}
-#: A run has learned something if it beats the majority by this much (test sets of 2,000 examples
-#: have a standard error of 0.8 points there).
-LEARNED = 0.02
-
-
-def majority_share(task: str) -> float:
-    """Share of the most frequent label, 0 to 1; where nobody has counted, labels are balanced."""
-    return MAJORITY.get(task, 1 / TASKS[task].classes)
-
-
-def learned_above(task: str) -> float:
-    """The accuracy, 0 to 1, above which a run has learned something."""
-    return majority_share(task) + LEARNED
-
-
 STATEMENTS = {
     "C1": "A filter on the memory's input helps: ConvLuna is more accurate than Luna with the "
     "same number of memory rows.",
@@ -99,6 +76,9 @@ STATEMENTS = {
 
 #: Result of a comparison that says nothing, whatever its effect.
 SILENT = "neither has learned"
+
+#: What a comparison says that both sides may owe to one token.
+SHALLOW = "no run is above what the first operator alone gives"
 
 #: The claims that one comparison can settle.
 ANY_SUFFICES = ("C2",)
@@ -208,6 +188,8 @@ class Comparison:
     part: str = ""
     notes: tuple[str, ...] = ()
     silent: bool = False
+    shallow: bool = False
+    """Of accuracies: no run of either side is above what the first operator alone gives."""
 
     @cached_property
     def estimate(self) -> tuple[float, float, float]:
@@ -265,7 +247,7 @@ class Comparison:
             self.part, self.task, self.memory, self.measure, a.label, b.label,
             mean(a.values).mean, mean(b.values).mean, *self.estimate, self.unit,
             self.target.text, len(a.values), len(b.values), len(a.failed), len(b.failed),
-            self.result, "; ".join(self.notes),
+            self.result, "; ".join([*self.notes, *([SHALLOW] if self.shallow else [])]),
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -457,9 +439,12 @@ def _gain(
 ) -> Comparison:
     needed = 100 * learned_above(task)
     silent = a.seen and b.seen and all(mean(side.values).mean <= needed for side in (a, b))
+    both = [value / 100 for side in (a, b) for value in side.values]
+    shallow = bool(a.values and b.values) and is_first_operator_enough(task, both)
     return Comparison(
-        task, memory, "test accuracy", "points", POSITIVE, a, b, level, part, silent=silent
-    )
+        task, memory, "test accuracy", "points", POSITIVE, a, b, level, part, silent=silent,
+        shallow=shallow,
+    )  # fmt: skip
 
 
 def _looks(probes: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -569,7 +554,20 @@ def _reading(
         parts += [f"with too few runs: {waiting}"] if waiting else []
     if silent := sum(c.result == SILENT for c in compared):
         parts += [f"between models of which neither has learned: {silent}"]
+    parts += _shallow(compared)
     parts += dict.fromkeys(note for c in compared for note in c.notes)
     failed = frozenset[str]().union(*(side.failed for c in compared for side in c.sides))
     parts += [f"failed runs, counted but without a value: {len(failed)}"] if failed else []
     return "; ".join(parts) + "."
+
+
+def _shallow(compared: Sequence[Comparison]) -> Iterator[str]:
+    """On which tasks accuracies compared may owe all to one token."""
+    for task in dict.fromkeys(c.task for c in compared if c.shallow):
+        there = [c for c in compared if c.task == task and c.measure == "test accuracy"]
+        count = sum(c.shallow for c in there)
+        where = "no run compared" if count == len(there) else f"in {count} of {len(there)} no run"
+        yield (
+            f"on {task} {where} is above what reading the first operator alone gives "
+            f"({in_percent(first_operator(task))} %)"
+        )

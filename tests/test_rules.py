@@ -1,0 +1,53 @@
+"""Answers without a model, and the levels that are drawn beside those of models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from memnb import config, tasks
+from memnb.evidence import levels
+from memnb.tasks import rules
+from memnb.tasks.base import Dataset, Split
+
+
+def split(inputs: list[list[int]], labels: list[int]) -> Split:
+    lengths = np.full(len(labels), len(inputs[0]), np.int32)
+    return Split(np.array(inputs, np.uint8), lengths, np.array(labels, np.int64))
+
+
+def test_rules_learn_from_training_labels_and_are_scored_on_the_tests() -> None:
+    train = split([[7, 1], [7, 2], [7, 3], [9, 1], [9, 1]], [4, 4, 0, 2, 2])
+    test = split([[7, 5], [9, 5], [8, 5], [8, 5]], [4, 2, 0, 3])
+    data = Dataset(train, train, test)
+    assert rules.first_token(data) == 0.75  # 7 -> 4, 9 -> 2, unseen -> 0
+    assert rules.commonest_label(data) == 0.25  # 2 and 4 are as common: the smaller
+
+
+@pytest.mark.parametrize("task", ["listops", "listops-short"])
+def test_the_first_operator_gives_what_figures_say(task: str) -> None:
+    data = tasks.load(config.task_config(task))
+    assert rules.first_token(data) == levels.first_operator(task)
+    labels = np.concatenate([data.train.labels, data.validation.labels, data.test.labels])
+    share = np.bincount(labels).max() / len(labels)
+    assert share == pytest.approx(levels.majority_share(task), abs=0.01)
+
+
+def test_the_level_of_every_task_is_known() -> None:
+    assert set(levels.MAJORITY) >= set(config.TASKS)
+    # Every variant of ListOps begins with an operator; nothing else does.
+    listops = {name for name, task in config.TASKS.items() if isinstance(task, config.ListOps)}
+    assert set(levels.FIRST_OPERATOR) == listops
+    assert levels.first_operator("text") is None
+
+
+def test_what_is_within_reach_of_the_first_operator() -> None:
+    assert levels.is_first_operator_enough("listops", [0.1, 0.36])
+    assert not levels.is_first_operator_enough("listops", [0.1, 0.5])
+    assert not levels.is_first_operator_enough("listops", [])
+    assert not levels.is_first_operator_enough("text", [0.1])
+
+
+def test_levels_are_said_in_percent() -> None:
+    assert levels.in_percent(0.3595) == "36.0"
+    assert levels.in_percent(None) == "–"
