@@ -374,7 +374,13 @@ def _settings(folder: Path) -> str:
 
 
 #: Whether an action of ``memnb runs`` takes the id of a run.
-_RUN_ACTIONS = {"list": "never", "show": "always", "verify": "perhaps", "remove": "always"}
+_RUN_ACTIONS = {
+    "list": "never",
+    "show": "always",
+    "verify": "perhaps",
+    "examine": "perhaps",
+    "remove": "always",
+}
 
 
 def _runs(values: argparse.Namespace) -> int:
@@ -402,6 +408,8 @@ def _runs(values: argparse.Namespace) -> int:
         runs.remove(chosen[0], values.yes)
         print(f"{values.name} is removed.")
         return 0
+    if action == "examine":
+        return _examine_runs(chosen or runs.some(values.out), values.device)
     damaged = 0
     for folder in chosen or runs.some(values.out):  # of nothing all would be sound
         problems = runs.verify(folder)
@@ -410,6 +418,24 @@ def _runs(values: argparse.Namespace) -> int:
         for problem in problems:
             print(f"  {problem}")
     return 1 if damaged else 0
+
+
+def _examine_runs(folders: list[Path], device: str) -> int:
+    """Each in turn; one that cannot be examined is said and does not keep the others from it."""
+    from memnb import runs
+
+    failed = 0
+    for folder in folders:
+        try:
+            added = runs.examine(folder, device)
+        except MemnbError as error:
+            if len(folders) == 1:
+                raise
+            print(f"{folder.name:<50}not examined: {error}")
+            failed += 1
+        else:
+            print(f"{folder.name:<50}{'added ' + ', '.join(added) if added else 'lacks nothing'}")
+    return 1 if failed else 0
 
 
 def _run_line(folder: Path) -> str:
@@ -750,6 +776,7 @@ _RUNS_HELP = """\
   memnb runs list          the runs of this machine, with their outcome and size
   memnb runs show RUN      what is known of one, and its files
   memnb runs verify [RUN]  read every row, sum and weight again; exit code 1 if anything is damaged
+  memnb runs examine [RUN] ask finished runs what newer tests ask, and add what their folders lack
   memnb runs remove RUN    remove one that is not being trained; --yes for one that has finished"""
 
 
@@ -883,10 +910,11 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _runs_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", metavar="ACTION", help="list, show, verify or remove")
+    parser.add_argument("action", metavar="ACTION", help="list, show, verify, examine or remove")
     parser.add_argument("name", metavar="RUN", nargs="?", help="the id of a run")
     parser.add_argument("--yes", action="store_true", help="remove a run although it has finished")
     _out(parser)
+    _device(parser)
 
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
@@ -969,7 +997,7 @@ COMMANDS = {
     "runs": Command(
         _runs,
         _runs_arguments,
-        "list the runs of this machine; show, verify and remove one",
+        "list the runs of this machine; show, verify, examine and remove one",
         _RUNS_HELP,
     ),
     "data": Command(

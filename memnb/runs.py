@@ -1,11 +1,14 @@
-"""The run folders of this machine: what is there, whether it is sound, and how one goes away."""
+"""The run folders of this machine: what is there, whether it is sound, what newer tests say of it,
+and how one goes away."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
@@ -14,6 +17,9 @@ from memnb.config import Run
 from memnb.errors import MemnbError, RunError, unknown
 from memnb.evidence import rows
 from memnb.evidence.rows import Record
+
+if TYPE_CHECKING:
+    from memnb.models.network import Network
 
 _REMOVED = ".removed-"
 
@@ -73,6 +79,8 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
         since = f" from step {one.from_step:,}" if one.from_step else ""
         yield "machine", f"{one.device_name}, {one.precision}, engine {one.engine}{since}"
         yield "made by", f"memnb {one.version} ({one.commit}), torch {one.torch}{since}"
+    for again in record.examined_again:
+        yield "asked again", f"{', '.join(again['files'])} ({again['weights']})"
     yield "folder", str(folder)
     for path in sorted(folder.iterdir()):
         yield "file", f"{path.name}, {path.lstat().st_size:,} bytes"
@@ -135,6 +143,88 @@ def _checkpoints(folder: Path) -> list[str]:
     paths_ = sorted(folder.glob("checkpoint-*.pt"))
     return [f"{path} is damaged; the one before it is used." for path in paths_
             if read_whole(path) is None]  # fmt: skip
+
+
+def examine(folder: Path, device: str = "auto") -> list[str]:
+    """Ask a finished run's best weights what it was not asked when it ended.
+
+    Newer versions of memnb ask more at the end of a run (:func:`memnb.probes.causal.examine`).
+    This adds the files that a folder lacks; what is there stays as it is, and ``examined_again``
+    in ``run.json`` says what was added, by which code and where. A folder without ``best.pt``
+    gets the weights that come with memnb, in half precision, where its run is among them.
+
+    Returns:
+        The names of the files that were added.
+
+    Raises:
+        RunError: the run has not finished, is being trained, or there are no weights of it.
+        DataError: ``run.json`` or the weights are damaged, or the data of the task are missing.
+        MemnbError: the device is not available.
+    """
+    import torch
+
+    from memnb import tasks
+    from memnb.train.checkpoint import write_atomically
+    from memnb.train.device import choose_device
+    from memnb.train.engine import DeviceSplit
+    from memnb.train.loop import commit_of_checkout, examination
+
+    record, run = rows.read_run(folder)
+    if record.outcome != "finished":
+        raise RunError(
+            f"{record.run_id} is {state(folder, record)}: only a finished run can be examined; let "
+            "it finish first."
+        )
+    chosen = choose_device(device)
+    network, source = _best(folder, run)
+    network.to(chosen.kind).eval()
+    test = DeviceSplit(tasks.load(run.task).test, chosen.kind)
+    found = examination(network, test, run.seed)
+    lock = filelock.FileLock(folder / "run.lock")
+    try:
+        with lock.acquire(timeout=0):
+            added = [name for name in found if not (folder / name).exists()]
+            for name in added:
+                lines = "".join(json.dumps(row) + "\n" for row in found[name])
+                write_atomically(folder / name, lines.encode())
+            if added:
+                said = {"files": added, "weights": source, "commit": commit_of_checkout()}
+                said |= {"torch": str(torch.__version__), "device_name": chosen.name}
+                _note(folder / "run.json", said)
+    except filelock.Timeout:
+        raise RunError(f"{folder.name} is being trained; let it finish first.") from None
+    return added
+
+
+def _best(folder: Path, run: Run) -> tuple[Network, str]:
+    """The network of a finished run, and where its weights are from."""
+    from memnb import weights
+    from memnb.models.network import Network
+    from memnb.train.checkpoint import from_bytes
+
+    path = folder / "best.pt"
+    if not path.exists():
+        try:
+            return weights.named(run.run_id).network, "data/weights, half precision"
+        except MemnbError:
+            raise RunError(
+                f"{folder} holds no best.pt, and its weights do not come with memnb; train the run "
+                "again."
+            ) from None
+    if problems := _weights(path, run):
+        raise RunError(problems[0])
+    network = Network(run.model, run.task)
+    network.load_state_dict(from_bytes(path, path.read_bytes()))
+    return network, "best.pt"
+
+
+def _note(path: Path, said: dict[str, Any]) -> None:
+    """Add to a run.json what was done to its folder since."""
+    from memnb.train.checkpoint import write_atomically
+
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["examined_again"] = [*record.get("examined_again", []), said]
+    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def is_trained(folder: Path) -> bool:

@@ -77,6 +77,8 @@ def write_run(
         _write_lines(here / "removal.jsonl", _removal(rows, {**kept, rows: score}))
     if finished:
         _write_lines(here / "lengths.jsonl", _lengths(score or 0.0))
+        if run.task.layout == "tokens":
+            _write_lines(here / "beginning.jsonl", _beginning(run, score or 0.0))
     if rows and finished:
         _write_lines(here / "causal.jsonl", _causal(rows, score or 0.0))
         _write_lines(here / "usage.jsonl", _usage(run))
@@ -207,6 +209,15 @@ def _lengths(score: float) -> list[dict[str, Any]]:
         {"low": low, "high": low + 29, "examples": 200, "accuracy": round(score - low / 5000, 4)}
         for low in (150, 180, 210, 240, 270)
     ]
+
+
+def _beginning(run: Run, score: float) -> list[dict[str, Any]]:
+    """A model that reads up to 64 tokens and no further."""
+    return [
+        {"kept": kept, "examples": 500, "accuracy": score if kept > 64 else 0.16,
+         "changed": 0.0 if kept > 64 else 0.8}
+        for kept in (*(4**n for n in range(6) if 4**n < run.task.max_length), run.task.max_length)
+    ]  # fmt: skip
 
 
 def _causal(memory: int, score: float) -> list[dict[str, Any]]:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from memnb import build_model
+from memnb import build_model, config
 from memnb.models.blocks import Trace
 from memnb.models.network import Network
-from memnb.probes import causal
+from memnb.probes import answers, causal
 from memnb.probes.attribution import attribution
 from memnb.probes.filters import filter_state
 
@@ -209,29 +209,81 @@ def test_answers_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> 
     model = network()
     inputs, lengths, _ = batch(8)
     expected = model(inputs, lengths).argmax(-1)
-    monkeypatch.setattr(causal, "_POSITIONS", {"cpu": 90})
-    assert torch.equal(causal.answers(model, inputs, lengths), expected)
+    monkeypatch.setattr(answers, "_POSITIONS", {"cpu": 90})
+    assert torch.equal(answers.answers(model, inputs, lengths), expected)
 
 
 def test_accuracy_by_length_groups_the_examples_by_length() -> None:
     lengths = torch.tensor([5, 1, 4, 2, 3, 6])
     correct = torch.tensor([False, True, True, True, False, False])
-    rows = causal.accuracy_by_length(lengths, correct, groups=3, few=5)
+    rows = answers.accuracy_by_length(lengths, correct, groups=3, few=5)
     assert [(row["low"], row["high"]) for row in rows] == [(1, 2), (3, 4), (5, 6)]
     assert [row["accuracy"] for row in rows] == [1.0, 0.5, 0.0]
-    assert causal.accuracy_by_length(torch.full((4,), 7), torch.ones(4)) == []
-    pairs = causal.accuracy_by_length(torch.tensor([[1, 2], [3, 4]]), torch.ones(2), groups=2)
+    assert answers.accuracy_by_length(torch.full((4,), 7), torch.ones(4)) == []
+    pairs = answers.accuracy_by_length(torch.tensor([[1, 2], [3, 4]]), torch.ones(2), groups=2)
     assert [row["low"] for row in pairs] == [3, 7]
 
 
 def test_few_lengths_are_told_apart() -> None:
     lengths = torch.tensor([5, 3, 3, 9, 5, 3])
     correct = torch.tensor([True, True, False, False, True, True])
-    assert causal.accuracy_by_length(lengths, correct) == [
+    assert answers.accuracy_by_length(lengths, correct) == [
         {"low": 3, "high": 3, "examples": 3, "accuracy": pytest.approx(2 / 3)},
         {"low": 5, "high": 5, "examples": 2, "accuracy": 1.0},
         {"low": 9, "high": 9, "examples": 1, "accuracy": 0.0},
     ]
+
+
+# --- the beginning of an input ---------------------------------------------------------------
+
+
+def test_inputs_go_on_as_the_one_before_them() -> None:
+    inputs = torch.tensor([[1, 1, 1, 0, 0], [2, 2, 2, 2, 2], [3, 0, 0, 0, 0]], dtype=torch.uint8)
+    mixed, lengths = answers.ending_otherwise(inputs, torch.tensor([3, 5, 1]), 2)
+    assert mixed.tolist() == [[1, 1, 0, 0, 0], [2, 2, 1, 0, 0], [3, 0, 0, 0, 0]]
+    assert lengths.tolist() == [2, 3, 1]
+    assert mixed.dtype == inputs.dtype
+    whole, lengths = answers.ending_otherwise(inputs, torch.tensor([3, 5, 1]), 5)
+    assert torch.equal(whole, inputs)
+    assert lengths.tolist() == [3, 5, 1]
+
+
+class OneToken(torch.nn.Module):
+    """Answers by one token and nothing else."""
+
+    def __init__(self, at: int, task: str = "listops-short") -> None:
+        super().__init__()
+        self.at, self.task = at, config.task_config(task)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(inputs[:, self.at].long(), 256).float()
+
+
+@pytest.mark.parametrize(("at", "needed"), [(0, 1), (3, 4), (7, 16), (29, 30)])
+def test_a_model_that_reads_one_token_keeps_its_answers_as_soon_as_that_one_stays(
+    at: int, needed: int
+) -> None:
+    inputs = torch.randint(1, 256, (8, 30), generator=torch.Generator().manual_seed(0))
+    inputs, lengths = inputs.to(torch.uint8), torch.full((8,), 30)
+    labels = inputs[:, at].long()
+    rows = answers.answers_by_beginning(OneToken(at), inputs, lengths, labels)  # type: ignore[arg-type]
+    assert [row["kept"] for row in rows] == [1, 4, 16, 30]
+    for row in rows:
+        assert row["examples"] == 8
+        assert (row["changed"] == 0.0) == (row["kept"] >= needed)
+        assert (row["accuracy"] == 1.0) == (row["kept"] >= needed)
+
+
+@pytest.mark.parametrize("task", ["image", "pathfinder-short", "retrieval", "recall-4"])
+def test_nothing_is_asked_where_the_first_positions_say_nothing(task: str) -> None:
+    assert answers.answers_by_beginning(OneToken(0, task), *batch()) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["transformer", "convchunkmem-4", "localconv", "luna-4"])
+def test_every_model_is_asked_how_much_of_an_input_it_needs(name: str) -> None:
+    found = causal.examine(network(name), *batch(), seed=0)["beginning.jsonl"]
+    assert [row["kept"] for row in found] == [1, 4, 16, 30]
+    assert found[-1]["changed"] == 0.0
 
 
 # --- filters and attribution -----------------------------------------------------------------

@@ -21,7 +21,7 @@ from made_up_runs import write_run
 from test_kills import tiny
 
 import memnb
-from memnb import cli, logs, paths
+from memnb import cli, logs, paths, runs
 from memnb.train import loop
 from memnb.train.checkpoint import to_bytes
 
@@ -328,6 +328,65 @@ def test_whatever_is_damaged_is_found(some_runs: Path, capsys: pytest.CaptureFix
     assert memnb_runs(capsys, "verify", out)[0] == 0
     folder.rename(folder.with_name("renamed"))
     assert "the folder was renamed" in memnb_runs(capsys, "verify", out)[1]
+
+
+def test_a_finished_run_is_asked_what_it_was_not_asked(
+    some_runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = f"--out={some_runs}"
+    finished, failed, interrupted = ids(some_runs)
+    folder = some_runs / "runs" / finished
+    asked = ("beginning.jsonl", "causal.jsonl")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert memnb_runs(capsys, "examine", finished, out) == (0, f"{finished:<50}lacks nothing\n")
+    for name in asked:
+        (folder / name).unlink()
+    code, text = memnb_runs(capsys, "examine", out)
+    assert code == 1, "two of three cannot be examined"
+    assert f"{finished:<50}added {', '.join(asked)}" in text
+    for name, state in ((failed, "failed"), (interrupted, "interrupted")):
+        assert f"{name:<50}not examined: {name} is {state}: only a finished run" in text
+    for name in before.keys() - {"run.json"}:
+        assert (folder / name).read_bytes() == before[name], name
+    record = json.loads((folder / "run.json").read_text())
+    (again,) = record.pop("examined_again")
+    assert record == json.loads(before["run.json"])
+    assert (again["files"], again["weights"]) == (list(asked), "best.pt")
+    assert (
+        "asked again beginning.jsonl, causal.jsonl" in memnb_runs(capsys, "show", finished, out)[1]
+    )
+    assert memnb_runs(capsys, "verify", finished, out)[0] == 0
+
+    # A second time it is added to what was noted; nothing is asked of damaged or missing weights.
+    (folder / "lengths.jsonl").unlink()
+    assert memnb_runs(capsys, "examine", finished, out)[0] == 0
+    assert len(json.loads((folder / "run.json").read_text())["examined_again"]) == 2
+    (folder / "best.pt").write_bytes(before["best.pt"][:-30])
+    assert "damaged" in memnb_runs(capsys, "examine", finished, out)[1]
+    (folder / "best.pt").unlink()
+    code, text = memnb_runs(capsys, "examine", finished, out)
+    assert code == 1
+    assert "train the run again" in text
+    lock = filelock.FileLock(folder / "run.lock")
+    (folder / "best.pt").write_bytes(before["best.pt"])
+    with lock.acquire():
+        assert "is being trained" in memnb_runs(capsys, "examine", finished, out)[1]
+
+
+def test_a_committed_run_is_asked_with_the_weights_that_are_shipped(tmp_path: Path) -> None:
+    (stored,) = paths.stored_results().glob("listops-short-convluna-16-s0-99ff0aab5e")
+    folder = tmp_path / "runs" / stored.name
+    shutil.copytree(stored, folder)
+    (folder / "lengths.jsonl").unlink()
+    assert runs.examine(folder, "cpu")[0] == "lengths.jsonl"
+    record = json.loads((folder / "run.json").read_text())
+    assert record["examined_again"][-1]["weights"] == "data/weights, half precision"
+    again, before = (
+        [json.loads(line) for line in (where / "lengths.jsonl").read_text().splitlines()]
+        for where in (folder, stored)
+    )
+    for one, other in zip(again, before, strict=True):
+        assert one["accuracy"] == pytest.approx(other["accuracy"], abs=0.02)
 
 
 def test_a_run_is_removed_only_if_that_is_meant(

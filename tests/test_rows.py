@@ -291,6 +291,7 @@ def test_a_damaged_line_inside_is_named_apart(tmp_path: Path, wrong: str) -> Non
         ("causal.jsonl", rows.load_causal, ("kept", "examples")),
         ("usage.jsonl", rows.load_usage, ("block", "row")),
         ("lengths.jsonl", rows.load_lengths, ("low", "high", "examples")),
+        ("beginning.jsonl", rows.load_beginning, ("kept", "examples")),
     ],
 )
 def test_a_line_without_one_of_its_counts_is_left_out_and_named(

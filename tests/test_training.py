@@ -129,7 +129,11 @@ def test_a_run_watches_its_filters_and_is_examined_at_its_end(tmp_path: Path) ->
     assert sum(row["examples"] for row in rows(tmp_path / "filtered", "lengths")) == 40
     train(tiny("transformer"), tmp_path / "plain", device="cpu")
     written = {path.name for path in (tmp_path / "plain").glob("*.jsonl")}
-    assert written == {"metrics.jsonl", "probes.jsonl", "removal.jsonl", "lengths.jsonl"}
+    assert written == {
+        "metrics.jsonl", "probes.jsonl", "removal.jsonl", "lengths.jsonl", "beginning.jsonl",
+    }  # fmt: skip
+    (*_, whole) = rows(tmp_path / "plain", "beginning")
+    assert whole["accuracy"] == pytest.approx(rows(tmp_path / "plain")[-1]["accuracy"])
 
 
 def test_the_best_weights_are_kept_and_tested(tmp_path: Path) -> None:

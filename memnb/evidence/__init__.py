@@ -7,6 +7,7 @@ from memnb.evidence.claims import Verdict, check
 from memnb.evidence.rows import (
     commit,
     load_attention,
+    load_beginning,
     load_causal,
     load_filters,
     load_lengths,
@@ -25,6 +26,7 @@ __all__ = [
     "commit",
     "difference",
     "load_attention",
+    "load_beginning",
     "load_causal",
     "load_filters",
     "load_lengths",

@@ -33,7 +33,7 @@ from memnb.errors import DataError, MemnbError, RunError
 
 RESULT_FILES = (
     "run.json", "metrics.jsonl", "probes.jsonl", "filters.jsonl", "removal.jsonl", "causal.jsonl",
-    "usage.jsonl", "lengths.jsonl", "attention.npz",
+    "usage.jsonl", "lengths.jsonl", "beginning.jsonl", "attention.npz",
 )  # fmt: skip
 
 #: Columns that say which run a row of a long frame belongs to.
@@ -60,6 +60,7 @@ _FILTERS = ("step", "block", "head", "pack_temperature", "unpack_temperature")
 _CAUSAL = ("test", "rule", "kept", "examples", "accuracy", "changed")
 _USAGE = ("block", "row", "usage", "gradient")
 _LENGTHS = ("low", "high", "examples", "accuracy")
+_BEGINNING = ("kept", "examples", "accuracy", "changed")
 # The columns of these files that hold a word or a count; all others hold numbers or nothing.
 _WORDS = ("split", "rule", "test")
 _COUNTS = ("step", "block", "head", "row", "kept", "examples", "low", "high")
@@ -73,6 +74,7 @@ _REQUIRED = {
     "causal.jsonl": ("test", "rule", "kept", "examples", "accuracy"),
     "usage.jsonl": ("block", "row", "usage"),
     "lengths.jsonl": ("low", "high", "examples", "accuracy"),
+    "beginning.jsonl": ("kept", "examples", "accuracy", "changed"),
 }
 
 Study = Literal["shared", "chunks", "recall", "longer", "every"]
@@ -132,6 +134,7 @@ class Record(BaseModel):
     seconds_saving: float | None = None
     resumed: int = 0
     machines: list[Machine] = []
+    examined_again: list[dict[str, Any]] = []
 
     def machines_in_turn(self) -> list[Machine]:
         """One at least; of a record from before they were listed, the one that it names."""
@@ -140,7 +143,9 @@ class Record(BaseModel):
 
 
 _SCALARS = tuple(
-    k for k in Record.model_fields if k not in ("format", "run_id", "config", "machines")
+    key
+    for key in Record.model_fields
+    if key not in ("format", "run_id", "config", "machines", "examined_again")
 )
 _TEXTS = ("outcome", "reason", "stopped", "version", "commit", "torch", "python", "device",
           "device_name", "precision", "engine", "started", "finished")  # fmt: skip
@@ -337,6 +342,16 @@ def load_lengths(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: :data:`KEYS`, then low, high (lengths in tokens), examples, accuracy.
     """
     return _long(runs, "lengths.jsonl", _LENGTHS)
+
+
+def load_beginning(runs: pd.DataFrame) -> pd.DataFrame:
+    """Answers of the best weights where only the first ``kept`` tokens of an input are its own.
+
+    Columns: :data:`KEYS`, then kept (tokens; the greatest of a run: whole inputs), examples,
+    accuracy (0..1) and changed (the share of answers that differ from those to whole inputs); see
+    :func:`memnb.probes.answers.answers_by_beginning`.
+    """
+    return _long(runs, "beginning.jsonl", _BEGINNING)
 
 
 def load_filters(runs: pd.DataFrame) -> pd.DataFrame:

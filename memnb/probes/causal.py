@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from memnb.models.blocks import SharedMemoryAttention, SharedMemoryBlock, Trace
 from memnb.models.network import Network
+from memnb.probes.answers import accuracy_by_length, answers, answers_by_beginning
 from memnb.probes.degradation import real_positions, received
 from memnb.probes.row_removal import rows_left
 
@@ -26,8 +27,6 @@ EXAMPLES = 500  # the tests ask a model a dozen times: so many examples, the sam
 USAGE_EXAMPLES = 16
 LENGTH_EXAMPLES = 5000
 _TRACED = 2  # attention weights are written out here: a few samples at a time
-# A batch holds about so many positions.
-_POSITIONS = {"cpu": 2**14, "cuda": 2**18}
 RULES = ("random", "most used", "least used")
 
 Edit = Callable[[Tensor], Tensor]
@@ -45,35 +44,24 @@ def examine(
 
     ``hear`` is called between two tests; it may raise, which leaves the network as it was.
 
-    ``lengths.jsonl`` (:func:`accuracy_by_length`), ``usage.jsonl`` (:func:`row_usage`) and
-    ``causal.jsonl`` (:func:`causal_tests`), each on the first examples given, in single precision.
+    ``lengths.jsonl`` (:func:`accuracy_by_length`), ``beginning.jsonl``
+    (:func:`answers_by_beginning`), ``usage.jsonl`` (:func:`row_usage`) and ``causal.jsonl``
+    (:func:`causal_tests`), each on the first examples given, in single precision.
     What has no meaning for a model is left out.
     """
     some, few, many = slice(0, EXAMPLES), slice(0, USAGE_EXAMPLES), slice(0, LENGTH_EXAMPLES)
     correct = answers(network, inputs[many], lengths[many]) == labels[many]
+    asked = inputs[some], lengths[some], labels[some]
+    beginning = answers_by_beginning(network, *asked, hear)
     usage = row_usage(network, inputs[few], lengths[few], labels[few])
-    tests = causal_tests(network, inputs[some], lengths[some], labels[some], seed, usage, hear)
+    tests = causal_tests(network, *asked, seed, usage, hear)
     found = {
         "lengths.jsonl": accuracy_by_length(lengths[many], correct),
+        "beginning.jsonl": beginning,
         "usage.jsonl": usage,
         "causal.jsonl": tests,
     }
     return {name: rows for name, rows in found.items() if rows}
-
-
-@torch.no_grad()
-def answers(network: Network, inputs: Tensor, lengths: Tensor) -> Tensor:
-    """The class that the network gives to each example: (N, ...) -> (N,)."""
-    training = network.training
-    network.eval()
-    # Exchanging memories needs at least two examples in a batch.
-    batch = max(2, _POSITIONS[inputs.device.type] // inputs[0].numel())
-    given = [
-        network(inputs[start : start + batch], lengths[start : start + batch]).argmax(-1)
-        for start in range(0, len(inputs), batch)
-    ]
-    network.train(training)
-    return torch.cat(given)
 
 
 def causal_tests(
@@ -191,42 +179,6 @@ def row_usage(
         }
         for index, (usage, gradients) in enumerate(sums)
         for row, (read, gradient) in enumerate(zip(usage.tolist(), gradients.tolist(), strict=True))
-    ]
-
-
-def accuracy_by_length(
-    lengths: Tensor, correct: Tensor, groups: int = 5, few: int = 16
-) -> list[dict[str, Any]]:
-    """Accuracy of the shortest fifth of the examples, of the next, and so on.
-
-    Where no more than ``few`` different lengths occur, accuracy at each of them.
-
-    Args:
-        lengths: (N,) or (N, 2) tokens; of a pair the two are added.
-        correct: (N,) whether the answer was right.
-        groups: how many groups of about equal size.
-        few: how many different lengths are told apart instead.
-
-    Returns:
-        One dict per group: ``low`` and ``high``, its least and greatest length; ``examples``;
-        ``accuracy``. Empty where all examples are equally long.
-    """
-    total = lengths if lengths.dim() == 1 else lengths.sum(dim=1)
-    different = total.unique()
-    if len(different) == 1:
-        return []
-    if len(different) <= few:
-        parts = [(total == length).nonzero()[:, 0] for length in different]
-    else:
-        parts = [part for part in total.argsort(stable=True).chunk(groups) if len(part)]
-    return [
-        {
-            "low": int(total[part[0]]),
-            "high": int(total[part[-1]]),
-            "examples": len(part),
-            "accuracy": float(correct[part].double().mean()),
-        }
-        for part in parts
     ]
 
 

@@ -2,8 +2,8 @@
 
 The folder receives ``run.json`` (what was run, where, how it ended), ``metrics.jsonl``,
 ``probes.jsonl``, ``filters.jsonl``, ``removal.jsonl``, ``causal.jsonl``, ``usage.jsonl``,
-``lengths.jsonl``, ``attention.npz`` and ``best.pt``; while it lasts also checkpoints
-and a lock. A finished run is never run again; an interrupted one goes on by itself.
+``lengths.jsonl``, ``beginning.jsonl``, ``attention.npz`` and ``best.pt``; while it lasts also
+checkpoints and a lock. A finished run is never run again; an interrupted one goes on by itself.
 """
 
 from __future__ import annotations
@@ -655,12 +655,17 @@ def look_closely(
     removal = accuracy_by_rows_left(
         engine.network, lambda: engine.evaluate_eagerly(split, should_stop)[1], seed=seed
     )
+    return {"removal.jsonl": removal, **examination(engine.network, split, seed, hear)}
+
+
+def examination(
+    network: Network, split: DeviceSplit, seed: int, hear: Callable[[], None] = lambda: None
+) -> dict[str, list[dict[str, Any]]]:
+    """What :func:`memnb.probes.causal.examine` says of the examples of a test set that are asked
+    about again."""
     some = _some(split, EXAMPLES, LENGTH_EXAMPLES)
     inputs, lengths, labels = split.inputs[some], split.lengths[some], split.labels[some]
-    return {
-        "removal.jsonl": removal,
-        **examine(engine.network, inputs, lengths, labels, seed, hear),
-    }
+    return examine(network, inputs, lengths, labels, seed, hear)
 
 
 def _finite(value: float) -> float | None:

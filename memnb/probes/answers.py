@@ -1,0 +1,123 @@
+"""What a trained model answers, by length of the input and by how much of its beginning stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memnb.config import EXTRA_TASKS
+from memnb.models.network import Network
+
+# A batch holds about so many positions.
+_POSITIONS = {"cpu": 2**14, "cuda": 2**18}
+
+
+@torch.no_grad()
+def answers(network: Network, inputs: Tensor, lengths: Tensor) -> Tensor:
+    """The class that the network gives to each example: (N, ...) -> (N,)."""
+    training = network.training
+    network.eval()
+    # Exchanging memories needs at least two examples in a batch.
+    batch = max(2, _POSITIONS[inputs.device.type] // inputs[0].numel())
+    given = [
+        network(inputs[start : start + batch], lengths[start : start + batch]).argmax(-1)
+        for start in range(0, len(inputs), batch)
+    ]
+    network.train(training)
+    return torch.cat(given)
+
+
+def answers_by_beginning(
+    network: Network,
+    inputs: Tensor,
+    lengths: Tensor,
+    labels: Tensor,
+    hear: Callable[[], None] = lambda: None,
+) -> list[dict[str, Any]]:
+    """How much of an input an answer hangs on: its first tokens stay, the others are another's.
+
+    The first 1, 4, 16, ... tokens of an input stay where they are; what follows comes from the
+    example before it, up to the end of that one. Inputs no longer than what stays are left whole.
+    A model that keeps its answers has read nothing of the rest. The test is ours; it says the more
+    the less of a sequence decides its label: of ListOps, the outermost operator comes first.
+
+    Args:
+        network: a trained model; on pixels, pairs and recall, whose first positions say nothing,
+            nothing is asked.
+        inputs: (N, L).
+        lengths: (N,).
+        labels: (N,).
+        hear: called before each test.
+
+    Returns:
+        One dict per number of tokens, the whole input last: ``kept`` (tokens), ``examples``,
+        ``accuracy``, and ``changed``, the share of answers that differ from those to whole inputs.
+    """
+    if network.task.layout != "tokens" or network.task.name in EXTRA_TASKS:
+        return []
+    longest = int(lengths.max())
+    whole = answers(network, inputs, lengths)
+
+    def row(kept: int, given: Tensor) -> dict[str, Any]:
+        return {
+            "kept": kept,
+            "examples": len(labels),
+            "accuracy": float((given == labels).double().mean()),
+            "changed": float((given != whole).double().mean()),
+        }
+
+    found, kept = [], 1
+    while kept < longest:
+        hear()
+        found.append(row(kept, answers(network, *ending_otherwise(inputs, lengths, kept))))
+        kept *= 4
+    return [*found, row(longest, whole)]
+
+
+def ending_otherwise(inputs: Tensor, lengths: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    """Inputs (N, L) that go on, after their first ``kept`` tokens, as the example before them does;
+    and their lengths (N,). An input no longer than that stays whole."""
+    own = torch.arange(inputs.shape[1], device=inputs.device) < kept
+    mixed = torch.where(own, inputs, inputs.roll(1, dims=0))
+    long = lengths > kept
+    inputs = torch.where(long[:, None], mixed, inputs)
+    return inputs, torch.where(long, lengths.roll(1, dims=0).clamp(min=kept), lengths)
+
+
+def accuracy_by_length(
+    lengths: Tensor, correct: Tensor, groups: int = 5, few: int = 16
+) -> list[dict[str, Any]]:
+    """Accuracy of the shortest fifth of the examples, of the next, and so on.
+
+    Where no more than ``few`` different lengths occur, accuracy at each of them.
+
+    Args:
+        lengths: (N,) or (N, 2) tokens; of a pair the two are added.
+        correct: (N,) whether the answer was right.
+        groups: how many groups of about equal size.
+        few: how many different lengths are told apart instead.
+
+    Returns:
+        One dict per group: ``low`` and ``high``, its least and greatest length; ``examples``;
+        ``accuracy``. Empty where all examples are equally long.
+    """
+    total = lengths if lengths.dim() == 1 else lengths.sum(dim=1)
+    different = total.unique()
+    if len(different) == 1:
+        return []
+    if len(different) <= few:
+        parts = [(total == length).nonzero()[:, 0] for length in different]
+    else:
+        parts = [part for part in total.argsort(stable=True).chunk(groups) if len(part)]
+    return [
+        {
+            "low": int(total[part[0]]),
+            "high": int(total[part[-1]]),
+            "examples": len(part),
+            "accuracy": float(correct[part].double().mean()),
+        }
+        for part in parts
+    ]
