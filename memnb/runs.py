@@ -179,21 +179,21 @@ def examine(folder: Path, device: str = "auto") -> list[str]:
     network, source = _best(folder, run)
     network.to(chosen.kind).eval()
     test = DeviceSplit(tasks.load(run.task).test, chosen.kind)
-    found = examination(network, test, run.seed)
+    there = [path.name for path in folder.iterdir()]
+    found = examination(network, test, run.seed, without=there)
     lock = filelock.FileLock(folder / "run.lock")
     try:
         with lock.acquire(timeout=0):
-            added = [name for name in found if not (folder / name).exists()]
-            for name in added:
-                lines = "".join(json.dumps(row) + "\n" for row in found[name])
-                write_atomically(folder / name, lines.encode())
-            if added:
-                said = {"files": added, "weights": source, "commit": commit_of_checkout()}
+            for name, lines in found.items():
+                text = "".join(json.dumps(line) + "\n" for line in lines)
+                write_atomically(folder / name, text.encode())
+            if found:
+                said = {"files": [*found], "weights": source, "commit": commit_of_checkout()}
                 said |= {"torch": str(torch.__version__), "device_name": chosen.name}
                 _note(folder / "run.json", said)
     except filelock.Timeout:
         raise RunError(f"{folder.name} is being trained; let it finish first.") from None
-    return added
+    return [*found]
 
 
 def _best(folder: Path, run: Run) -> tuple[Network, str]:

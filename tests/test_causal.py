@@ -234,6 +234,18 @@ def test_few_lengths_are_told_apart() -> None:
     ]
 
 
+def test_what_is_known_already_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    whole = causal.examine(model, *batch(), seed=0)
+    assert sorted(whole) == ["beginning.jsonl", "causal.jsonl", "lengths.jsonl", "usage.jsonl"]
+    known = ["beginning.jsonl", "lengths.jsonl", "usage.jsonl", "run.json"]
+    for name in ("answers_by_beginning", "accuracy_by_length"):
+        monkeypatch.setattr(causal, name, None)
+    assert causal.examine(model, *batch(), seed=0, without=known) == {
+        "causal.jsonl": whole["causal.jsonl"]
+    }
+
+
 # --- the beginning of an input ---------------------------------------------------------------
 
 

@@ -1044,6 +1044,30 @@ def test_models_that_may_know_one_token_only_are_named(tmp_path: Path) -> None:
     assert tables.first_operator_alone(rows.load_runs(tmp_path / "none")) == ""
 
 
+def test_what_the_first_token_leaves_of_the_answers_is_told_of_runs_that_learned(
+    tmp_path: Path,
+) -> None:
+    write_runs(tmp_path, "luna-16", [0.30, 0.34, 0.17])  # the last one has learned nothing
+    write_runs(tmp_path, "luna-1", [0.17])
+    write_runs(tmp_path, "convluna-16", [0.3], model_changes={"filter": "none"})
+    write_runs(tmp_path, "convluna-16", [0.8], task="text-short")
+    table = tables.first_token_kept(rows.load_beginning(rows.load_runs(tmp_path)))
+    assert table.to_numpy().tolist() == [
+        ["ListOps short", "Luna-16", "2", "32.0", "16.0", "20.0"],
+        ["Text short", "ConvLuna-16", "1", "80.0", "16.0", "20.0"],
+    ]
+    beginning = rows.load_beginning(rows.load_runs(tmp_path))
+    said = tables.first_token_reading(beginning)
+    assert said.startswith("On ListOps short the 2 runs asked again that have learned something")
+    assert "do not keep their accuracy" in said
+    assert said.endswith("32.0 % before, 16.0 % after.")
+    kept = tables.first_token_reading(beginning.assign(accuracy=0.34))
+    assert "learned something keep their accuracy" in kept
+    assert tables.first_token_reading(beginning.iloc[:0]) == ""
+    none = tables.first_token_kept(rows.load_beginning(rows.load_runs(tmp_path / "none")))
+    assert none["Task"][0] == style.MISSING
+
+
 def test_the_levels_that_take_no_memory_are_drawn(quick: pd.DataFrame, full: pd.DataFrame) -> None:
     for function in (figures.accuracy, figures.learning_curves, figures.memory_size):
         for frame, known in ((quick, [15.7, 34.6]), (full, [17.0, 35.95])):

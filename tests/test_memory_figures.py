@@ -63,6 +63,7 @@ FIGURES: dict[str, tuple[Callable[..., Figure], Callable[[pd.DataFrame], pd.Data
     "movement": (memory_figures.kernel_movement, rows.load_filters),
     "kinds": (memory_figures.kernel_kinds, lambda frame: frame),
     "length": (memory_figures.by_length, rows.load_lengths),
+    "beginning": (memory_figures.by_beginning, rows.load_beginning),
     "cost": (memory_figures.cost_accuracy, lambda frame: frame),
     "moment": (
         lambda frame, subtitle: memory_figures.moment(
@@ -203,6 +204,23 @@ def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame)
     known = [line.get_xdata()[0] for line in axis.lines if line.get_color() == style.QUIET]
     assert known == pytest.approx([100 * levels.majority_share("listops-short"), 34.6])
     assert (filled.get_fillstyle(), hollow.get_markerfacecolor()) == ("full", "none")
+
+
+def test_the_beginning_of_an_input_grows_from_left_to_right(runs: pd.DataFrame) -> None:
+    beginning = rows.load_beginning(runs)
+    figure = memory_figures.by_beginning(beginning)
+    figure.draw_without_rendering()
+    assert [axis.get_title(loc="left") for axis in figure.axes] == [
+        "no memory", "1 memory row", "16 memory rows",
+    ]  # fmt: skip
+    axis = figure.axes[-1]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1", "4", "16", "64", "all"]
+    seeds = [line for line in axis.lines if line.get_alpha() == 0.4]
+    assert len(seeds) == 4
+    for line in seeds:
+        assert list(line.get_xdata()) == [1, 4, 16, 64, 256, 300]
+        assert list(line.get_ydata())[:2] == [16, 16]
+        assert line.get_ydata()[-1] >= 25
 
 
 def test_fifths_cut_at_the_same_length_are_one_point_of_a_run(tmp_path: Path) -> None:

@@ -140,13 +140,15 @@ def results(folder: Path, drawn: Figure) -> str:
         beside_tables.filter_alone_reading(every) + "\n",
     ]
     quick = plain[plain["preset"] == "quick"]
+    asked = tables.first_token_reading(rows.load_beginning(quick))
     table = tables.accuracy(quick, scale="quick").drop(columns="Source")
     parts += [
         "**Laptop scale** (small versions of the tasks; `make reproduce` trains three seeds of "
         "ListOps and Pathfinder again, except Pathfinder's of the Transformer and PoolLuna-16)\n",
         as_markdown(table),
         "Where models share the very same number with ± 0.0, each gives one answer to every input: "
-        "it has learned nothing yet. " + tables.first_operator_alone(quick) + "\n",
+        "it has learned nothing yet.\n",
+        f"{tables.first_operator_alone(quick)} {asked}".strip() + "\n",
     ]
     claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]
     parts += [

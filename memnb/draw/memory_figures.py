@@ -601,6 +601,49 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
     return style.attach(figure, rows)
 
 
+def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
+    """Test accuracy where only the first tokens of an input are its own, a panel per task and M.
+
+    A line that is level has read no further than its left end; every seed is a thin line.
+
+    Args:
+        beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
+        subtitle: where they come from.
+    """
+    title = "How much of an input does an answer need?"
+    rows = plain_models(beginning)
+    if rows.empty:
+        return style.empty(title, subtitle)
+    tasks, sizes = style.task_order(rows["task"]), sorted({int(m) for m in rows["memory"]})
+    figure, axes = style.canvas(
+        len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), sharex="row", sharey="row",
+        width=style.PAGE_WIDTH if len(sizes) > 1 else 5.2,
+    )  # fmt: skip
+    named: list[tuple[Axes, Ends]] = []
+    for line, task in zip(axes, tasks, strict=True):
+        of_task = rows[rows["task"] == task]
+        kept = sorted({int(k) for k in of_task["kept"]})
+        for axis, size in zip(line, sizes, strict=True):
+            own = of_task[of_task["memory"] == size]
+            if task == tasks[0]:
+                axis.set_title(rows_of_memory(size))
+            if own.empty:
+                missing(axis)
+                continue
+            named.append((axis, curves(axis, own, "kept", "accuracy", 100.0, marks=True)))
+            axis.set_xscale("log", base=4)
+            shown = [number for number in kept if 4 * number <= kept[-1]]
+            axis.set_xticks([*shown, kept[-1]], [*map(str, shown), "all"])
+            axis.xaxis.set_minor_locator(NullLocator())
+        levels([axis for axis in line if axis.lines], task)
+        line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
+    name_x(axes, "first tokens that stay")
+    where = f"What follows them is another input's. {_examples(rows)} test examples."
+    style.heading(figure, title, f"{where} {subtitle}".strip())
+    name_lines(figure, axes, named)
+    return style.attach(figure, rows)
+
+
 def _one_per_length(rows: pd.DataFrame) -> pd.DataFrame:
     """One accuracy per run and ``middle``: inputs cut at the task's limit can fill several fifths.
 

@@ -294,6 +294,61 @@ def _models(best: pd.Series[float]) -> str:
     return ", ".join(map(style.model_label, style.model_order(best.index)))
 
 
+def first_token_kept(beginning: pd.DataFrame) -> pd.DataFrame:
+    """What is left of the answers where only the first token of an input is its own.
+
+    Of runs that have learned something (:func:`memnb.evidence.levels.learned_above`); means over
+    seeds; models as their names define them.
+
+    Args:
+        beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
+
+    Returns:
+        Columns ``Task``, ``Model``, ``Seeds``, ``Whole inputs`` and ``First token alone`` (both
+        accuracy in percent), ``Answers that stay`` (percent).
+    """
+    columns = ["Task", "Model", "Seeds", "Whole inputs", "First token alone", "Answers that stay"]
+    plain = beginning[beginning["changes"] == ""]
+    whole = plain["kept"] == plain.groupby("run_id")["kept"].transform("max")
+    rows = []
+    for task in style.task_order(plain["task"]):
+        of_task = (plain["task"] == task) & ~plain["run_id"].isin(
+            plain.loc[whole & (plain["accuracy"] <= learned_above(task)), "run_id"]
+        )
+        for model in style.model_order(plain.loc[of_task, "model"]):
+            own = of_task & (plain["model"] == model)
+            all_of_it, first = plain[own & whole], plain[own & (plain["kept"] == 1)]
+            numbers = (all_of_it["accuracy"], first["accuracy"], 1 - first["changed"])
+            cells = [f"{100 * values.mean():.1f}" for values in numbers]
+            rows.append([style.task_label(task), style.model_label(model), str(len(first)), *cells])
+    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def first_token_reading(beginning: pd.DataFrame) -> str:
+    """The same of ListOps, in a sentence per task over all runs that have learned; or none.
+
+    Args:
+        beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
+    """
+    plain = beginning[beginning["changes"] == ""]
+    said = []
+    for task in style.task_order(plain["task"]):
+        if first_operator(task) is None:
+            continue
+        by_kept = plain[plain["task"] == task].sort_values("kept").groupby("run_id")
+        first, whole = by_kept["accuracy"].first(), by_kept["accuracy"].last()
+        learned = whole > learned_above(task)
+        if learned.any():
+            before, after = (100 * end[learned].mean() for end in (whole, first))
+            keep = "keep" if abs(before - after) <= 100 * MARGIN else "do not keep"
+            said.append(
+                f"On {style.task_label(task)} the {learned.sum()} runs asked again that have "
+                f"learned something {keep} their accuracy where all but the first token is another "
+                f"input's: {before:.1f} % before, {after:.1f} % after."
+            )
+    return " ".join(said)
+
+
 def probe_cost(shares: pd.DataFrame) -> pd.DataFrame:
     """What looking at the memory during training takes.
 

@@ -8,7 +8,7 @@ as in :mod:`memnb.probes.row_removal`, only hides rows from unpack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
@@ -39,10 +39,12 @@ def examine(
     labels: Tensor,
     seed: int,
     hear: Callable[[], None] = lambda: None,
+    without: Collection[str] = (),
 ) -> dict[str, list[dict[str, Any]]]:
     """Everything that is asked of a trained model once, at the end: file name -> rows.
 
-    ``hear`` is called between two tests; it may raise, which leaves the network as it was.
+    ``hear`` is called between two tests; it may raise, which leaves the network as it was. Files
+    named in ``without`` are not asked for.
 
     ``lengths.jsonl`` (:func:`accuracy_by_length`), ``beginning.jsonl``
     (:func:`answers_by_beginning`), ``usage.jsonl`` (:func:`row_usage`) and ``causal.jsonl``
@@ -50,18 +52,23 @@ def examine(
     What has no meaning for a model is left out.
     """
     some, few, many = slice(0, EXAMPLES), slice(0, USAGE_EXAMPLES), slice(0, LENGTH_EXAMPLES)
-    correct = answers(network, inputs[many], lengths[many]) == labels[many]
     asked = inputs[some], lengths[some], labels[some]
-    beginning = answers_by_beginning(network, *asked, hear)
-    usage = row_usage(network, inputs[few], lengths[few], labels[few])
-    tests = causal_tests(network, *asked, seed, usage, hear)
-    found = {
-        "lengths.jsonl": accuracy_by_length(lengths[many], correct),
-        "beginning.jsonl": beginning,
-        "usage.jsonl": usage,
-        "causal.jsonl": tests,
+
+    def by_length() -> list[dict[str, Any]]:
+        correct = answers(network, inputs[many], lengths[many]) == labels[many]
+        return accuracy_by_length(lengths[many], correct)
+
+    questions: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "lengths.jsonl": by_length,
+        "beginning.jsonl": lambda: answers_by_beginning(network, *asked, hear),
+        "usage.jsonl": lambda: row_usage(network, inputs[few], lengths[few], labels[few]),
+        "causal.jsonl": lambda: causal_tests(network, *asked, seed, found.get("usage.jsonl"), hear),
     }
-    return {name: rows for name, rows in found.items() if rows}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, question in questions.items():
+        if name not in without and (rows := question()):
+            found[name] = rows
+    return found
 
 
 def causal_tests(

@@ -19,7 +19,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -659,13 +659,17 @@ def look_closely(
 
 
 def examination(
-    network: Network, split: DeviceSplit, seed: int, hear: Callable[[], None] = lambda: None
+    network: Network,
+    split: DeviceSplit,
+    seed: int,
+    hear: Callable[[], None] = lambda: None,
+    without: Collection[str] = (),
 ) -> dict[str, list[dict[str, Any]]]:
     """What :func:`memnb.probes.causal.examine` says of the examples of a test set that are asked
     about again."""
     some = _some(split, EXAMPLES, LENGTH_EXAMPLES)
     inputs, lengths, labels = split.inputs[some], split.lengths[some], split.labels[some]
-    return examine(network, inputs, lengths, labels, seed, hear)
+    return examine(network, inputs, lengths, labels, seed, hear, without)
 
 
 def _finite(value: float) -> float | None:
