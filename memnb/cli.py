@@ -317,9 +317,12 @@ def _merge(values: argparse.Namespace) -> int:
         print(note)
     for run_id in result.added:
         print(f"added {run_id}")
+    for run_id in result.completed:
+        print(f"completed {run_id}")
     added = counted(len(result.added), "row")
     print(
-        f"{added} added to {result.folder}, {len(result.known)} were there, "
+        f"{added} added to {result.folder}, {len(result.completed)} completed, "
+        f"{len(result.known)} were there, "
         f"{len(result.left_out)} left out."
     )
     return 0
@@ -434,7 +437,7 @@ def _examine_runs(folders: list[Path], device: str) -> int:
             print(f"{folder.name:<50}not examined: {error}")
             failed += 1
         else:
-            print(f"{folder.name:<50}{'added ' + ', '.join(added) if added else 'lacks nothing'}")
+            print(f"{folder.name:<50}{'added ' + ', '.join(added) if added else 'lacks no answer'}")
     return 1 if failed else 0
 
 
@@ -776,7 +779,8 @@ _RUNS_HELP = """\
   memnb runs list          the runs of this machine, with their outcome and size
   memnb runs show RUN      what is known of one, and its files
   memnb runs verify [RUN]  read every row, sum and weight again; exit code 1 if anything is damaged
-  memnb runs examine [RUN] ask finished runs what newer tests ask, and add what their folders lack
+  memnb runs examine [RUN] ask finished runs what newer tests ask, and add what they were not asked
+                           (lengths, beginning, usage, causal); results merge takes it in
   memnb runs remove RUN    remove one that is not being trained; --yes for one that has finished"""
 
 

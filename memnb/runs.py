@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import filelock
 
@@ -80,7 +80,7 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
         yield "machine", f"{one.device_name}, {one.precision}, engine {one.engine}{since}"
         yield "made by", f"memnb {one.version} ({one.commit}), torch {one.torch}{since}"
     for again in record.examined_again:
-        yield "asked again", f"{', '.join(again['files'])} ({again['weights']})"
+        yield "asked again", f"{', '.join(again.files)} ({again.weights})"
     yield "folder", str(folder)
     for path in sorted(folder.iterdir()):
         yield "file", f"{path.name}, {path.lstat().st_size:,} bytes"
@@ -149,25 +149,44 @@ def examine(folder: Path, device: str = "auto") -> list[str]:
     """Ask a finished run's best weights what it was not asked when it ended.
 
     Newer versions of memnb ask more at the end of a run (:func:`memnb.probes.causal.examine`).
-    This adds the files that a folder lacks; what is there stays as it is, and ``examined_again``
-    in ``run.json`` says what was added, by which code and where. A folder without ``best.pt``
-    gets the weights that come with memnb, in half precision, where its run is among them.
+    This adds the files of answers that a folder lacks; what is there stays as it is, and
+    ``examined_again`` in ``run.json`` says what was added, by which code and where. A folder
+    without ``best.pt`` gets the weights that come with memnb, in half precision, where they are of
+    this very training. ``removal.jsonl`` and ``attention.npz`` are not made anew.
 
     Returns:
         The names of the files that were added.
 
     Raises:
-        RunError: the run has not finished, is being trained, or there are no weights of it.
+        RunError: the run has not finished, is in use, was of another version of a user's block, or
+            there are no weights of it; or the folder cannot be written.
         DataError: ``run.json`` or the weights are damaged, or the data of the task are missing.
         MemnbError: the device is not available.
     """
+    from memnb.train.checkpoint import explain
+
+    try:
+        with filelock.FileLock(folder / "run.lock").acquire(timeout=0):
+            return _ask(folder, device)
+    except filelock.Timeout:
+        raise RunError(f"Another process uses {folder.name}; wait for it.") from None
+    except NotImplementedError:
+        raise RunError(
+            f"The file system of {folder} cannot lock files; copy the run to another one."
+        ) from None
+    except OSError as error:
+        raise RunError(explain(folder, error)) from None
+
+
+def _ask(folder: Path, device: str) -> list[str]:
+    """:func:`examine`, while nobody else changes the folder."""
     import torch
 
     from memnb import tasks
     from memnb.train.checkpoint import write_atomically
     from memnb.train.device import choose_device
     from memnb.train.engine import DeviceSplit
-    from memnb.train.loop import commit_of_checkout, examination
+    from memnb.train.loop import commit_of_checkout, examination, refuse_another_block
 
     record, run = rows.read_run(folder)
     if record.outcome != "finished":
@@ -175,28 +194,30 @@ def examine(folder: Path, device: str = "auto") -> list[str]:
             f"{record.run_id} is {state(folder, record)}: only a finished run can be examined; let "
             "it finish first."
         )
+    told = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    refuse_another_block(run, folder, told)
     chosen = choose_device(device)
-    network, source = _best(folder, run)
+    network, source = _best(folder, record, run)
     network.to(chosen.kind).eval()
     test = DeviceSplit(tasks.load(run.task).test, chosen.kind)
     there = [path.name for path in folder.iterdir()]
     found = examination(network, test, run.seed, without=there)
-    lock = filelock.FileLock(folder / "run.lock")
-    try:
-        with lock.acquire(timeout=0):
-            for name, lines in found.items():
-                text = "".join(json.dumps(line) + "\n" for line in lines)
-                write_atomically(folder / name, text.encode())
-            if found:
-                said = {"files": [*found], "weights": source, "commit": commit_of_checkout()}
-                said |= {"torch": str(torch.__version__), "device_name": chosen.name}
-                _note(folder / "run.json", said)
-    except filelock.Timeout:
-        raise RunError(f"{folder.name} is being trained; let it finish first.") from None
+    if found:
+        said = {"files": [*found], "weights": source, "commit": commit_of_checkout()}
+        said |= {"torch": str(torch.__version__), "device_name": chosen.name}
+        before = told.get("examined_again", [])
+        # The note first: a file without one would never be explained, one that is missing is asked
+        # for again.
+        if said not in before:
+            text = json.dumps({**told, "examined_again": [*before, said]}, indent=1) + "\n"
+            write_atomically(folder / "run.json", text.encode())
+    for name, lines in found.items():
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_atomically(folder / name, text.encode())
     return [*found]
 
 
-def _best(folder: Path, run: Run) -> tuple[Network, str]:
+def _best(folder: Path, record: Record, run: Run) -> tuple[Network, str]:
     """The network of a finished run, and where its weights are from."""
     from memnb import weights
     from memnb.models.network import Network
@@ -204,27 +225,22 @@ def _best(folder: Path, run: Run) -> tuple[Network, str]:
 
     path = folder / "best.pt"
     if not path.exists():
-        try:
-            return weights.named(run.run_id).network, "data/weights, half precision"
-        except MemnbError:
+        file = paths.weights() / f"{run.run_id}.safetensors"
+        shipped = weights.load(file) if file.exists() else None
+        facts = {} if shipped is None else shipped.facts
+        if shipped is None or any(
+            facts[name] != getattr(record, name) for name in ("test_accuracy", "best_step")
+        ):
             raise RunError(
-                f"{folder} holds no best.pt, and its weights do not come with memnb; train the run "
-                "again."
-            ) from None
+                f"{folder} holds no best.pt, and no weights of this training come with memnb; "
+                "train the run again."
+            )
+        return shipped.network, "data/weights, half precision"
     if problems := _weights(path, run):
         raise RunError(problems[0])
     network = Network(run.model, run.task)
     network.load_state_dict(from_bytes(path, path.read_bytes()))
     return network, "best.pt"
-
-
-def _note(path: Path, said: dict[str, Any]) -> None:
-    """Add to a run.json what was done to its folder since."""
-    from memnb.train.checkpoint import write_atomically
-
-    record = json.loads(path.read_text(encoding="utf-8"))
-    record["examined_again"] = [*record.get("examined_again", []), said]
-    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def is_trained(folder: Path) -> bool:

@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "reproduce": GROUND | {"logs", "tasks", "train", "evidence", "draw", "operations"},
     "sweep": GROUND | {"tasks", "train", "evidence", "reproduce"},
     "doctor": GROUND | {"tasks", "train", "evidence", "reproduce"},
-    "runs": GROUND | {"models", "train", "evidence"},
+    "runs": GROUND | {"models", "tasks", "train", "evidence", "weights"},
     "cli": GROUND
     | {"logs", "runs", "tasks", "train", "evidence", "weights", "draw", "reproduce"}
     | {"sweep", "doctor"},

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+from memnb import runs
 from memnb.config import Run, run_config
 from memnb.errors import RunError
 from memnb.models import registry
@@ -70,6 +71,18 @@ def test_a_changed_block_does_not_get_the_result_of_the_one_before(tmp_path: Pat
     with pytest.raises(RunError, match=r"another version of the block 'mine'.*memnb runs remove"):
         train(tiny(), tmp_path / "run", device="cpu")
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == first, "nothing was lost"
+
+
+def test_a_run_is_not_asked_again_with_another_version_of_its_block(tmp_path: Path) -> None:
+    offer(tmp_path, "1.0")
+    train(tiny(), tmp_path / "run", device="cpu")
+    (tmp_path / "run" / "lengths.jsonl").unlink()
+    offer(tmp_path, "2.0")
+    with pytest.raises(RunError, match="another version of the block 'mine'"):
+        runs.examine(tmp_path / "run", "cpu")
+    assert not (tmp_path / "run" / "lengths.jsonl").exists()
+    offer(tmp_path, "1.0")
+    assert runs.examine(tmp_path / "run", "cpu") == ["lengths.jsonl"]
 
 
 def test_a_changed_block_does_not_go_on_with_a_run_of_the_one_before(tmp_path: Path) -> None:

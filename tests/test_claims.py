@@ -83,13 +83,13 @@ def test_a_comparison_says_that_one_token_may_be_all_that_is_known(
     write_runs(tmp_path, "convluna-16", accuracies)
     write_runs(tmp_path, "luna-16", LOW)
     verdict = check(tmp_path, "C1")
-    words = "on listops-short no run compared is above what reading the first operator alone gives"
-    assert (f"{words} (34.6 %)" in verdict.reading) == said
+    words = "is more than 2 points above what reading the first operator alone gives (34.6 %)"
+    assert (f"on listops-short no run compared {words}" in verdict.reading) == said
     assert (claims.SHALLOW in verdict.evidence["note"][0]) == said
     assert verdict.verdict == "supported", "it is judged all the same"
     write_runs(tmp_path, "convluna-1", HIGH)
     write_runs(tmp_path, "luna-1", LOW)
-    assert ("on listops-short in 1 of 2 no run is above" in check(tmp_path, "C1").reading) == said
+    assert (f"on listops-short in 1 of 2 no run {words}" in check(tmp_path, "C1").reading) == said
     # Other tasks have no such level.
     write_runs(tmp_path, "convluna-16", HIGH, task="text-short")
     write_runs(tmp_path, "luna-16", LOW, task="text-short")

@@ -1058,12 +1058,18 @@ def test_what_the_first_token_leaves_of_the_answers_is_told_of_runs_that_learned
     ]
     beginning = rows.load_beginning(rows.load_runs(tmp_path))
     said = tables.first_token_reading(beginning)
-    assert said.startswith("On ListOps short the 2 runs asked again that have learned something")
-    assert "do not keep their accuracy" in said
-    assert said.endswith("32.0 % before, 16.0 % after.")
+    assert said.startswith("On ListOps short those that have learned something")
+    assert "(2 runs) do not keep their accuracy" in said
+    assert said.endswith("32.0 % before, 16.0 % after; 20 % of the answers stay.")
     kept = tables.first_token_reading(beginning.assign(accuracy=0.34))
-    assert "learned something keep their accuracy" in kept
+    assert "(4 runs) keep their accuracy" in kept
     assert tables.first_token_reading(beginning.iloc[:0]) == ""
+    # A file that is not whole says nothing: without its first line, or its last, or a number.
+    ends = {"first": beginning["kept"] > 1, "last": beginning["kept"] < 64}
+    for some in (*(beginning[rows_] for rows_ in ends.values()), beginning.assign(accuracy=np.nan)):
+        of_listops = some[some["task"] == "listops-short"]
+        assert tables.first_token_kept(of_listops)["Task"][0] == style.MISSING
+        assert tables.first_token_reading(of_listops) == ""
     none = tables.first_token_kept(rows.load_beginning(rows.load_runs(tmp_path / "none")))
     assert none["Task"][0] == style.MISSING
 

@@ -277,6 +277,34 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     assert set(attached["model"]) == {"luna-16"}
 
 
+def test_cost_shows_what_was_timed_on_some_device(tmp_path: Path) -> None:
+    def record(folder: Path, **values: Any) -> None:
+        path = folder / "run.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+    moved = [{"from_step": step, "device_name": name} for step, name in ((0, "a"), (9, "b"))]
+    (first,) = write_runs(tmp_path, "luna-1", [0.2])
+    (second,) = write_runs(tmp_path, "luna-16", [0.3])
+    for folder in (first, second):
+        record(folder, device_name="b", machines=moved)
+    figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
+    figure.draw_without_rendering()
+    assert memory_figures.UNTIMED in words(figure)
+    (alone,) = write_runs(tmp_path, "convluna-16", [0.3])
+    record(alone, device_name=None)
+    figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
+    figure.draw_without_rendering()
+    assert "unknown (not timed on it: Luna-1, Luna-16)" in words(figure)
+    write_runs(tmp_path, "luna-1", [0.6], task="text-short")
+    record(alone, device_name="c", machines=moved)
+    figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
+    figure.draw_without_rendering()
+    assert memory_figures.UNTIMED in words(figure), "of ListOps; Text has its point"
+    attached = style.attached(figure)
+    assert attached is not None
+    assert attached["task"].tolist() == ["text-short"]
+
+
 def test_cost_prefers_steps_that_were_timed_alone(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-16", [0.2, 0.3])
     write_runs(tmp_path, "convluna-16", [0.4])

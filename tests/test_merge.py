@@ -92,6 +92,83 @@ def test_attention_maps_are_kept_of_one_seed(tmp_path: Path, committed: Path) ->
     assert [name.split("-s")[-1][0] for name in with_maps] == ["0"]
 
 
+def asked_again(run: Path, *names: str) -> None:
+    """As ``memnb runs examine`` leaves a run that lacked these files."""
+    change(run, examined_again=[{"files": list(names), "weights": "best.pt"}])
+
+
+def test_what_a_run_was_asked_since_completes_the_row(tmp_path: Path, committed: Path) -> None:
+    run = write_run(tmp_path / "runs", "luna-16")
+    kept = "beginning.jsonl"
+    content = (run / kept).read_bytes()
+    (run / kept).unlink()
+    older = tmp_path / "older" / run.name
+    shutil.copytree(run, older)
+    assert merge([run], committed).added == (run.name,)
+    (run / kept).write_bytes(content)
+    asked_again(run, kept)
+    new = write_run(tmp_path / "runs", "luna-1")
+    result = merge([tmp_path / "runs"], committed)
+    assert (result.added, result.completed, result.known) == ((new.name,), (run.name,), ())
+    assert (committed / run.name / kept).read_bytes() == content
+    assert rows.read_run(committed / run.name)[0].examined_again[0].files == [kept]
+    # The same again is known, and so is the copy from before.
+    for source in (run, older):
+        result = merge([source], committed)
+        assert (result.added, result.completed, result.known) == ((), (), (run.name,))
+    assert (committed / run.name / kept).exists()
+    # Of two copies in one merge the later one is taken.
+    for sources in ([older, run], [run, older]):
+        other = tmp_path / f"other of {sources[0].parent.name}"
+        assert merge(sources, other).added == (run.name,)
+        assert (other / run.name / kept).exists()
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "run.json"])
+def test_a_run_asked_since_that_differs_elsewhere_is_another_result(
+    file: str, tmp_path: Path, committed: Path
+) -> None:
+    run = write_run(tmp_path / "runs", "luna-16")
+    shutil.copytree(run, committed / run.name)
+    (committed / run.name / "beginning.jsonl").unlink()
+    asked_again(run, "beginning.jsonl")
+    if file == "run.json":
+        change(run, seconds=1.0)
+    else:
+        lines = (run / file).read_text().splitlines(keepends=True)
+        (run / file).write_text("".join(lines[1:]))
+    with pytest.raises(MemnbError, match="another result"):
+        merge([run], committed)
+    assert not (committed / run.name / "beginning.jsonl").exists()
+
+
+def test_a_row_is_completed_with_all_others_or_not_at_all(
+    tmp_path: Path, committed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "runs", "luna-16")
+    there = committed / run.name
+    shutil.copytree(run, there)
+    (there / "beginning.jsonl").unlink()
+    before = {path.name: path.read_bytes() for path in there.iterdir()}
+    asked_again(run, "beginning.jsonl")
+    write_run(tmp_path / "runs", "luna-1")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "commit", full)
+        with pytest.raises(OSError, match="No space"):
+            merge([tmp_path / "runs"], committed)
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == before
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(MemnbError, match="nothing was changed there"):
+            merge([tmp_path / "runs"], committed)
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == before
+    assert [path.name for path in committed.iterdir()] == [run.name]
+
+
 # --- what is refused: nothing at all is then added -------------------------------------------
 
 

@@ -22,7 +22,8 @@ from test_kills import tiny
 
 import memnb
 from memnb import cli, logs, paths, runs
-from memnb.train import loop
+from memnb.errors import DataError, RunError
+from memnb.train import checkpoint, loop
 from memnb.train.checkpoint import to_bytes
 
 ROOT = Path(__file__).parents[1]
@@ -338,7 +339,7 @@ def test_a_finished_run_is_asked_what_it_was_not_asked(
     folder = some_runs / "runs" / finished
     asked = ("beginning.jsonl", "causal.jsonl")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert memnb_runs(capsys, "examine", finished, out) == (0, f"{finished:<50}lacks nothing\n")
+    assert memnb_runs(capsys, "examine", finished, out) == (0, f"{finished:<50}lacks no answer\n")
     for name in asked:
         (folder / name).unlink()
     code, text = memnb_runs(capsys, "examine", out)
@@ -370,10 +371,29 @@ def test_a_finished_run_is_asked_what_it_was_not_asked(
     lock = filelock.FileLock(folder / "run.lock")
     (folder / "best.pt").write_bytes(before["best.pt"])
     with lock.acquire():
-        assert "is being trained" in memnb_runs(capsys, "examine", finished, out)[1]
+        assert "Another process uses" in memnb_runs(capsys, "examine", finished, out)[1]
 
 
-def test_a_committed_run_is_asked_with_the_weights_that_are_shipped(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_keeps_no_other_run_from_being_asked(
+    some_runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = ids(some_runs)[0]
+    (some_runs / "runs" / finished / "lengths.jsonl").unlink()
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    code, text = memnb_runs(capsys, "examine", f"--out={some_runs}")
+    assert code == 1
+    assert text.count("not examined") == 3
+    assert f"{finished:<50}not examined: " in text
+    assert "space" in text
+
+
+def test_a_committed_run_is_asked_with_the_weights_that_are_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (stored,) = paths.stored_results().glob("listops-short-convluna-16-s0-99ff0aab5e")
     folder = tmp_path / "runs" / stored.name
     shutil.copytree(stored, folder)
@@ -387,6 +407,21 @@ def test_a_committed_run_is_asked_with_the_weights_that_are_shipped(tmp_path: Pa
     )
     for one, other in zip(again, before, strict=True):
         assert one["accuracy"] == pytest.approx(other["accuracy"], abs=0.02)
+
+    # Not those of another training of the same run, and not damaged ones.
+    (folder / "lengths.jsonl").unlink()
+    record["test_accuracy"] += 0.1
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match="no weights of this training come with memnb"):
+        runs.examine(folder, "cpu")
+    shutil.copy(stored / "run.json", folder)
+    shutil.copytree(paths.weights(), tmp_path / "weights")
+    file = tmp_path / "weights" / f"{stored.name}.safetensors"
+    file.write_bytes(file.read_bytes()[:-30])
+    monkeypatch.setattr(paths, "weights", lambda: tmp_path / "weights")
+    with pytest.raises(DataError, match="damaged"):
+        runs.examine(folder, "cpu")
+    assert not (folder / "lengths.jsonl").exists()
 
 
 def test_a_run_is_removed_only_if_that_is_meant(

@@ -57,6 +57,9 @@ def test_a_row_names_every_device_and_commit_that_trained_it(tmp_path: Path) -> 
     edit_run(one, machines=machines)
     row = rows.load_run(one)
     assert (row["devices"], row["commits"]) == (("card A", "card B"), ("a", "b"))
+    edit_run(one, machines=[], examined_again=[{"files": ["lengths.jsonl"]}])
+    with pytest.raises(DataError, match=r"examined_again\.0\.weights"):
+        rows.load_run(one)
     edit_run(one, machines=[{"device_name": "card A"}])
     with pytest.raises(DataError, match=r"machines\.0\.from_step"):
         rows.load_run(one)

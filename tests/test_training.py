@@ -250,6 +250,23 @@ def test_a_run_says_which_machines_and_which_code_trained_it(
     assert step > second[0]
 
 
+def test_a_machine_that_only_tests_has_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "look_closely", stopped)
+        record = train(tiny("luna-4"), tmp_path, device="cpu")
+    assert (record["outcome"], record["step"]) == ("interrupted", 40)
+    monkeypatch.setattr(loop, "commit_of_checkout", lambda: "another")
+    record = train(tiny("luna-4"), tmp_path, device="cpu")
+    assert (record["outcome"], record["commit"]) == ("finished", "another")
+    (one,) = record["machines"]
+    assert (one["from_step"], one["commit"] == "another") == (0, False)
+
+
 def test_a_checkpoint_without_machines_was_trained_where_its_record_says(tmp_path: Path) -> None:
     run = tiny("luna-4")
     train(run, tmp_path, device="cpu", should_stop=stop_after(5))

@@ -31,11 +31,11 @@ from memnb.draw.panels import (
     common_memory,
     common_task,
     curves,
+    draw_levels,
+    draw_levels_across,
     has_not_learned,
     level_marks,
     level_words,
-    levels,
-    levels_across,
     look_of,
     majority_level,
     missing,
@@ -179,7 +179,7 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     axis.set_xlabel("test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
-    shown = [*shown, *levels_across(axis, task)]
+    shown = [*shown, *draw_levels_across(axis, task)]
     # An interval of two or three seeds can be wider than the scale: the dots set the limits.
     low, high = min(shown), max(shown)
     margin = max(0.12 * (high - low), 1.5)
@@ -357,7 +357,7 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
             axis.xaxis.set_major_locator(ticks(4))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
             named.append((axis, ends))
-        levels([axis for axis in line if axis.lines], task, named=False)
+        draw_levels([axis for axis in line if axis.lines], task, named=False)
         line[0].set_ylabel(f"{style.task_label(task)}\nvalidation accuracy (%)")
     name_x(axes, "training step")
     words = level_words(tasks)
@@ -753,7 +753,7 @@ def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
             markersize=4.5, alpha=0.6, markeredgewidth=0, zorder=3,
         )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
-    levels([axis], task)
+    draw_levels([axis], task)
     return ends
 
 
@@ -787,7 +787,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         own = rows[(rows["task"] == task) & (rows["memory"] == size)]
         axis.set_title(f"{style.task_label(task)}, {size} rows", fontsize=8.5)
         named.append((axis, against_rows_left(axis, own)))
-        levels([axis], task)
+        draw_levels([axis], task)
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "rows left (the others\nremoved at random)")

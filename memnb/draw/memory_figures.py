@@ -24,10 +24,10 @@ from memnb.draw.panels import (
     common_memory,
     common_task,
     curves,
+    draw_levels,
+    draw_levels_across,
     level_marks,
     level_words,
-    levels,
-    levels_across,
     look_of,
     missing,
     name_lines,
@@ -85,7 +85,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
             named.append((axis, against_rows_left(axis, own)))
             if task == tasks[0]:
                 axis.set_title(words)
-        levels(line, task)
+        draw_levels(line, task)
         line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "rows left")
     where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
@@ -123,7 +123,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
             axis.tick_params(axis="y", length=0)
             axis.xaxis.set_major_locator(ticks(4))
         column[0].set_title(style.task_label(task))
-        known = levels_across(column[0], task)
+        known = draw_levels_across(column[0], task)
         column[0].margins(x=0.12)
         low, high = column[0].get_xlim()
         column[0].set_xlim(min(low, min(known) - 1), max(high, min(known) + 5))
@@ -555,7 +555,7 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         failed = int((own["outcome"] == "failed").sum())
         if failed:
             style.note(axis, f"{failed} failed", (1, place), (-2, 0), ha="right", va="center")
-    known = levels_across(axis, task)
+    known = draw_levels_across(axis, task)
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, min(known) - 1.5), max(high, min(known) + 5))
     axis.set_title(style.task_label(task), loc="center")
@@ -593,7 +593,7 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
             named.append((axis, curves(axis, own, "middle", "accuracy", 100.0, marks=True)))
             axis.xaxis.set_major_locator(ticks(4))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
-        levels([axis for axis in line if axis.lines], task)
+        draw_levels([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "tokens of the input")
     style.heading(figure, title, subtitle)
@@ -604,7 +604,8 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
 def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
     """Test accuracy where only the first tokens of an input are its own, a panel per task and M.
 
-    A line that is level has read no further than its left end; every seed is a thin line.
+    Where a line is level, what follows made the answers no more accurate (though it may have
+    changed some); every seed is a thin line.
 
     Args:
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
@@ -635,7 +636,7 @@ def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
             shown = [number for number in kept if 4 * number <= kept[-1]]
             axis.set_xticks([*shown, kept[-1]], [*map(str, shown), "all"])
             axis.xaxis.set_minor_locator(NullLocator())
-        levels([axis for axis in line if axis.lines], task)
+        draw_levels([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "first tokens that stay")
     where = f"What follows them is another input's. {_examples(rows)} test examples."
@@ -653,6 +654,9 @@ def _one_per_length(rows: pd.DataFrame) -> pd.DataFrame:
     summed = rows.assign(right=rows["accuracy"] * rows["examples"]).groupby(keys, sort=False)
     both = summed[["right", "examples"]].sum().reset_index()
     return both.assign(accuracy=both["right"] / both["examples"])
+
+
+UNTIMED = "no step was timed on one device"
 
 
 def cost_accuracy(
@@ -678,39 +682,50 @@ def cost_accuracy(
     if rows.empty:
         return style.empty(title, subtitle)
     tasks = style.task_order(rows["task"])
+    timed = {task: _on_one_device(rows[rows["task"] == task], timings) for task in tasks}
+    every = pd.concat([found for _, found in timed.values()], ignore_index=True)
+    if every.empty:
+        return style.empty(title, subtitle, UNTIMED)
     # At most three side by side, and lines of equal length: names need all the width there is.
     lines = -(-len(tasks) // 3)
     columns = -(-len(tasks) // lines)
     figure, axes = style.canvas(
         lines, columns, 0.9 + 3.4 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.6
     )
-    shown = []
     for axis in axes.flat[len(tasks) :]:
         axis.axis("off")
-    for axis, task in zip(axes.flat, tasks, strict=False):
-        own = rows[rows["task"] == task]
-        device = str(own["device_name"].mode().iloc[0])
-        timed = _with_milliseconds(own, device, timings)
-        shown.append(timed)
-        _points(axis, timed)
-        untimed = style.model_order(set(own["model"]) - set(timed["model"]))
-        names = ", ".join(map(style.model_label, untimed))
+    for axis, (task, (device, own)) in zip(axes.flat, timed.items(), strict=False):
         axis.set_title(style.task_label(task), pad=15)
+        if own.empty:
+            missing(axis, UNTIMED)
+            continue
+        _points(axis, own)
         axis.margins(y=0.15)
-        levels([axis], task, named=False)  # a name could cover a point
-        words = f"{device} (not timed on it: {names})" if untimed else device
+        draw_levels([axis], task, named=False)  # a name could cover a point
+        left_out = style.model_order(
+            set(rows.loc[rows["task"] == task, "model"]) - set(own["model"])
+        )
+        names = ", ".join(map(style.model_label, left_out))
+        words = f"{device} (not timed on it: {names})" if left_out else device
         style.note(axis, words, (0, axis.get_ylim()[1]), (0, 3), va="bottom")
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "time of a training step (ms)")
-    every = pd.concat(shown, ignore_index=True)
     _name_timings(figure, every)
     style.heading(figure, title, subtitle)
     style.settle(figure)
-    for axis, own in zip(axes.flat, shown, strict=False):
+    for axis, (_, own) in zip(axes.flat, timed.values(), strict=False):
         name_points(axis, _means(own))
     times = every[["milliseconds", "lower", "upper", "alone"]]
     return style.attach(figure, pd.concat([of_runs(every), times], axis=1))
+
+
+def _on_one_device(rows: pd.DataFrame, timings: pd.DataFrame | None) -> tuple[str, pd.DataFrame]:
+    """A kind of device and :func:`_with_milliseconds` on it: of those on which anything was timed
+    the one that trained most of the ``rows``."""
+    devices = map(str, rows["device_name"].fillna("unknown").value_counts().index)
+    every = [(device, _with_milliseconds(rows, device, timings)) for device in devices]
+    return next((found for found in every if len(found[1])), every[0])
 
 
 def _with_milliseconds(
@@ -722,7 +737,8 @@ def _with_milliseconds(
     left out."""
     columns = ["milliseconds", "lower", "upper"]
     as_run = 1000 * rows["seconds_training"] / rows["step"]
-    as_run = as_run.where(rows["devices"].map(lambda names: names == (device,)))
+    alone = rows["devices"].map(lambda names: [name or "unknown" for name in names] == [device])
+    as_run = as_run.where(alone)
     rows = rows.assign(**dict.fromkeys(columns, as_run), alone=False)
     if timings is not None:
         chosen = timings["suite"].isin(["step", "run"]) & (timings["outcome"] == "measured")

@@ -112,7 +112,7 @@ _DOTTED: style.Dash = (0, (1, 2))
 _DASH_DOTTED: style.Dash = (0, (6, 2, 1, 2))
 
 
-def levels(panels: Iterable[Axes], task: str, *, named: bool = True) -> None:
+def draw_levels(panels: Iterable[Axes], task: str, *, named: bool = True) -> None:
     """What takes no memory (:mod:`memnb.evidence.levels`), once the panels' limits are settled.
 
     The accuracy of always giving the commonest label (dotted) and, on ListOps, that of reading the
@@ -120,22 +120,22 @@ def levels(panels: Iterable[Axes], task: str, *, named: bool = True) -> None:
     """
     operator = first_operator(task)
     for axis in panels:
-        words = MAJORITY if named else ""
+        words = MAJORITY_NAME if named else ""
         style.reference_line(axis, majority_level(task), words, dash=_DOTTED, least=5.0)
         if operator is not None:
-            words = FIRST_OPERATOR if named else ""
+            words = FIRST_OPERATOR_NAME if named else ""
             style.reference_line(axis, 100 * operator, words, dash=_DASH_DOTTED)
 
 
-MAJORITY, FIRST_OPERATOR = "majority class", "first operator alone"
+MAJORITY_NAME, FIRST_OPERATOR_NAME = "majority class", "first operator alone"
 """The names of the two levels."""
 
 
 def level_marks(tasks: Iterable[str]) -> dict[str, Line2D]:
-    """The lines of :func:`levels` on any of the ``tasks``, for a legend that names them."""
-    marks = {MAJORITY: _level_mark(_DOTTED)}
+    """The lines of :func:`draw_levels` on any of the ``tasks``, for a legend that names them."""
+    marks = {MAJORITY_NAME: _level_mark(_DOTTED)}
     if any(first_operator(task) is not None for task in tasks):
-        marks[FIRST_OPERATOR] = _level_mark(_DASH_DOTTED)
+        marks[FIRST_OPERATOR_NAME] = _level_mark(_DASH_DOTTED)
     return marks
 
 
@@ -146,11 +146,11 @@ def _level_mark(dash: style.Dash) -> Line2D:
 def level_words(tasks: Iterable[str]) -> str:
     """The same in words, for a subtitle or a name of an axis."""
     several = len(level_marks(tasks)) > 1
-    return f"dotted: {MAJORITY}" + (f"; dash-dotted: {FIRST_OPERATOR}" if several else "")
+    return f"dotted: {MAJORITY_NAME}" + (f"; dash-dotted: {FIRST_OPERATOR_NAME}" if several else "")
 
 
-def levels_across(axis: Axes, task: str) -> list[float]:
-    """:func:`levels` where accuracy runs along x: quiet lines, in percent as they are returned.
+def draw_levels_across(axis: Axes, task: str) -> list[float]:
+    """:func:`draw_levels` where accuracy runs along x; returns the levels in percent.
 
     The limits stay as they are, and the legend or the axis names the lines.
     """
@@ -198,9 +198,9 @@ def rows_of_memory(size: int) -> str:
     return {0: "no memory", 1: "1 memory row"}.get(size, f"{size} memory rows")
 
 
-def missing(axis: Axes) -> None:
+def missing(axis: Axes, text: str = style.MISSING) -> None:
     axis.text(
-        0.5, 0.5, style.MISSING, transform=axis.transAxes, ha="center", va="center", fontsize=7,
+        0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=7,
         color=style.QUIET, fontstyle="italic",
     )  # fmt: skip
 

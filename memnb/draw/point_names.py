@@ -35,6 +35,8 @@ def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
         axis: the panel, drawn at least once with its final limits.
         points: (x and y in data units, text, colour) per point.
     """
+    if not points:
+        return
     figure = axis.get_figure(root=True)
     assert figure is not None
     scale = 72 / figure.dpi

@@ -29,6 +29,8 @@ from memnb.tasks.portraits import LABELS, Portrait
 Scale = Literal["full", "quick"]
 
 OURS = "memnb"
+OPERATOR_ROW = "First operator alone"
+"""What the table of accuracies calls its last row, which is no model."""
 READINGS = {"full": ("as_coded", "as_intended"), "quick": ("as_coded",)}
 """The readings of the authors' code that are trained at a scale."""
 
@@ -71,7 +73,7 @@ def accuracy(
     rows += [row for row in theirs if row[0].lower() not in known]
     operator = [in_percent(first_operator(task)) for task in tasks]
     if rows and set(operator) != {"–"}:
-        rows.append(["First operator alone", "a rule", *operator])
+        rows.append([OPERATOR_ROW, "a rule", *operator])
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
 
 
@@ -260,7 +262,7 @@ def at_majority(runs: pd.DataFrame) -> str:
 def first_operator_alone(runs: pd.DataFrame) -> str:
     """Which models know more of ListOps than its first operator, in some sentences; or none.
 
-    A model is above it if one of its runs is, by more than the error of the test set allows
+    A model counts as above it if one of its runs is, by more than 2 points
     (:data:`memnb.evidence.levels.MARGIN`). Models as their names define them.
 
     Args:
@@ -297,56 +299,65 @@ def _models(best: pd.Series[float]) -> str:
 def first_token_kept(beginning: pd.DataFrame) -> pd.DataFrame:
     """What is left of the answers where only the first token of an input is its own.
 
-    Of runs that have learned something (:func:`memnb.evidence.levels.learned_above`); means over
-    seeds; models as their names define them.
-
     Args:
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
 
     Returns:
         Columns ``Task``, ``Model``, ``Seeds``, ``Whole inputs`` and ``First token alone`` (both
-        accuracy in percent), ``Answers that stay`` (percent).
+        accuracy in percent), ``Answers that stay`` (percent); means over seeds.
     """
     columns = ["Task", "Model", "Seeds", "Whole inputs", "First token alone", "Answers that stay"]
-    plain = beginning[beginning["changes"] == ""]
-    whole = plain["kept"] == plain.groupby("run_id")["kept"].transform("max")
+    found = _first_and_whole(beginning)
     rows = []
-    for task in style.task_order(plain["task"]):
-        of_task = (plain["task"] == task) & ~plain["run_id"].isin(
-            plain.loc[whole & (plain["accuracy"] <= learned_above(task)), "run_id"]
-        )
-        for model in style.model_order(plain.loc[of_task, "model"]):
-            own = of_task & (plain["model"] == model)
-            all_of_it, first = plain[own & whole], plain[own & (plain["kept"] == 1)]
-            numbers = (all_of_it["accuracy"], first["accuracy"], 1 - first["changed"])
-            cells = [f"{100 * values.mean():.1f}" for values in numbers]
-            rows.append([style.task_label(task), style.model_label(model), str(len(first)), *cells])
+    for task in style.task_order(found["task"]):
+        there = found[found["task"] == task]
+        for model in style.model_order(there["model"]):
+            own = there[there["model"] == model]
+            cells = [f"{100 * own[name].mean():.1f}" for name in ("whole", "first", "stay")]
+            rows.append([style.task_label(task), style.model_label(model), str(len(own)), *cells])
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
 
 
 def first_token_reading(beginning: pd.DataFrame) -> str:
-    """The same of ListOps, in a sentence per task over all runs that have learned; or none.
+    """The same of ListOps, in a sentence per task over all runs; or none.
 
     Args:
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
     """
-    plain = beginning[beginning["changes"] == ""]
+    found = _first_and_whole(beginning)
     said = []
-    for task in style.task_order(plain["task"]):
+    for task in style.task_order(found["task"]):
         if first_operator(task) is None:
             continue
-        by_kept = plain[plain["task"] == task].sort_values("kept").groupby("run_id")
-        first, whole = by_kept["accuracy"].first(), by_kept["accuracy"].last()
-        learned = whole > learned_above(task)
-        if learned.any():
-            before, after = (100 * end[learned].mean() for end in (whole, first))
-            keep = "keep" if abs(before - after) <= 100 * MARGIN else "do not keep"
-            said.append(
-                f"On {style.task_label(task)} the {learned.sum()} runs asked again that have "
-                f"learned something {keep} their accuracy where all but the first token is another "
-                f"input's: {before:.1f} % before, {after:.1f} % after."
-            )
+        own = found[found["task"] == task]
+        whole, first, stay = (100 * own[name].mean() for name in ("whole", "first", "stay"))
+        keep = "keep" if abs(whole - first) <= 100 * MARGIN else "do not keep"
+        runs = f"{len(own)} runs" if len(own) > 1 else "one run"
+        said.append(
+            f"On {style.task_label(task)} those that have learned something and were asked again "
+            f"({runs}) {keep} their accuracy where all but the first token is another input's: "
+            f"{whole:.1f} % before, {first:.1f} % after; {stay:.0f} % of the answers stay."
+        )
     return " ".join(said)
+
+
+def _first_and_whole(beginning: pd.DataFrame) -> pd.DataFrame:
+    """Per run: accuracy on ``whole`` inputs and with the ``first`` token alone, and the share of
+    answers that ``stay``.
+
+    Of models as their names define them, and runs that have learned something
+    (:func:`memnb.evidence.levels.learned_above`) and whose file is complete.
+    """
+    plain = beginning[beginning["changes"] == ""].dropna(subset=["accuracy", "changed"])
+    keys = ["run_id", "task", "model"]
+    last = plain["kept"] == plain.groupby("run_id")["kept"].transform("max")
+    whole = plain[last & (plain["kept"] > 1) & (plain["changed"] == 0)].set_index(keys)["accuracy"]
+    one = plain[plain["kept"] == 1].set_index(keys)
+    found = pd.DataFrame(
+        {"whole": whole, "first": one["accuracy"], "stay": 1 - one["changed"]}
+    ).dropna()
+    found = found.reset_index()
+    return found[found["whole"] > found["task"].map(learned_above)]
 
 
 def probe_cost(shares: pd.DataFrame) -> pd.DataFrame:

@@ -5,9 +5,9 @@ two means, or one mean) with its 95 % interval, and *holds* when the whole inter
 target, such as "> 0". It is judged only with at least three finished runs on each side; before
 that its effect is shown and nothing is concluded. Nor is anything concluded from two models of
 which neither is above the level of the majority class (:mod:`memnb.evidence.levels`): what has
-learned nothing says nothing of what its parts are good for. Where no run of either side is above
-what the first operator of ListOps gives, the comparison is judged, and says so. The verdict then
-follows one of two rules:
+learned nothing says nothing of what its parts are good for. Where no run of either side is more
+than two points above what the first operator of ListOps gives, the comparison is judged, and says
+so. The verdict then follows one of two rules:
 
 * *every* (C1, C3, C4, C5): supported if all judged comparisons hold, partly supported if some do,
   not supported if none does. C3 and C4 say two things each (:data:`PARTS`); as long as nothing
@@ -78,7 +78,7 @@ STATEMENTS = {
 SILENT = "neither has learned"
 
 #: What a comparison says that both sides may owe to one token.
-SHALLOW = "no run is above what the first operator alone gives"
+SHALLOW = "no run is more than 2 points above what the first operator alone gives"
 
 #: The claims that one comparison can settle.
 ANY_SUFFICES = ("C2",)
@@ -189,7 +189,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     silent: bool = False
     shallow: bool = False
-    """Of accuracies: no run of either side is above what the first operator alone gives."""
+    """Of accuracies: no run of either side is much above what the first operator alone gives."""
 
     @cached_property
     def estimate(self) -> tuple[float, float, float]:
@@ -562,12 +562,12 @@ def _reading(
 
 
 def _shallow(compared: Sequence[Comparison]) -> Iterator[str]:
-    """On which tasks accuracies compared may owe all to one token."""
+    """On which tasks the accuracies compared may owe all to one token."""
     for task in dict.fromkeys(c.task for c in compared if c.shallow):
         there = [c for c in compared if c.task == task and c.measure == "test accuracy"]
         count = sum(c.shallow for c in there)
         where = "no run compared" if count == len(there) else f"in {count} of {len(there)} no run"
         yield (
-            f"on {task} {where} is above what reading the first operator alone gives "
-            f"({in_percent(first_operator(task))} %)"
+            f"on {task} {where} is more than 2 points above what reading the first operator alone "
+            f"gives ({in_percent(first_operator(task))} %)"
         )

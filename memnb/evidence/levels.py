@@ -27,7 +27,8 @@ MAJORITY = {
 #: of the data, on which all runs of the plan are tested).
 FIRST_OPERATOR = {"listops": 0.3595, "listops-short": 0.346}
 #: Test sets of 1,000 or 2,000 examples have a standard error of 0.8 to 1.5 points: what lies no
-#: further than this above a level has not been shown to be above it.
+#: further than this above a level has not been shown to be above it. (That one seed of many lies
+#: further is no proof of the contrary.)
 MARGIN = 0.02
 
 

@@ -87,13 +87,23 @@ class Machine(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    from_step: int
+    from_step: Annotated[int, Field(ge=0)]
     device_name: str | None = None
     precision: str | None = None
     engine: str | None = None
     version: str | None = None
     commit: str | None = None
     torch: str | None = None
+
+
+class Examined(BaseModel):
+    """What a finished run was asked later (``memnb runs examine``)."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    files: list[str]
+    weights: str
+    commit: str | None = None
 
 
 class Record(BaseModel):
@@ -134,7 +144,7 @@ class Record(BaseModel):
     seconds_saving: float | None = None
     resumed: int = 0
     machines: list[Machine] = []
-    examined_again: list[dict[str, Any]] = []
+    examined_again: list[Examined] = []
 
     def machines_in_turn(self) -> list[Machine]:
         """One at least; of a record from before they were listed, the one that it names."""
@@ -562,6 +572,61 @@ def _same_or_refuse(source: Path, target: Path) -> Path:
         f"{target} already holds another result of this run ({name} differs); remove that folder "
         "first if the new one is to replace it."
     )
+
+
+def asked_since(run: Path, other: Path) -> list[str] | None:
+    """The files that the result in ``run`` has been given since the copy of it in ``other``
+    (``memnb runs examine``); None if it is another result, or not the later copy.
+
+    The records then differ in ``examined_again`` only, which names these files; all others are the
+    same in both.
+
+    Raises:
+        DataError: a record is missing or damaged.
+    """
+    (record, config), _ = read_run(run), read_run(other)
+    if _told(run) != _told(other):
+        return None
+    names = {name for again in record.examined_again for name in again.files}
+    new = [name for name in RESULT_FILES if name in names and not (other / name).exists()]
+    for name in RESULT_FILES[1:]:
+        here, there = _content(run / name), _content(other / name)
+        left_out = (
+            name == "attention.npz" and config.seed != ATTENTION_SEED and None in (here, there)
+        )
+        if here != there and name not in new and not left_out:
+            return None
+    return new if all((run / name).exists() for name in new) else None
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    """A record without what was noted after the run had ended."""
+    record: dict[str, Any] = _from_json((folder / "run.json").read_bytes())
+    return {key: value for key, value in record.items() if key != "examined_again"}
+
+
+def complete(run: Path, target: Path, names: Sequence[str]) -> None:
+    """Add files of ``run`` (:func:`asked_since`), and its record, to the same result in ``target``;
+    all or nothing.
+
+    Raises:
+        RunError: they could not be written; ``target`` is as it was.
+    """
+    before = (target / "run.json").read_bytes()
+    try:
+        for name in names:
+            shutil.copyfile(run / name, target / name)
+        shutil.copyfile(run / "run.json", target / "run.json")
+    except BaseException as error:
+        for name in names:
+            (target / name).unlink(missing_ok=True)
+        (target / "run.json").write_bytes(before)
+        if not isinstance(error, OSError):
+            raise
+        raise RunError(
+            f"The results of {target.name} could not be written to {target} "
+            f"({error.strerror or error}); nothing was changed there."
+        ) from error
 
 
 def difference(run: Path, other: Path) -> str | None:

@@ -41,8 +41,8 @@ def answers_by_beginning(
 
     The first 1, 4, 16, ... tokens of an input stay where they are; what follows comes from the
     example before it, up to the end of that one. Inputs no longer than what stays are left whole.
-    A model that keeps its answers has read nothing of the rest. The test is ours; it says the more
-    the less of a sequence decides its label: of ListOps, the outermost operator comes first.
+    A model that keeps its answers has read nothing of the rest; one that keeps its accuracy has
+    made nothing of it. The test is ours. Of ListOps, the outermost operator comes first.
 
     Args:
         network: a trained model; on pixels, pairs and recall, whose first positions say nothing,
@@ -104,7 +104,7 @@ def accuracy_by_length(
         One dict per group: ``low`` and ``high``, its least and greatest length; ``examples``;
         ``accuracy``. Empty where all examples are equally long.
     """
-    total = lengths if lengths.dim() == 1 else lengths.sum(dim=1)
+    total = in_all(lengths)
     different = total.unique()
     if len(different) == 1:
         return []
@@ -121,3 +121,8 @@ def accuracy_by_length(
         }
         for part in parts
     ]
+
+
+def in_all(lengths: Tensor) -> Tensor:
+    """Tokens of each example: (N,), or (N, 2) of a pair -> (N,)."""
+    return lengths if lengths.dim() == 1 else lengths.sum(dim=1)

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from memnb.models.blocks import SharedMemoryAttention, SharedMemoryBlock, Trace
 from memnb.models.network import Network
-from memnb.probes.answers import accuracy_by_length, answers, answers_by_beginning
+from memnb.probes.answers import accuracy_by_length, answers, answers_by_beginning, in_all
 from memnb.probes.degradation import real_positions, received
 from memnb.probes.row_removal import rows_left
 
@@ -55,6 +55,8 @@ def examine(
     asked = inputs[some], lengths[some], labels[some]
 
     def by_length() -> list[dict[str, Any]]:
+        if len(in_all(lengths[many]).unique()) == 1:
+            return []
         correct = answers(network, inputs[many], lengths[many]) == labels[many]
         return accuracy_by_length(lengths[many], correct)
 

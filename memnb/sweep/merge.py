@@ -40,7 +40,8 @@ class Merged:
     Attributes:
         folder: where the rows are now.
         added: ids of the new rows.
-        known: ids of rows that were there, the same to the byte.
+        known: ids of rows that were there, the same to the byte, or asked more since.
+        completed: ids of rows that were there and got the files that they have been given since.
         left_out: a sentence for each run that is no result (it has not ended, say).
         notes: a sentence for each new row that other code than this memnb's has made.
     """
@@ -50,6 +51,7 @@ class Merged:
     known: tuple[str, ...]
     left_out: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
 
 
 def destination() -> Path:
@@ -95,22 +97,38 @@ def merge(sources: Sequence[Path], folder: Path) -> Merged:
                     _add(found, run)
                 else:
                     left_out.append(f"{run.name}: {reason}")
-        known = [run_id for run_id, run in found.items() if _is_there(run_id, run, folder)]
-        new = {run_id: run for run_id, run in found.items() if run_id not in known}
+        new = {run_id: run for run_id, run in found.items() if not (folder / run_id).exists()}
+        more = {
+            run_id: _files_to_add(run, folder / run_id)
+            for run_id, run in found.items()
+            if run_id not in new
+        }
+        known = [run_id for run_id, names in more.items() if not names]
+        completed = {run_id: names for run_id, names in more.items() if names}
         notes = [f"{run_id} {note}" for run_id, run in new.items() for note in _origin(run)]
-        _commit(new, folder)
-    return Merged(folder, tuple(new), tuple(known), tuple(left_out), tuple(notes))
+        _commit(new, {found[run_id]: names for run_id, names in completed.items()}, folder)
+    return Merged(folder, tuple(new), tuple(known), tuple(left_out), tuple(notes), tuple(completed))
 
 
-def _commit(new: dict[str, Path], folder: Path) -> None:
-    done = []
+def _commit(new: dict[str, Path], more: dict[Path, list[str]], folder: Path) -> None:
+    """Copy the ``new`` runs, and the files in ``more`` to runs that are there; all or nothing."""
+    done, records = [], {}
     try:
+        for run, names in more.items():
+            target = folder / rows.read_run(run)[0].run_id
+            before = (target / "run.json").read_bytes()
+            rows.complete(run, target, names)
+            records[target] = before, names
         for run_id, run in new.items():
             rows.commit(run, folder)
             done.append(folder / run_id)
     except BaseException:
         for path in done:
             shutil.rmtree(path, ignore_errors=True)
+        for target, (before, names) in records.items():
+            (target / "run.json").write_bytes(before)
+            for name in names:
+                (target / name).unlink(missing_ok=True)
         raise
 
 
@@ -281,21 +299,27 @@ def _add(found: dict[str, Path], run: Path) -> None:
     run_id = _record(run)["run_id"]
     other = found.setdefault(run_id, run)
     name = None if other == run else rows.difference(other, run)
-    if name is not None:
+    if name is not None and rows.asked_since(other, run) is not None:
+        return
+    if name is not None and rows.asked_since(run, other) is not None:
+        found[run_id] = run
+    elif name is not None:
         raise RunError(
             f"{other} and {run} are two results of one run ({name} differs); keep one of them, "
             "nothing was added."
         )
 
 
-def _is_there(run_id: str, run: Path, folder: Path) -> bool:
-    there = folder / run_id
-    if not there.exists():
-        return False
+def _files_to_add(run: Path, there: Path) -> list[str]:
+    """Of a result that stands there already: the files that it has been given since."""
     name = rows.difference(run, there)
-    if name is not None:
-        raise RunError(
-            f"{there} already holds another result of this run ({name} differs); remove one of the "
-            "two, nothing was added."
-        )
-    return True
+    if name is None:
+        return []
+    if (new := rows.asked_since(run, there)) is not None:
+        return new
+    if rows.asked_since(there, run) is not None:  # an older copy of what is there
+        return []
+    raise RunError(
+        f"{there} already holds another result of this run ({name} differs); remove one of the "
+        "two, nothing was added."
+    )

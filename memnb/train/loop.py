@@ -129,7 +129,7 @@ def train(
     try:
         record = outcome(folder)
         _refuse_another(run, folder, record)
-        _refuse_another_block(run, folder, record)
+        refuse_another_block(run, folder, record)
         if record is not None and has_ended(record):
             return record
         devices = range(torch.cuda.device_count())
@@ -189,9 +189,13 @@ def _refuse_another(run: Run, folder: Path, record: dict[str, Any] | None) -> No
         )
 
 
-def _refuse_another_block(run: Run, folder: Path, record: dict[str, Any] | None) -> None:
+def refuse_another_block(run: Run, folder: Path, record: dict[str, Any] | None) -> None:
     """A run of a user's block is of one version of it: neither its result nor its checkpoint is
-    that of another."""
+    that of another.
+
+    Raises:
+        RunError: ``record``, the content of a ``run.json``, is of another version.
+    """
     before = (record or {}).get("block")
     if before is not None and before != fingerprint(run.model.kind):
         raise RunError(
@@ -556,11 +560,14 @@ class _Trainer:
     # --- the record --------------------------------------------------------------------------
 
     def _say_where(self) -> None:
-        """List this machine, unless the run goes on where it was; drop those that did no step."""
+        """List this machine, unless the run goes on where it was; drop those that did no step, and
+        leave out one that only tests."""
         step = self.engine.step
         here = _machine({**self.record, "engine": self.engine.kind}, step)
         self.machines = [one for one in self.machines if one["from_step"] < step]
-        if not self.machines or here != {**self.machines[-1], "from_step": step}:
+        if not self.machines or (
+            here != {**self.machines[-1], "from_step": step} and step < self.run.training.steps
+        ):
             self.machines.append(here)
 
     def _new_record(self, earlier: dict[str, Any] | None) -> dict[str, Any]:
