@@ -36,10 +36,12 @@ def test_rows_with_another_switch_are_no_part_of_the_ablation(tmp_path: Path) ->
 
 def test_the_code_of_many_runs_stays_short(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-1", [0.30, 0.31, 0.32, 0.33, 0.34])
-    runs = rows.load_runs(tmp_path).assign(commit=["a1", "b2", "b2", "c3", "d4"])
+    runs = rows.load_runs(tmp_path).assign(commits=[("a1",), ("b2",), ("b2",), ("c3",), ("d4",)])
     (code,) = tables.runs(runs.assign(version="0.1.0"))["Code"]
     assert code == "0.1.0 at a1, b2, c3 and 1 more"
-    (code,) = tables.runs(runs.assign(version=["0.1.0"] * 4 + ["0.2.0"], commit=None))["Code"]
+    (code,) = tables.runs(runs.assign(version=["0.1.0"] * 4 + ["0.2.0"], commits=[(None,)] * 5))[
+        "Code"
+    ]
     assert code == "0.1.0 at –; 0.2.0 at –"
 
 
