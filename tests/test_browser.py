@@ -125,6 +125,15 @@ def test_a_phone_shows_the_whole_width_and_figures_at_a_readable_size(
     assert page.evaluate("getComputedStyle(document.querySelector('.picture')).overflowX") == "auto"
 
 
+def test_what_a_cell_printed_is_read_without_scrolling_sideways(browser: Any, report: Path) -> None:
+    page = opened(browser, report, viewport={"width": 390, "height": 844}, is_mobile=True)
+    hidden = page.eval_on_selector_all(
+        "pre.printed", "all => all.map(one => one.scrollWidth - one.clientWidth)"
+    )
+    assert hidden
+    assert max(hidden) <= 0
+
+
 def test_a_phone_keeps_short_cells_on_one_line_and_says_that_a_table_goes_on(
     browser: Any, report: Path
 ) -> None:

@@ -98,6 +98,23 @@ def test_at_laptop_scale_where_nobody_has_learned_nothing_follows(tmp_path: Path
     assert "at full scale yet" in alone(tmp_path)[1]
 
 
+def test_what_the_first_operator_gives_as_well_is_no_sign_of_a_memory(tmp_path: Path) -> None:
+    said = "is no sign of a memory"
+    for seed, (ours, better) in enumerate(((0.33, 0.33), (0.34, 0.34), (0.366, 0.367))):
+        write_run(tmp_path, "convluna-16", "listops-short", seed, ours)
+        write_run(tmp_path, "convluna-4", "listops-short", seed, better)
+        write_run(tmp_path, "memoryless", "listops-short", seed, 0.14)
+    table, words = alone(tmp_path, "quick")
+    assert [(row[1], row[4]) for row in table] == [
+        ("4", NOT),  # one of its runs is more than two points above 34.6 %
+        ("16", "nothing: the first operator would do"),
+    ]
+    assert said in words
+    write_run(tmp_path / "text", "convluna-16", "text-short", accuracy=0.6)
+    write_run(tmp_path / "text", "memoryless", "text-short", accuracy=0.6)
+    assert said not in alone(tmp_path / "text", "quick")[1]
+
+
 def test_parameters_stand_in_the_order_of_the_tasks(tmp_path: Path) -> None:
     for model, task in (("memoryless", "text"), ("memoryless", "listops"), ("luna-16", "text")):
         write_run(tmp_path, model, task)

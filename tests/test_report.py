@@ -116,7 +116,7 @@ def test_prose_printed_words_and_code_of_the_notebook_are_shown_and_escaped(out:
     assert '<h3 id="tiny-below">Below</h3>' in html
     assert "<h2>Tiny" not in html
     assert "<script" not in html
-    assert "<pre>said &lt;script&gt;" in html
+    assert '<pre class="printed">said &lt;script&gt;' in html
     assert "%pip" not in html
     assert "quiet = 1" not in html
 

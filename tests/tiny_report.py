@@ -55,7 +55,10 @@ def execute(path: Path, prose: str, saved: list[Saved]) -> None:
             "try:\n    import memnb\nexcept ModuleNotFoundError:\n    %pip install x",
             outputs=[new.new_output("stream", text="memnb 0.1.0")],
         ),
-        new.new_code_cell("print(1)", outputs=[new.new_output("stream", text=f"said {HOSTILE}")]),
+        new.new_code_cell(
+            "print(1)",
+            outputs=[new.new_output("stream", text=f"said {HOSTILE} {'at length, ' * 40}")],
+        ),
         new.new_code_cell("quiet = 1"),
         new.new_code_cell("worth_reading = 1", metadata={"tags": ["code-shown"]}),
     ]

@@ -11,7 +11,7 @@ from memnb import config
 from memnb.draw import beside, style, tables
 from memnb.evidence import statistics
 from memnb.evidence.claims import ENOUGH, EQUIVALENT
-from memnb.evidence.levels import learned_above
+from memnb.evidence.levels import is_first_operator_enough, learned_above
 
 
 def controls(runs: pd.DataFrame) -> pd.DataFrame:
@@ -58,6 +58,7 @@ FOLLOWS = {
     "open": "open",
     "few": "open: too few seeds",
     "silent": "nothing: neither has learned",
+    "operator": "nothing: the first operator would do",
 }
 
 
@@ -66,7 +67,8 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
 
     With enough seeds, the whole interval of what is left to ConvLuna above the better control is
     held against :data:`memnb.evidence.claims.EQUIVALENT`, the points that claim C3 takes for no
-    change. Where neither is above the level of the majority class, nothing follows. Rows of
+    change. Where neither is above the level of the majority class, nothing follows, nor where no
+    run of ConvLuna is much above the first operator of ListOps, which takes no memory. Rows of
     ConvLuna that read CLS and rows that read the mean of positions, as the controls do, stand
     apart.
 
@@ -110,6 +112,11 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
     if "cls" in reads:
         where = ", but where M says mean: only those read alike" if "mean" in reads else ""
         found.append(f"Luna and ConvLuna read the first position (CLS) instead{where}.")
+    if any(share.answer == "operator" for share in shares):
+        found.append(
+            "Where no run of ConvLuna is more than 2 points above what the first operator of "
+            "ListOps gives alone, what is left is no sign of a memory."
+        )
     if seeds := tables.too_few_seeds(n for share in shares for n in share.seeds):
         found.append(f"Here {seeds}; to say what follows takes {ENOUGH}.")
     return " ".join(found)
@@ -160,6 +167,8 @@ class _Share:
         best = max(self.ours.mean(), self.controls[self.best].mean())
         if best <= 100 * learned_above(self.task):
             return "silent"
+        if is_first_operator_enough(self.task, self.ours / 100):
+            return "operator"
         if not self.judged:
             return "few"
         _, low, high = self.left[:3]
