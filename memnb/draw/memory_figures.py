@@ -6,7 +6,7 @@ row gives an empty panel that says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -575,30 +575,14 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
     if rows.empty:
         return style.empty(title, subtitle)
     rows = rows.assign(middle=(rows["low"] + rows["high"]) / 2)
-    tasks, sizes = style.task_order(rows["task"]), sorted({int(m) for m in rows["memory"]})
-    figure, axes = style.canvas(
-        len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), sharex="row", sharey="row",
-        width=style.PAGE_WIDTH if len(sizes) > 1 else 5.2,
-    )  # fmt: skip
-    named: list[tuple[Axes, Ends]] = []
-    for line, task in zip(axes, tasks, strict=True):
-        for axis, size in zip(line, sizes, strict=True):
-            own = rows[(rows["task"] == task) & (rows["memory"] == size)]
-            if task == tasks[0]:
-                axis.set_title(rows_of_memory(size))
-            if own.empty:
-                missing(axis)
-                continue
-            own = _one_per_length(own)
-            named.append((axis, curves(axis, own, "middle", "accuracy", 100.0, marks=True)))
-            axis.xaxis.set_major_locator(ticks(4))
-            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
-        draw_levels([axis for axis in line if axis.lines], task)
-        line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
-    name_x(axes, "tokens of the input")
-    style.heading(figure, title, subtitle)
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows)
+
+    def panel(axis: Axes, own: pd.DataFrame) -> Ends:
+        ends = curves(axis, _one_per_length(own), "middle", "accuracy", 100.0, marks=True)
+        axis.xaxis.set_major_locator(ticks(4))
+        axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+        return ends
+
+    return _by_task_and_size(rows, title, subtitle, "tokens of the input", panel)
 
 
 def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
@@ -615,6 +599,25 @@ def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
     rows = plain_models(beginning)
     if rows.empty:
         return style.empty(title, subtitle)
+
+    def panel(axis: Axes, own: pd.DataFrame) -> Ends:
+        ends = curves(axis, own, "kept", "accuracy", 100.0, marks=True)
+        axis.set_xscale("log", base=4)
+        *kept, whole = sorted({int(number) for number in own["kept"]})
+        shown = [number for number in kept if 4 * number <= whole]
+        axis.set_xticks([*shown, whole], [*map(str, shown), "all"])
+        axis.xaxis.set_minor_locator(NullLocator())
+        return ends
+
+    where = f"What follows them is another input's. {_examples(rows)} test examples. {subtitle}"
+    return _by_task_and_size(rows, title, where.strip(), "first tokens that stay", panel)
+
+
+def _by_task_and_size(
+    rows: pd.DataFrame, title: str, subtitle: str, x: str,
+    panel: Callable[[Axes, pd.DataFrame], Ends],
+) -> Figure:  # fmt: skip
+    """Test accuracy in a grid of panels: a row per task, a column per memory size."""
     tasks, sizes = style.task_order(rows["task"]), sorted({int(m) for m in rows["memory"]})
     figure, axes = style.canvas(
         len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), sharex="row", sharey="row",
@@ -622,25 +625,18 @@ def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
     )  # fmt: skip
     named: list[tuple[Axes, Ends]] = []
     for line, task in zip(axes, tasks, strict=True):
-        of_task = rows[rows["task"] == task]
-        kept = sorted({int(k) for k in of_task["kept"]})
         for axis, size in zip(line, sizes, strict=True):
-            own = of_task[of_task["memory"] == size]
+            own = rows[(rows["task"] == task) & (rows["memory"] == size)]
             if task == tasks[0]:
                 axis.set_title(rows_of_memory(size))
             if own.empty:
                 missing(axis)
                 continue
-            named.append((axis, curves(axis, own, "kept", "accuracy", 100.0, marks=True)))
-            axis.set_xscale("log", base=4)
-            shown = [number for number in kept if 4 * number <= kept[-1]]
-            axis.set_xticks([*shown, kept[-1]], [*map(str, shown), "all"])
-            axis.xaxis.set_minor_locator(NullLocator())
+            named.append((axis, panel(axis, own)))
         draw_levels([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
-    name_x(axes, "first tokens that stay")
-    where = f"What follows them is another input's. {_examples(rows)} test examples."
-    style.heading(figure, title, f"{where} {subtitle}".strip())
+    name_x(axes, x)
+    style.heading(figure, title, subtitle)
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
 

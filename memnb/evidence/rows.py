@@ -584,19 +584,15 @@ def asked_since(run: Path, other: Path) -> list[str] | None:
     Raises:
         DataError: a record is missing or damaged.
     """
-    (record, config), _ = read_run(run), read_run(other)
+    (record, _), _ = read_run(run), read_run(other)
     if _told(run) != _told(other):
         return None
-    names = {name for again in record.examined_again for name in again.files}
-    new = [name for name in RESULT_FILES if name in names and not (other / name).exists()]
-    for name in RESULT_FILES[1:]:
-        here, there = _content(run / name), _content(other / name)
-        left_out = (
-            name == "attention.npz" and config.seed != ATTENTION_SEED and None in (here, there)
-        )
-        if here != there and name not in new and not left_out:
-            return None
-    return new if all((run / name).exists() for name in new) else None
+    named = {name for again in record.examined_again for name in again.files}
+    new = [name for name in _differing(run, other) if name != "run.json"]
+    later = all(
+        name in named and (run / name).exists() and not (other / name).exists() for name in new
+    )
+    return new if later else None
 
 
 def _told(folder: Path) -> dict[str, Any]:
@@ -618,9 +614,7 @@ def complete(run: Path, target: Path, names: Sequence[str]) -> None:
             shutil.copyfile(run / name, target / name)
         shutil.copyfile(run / "run.json", target / "run.json")
     except BaseException as error:
-        for name in names:
-            (target / name).unlink(missing_ok=True)
-        (target / "run.json").write_bytes(before)
+        take_back(target, names, before)
         if not isinstance(error, OSError):
             raise
         raise RunError(
@@ -629,13 +623,26 @@ def complete(run: Path, target: Path, names: Sequence[str]) -> None:
         ) from error
 
 
+def take_back(target: Path, names: Sequence[str], record: bytes) -> None:
+    """Undo :func:`complete`: without these files, and with the ``run.json`` from before."""
+    for name in names:
+        (target / name).unlink(missing_ok=True)
+    (target / "run.json").write_bytes(record)
+
+
 def difference(run: Path, other: Path) -> str | None:
     """The first file in which two results of one run differ; None where all are the same.
 
-    Attention maps that :func:`commit` leaves out may be missing from one of the two.
-
     Raises:
         DataError: the record of ``run`` is missing or damaged.
+    """
+    return next(_differing(run, other), None)
+
+
+def _differing(run: Path, other: Path) -> Iterator[str]:
+    """The files in which two results of one run differ.
+
+    Attention maps that :func:`commit` leaves out may be missing from one of the two.
     """
     seed = read_run(run)[1].seed
     for name in RESULT_FILES:
@@ -644,8 +651,7 @@ def difference(run: Path, other: Path) -> str | None:
         if name == "attention.npz" and seed != ATTENTION_SEED and one_is_missing:
             continue
         if here != there:
-            return name
-    return None
+            yield name
 
 
 def _content(path: Path) -> bytes | None:

@@ -126,9 +126,7 @@ def _commit(new: dict[str, Path], more: dict[Path, list[str]], folder: Path) -> 
         for path in done:
             shutil.rmtree(path, ignore_errors=True)
         for target, (before, names) in records.items():
-            (target / "run.json").write_bytes(before)
-            for name in names:
-                (target / name).unlink(missing_ok=True)
+            rows.take_back(target, names, before)
         raise
 
 
