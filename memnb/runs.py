@@ -158,24 +158,22 @@ def examine(folder: Path, device: str = "auto") -> list[str]:
         The names of the files that were added.
 
     Raises:
-        RunError: the run has not finished, is in use, was of another version of a user's block, or
+        RunInUse: another process trains or examines the run.
+        RunError: the run has not finished, was of another version of a user's block, or
             there are no weights of it; or the folder cannot be written.
         DataError: ``run.json`` or the weights are damaged, or the data of the task are missing.
         MemnbError: the device is not available.
     """
     from memnb.train.checkpoint import explain
+    from memnb.train.loop import locked
 
+    lock = locked(rows.read_run(folder)[1], folder)
     try:
-        with filelock.FileLock(folder / "run.lock").acquire(timeout=0):
-            return _ask(folder, device)
-    except filelock.Timeout:
-        raise RunError(f"Another process uses {folder.name}; wait for it.") from None
-    except NotImplementedError:
-        raise RunError(
-            f"The file system of {folder} cannot lock files; copy the run to another one."
-        ) from None
+        return _ask(folder, device)
     except OSError as error:
         raise RunError(explain(folder, error)) from None
+    finally:
+        lock.release()
 
 
 def _ask(folder: Path, device: str) -> list[str]:

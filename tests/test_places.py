@@ -371,7 +371,10 @@ def test_a_finished_run_is_asked_what_it_was_not_asked(
     lock = filelock.FileLock(folder / "run.lock")
     (folder / "best.pt").write_bytes(before["best.pt"])
     with lock.acquire():
-        assert "Another process uses" in memnb_runs(capsys, "examine", finished, out)[1]
+        assert (
+            "Another process is training or examining"
+            in memnb_runs(capsys, "examine", finished, out)[1]
+        )
 
 
 def test_a_folder_that_cannot_be_written_keeps_no_other_run_from_being_asked(

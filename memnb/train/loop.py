@@ -125,7 +125,7 @@ def train(
     folder = Path(folder)
     deadline = None if budget is None else time.monotonic() + budget
     made = not folder.exists()
-    lock = _locked(run, folder)
+    lock = locked(run, folder)
     try:
         record = outcome(folder)
         _refuse_another(run, folder, record)
@@ -150,16 +150,21 @@ def train(
             _remove_if_nothing_began(folder)
 
 
-def _locked(run: Run, folder: Path) -> filelock.BaseFileLock:
-    """The lock of a run's folder, which is made if missing."""
+def locked(run: Run, folder: Path) -> filelock.BaseFileLock:
+    """The lock of a run's folder, held; the folder is made if missing.
+
+    Raises:
+        RunInUse: another process holds it.
+        RunError: the folder cannot be written or locked.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / "run.lock")
         lock.acquire(timeout=0.5)  # who lists runs holds it for a moment
     except filelock.Timeout:
         raise RunInUse(
-            f"Another process is training {run.run_id}; wait for it, or choose another folder "
-            "with --out."
+            f"Another process is training or examining {run.run_id}; wait for it, or choose "
+            "another folder with --out."
         ) from None
     except NotImplementedError:
         raise RunError(
