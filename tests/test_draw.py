@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from memnb import config, evidence, paths, tasks
-from memnb.draw import diagrams, figures, style, tables
+from memnb.draw import beside_tables, diagrams, figures, style, tables
 from memnb.errors import DataError
 from memnb.evidence import benchmarks, claims, published, rows
 
@@ -788,6 +788,34 @@ def test_accuracy_of_one_seed_has_no_spread_and_of_none_no_number(tmp_path: Path
     table = tables.accuracy(rows.load_runs(tmp_path), scale="quick")
     assert row(table, Model="Luna-1")["ListOps short"] == "40.0 (1)"
     assert row(table, Model="Luna-16")["ListOps short"] == "all failed (2)"
+
+
+def test_only_what_is_planned_has_no_run_yet(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-1", accuracy=0.4)
+    write_run(tmp_path, "rmt-16", "text-short", accuracy=0.5)
+    frame = rows.load_runs(tmp_path)
+    planned = {("luna-1", "listops-short"), ("rmt-16", "text-short"), ("rmt-16", "listops-short")}
+    table = tables.accuracy(frame, scale="quick", planned=planned)
+    assert row(table, Model="Luna-1")["Text short"] == "–"
+    assert row(table, Model="RMT-16")["ListOps short"] == "no run yet"
+    assert row(tables.accuracy(frame, scale="quick"), Model="Luna-1")["Text short"] == "no run yet"
+    beside = beside_tables.controls(frame, planned)
+    assert row(beside, Model="RMT-16")["Text short"] == "50.0 (1)"
+    write_run(tmp_path, "localconv", accuracy=0.3)
+    beside = beside_tables.controls(rows.load_runs(tmp_path), planned)
+    assert row(beside, Model="Luna-1")["Text short"] == "–"
+    assert row(beside, Model="RMT-16")["ListOps short"] == "no run yet"
+
+
+def test_the_name_of_a_level_leaves_marks_at_the_top_whole() -> None:
+    figure, axes = style.canvas(1, 1, 2)
+    (axis,) = axes.flat
+    (line,) = axis.plot([1, 2], [40.0, 41.6], marker="o")
+    style.reference_line(axis, 17.0, "majority class")
+    style.settle(figure)
+    radius = line.get_markersize() / 2 * figure.dpi / 72
+    top = axis.transData.transform((2, 41.6))[1] + radius
+    assert top <= axis.get_window_extent().y1
 
 
 def gains(folder: Path) -> str:

@@ -305,6 +305,25 @@ def test_cost_shows_what_was_timed_on_some_device(tmp_path: Path) -> None:
     assert attached["task"].tolist() == ["text-short"]
 
 
+def test_cost_names_many_untimed_models_within_their_panel(tmp_path: Path) -> None:
+    tasks = ("listops-short", "text-short", "pathfinder-short")
+    for task in tasks:
+        for number, size in enumerate((1, 4, 16, 64, 256)):
+            write_runs(tmp_path, f"luna-{size}", [0.3 + number / 100], task=task)
+    frame = rows.load_runs(tmp_path)
+    # Elsewhere than on Text all but one began on another device, so that no time is theirs.
+    moved = (frame["task"] != "text-short") & (frame["memory"] != 16)
+    devices = [["b", "a"] if also else ["a"] for also in moved]
+    figure = memory_figures.cost_accuracy(frame.assign(device_name="a", devices=devices))
+    figure.draw_without_rendering()
+    notes = [text for text in figure.texts if "timed on it" in text.get_text()]
+    titles = [axis.title for axis in figure.axes]
+    assert len(notes) == 2
+    for box in (note.get_window_extent() for note in notes):
+        assert_apart([box, *(title.get_window_extent() for title in titles)])
+        assert any(axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 for axis in figure.axes)
+
+
 def test_cost_prefers_steps_that_were_timed_alone(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-16", [0.2, 0.3])
     write_runs(tmp_path, "convluna-16", [0.4])

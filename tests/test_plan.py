@@ -137,8 +137,14 @@ def test_each_filter_without_a_memory_stands_beside_memories_that_read_the_mean_
         }
         assert read_the_mean == alone
     assert {task for task, _ in alone} == {
-        "text", "listops", "text-short", "image-short", "listops-short", "pathfinder-short"
+        "text", "listops", "image", "text-short", "image-short", "listops-short", "pathfinder-short"
     }  # fmt: skip
+
+
+def test_what_may_have_no_run_yet_is_what_either_preset_trains() -> None:
+    planned = plan.models_and_tasks()
+    assert {("localconv", "image"), ("luna-4", "listops-short"), ("luna-4", "text")} <= planned
+    assert planned.isdisjoint({("rmt-16", "image"), ("luna-4", "text-short"), ("luna-4", "image")})
 
 
 def test_unknown_names_are_refused_with_a_suggestion() -> None:

@@ -22,6 +22,7 @@ from memnb import config, evidence, paths
 from memnb.draw import beside_tables, figures, style, tables
 from memnb.evidence import rows
 from memnb.evidence.claims import SHALLOW
+from memnb.reproduce import plan
 from memnb.reproduce.page import as_markdown
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -73,12 +74,13 @@ def _elsewhere(probes: pd.DataFrame) -> str:
     said = ""
     plain = (probes["model"] == "luna-16") & (probes["changes"] == "")
     luna = probes[plain & probes["task"].isin(config.LRA_TASKS)]
-    for task, own in luna[luna["task"] != "text"].groupby("task", sort=False):
+    for task in style.task_order(luna.loc[luna["task"] != "text", "task"]):
+        own = luna[luna["task"] == task]
         deepest = own[own["block"] == own["block"].max()]
         first, last = (look["packed_rank"].mean() for look in rows.first_and_last(deepest))
-        follows = ": there they do become alike" if last < first else ""
+        follows = ": there they do become alike" if last < first else ": there they part"
         said += (
-            f" On {style.task_label(str(task))}, in the last of its {own['block'].max()} blocks, "
+            f" On {style.task_label(task)}, in the last of its {own['block'].max()} blocks, "
             f"the effective rank of Luna's 16 rows goes from {first:.1f} to {last:.1f}{follows}."
         )
     return said
@@ -111,12 +113,13 @@ def results(folder: Path, drawn: Figure) -> str:
     verdicts = evidence.check(runs, rows.load_removal(runs), probes)
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
     said = caption(rows_of(drawn), probes)
+    planned = plan.models_and_tasks()
     parts = [
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
         f"training](docs/{PICTURE.name})\n",
         f"*{said}*\n",
-        "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds). "
-        "Written by `make readme` from the rows in `data/results/`.\n",
+        "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds); –: not "
+        "planned. Written by `make readme` from the rows in `data/results/`.\n",
     ]
     # At full scale what the paper's models are compared with stands below them: memories between
     # chunks (C5), and the controls that decide how a gain of the filter may be read.
@@ -124,11 +127,11 @@ def results(folder: Path, drawn: Figure) -> str:
     others = every[(every["changes"] == "") & ~every["family"].isin(plain["family"])]
     full = pd.concat([plain, others], ignore_index=True)
     full = full[full["preset"] == "paper"]
-    table = tables.accuracy(full).drop(columns="Source")
+    table = tables.accuracy(full, planned=planned).drop(columns="Source")
     of_models = table[table["Model"] != tables.OPERATOR_ROW]
     shown = [c for c in table if not of_models[c].isin([style.MISSING, "–"]).all()]
     table = table[shown]
-    ran = (table.drop(columns="Model") != style.MISSING).any(axis=1)
+    ran = (~table.drop(columns="Model").isin([style.MISSING, "–"])).any(axis=1)
     ran |= table["Model"] == style.model_label("transformer")  # what claim C2 compares with
     parts += [
         "**Full scale** (the authors' protocol)\n",
@@ -142,7 +145,7 @@ def results(folder: Path, drawn: Figure) -> str:
     ]
     quick = plain[plain["preset"] == "quick"]
     asked = tables.first_token_reading(rows.load_beginning(quick))
-    table = tables.accuracy(quick, scale="quick").drop(columns="Source")
+    table = tables.accuracy(quick, scale="quick", planned=planned).drop(columns="Source")
     parts += [
         "**Laptop scale** (small versions of the tasks; `make reproduce` trains three seeds of "
         "ListOps and Pathfinder again, except Pathfinder's of the Transformer and PoolLuna-16)\n",

@@ -14,11 +14,12 @@ from memnb.evidence.claims import ENOUGH, EQUIVALENT
 from memnb.evidence.levels import is_first_operator_enough, learned_above
 
 
-def controls(runs: pd.DataFrame) -> pd.DataFrame:
+def controls(runs: pd.DataFrame, planned: tables.Planned | None = None) -> pd.DataFrame:
     """Test accuracy of all models, those that were changed in what the head reads included.
 
     Args:
         runs: rows of the study ``chunks`` (:func:`memnb.evidence.rows.of_study`).
+        planned: as for :func:`memnb.draw.tables.accuracy`.
 
     Returns:
         Columns ``Model``, ``Head reads``, ``Parameters`` and one per task that a model beside the
@@ -35,7 +36,9 @@ def controls(runs: pd.DataFrame) -> pd.DataFrame:
     for name in style.model_order(some["model"]):
         for reads, group in some[some["model"] == name].groupby("representation", sort=True):
             cells = [
-                tables._cell(own) if len(own := group[group["task"] == task]) else style.MISSING
+                tables._cell(own)
+                if len(own := group[group["task"] == task])
+                else tables.without_run(name, task, planned)
                 for task in tasks
             ]
             label = {"cls": "CLS", "mean": "mean of positions", "memory": "memory rows"}[str(reads)]

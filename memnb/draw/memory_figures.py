@@ -6,6 +6,7 @@ row gives an empty panel that says so.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -690,20 +691,21 @@ def cost_accuracy(
     )
     for axis in axes.flat[len(tasks) :]:
         axis.axis("off")
-    for axis, (task, (device, own)) in zip(axes.flat, timed.items(), strict=False):
-        axis.set_title(style.task_label(task), pad=15)
+    letters = {1: 80, 2: 60, 3: 38}[columns]  # that a panel has room for
+    words = {
+        task: textwrap.fill(_timed_on(device, rows[rows["task"] == task], own), letters)
+        for task, (device, own) in timed.items()
+    }
+    pad = 6 + 9 * max(1 + said.count("\n") for said in words.values())
+    for axis, (task, (_, own)) in zip(axes.flat, timed.items(), strict=False):
+        axis.set_title(style.task_label(task), pad=pad)
         if own.empty:
             missing(axis, UNTIMED)
             continue
         _points(axis, own)
         axis.margins(y=0.15)
         draw_levels([axis], task, named=False)  # a name could cover a point
-        left_out = style.model_order(
-            set(rows.loc[rows["task"] == task, "model"]) - set(own["model"])
-        )
-        names = ", ".join(map(style.model_label, left_out))
-        words = f"{device} (not timed on it: {names})" if left_out else device
-        style.note(axis, words, (0, axis.get_ylim()[1]), (0, 3), va="bottom")
+        style.note(axis, words[task], (0, axis.get_ylim()[1]), (0, 3), va="bottom")
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "time of a training step (ms)")
@@ -714,6 +716,13 @@ def cost_accuracy(
         name_points(axis, _means(own))
     times = every[["milliseconds", "lower", "upper", "alone"]]
     return style.attach(figure, pd.concat([of_runs(every), times], axis=1))
+
+
+def _timed_on(device: str, rows: pd.DataFrame, timed: pd.DataFrame) -> str:
+    """The device of a panel, and the models of ``rows`` that are not among its ``timed`` ones."""
+    left_out = style.model_order(set(rows["model"]) - set(timed["model"]))
+    names = ", ".join(map(style.model_label, left_out))
+    return f"{device} (not timed on it: {names})" if left_out else device
 
 
 def _on_one_device(rows: pd.DataFrame, timings: pd.DataFrame | None) -> tuple[str, pd.DataFrame]:

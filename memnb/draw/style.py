@@ -317,7 +317,10 @@ def reference_line(
     """
     low, high = axis.get_ylim()
     low, high = min(low, level), max(high, level, low + least)
-    axis.set_ylim(min(low, level - 0.14 * (high - low)), high)
+    low = min(low, level - 0.14 * (high - low))
+    # The margin was one of the data alone; the panel may now span several times as much, and half
+    # a mark at its top would be cut off.
+    axis.set_ylim(low, max(high, axis.dataLim.y1 + 0.05 * (high - low)))
     axis.axhline(level, color=QUIET, linewidth=0.9, linestyle=dash, zorder=1)
     if text:
         _LEVELS[note(axis, text, (1, level), (-1, -2), ha="right", va="top")] = ref(axis)

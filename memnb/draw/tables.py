@@ -11,7 +11,7 @@ import csv
 import math
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -38,8 +38,15 @@ READINGS = {"full": ("as_coded", "as_intended"), "quick": ("as_coded",)}
 # --- accuracy --------------------------------------------------------------------------------
 
 
+Planned = Collection[tuple[str, str]]
+"""(model, task) of planned runs."""
+
+
 def accuracy(
-    runs: pd.DataFrame, published: pd.DataFrame | None = None, scale: Scale = "full"
+    runs: pd.DataFrame,
+    published: pd.DataFrame | None = None,
+    scale: Scale = "full",
+    planned: Planned | None = None,
 ) -> pd.DataFrame:
     """The benchmark table: a row per model and source, a column per task.
 
@@ -49,6 +56,7 @@ def accuracy(
             below our row, the others at the end; a source without any number is left out.
         scale: ``full`` for the five tasks and the main models, run or not; ``quick`` for the
             laptop tasks and models that have runs.
+        planned: where there is no run, only the cells of these say *yet*; without it, all do.
 
     Returns:
         Columns ``Model``, ``Source`` and one per task; the last row is what the first operator of
@@ -67,7 +75,8 @@ def accuracy(
     rows = []
     for name in style.model_order([*models, *plain["model"]]):
         label = style.model_label(name)
-        rows.append([label, OURS, *(ours.get((name, task), style.MISSING) for task in tasks)])
+        cells = [ours.get((name, task), without_run(name, task, planned)) for task in tasks]
+        rows.append([label, OURS, *cells])
         rows += [[label, *rest] for model, *rest in theirs if model.lower() == name]
     known = {row[0].lower() for row in rows}
     rows += [row for row in theirs if row[0].lower() not in known]
@@ -75,6 +84,11 @@ def accuracy(
     if rows and set(operator) != {"–"}:
         rows.append([OPERATOR_ROW, "a rule", *operator])
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def without_run(model: str, task: str, planned: Planned | None) -> str:
+    """The cell of a model that has no run on a task."""
+    return style.MISSING if planned is None or (model, task) in planned else "–"
 
 
 def gains(verdicts: Sequence[Verdict]) -> str:

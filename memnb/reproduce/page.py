@@ -109,6 +109,11 @@ class Page:
         """Where this machine's runs stand."""
         return paths.runs(self.out)
 
+    @property
+    def planned(self) -> frozenset[tuple[str, str]]:
+        """Model and task of every run of the study, done or not."""
+        return plan.models_and_tasks()
+
     def layers(self, study: rows.Study = "shared") -> list[Layer]:
         """The full-scale layer, then the small one; either may have no rows.
 

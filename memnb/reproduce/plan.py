@@ -49,8 +49,13 @@ QUICK_LEFT_OUT = ("transformer", "poolluna-16")
 
 # Memory between chunks, and the controls. The quick preset leaves these two sets to the committed
 # rows, for ten minutes' sake; the paper preset trains both scales of them.
-CHUNK_TASKS = ("text", "listops")
 CHUNK_MODELS = (*config.CHUNK_MODELS, *config.CONTROLS)
+#: Tasks of full scale -> models. On Image only what decides how a gain of the filter may be read.
+CHUNK_TASK_MODELS: dict[str, tuple[str, ...]] = {
+    "text": CHUNK_MODELS,
+    "listops": CHUNK_MODELS,
+    "image": config.FILTER_ALONE,
+}
 #: Laptop tasks -> models; on the longer ones only what decides a claim, for the time they take.
 CHUNK_LAPTOP_MODELS: dict[str, tuple[str, ...]] = {
     "listops-short": CHUNK_MODELS,
@@ -166,11 +171,11 @@ def other_tasks(preset: str) -> Iterator[Run]:
 def chunks(preset: str) -> Iterator[Run]:
     """Memory between chunks, filtered or not, and the controls. Serves C5.
 
-    At full scale the two cheapest tasks; before them the laptop's.
+    At full scale the three cheapest tasks; before them the laptop's.
     """
     if preset == "quick":
         return
-    for models_of in (CHUNK_LAPTOP_MODELS, dict.fromkeys(CHUNK_TASKS, CHUNK_MODELS)):
+    for models_of in (CHUNK_LAPTOP_MODELS, CHUNK_TASK_MODELS):
         for seed, (task, models) in product(SEEDS, models_of.items()):
             for model in models:
                 yield run_config(model, task, seed)
@@ -232,7 +237,7 @@ STEPS: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("table", ("pathfinder",)),
     ("other-tasks", None),
     ("memory-size", None),
-    ("chunks", CHUNK_TASKS),
+    ("chunks", tuple(CHUNK_TASK_MODELS)),
 )
 
 
@@ -249,6 +254,12 @@ def runs(name: str, preset: str) -> list[Run]:
     if preset == "stored":
         return []
     return list({run.run_id: run for run in SETS[name](preset)}.values())
+
+
+def models_and_tasks() -> frozenset[tuple[str, str]]:
+    """(model, task) of all planned runs at both scales: what a table may have no run of *yet*."""
+    everything = (run for preset in PRESETS for run in together(SETS, preset))
+    return frozenset((run.model.name, run.task.name) for run in everything)
 
 
 def together(names: Iterable[str], preset: str) -> list[Run]:

@@ -46,6 +46,7 @@ EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "degradation-full",
             "degradation-full-text",
+            "degradation-full-image",
             "causal-exchange-full",
             "degradation-laptop",
             "causal-exchange-laptop",
