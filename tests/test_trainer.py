@@ -121,6 +121,16 @@ def test_stop_asks_the_running_and_starts_no_other(train: Train) -> None:
     assert not any(train.calls(run) for run in RUNS[1:])
 
 
+def test_a_run_that_cannot_stop_in_time_is_said_to_go_on_later(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memnb.reproduce.trainer.GRACE", 0.3)  # as one that is being compiled
+    waiting = train.folder / RUNS[0].run_id / "waiting"
+    train({"luna-1 s0": "hang"}, jobs=1, should_stop=waiting.exists)
+    assert "seed 0: It did not stop in time: killed. It can be resumed" in train.shown.getvalue()
+    assert RUNS[0] in missing(RUNS, train.folder)
+
+
 def _sleep(seconds: float, report: Any, should_stop: Any) -> None:
     time.sleep(seconds)
 
@@ -210,6 +220,16 @@ class TestClock:
         now[0] = 10.0
         clock.saw("a", 10)
         assert clock.left == pytest.approx(100)
+
+    def test_a_run_that_waits_for_a_worker_begins_when_one_is_free(self) -> None:
+        clock, now = self.clock(2)
+        for run in "ab":
+            clock.saw(run, 0)
+        now[0] = 10.0
+        clock.saw("a", 50)  # 0.2 s a step: 10 s left
+        clock.saw("b", 10)  # 1 s a step: 90 s left
+        # Both are "slow": 0.6 s a step on average, so 30 s and 54 s; then c and d, 60 s each.
+        assert clock.left == pytest.approx(54 + 60)
 
     def test_a_resumed_run_is_timed_from_where_it_was_resumed(self) -> None:
         clock, now = self.clock(1)

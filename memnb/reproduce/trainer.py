@@ -5,6 +5,7 @@ PyTorch is imported in the worker processes only.
 
 from __future__ import annotations
 
+import heapq
 import importlib
 import os
 import time
@@ -138,12 +139,17 @@ def job(
 class Clock:
     """Estimates the time left from the speed of the runs seen so far.
 
-    Runs of different models differ in speed, so each model is timed by itself; one that has not
-    been seen yet is taken to be as fast as the average of the others.
+    Runs of different models and tasks differ in speed, so each pair is timed by itself; one that
+    has not been seen yet is taken to be as fast as the average of the others.
+
+    Attributes:
+        steps: of each run, in the order in which they start.
+        kinds: what a run's speed depends on.
+        jobs: runs at a time.
     """
 
     steps: dict[str, int]
-    models: dict[str, str]
+    kinds: dict[str, str]
     jobs: int
     now: Callable[[], float] = time.monotonic
     done: dict[str, int] = field(default_factory=dict)
@@ -176,16 +182,17 @@ class Clock:
         if not self.speed:
             return None
         average = sum(self.speed.values()) / len(self.speed)
-        by_model: dict[str, list[float]] = {}
+        by_kind: dict[str, list[float]] = {}
         for run, seconds in self.speed.items():
-            by_model.setdefault(self.models[run], []).append(seconds)
-        each = []
-        for run, steps in self.steps.items():
-            known = by_model.get(self.models[run])
+            by_kind.setdefault(self.kinds[run], []).append(seconds)
+        # Each run goes to the worker that is free first; those that have begun have theirs.
+        free = [0.0] * self.jobs
+        for run in sorted(self.steps, key=lambda run: run not in self.began):
+            known = by_kind.get(self.kinds[run])
             seconds = sum(known) / len(known) if known else average
-            each.append(seconds * max(0, steps - self.done.get(run, 0)))
-        # No run can be split over two workers.
-        return max(sum(each) / self.jobs, max(each, default=0.0))
+            left = seconds * max(0, self.steps[run] - self.done.get(run, 0))
+            heapq.heapreplace(free, free[0] + left)
+        return max(free)
 
 
 class Watch:
@@ -197,7 +204,8 @@ class Watch:
         self.current: dict[str, str] = {}
         self.finished = 0
         steps = {name: run.training.steps for name, run in runs.items()}
-        self.clock = Clock(steps, {name: run.model.name for name, run in runs.items()}, jobs)
+        kinds = {name: f"{run.model.name} {run.task.name}" for name, run in runs.items()}
+        self.clock = Clock(steps, kinds, jobs)
 
     def message(self, name: str, message: Any) -> None:
         """A run says how far it is (as :func:`job` reports it), or that its worker has died."""
@@ -236,7 +244,7 @@ def why_no_result(ended: Ended) -> str | None:
 
 def _result(ended: Ended) -> str:
     if why := why_no_result(ended):
-        return why
+        return f"{why} It can be resumed from what it had saved." if ended.stopped else why
     if ended.value["outcome"] != "finished":
         return f"{ended.value['outcome']} at step {ended.value['step']:,}; it can be resumed"
     accuracy = ended.value["test_accuracy"]
