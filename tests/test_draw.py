@@ -690,25 +690,53 @@ def test_the_forest_plot_shows_every_comparison_that_has_an_effect(
 ) -> None:
     evidence = pd.concat([v.evidence for v in verdicts if len(v.evidence)])
     figure = figures.claims(verdicts, "Laptop scale")
+    there = evidence[evidence["effect"].notna()]
+    drawn = [
+        float(line.get_xdata()[0])  # an interval has two ends, the line at zero two heights
+        for axis in panels(figure)
+        for line in axis.lines
+        if len(line.get_xdata()) == 1
+    ]
+    assert sorted(drawn) == pytest.approx(sorted(there["effect"]))
     labels = [label.get_text() for axis in panels(figure) for label in axis.get_yticklabels()]
-    assert len(labels) == evidence["effect"].notna().sum()
-    assert "C1  ListOps short: ConvLuna-1 − Luna-1" in labels
+    assert "C1  ConvLuna-1 − Luna-1" in labels
+    assert panels(figure)[0].get_title(loc="left") == "ListOps short"
     text = words(figure)
-    for result in set(evidence.loc[evidence["effect"].notna(), "result"]):
-        assert result in text
     (legend,) = figure.legends
-    for result, mark in (("holds", "holds"), ("ruled out", "ruled out"), ("not shown",) * 2):
-        there = (evidence.loc[evidence["effect"].notna(), "result"] == result).any()
-        assert (mark in [text.get_text() for text in legend.get_texts()]) == there
-    first = evidence.iloc[0]
-    assert f"+{first['effect']:.1f}  [{first['low']:.1f}, {first['high']:.1f}]  holds" in text
+    said = [text.get_text() for text in legend.get_texts()]
+    for result in ("holds", "ruled out", "not shown"):
+        assert (result in said) == (there["result"] == result).any()
+    assert "Laptop scale" in text
+
+
+def test_each_task_has_its_column_of_the_forest_plot(tmp_path: Path) -> None:
+    for task, gain in (("listops-short", 0.1), ("text-short", 0.2)):
+        for seed in range(3):
+            write_run(tmp_path, "luna-1", task, seed, accuracy=0.5 + seed / 1000)
+            write_run(tmp_path, "convluna-1", task, seed, accuracy=0.5 + gain + seed / 1000)
+    write_run(tmp_path, "luna-16", "text-short", accuracy=0.5)
+    write_run(tmp_path, "convluna-16", "text-short", accuracy=0.6)
+    runs = rows.load_runs(tmp_path)
+    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    left, right = (
+        a for a in panels(figure) if a.get_title(loc="left") in ("ListOps short", "Text short")
+    )
+    marks = [
+        [(round(float(line.get_xdata()[0])), round(float(line.get_ydata()[0])))
+         for line in axis.lines if len(line.get_xdata()) == 1]
+        for axis in (left, right)
+    ]  # fmt: skip
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    assert labels == ["C1  ConvLuna-1 − Luna-1", "C1  ConvLuna-16 − Luna-16"]
+    assert marks == [[(10, 0)], [(20, 0), (10, 1)]]
 
 
 def test_the_band_is_where_the_target_says(verdicts: list[claims.Verdict]) -> None:
     figure = figures.claims(verdicts)
     axis = next(a for a in panels(figure) if "cosine" in a.get_xlabel())
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    position = labels.index("C3  ListOps short: Luna-16, packed cosine")
+    position = labels.index("C3  Luna-16, packed cosine")
     left = axis.collections[position].get_paths()[0].vertices[:, 0].min()
     assert left == pytest.approx(claims.COLLAPSED_COSINE)
 

@@ -51,7 +51,7 @@ from memnb.draw.panels import (
 )
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
-from memnb.evidence.claims import NEGATIVE, POSITIVE, SILENT, Verdict
+from memnb.evidence.claims import SILENT, Verdict
 from memnb.tasks import tokens as readable
 
 Stream = Literal["pack", "unpack"]
@@ -811,8 +811,9 @@ _UNITS = {
 def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     """Forest plot: every comparison behind the verdicts, with its 95 % interval and its target.
 
-    A panel per unit, and one for what must stay near zero. The band is where the whole interval has
-    to lie for the comparison to hold.
+    Tasks side by side; a row of panels per unit, and one for what must stay near zero. The band is
+    where the whole interval has to lie for the comparison to hold. A comparison that a task does
+    not have leaves its place empty there.
 
     Args:
         verdicts: those of one preset (:func:`memnb.evidence.claims.check`).
@@ -830,13 +831,19 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         return style.empty(title, subtitle, "No run yet: there is nothing to compare.")
     panel = rows["unit"].mask(rows["target"].str.startswith("within"), _LOST)
     units = [unit for unit in _UNITS if unit in set(panel)]
-    parts = [rows[panel == unit].reset_index(drop=True) for unit in units]
+    rows = rows.assign(label=[_comparison_label(row) for _, row in rows.iterrows()])
+    parts = {unit: rows[panel == unit] for unit in units}
+    places = {unit: list(dict.fromkeys(part["label"])) for unit, part in parts.items()}
+    tasks = style.task_order(rows["task"])
     figure, axes = style.canvas(
-        len(units), 1, 0.75 + sum(0.62 + 0.2 * len(part) for part in parts), width=8.2,
-        height_ratios=[len(part) + 1.2 for part in parts],
+        len(units), len(tasks), 0.85 + sum(0.55 + 0.17 * len(labels) for labels in places.values()),
+        width=max(6.0, 3.2 + 1.25 * len(tasks)), sharex="row", sharey="row",
+        height_ratios=[len(labels) + 1.4 for labels in places.values()],
     )  # fmt: skip
-    for axis, unit, part in zip(axes[:, 0], units, parts, strict=True):
-        _forest(axis, part, unit)
+    for line, unit in zip(axes, units, strict=True):
+        _forest(line, tasks, parts[unit], places[unit], unit)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        axis.set_title(style.task_label(task), fontsize=9)
     there = set(rows["result"])
     shown = {result: result for result in _RESULTS if result in there - {*_UNJUDGED}}
     if there & {*_UNJUDGED}:
@@ -847,7 +854,7 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         loc="outside lower center", ncols=len(shown) + 1, handletextpad=0.4, columnspacing=1.4,
     )  # fmt: skip
     style.heading(figure, title, subtitle)
-    return style.attach(figure, rows)
+    return style.attach(figure, rows.drop(columns="label"))
 
 
 _TARGET = "#DCEBE3"
@@ -873,53 +880,49 @@ def _result_mark(result: str) -> Line2D:
     )  # fmt: skip
 
 
-def _forest(axis: Axes, rows: pd.DataFrame, unit: str) -> None:
-    digits = 1 if unit in ("points", _LOST) else 2
+def _forest(
+    line: np.ndarray, tasks: Sequence[str], rows: pd.DataFrame, labels: Sequence[str], unit: str
+) -> None:
+    """The comparisons of one unit: a panel per task, in each of them a row per label."""
     ends = rows[["effect", "low", "high"]].to_numpy(dtype=float)
     targets = [_target_value(target) for target in rows["target"]]
     near = [-target for target in targets] if unit == _LOST else []
     low = min(float(np.nanmin(ends)), 0.0, *targets, *near)
     high = max(float(np.nanmax(ends)), 0.0, *targets)
     margin = 0.08 * (high - low or 1)
-    axis.set_xlim(low - margin, high + margin)
-    axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.axvline(0, color=style.INK, linewidth=0.9, zorder=1)
-    axis.grid(visible=False, axis="y")
-    axis.tick_params(axis="y", length=0)
-    axis.spines["left"].set_visible(False)
-    labels = []
-    for position, (_, row) in enumerate(rows.iterrows()):
-        _target(axis, position, row["target"])
-        mark = _result_mark(row["result"])
-        quiet = row["result"] in _UNJUDGED
-        axis.plot(
-            [row["low"], row["high"]], [position] * 2, color=mark.get_color(), linewidth=1.3,
-            zorder=3,
-        )  # fmt: skip
-        mark.set_data([row["effect"]], [position])
-        mark.set_zorder(4)
-        axis.add_line(mark)
-        signed = row["b"] or row["target"] in (POSITIVE.text, NEGATIVE.text)
-        sign = "+" if signed else ""  # z: what rounds to zero has no minus
-        text = f"{row['effect']:{sign}z.{digits}f}"
-        if not np.isnan(row["low"]):
-            text += f"  [{row['low']:z.{digits}f}, {row['high']:z.{digits}f}]"
-        text = f"{text}  {row['result']}".replace("-", "−")
-        axis.annotate(
-            text, (1, position), xycoords=("axes fraction", "data"), xytext=(6, 0),
-            textcoords="offset points", va="center", fontsize=7.5,
-            color=style.QUIET if quiet else style.INK, annotation_clip=False,
-        )  # fmt: skip
-        labels.append(_comparison_label(row))
-    axis.set_yticks(range(len(rows)), labels, fontsize=7.5)
-    axis.set_xlabel(_UNITS[unit], fontsize=8)
+    line[0].set(xlim=(low - margin, high + margin), ylim=(len(labels) - 0.4, -0.6))
+    line[0].set_yticks(range(len(labels)), labels, fontsize=7.5)
+    for axis, task in zip(line, tasks, strict=True):
+        own = rows[rows["task"] == task]
+        axis.grid(visible=False, axis="y")
+        axis.tick_params(axis="y", length=0)
+        axis.spines["left"].set_visible(False)
+        if own.empty:
+            axis.grid(visible=False)
+            axis.tick_params(axis="x", length=0, labelbottom=False)
+            axis.spines["bottom"].set_visible(False)
+            continue
+        axis.axvline(0, color=style.INK, linewidth=0.9, zorder=1)
+        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        for _, row in own.iterrows():
+            position = labels.index(row["label"])
+            _target(axis, position, row["target"])
+            mark = _result_mark(row["result"])
+            axis.plot(
+                [row["low"], row["high"]], [position] * 2, color=mark.get_color(), linewidth=1.3,
+                zorder=3,
+            )  # fmt: skip
+            mark.set_data([row["effect"]], [position])
+            mark.set_zorder(4)
+            axis.add_line(mark)
+    filled = [axis for axis, task in zip(line, tasks, strict=True) if task in set(rows["task"])]
+    filled[(len(filled) - 1) // 2].set_xlabel(_UNITS[unit], fontsize=8)
 
 
 def _comparison_label(row: pd.Series[Any]) -> str:
-    """``C1  ListOps short: ConvLuna-16 − Luna-16``; other measures than accuracy are named."""
+    """``C1  ConvLuna-16 − Luna-16``; other measures than accuracy are named."""
     measure = "" if row["measure"] == "test accuracy" else f", {row['measure']}"
-    compared = style.comparison_label(row["a"], row["b"])
-    return f"{row['claim']}  {style.task_label(row['task'])}: {compared}{measure}"
+    return f"{row['claim']}  {style.comparison_label(row['a'], row['b'])}{measure}"
 
 
 def _target_value(target: str) -> float:
