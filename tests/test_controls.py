@@ -41,6 +41,29 @@ def test_what_is_left_is_what_convluna_has_above_the_better_control(tmp_path: Pa
     assert list(whole["ConvLuna"]) == ["77.0 (1)", "83.0 (1)"]
 
 
+def test_words_say_where_no_control_has_run_and_how_few_seeds_there_are(tmp_path: Path) -> None:
+    for task in ("text", "image"):
+        write_runs(tmp_path, "luna-16", [0.60, 0.61], task=task)
+        write_run(tmp_path, "convluna-16", task, accuracy=0.8)
+    write_run(tmp_path, "localconv", "text", accuracy=0.7)
+    _, words = alone(tmp_path)
+    assert "On Image no control has run yet: nothing can be said of gains there." in words
+    assert words.endswith("Here no side has 3 seeds; to say what follows takes 3.")
+    write_run(tmp_path, "memoryless", "image", accuracy=0.7)
+    write_run(tmp_path, "luna-16", "text", 2, 0.62)
+    _, words = alone(tmp_path)
+    assert "no control" not in words
+    assert "Here some sides have fewer than 3 seeds" in words
+
+
+def test_words_say_where_a_rule_without_a_memory_beats_the_controls(tmp_path: Path) -> None:
+    write_run(tmp_path, "convluna-16", "listops", accuracy=0.42)
+    write_run(tmp_path, "localconv", "listops", accuracy=0.3)
+    assert "On ListOps the first operator alone has 36.0, more than either" in alone(tmp_path)[1]
+    write_run(tmp_path, "memoryless", "listops", accuracy=0.37)
+    assert "first operator alone has" not in alone(tmp_path)[1]
+
+
 def test_with_enough_seeds_the_interval_decides(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-16", [0.60, 0.61, 0.62], task="text")
     write_runs(tmp_path, "memoryless", [0.70, 0.71, 0.72], task="text")

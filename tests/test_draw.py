@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from memnb import config, evidence, paths, tasks
+from memnb import config, paths, tasks
 from memnb.draw import beside_tables, diagrams, figures, style, tables
 from memnb.errors import DataError
 from memnb.evidence import benchmarks, claims, published, rows
@@ -510,6 +510,14 @@ def test_row_removal_reaches_from_one_row_to_all(quick: pd.DataFrame) -> None:
     assert axis.get_xlim()[0] > axis.get_xlim()[1]
 
 
+def test_numbers_of_rows_left_have_room_between_them(tmp_path: Path) -> None:
+    kept = dict.fromkeys((256, 128, 64, 16, 1), 0.5)
+    write_run(tmp_path, "luna-256", "text", removal=kept)
+    figure = figures.row_removal(rows.load_removal(rows.load_runs(tmp_path)))
+    axis = panel(figure, "Text, 256 rows")
+    assert list(axis.get_xticks()) == [1, 16, 64, 256]
+
+
 def test_row_removal_has_no_panel_without_rows(quick: pd.DataFrame) -> None:
     removal = rows.load_removal(quick)
     other = removal[removal["memory"] == 16].assign(task="text-short")
@@ -846,25 +854,6 @@ def test_the_name_of_a_level_leaves_marks_at_the_top_whole() -> None:
     assert top <= axis.get_window_extent().y1
 
 
-def gains(folder: Path) -> str:
-    runs = rows.load_runs(folder)
-    return tables.gains(evidence.check(runs, rows.load_removal(runs), rows.load_probes(runs)))
-
-
-def test_gains_compare_the_same_memory_at_full_scale(tmp_path: Path) -> None:
-    write_run(tmp_path, "luna-1", "listops", accuracy=0.3)
-    assert gains(tmp_path).startswith("No task has both")
-    for seed in (0, 1, 2):
-        write_run(tmp_path, "luna-1", "text", seed=seed, accuracy=0.60 + 0.01 * seed)
-        write_run(tmp_path, "convluna-1", "text", seed=seed, accuracy=0.70)
-        write_run(tmp_path, "convluna-16", "text", seed=seed, accuracy=0.80)
-    assert gains(tmp_path).endswith("in points: Text +9.0 with M = 1.")
-    write_run(tmp_path, "luna-16", "text", accuracy=0.81)
-    assert "Text +9.0 with M = 1 and −1.0 with M = 16. Here some sides have fewer" in gains(
-        tmp_path
-    )
-
-
 def test_accuracy_says_no_run_yet_and_shows_published_rows(quick: pd.DataFrame) -> None:
     table = tables.accuracy(quick.iloc[:0], published.load())
     ours = table[table["Source"] == "memnb"]
@@ -1095,7 +1084,7 @@ def test_models_that_may_know_one_token_only_are_named(tmp_path: Path) -> None:
     assert "Text" not in said
     write_runs(tmp_path, "convluna-1", [0.135, 0.367])
     said = tables.first_operator_alone(rows.load_runs(tmp_path))
-    assert "More than 2 points above it: ConvLuna-1." in said
+    assert "With a run more than 2 points above it: ConvLuna-1." in said
     assert "Within 2 points of it, and so perhaps no more: Luna-1." in said
     assert tables.first_operator_alone(rows.load_runs(tmp_path / "none")) == ""
 

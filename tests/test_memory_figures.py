@@ -95,6 +95,38 @@ def test_a_figure_without_rows_says_so(name: str, runs: pd.DataFrame) -> None:
     assert not any(axis.lines for axis in figure.axes)
 
 
+def test_kernels_move_on_the_task_that_has_most_memory_sizes(tmp_path: Path) -> None:
+    write_run(tmp_path, "convluna-16", "listops-short")
+    for model in ("convluna-1", "convluna-16"):
+        write_run(tmp_path, model, "text-short")
+    filters = rows.load_filters(rows.load_runs(tmp_path))
+    assert "Text short" in words(memory_figures.kernel_movement(filters))
+    assert "ListOps short" in words(memory_figures.kernel_movement(filters, task="listops-short"))
+    one_each = filters[filters["memory"] == 16]
+    assert "ListOps short" in words(memory_figures.kernel_movement(one_each))
+
+
+@pytest.mark.parametrize("name", ["length", "beginning"])
+def test_levels_are_named_above_panels_whose_curves_run_along_them(
+    name: str, runs: pd.DataFrame
+) -> None:
+    function, load = FIGURES[name]
+    figure = function(load(runs), "")
+    assert "Dotted: majority class; dash-dotted: first operator alone" in words(figure)
+    assert not [text for text in figure.texts if text.get_text() == "majority class"]
+
+
+def test_a_panel_of_runs_that_nobody_asked_does_not_say_that_there_are_none(
+    tmp_path: Path,
+) -> None:
+    for model, task in (("luna-1", "text-short"), ("luna-16", "listops-short")):
+        write_run(tmp_path, model, task)
+    beginning = rows.load_beginning(rows.load_runs(tmp_path))
+    said = words(memory_figures.by_beginning(beginning))
+    assert said.count("not asked") == 2
+    assert style.MISSING not in said
+
+
 def test_removal_has_every_seed_under_every_rule_and_starts_intact(runs: pd.DataFrame) -> None:
     figure = memory_figures.removal_rules(rows.load_causal(runs))
     assert [axis.get_title(loc="left") for axis in figure.axes] == list(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -50,6 +51,9 @@ class Elements(HTMLParser):
 
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copied = tmp_path / "assets" / "data" / "reference"
+    copied.mkdir(parents=True)
+    shutil.copy(paths.reference() / "published.csv", copied)
     monkeypatch.setattr(paths, "assets", lambda: tmp_path / "assets")
     return tmp_path / "out"
 
@@ -230,6 +234,23 @@ def test_what_the_filter_does_alone_stands_beside_the_first_claim(
     cells = ["Text", "16", "60.0 (1)", "80.0 (1)", "70.0 (1) ConvLuna without memory", "+10.0"]
     assert "".join(f"<td>{cell}</td>" for cell in cells) in card
     assert '<a href="#chunk-memory">About chunk-memory</a>' in card
+
+
+def test_what_full_scale_says_in_short_follows_the_verdicts(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = out / "stored"
+    monkeypatch.setattr(paths, "stored_results", lambda: stored)
+    assert "In short" not in write(out, entry(out, draw(out), step()))
+    write_run(stored, "transformer", "text", accuracy=0.66)
+    html = write(out, entry(out, draw(out), step()))
+    overview = html[html.index('id="overview"') : html.index('id="C1"')]
+    assert "In short: full scale, 1 seed of each model so far" in overview
+    assert "<strong>Beside published numbers.</strong> Transformer Text 66.0 (" in overview
+    (paths.reference() / "published.csv").write_text("nothing")
+    html = write(out, entry(out, draw(out), step()))
+    assert "published.csv must start with the header" in html[: html.index('id="overview"')]
+    assert "In short" not in html
 
 
 def test_the_code_and_figures_named_for_the_claims_exist() -> None:

@@ -18,9 +18,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from memnb import config, evidence, paths
-from memnb.draw import beside_tables, figures, style, tables
-from memnb.evidence import rows
+from memnb import evidence, paths
+from memnb.draw import beside_tables, figures, style, summary, tables
+from memnb.evidence import published, rows
 from memnb.evidence.claims import SHALLOW
 from memnb.reproduce import plan
 from memnb.reproduce.page import as_markdown
@@ -54,36 +54,8 @@ def caption(drawn: pd.DataFrame, probes: pd.DataFrame) -> str:
         f"point the same way. Luna's begin with a mean cosine of {begun['luna']:.2f} and end with "
         f"{cosine['luna']:.2f}, ConvLuna's with {begun['convluna']:.2f} and "
         f"{cosine['convluna']:.2f} ({seeds} seed{'s' if seeds > 1 else ''} each)."
-        + _becoming(begun, cosine)
-        + _elsewhere(probes)
+        + summary.becoming_alike(probes)
     )
-
-
-def _becoming(begun: pd.Series[float], end: pd.Series[float]) -> str:
-    """What the picture says of "the rows become alike", where that is not what it shows."""
-    if end["luna"] >= begun["luna"] or end["luna"] <= end["convluna"]:
-        return ""
-    return (
-        " On Text Luna's do not become alike in training: they begin so, and training parts them "
-        "less."
-    )
-
-
-def _elsewhere(probes: pd.DataFrame) -> str:
-    """What the deepest block of Luna does on the other tasks of full scale."""
-    said = ""
-    plain = (probes["model"] == "luna-16") & (probes["changes"] == "")
-    luna = probes[plain & probes["task"].isin(config.LRA_TASKS)]
-    for task in style.task_order(luna.loc[luna["task"] != "text", "task"]):
-        own = luna[luna["task"] == task]
-        deepest = own[own["block"] == own["block"].max()]
-        first, last = (look["packed_rank"].mean() for look in rows.first_and_last(deepest))
-        follows = ": there they do become alike" if last < first else ": there they part"
-        said += (
-            f" On {style.task_label(task)}, in the last of its {own['block'].max()} blocks, "
-            f"the effective rank of Luna's 16 rows goes from {first:.1f} to {last:.1f}{follows}."
-        )
-    return said
 
 
 def rows_of(picture: Figure) -> pd.DataFrame:
@@ -110,11 +82,15 @@ def results(folder: Path, drawn: Figure) -> str:
     """The section: the picture, accuracy at both scales, then the verdicts."""
     runs = rows.load_runs(folder)
     probes = rows.load_probes(runs)
-    verdicts = evidence.check(runs, rows.load_removal(runs), probes)
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
     said = caption(rows_of(drawn), probes)
     planned = plan.models_and_tasks()
+    removal = rows.load_removal(runs)
+    verdicts = evidence.check(runs, removal, probes)
+    short = summary.in_short(rows.of_study(runs, "chunks"), removal, verdicts, published.load())
     parts = [
+        f"**In short**, at full scale ({summary.seeds(plain)}):\n",
+        "\n".join(f"- **{name}.** {said}" for name, said in short.items()) + "\n",
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
         f"training](docs/{PICTURE.name})\n",
         f"*{said}*\n",
@@ -137,9 +113,7 @@ def results(folder: Path, drawn: Figure) -> str:
         "**Full scale** (the authors' protocol)\n",
         as_markdown(table[ran].reset_index(drop=True)),
         "ChunkMem and RMT mask padding; the other models look at it, as the authors' code does.\n",
-        tables.first_operator_alone(full) + "\n",
-        tables.gains(verdicts) + "\n",
-        "What the filter does without a memory decides how these gains may be read:\n",
+        "What the filter does without a memory decides how the gains of ConvLuna may be read:\n",
         as_markdown(beside_tables.filter_alone(every)),
         beside_tables.filter_alone_reading(every) + "\n",
     ]

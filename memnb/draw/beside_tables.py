@@ -11,7 +11,12 @@ from memnb import config
 from memnb.draw import beside, style, tables
 from memnb.evidence import statistics
 from memnb.evidence.claims import ENOUGH, EQUIVALENT
-from memnb.evidence.levels import is_first_operator_enough, learned_above
+from memnb.evidence.levels import (
+    first_operator,
+    in_percent,
+    is_first_operator_enough,
+    learned_above,
+)
 
 
 def controls(runs: pd.DataFrame, planned: tables.Planned | None = None) -> pd.DataFrame:
@@ -102,7 +107,8 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
 
 def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
     """What the columns of :func:`filter_alone` mean, and what limits what they say."""
-    shares = _shares(_finished(runs, preset))
+    finished = _finished(runs, preset)
+    shares = _shares(finished)
     if not shares:
         scale = tables._SCALES[preset]
         return f"No task has both ConvLuna and the filter without a memory at {scale} scale yet."
@@ -115,6 +121,19 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
     if "cls" in reads:
         where = ", but where M says mean: only those read alike" if "mean" in reads else ""
         found.append(f"Luna and ConvLuna read the first position (CLS) instead{where}.")
+    for task in style.task_order(share.task for share in shares):
+        alone = max(share.controls[share.best].mean() for share in shares if share.task == task)
+        level = first_operator(task)
+        if level is not None and 100 * level > alone:
+            found.append(
+                f"On {style.task_label(task)} the first operator alone has {in_percent(level)}, "
+                "more than either control."
+            )
+    plain = finished[finished["changes"] == ""]
+    both = (set(plain.loc[plain["family"] == name, "task"]) for name in ("luna", "convluna"))
+    if without := set.intersection(*both) - {share.task for share in shares}:
+        names = " and ".join(map(style.task_label, style.task_order(without)))
+        found.append(f"On {names} no control has run yet: nothing can be said of gains there.")
     if any(share.answer == "operator" for share in shares):
         found.append(
             "Where no run of ConvLuna is more than 2 points above what the first operator of "

@@ -308,7 +308,8 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     """How far kernels have moved, and the pack temperature, over training, a column per block.
 
     Movement is the distance from the start over the start's norm, the mean over heads. Every run
-    of ConvLuna as its name defines it on one task, a colour and a kind of line per memory size.
+    of ConvLuna as its name defines it on one task, by default the one with most memory sizes, a
+    colour and a kind of line per size.
     """
     title = "How the filters and the temperature move in training"
     rows = plain_models(filters)
@@ -316,7 +317,8 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
         rows = rows[rows["task"] == task]
     if rows.empty:
         return style.empty(title, subtitle)
-    task = style.task_order(rows["task"])[0]
+    sizes_of = rows.groupby("task")["memory"].nunique()
+    task = style.task_order(sizes_of.index[sizes_of == sizes_of.max()])[0]
     rows = _moved(rows[rows["task"] == task])
     blocks = sorted({int(b) for b in rows["block"]})
     sizes = sorted({int(m) for m in rows["memory"]})
@@ -590,7 +592,8 @@ def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
     """Test accuracy where only the first tokens of an input are its own, a panel per task and M.
 
     Where a line is level, what follows made the answers no more accurate (though it may have
-    changed some); every seed is a thin line.
+    changed some); every seed is a thin line. A panel is empty where no run was asked: it may be
+    older than the test.
 
     Args:
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
@@ -610,7 +613,7 @@ def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
         axis.xaxis.set_minor_locator(NullLocator())
         return ends
 
-    where = f"What follows them is another input's. {_examples(rows)} test examples. {subtitle}"
+    where = f"What follows the first tokens is another input's. {_examples(rows)} test examples. {subtitle}"
     return _by_task_and_size(rows, title, where.strip(), "first tokens that stay", panel)
 
 
@@ -631,13 +634,15 @@ def _by_task_and_size(
             if task == tasks[0]:
                 axis.set_title(rows_of_memory(size))
             if own.empty:
-                missing(axis)
+                missing(axis, "not asked")  # runs that are older than the test may be there
                 continue
             named.append((axis, panel(axis, own)))
-        draw_levels([axis for axis in line if axis.lines], task)
+        # A name at the line would stand on curves, which mostly run along it.
+        draw_levels([axis for axis in line if axis.lines], task, named=False)
         line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
     name_x(axes, x)
-    style.heading(figure, title, subtitle)
+    words = level_words(tasks)
+    style.heading(figure, title, f"{words[0].upper()}{words[1:]}. {subtitle}".strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
 

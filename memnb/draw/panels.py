@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -53,12 +54,23 @@ def against_rows_left(axis: Axes, rows: pd.DataFrame) -> Ends:
     axis.set_xscale("log", base=2)
     # Rows are taken away from left to right: a line ends where the fewest are left.
     axis.set_xlim(max(kept) * 1.15, min(kept) / 1.15)
-    axis.xaxis.set_major_locator(FixedLocator(kept if len(kept) <= 5 else kept[::2]))
+    axis.xaxis.set_major_locator(FixedLocator(_spaced(kept)))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     means = 100 * rows.groupby(["model", "kept"])["accuracy"].mean()
     looks = {name: look_of(name) for name in style.model_order(rows["model"])}
     return [(float(means[name].iloc[0]), look.label, look.colour) for name, look in looks.items()]
+
+
+def _spaced(numbers: Sequence[int]) -> list[int]:
+    """Of ascending numbers the ends, and those between whose names have room on a log axis."""
+    low, high = numbers[0], numbers[-1]
+    room = math.log2(high / low) / 6
+    found = [low]
+    for number in numbers[1:-1]:
+        if min(math.log2(number / found[-1]), math.log2(high / number)) >= room:
+            found.append(number)
+    return [*found, high] if high > low else found
 
 
 def name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, Ends]]) -> None:

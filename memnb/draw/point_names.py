@@ -67,7 +67,7 @@ def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
         ends = np.array([places[other][chosen[other]] for other in lines]).reshape(-1, 4)
         struck = tied[one] * _through(marks[one], _middle(boxes), others).sum(axis=1)
         struck += _through(marks[lines], _middle(ends), boxes).sum(axis=0)
-        covered = _covered(boxes, _wider(others, 2.0, 0.6))
+        covered = _covered(boxes, _wider(others, 4.0, 0.6))
         # Rounded, so that what is equal is equal on every machine: the first place is taken.
         return np.round(alone[one] + 3 * covered + _STRUCK * struck, 3)
 

@@ -91,34 +91,14 @@ def without_run(model: str, task: str, planned: Planned | None) -> str:
     return style.MISSING if planned is None or (model, task) in planned else "–"
 
 
-def gains(verdicts: Sequence[Verdict]) -> str:
-    """What the filter adds at full scale, in a sentence or two: the comparisons of claim C1."""
-    (claim,) = (v for v in verdicts if v.claim == "C1" and v.preset == "paper")
-    rows = claim.evidence.dropna(subset="effect")
-    if rows.empty:
-        return "No task has both Luna and ConvLuna at full scale yet."
-    found = [
-        f"{style.task_label(str(task))} "
-        + " and ".join(
-            f"{signed(row['effect'])} with M = {row['memory']}" for _, row in own.iterrows()
-        )
-        for task, own in rows.groupby("task", sort=False)
-    ]
-    said = (
-        f"What the filter adds at full scale, ConvLuna minus Luna, in points: {'; '.join(found)}."
-    )
-    if limit := too_few_seeds(int(n) for n in rows[["n_a", "n_b"]].to_numpy().ravel()):
-        said += f" Here {limit}; a verdict needs {ENOUGH}."
-    return said
-
-
 def too_few_seeds(sides: Iterable[int]) -> str:
     """That the sides of comparisons, each with so many seeds, are too small; empty if not."""
     numbers = set(sides)
     if min(numbers) >= ENOUGH:
         return ""
     if len(numbers) > 1:
-        return f"some sides have fewer than {ENOUGH} seeds"
+        limit = "no side has" if max(numbers) < ENOUGH else "some sides have fewer than"
+        return f"{limit} {ENOUGH} seeds"
     (number,) = numbers
     return f"each side has {number} seed{'s' * (number != 1)}"
 
@@ -300,7 +280,7 @@ def first_operator_alone(runs: pd.DataFrame) -> str:
                 "seeds found that operator, not what a memory holds of the rest."
             )
             continue
-        said.append(f"More than 2 points above it: {_models(above)}.")
+        said.append(f"With a run more than 2 points above it: {_models(above)}.")
         if len(within):
             said.append(f"Within 2 points of it, and so perhaps no more: {_models(within)}.")
     return " ".join(said)

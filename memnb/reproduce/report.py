@@ -21,9 +21,9 @@ from pydantic import Field
 
 from memnb import __version__, paths
 from memnb.config import Config, Run
-from memnb.draw import beside_tables, tables
-from memnb.errors import RunError
-from memnb.evidence import claims, rows
+from memnb.draw import beside_tables, summary, tables
+from memnb.errors import DataError, RunError
+from memnb.evidence import claims, published, rows
 from memnb.reproduce import rendering
 from memnb.reproduce.files import write
 from memnb.reproduce.manifest import Artefact
@@ -215,7 +215,8 @@ def write_report(
     filled = [some for some in judged if len(some)] or judged[:1]
     runs = pd.concat(filled, ignore_index=True)
     removal, probes = rows.load_removal(runs), rows.load_probes(runs)
-    problems = [*_problems(layers), *_attrs(removal), *_attrs(probes)]
+    others, unreadable = _published()
+    problems = [*_problems(layers), *_attrs(removal), *_attrs(probes), *unreadable]
     folder = paths.report(out)
     cells, unread = _cells(entries)
     verdicts = claims.check(runs, removal, probes)
@@ -227,6 +228,8 @@ def write_report(
         "seconds": duration(seconds),
         "claims": _claims(verdicts, runs, entries, _figures(cells, folder)),
         "scales": list(SCALES.values()),
+        "short": summary.in_short(runs, removal, verdicts, others),
+        "seeds": summary.seeds(runs),
         "becoming": _becoming(cells, entries),
         "layers": [(layer.title, len(layer.runs), len(layer.runs) - len(some),
                     int((layer.runs["outcome"] == "failed").sum()))
@@ -250,6 +253,14 @@ def write_report(
     path = folder / "index.html"
     write(path, page.encode())
     return path
+
+
+def _published() -> tuple[pd.DataFrame, list[str]]:
+    """Published numbers, a file that readers edit; where it cannot be read, none and why."""
+    try:
+        return published.load(), []
+    except DataError as error:
+        return pd.DataFrame(columns=list(published.COLUMNS)), [str(error)]
 
 
 def _copy_code(folder: Path) -> None:

@@ -1,0 +1,114 @@
+"""The findings in short say what the rows say, and nothing where there are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from made_up_runs import write_run
+
+from memnb import evidence
+from memnb.draw import summary
+from memnb.evidence import published, rows
+
+
+def in_short(folder: Path) -> dict[str, str]:
+    runs = rows.load_runs(folder)
+    removal = rows.load_removal(runs)
+    verdicts = evidence.check(runs, removal, rows.load_probes(runs))
+    return summary.in_short(runs, removal, verdicts, published.load())
+
+
+def seeds(folder: Path) -> str:
+    return summary.seeds(rows.load_runs(folder))
+
+
+def test_without_full_scale_runs_there_is_nothing_to_say(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-1", "listops-short")
+    write_run(tmp_path, "convluna-1", "listops-short")
+    assert in_short(tmp_path) == {}
+    assert seeds(tmp_path) == "no run yet"
+
+
+def test_the_heading_counts_seeds_of_each_model(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-1", "text")
+    assert seeds(tmp_path) == "1 seed of each model so far; a verdict needs 3"
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "convluna-1", "text", seed)
+    assert seeds(tmp_path) == "1 to 3 seeds of each model so far; a verdict needs 3"
+    for seed in (1, 2):
+        write_run(tmp_path, "luna-1", "text", seed)
+    write_run(tmp_path, "localconv", "text")
+    write_run(tmp_path, "luna-16", "text", outcome="failed", reason="the loss diverged")
+    assert seeds(tmp_path) == "3 seeds of each model"
+
+
+def test_gains_are_those_of_the_same_memory_and_of_pooling(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "luna-1", "text", seed=seed, accuracy=0.60 + 0.01 * seed)
+        write_run(tmp_path, "convluna-1", "text", seed=seed, accuracy=0.70)
+        write_run(tmp_path, "convluna-16", "text", seed=seed, accuracy=0.80)
+    said = in_short(tmp_path)["ConvLuna against Luna"]
+    assert said.startswith("In points: Text +9.0 (M = 1). That is the filter together with")
+    assert "PoolLuna" not in said
+    write_run(tmp_path, "luna-16", "text", accuracy=0.81)
+    write_run(tmp_path, "poolluna-16", "text", accuracy=0.84)
+    said = in_short(tmp_path)["ConvLuna against Luna"]
+    assert "Text +9.0 (M = 1), −1.0 (M = 16). That" in said
+    assert said.endswith("as the filter: Text +3.0 (M = 16).")
+
+
+def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
+    write_run(tmp_path, "transformer", "text", accuracy=0.66)
+    write_run(tmp_path, "convluna-1", "text", accuracy=0.7)  # nobody else's model
+    said = in_short(tmp_path)["Beside published numbers"]
+    assert said.startswith("Transformer Text 66.0 (64.3 to 65.2). In brackets")
+
+
+def test_the_better_control_stands_beside_the_best_convluna(tmp_path: Path) -> None:
+    write_run(tmp_path, "localconv", "text", accuracy=0.81)
+    assert "The filter without a memory" not in in_short(tmp_path)
+    write_run(tmp_path, "memoryless", "text", accuracy=0.78)
+    write_run(tmp_path, "convluna-1", "text", accuracy=0.77)
+    write_run(tmp_path, "convluna-16", "text", accuracy=0.83)
+    assert in_short(tmp_path)["The filter without a memory"] == (
+        "The better of two controls has on Text 81.0 (Local convolution), where the best ConvLuna "
+        "has 83.0 (M = 16)."
+    )
+
+
+def test_rows_taken_away_cost_what_the_whole_test_set_says(tmp_path: Path) -> None:
+    kept = {16: 0.65, 8: 0.652, 4: 0.6, 1: 0.5}
+    write_run(tmp_path, "luna-16", "text", accuracy=0.65, removal=kept)
+    kept = {16: 0.50, 8: 0.40, 4: 0.3, 1: 0.1}
+    write_run(tmp_path, "convluna-16", "image", accuracy=0.5, removal=kept)
+    write_run(
+        tmp_path, "convluna-16", "image", model_changes={"filter": "none"},
+        removal={16: 0.5, 8: 0.1},
+    )  # fmt: skip
+    said = in_short(tmp_path)["Rows taken away"]
+    assert said.endswith(": Luna-16 Text −0.2 and 15.0; ConvLuna-16 Image 10.0 and 40.0.")
+
+
+def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> None:
+    write_run(tmp_path, "localconv", "listops", accuracy=0.3)
+    write_run(tmp_path, "convluna-1", "listops", accuracy=0.4)
+    assert (
+        "(M = 1) and the first operator alone 36.0."
+        in in_short(tmp_path)["The filter without a memory"]
+    )
+
+
+def becoming(folder: Path) -> str:
+    return summary.becoming_alike(rows.load_probes(rows.load_runs(folder)))
+
+
+def test_rows_become_alike_where_both_measures_of_the_last_block_say_so(tmp_path: Path) -> None:
+    assert becoming(tmp_path) == ""
+    # A look's first row is that of a memory whose rows stand apart, with a cosine of 0.
+    write_run(tmp_path, "luna-16", "listops", probes={"packed_cosine": 0.98, "packed_rank": 1.2})
+    assert becoming(tmp_path).endswith("more alike than they began on ListOps.")
+    write_run(tmp_path, "luna-16", "text", probes={"packed_cosine": 0.9, "packed_rank": 16.0})
+    write_run(tmp_path, "luna-1", "image")
+    said = becoming(tmp_path)
+    assert "to 0.98, effective rank" in said
+    assert said.endswith("more alike than they began on ListOps only.")
