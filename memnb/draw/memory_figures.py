@@ -613,8 +613,10 @@ def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
         axis.xaxis.set_minor_locator(NullLocator())
         return ends
 
-    where = f"What follows the first tokens is another input's. {_examples(rows)} test examples. {subtitle}"
-    return _by_task_and_size(rows, title, where.strip(), "first tokens that stay", panel)
+    where = f"{_examples(rows)} test examples; what follows the first tokens is another input's."
+    return _by_task_and_size(
+        rows, title, f"{where} {subtitle}".strip(), "first tokens that stay", panel
+    )
 
 
 def _by_task_and_size(
