@@ -61,7 +61,7 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     write_run(tmp_path, "transformer", "text", accuracy=0.66)
     write_run(tmp_path, "convluna-1", "text", accuracy=0.7)  # nobody else's model
     said = in_short(tmp_path)["Beside published numbers"]
-    assert said.startswith("Transformer Text 66.0 (64.3 to 65.2). In brackets")
+    assert said.startswith("Transformer: Text 66.0 (64.3 to 65.2). In brackets")
 
 
 def test_the_better_control_stands_beside_the_best_convluna(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_rows_taken_away_cost_what_the_whole_test_set_says(tmp_path: Path) -> No
         removal={16: 0.5, 8: 0.1},
     )  # fmt: skip
     said = in_short(tmp_path)["Rows taken away"]
-    assert said.endswith(": Luna-16 Text −0.2 and 15.0; ConvLuna-16 Image 10.0 and 40.0.")
+    assert said.endswith(" Luna-16: Text −0.2 and 15.0; ConvLuna-16: Image 10.0 and 40.0.")
 
 
 def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> None:

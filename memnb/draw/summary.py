@@ -75,7 +75,7 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> str:
                 ends = dict.fromkeys(f"{value:.1f}" for value in (values.min(), values.max()))
                 cells.append(f"{style.task_label(task)} {ours:.1f} ({' to '.join(ends)})")
         if cells:
-            found.append(f"{style.model_label(model)} {', '.join(cells)}")
+            found.append(f"{style.model_label(model)}: {', '.join(cells)}")
     if not found:
         return ""
     return f"{'; '.join(found)}. In brackets what others published, of other setups."
@@ -146,11 +146,11 @@ def _taken_away(removal: pd.DataFrame) -> str:
             for task in style.task_order(lost.index)
         ]
         if said:
-            found.append(f"{style.model_label(model)} {', '.join(said)}".replace(" -", " −"))
+            found.append(f"{style.model_label(model)}: {', '.join(said)}".replace(" -", " −"))
     if not found:
         return ""
-    lead = "Points lost with 8 and with 1 of the 16 rows left, the others removed at random"
-    return f"{lead}: {'; '.join(found)}."
+    lead = "Points lost with 8 and with 1 of the 16 rows left, the others removed at random."
+    return f"{lead} {'; '.join(found)}."
 
 
 #: Effective rank that has to be lost before rows count as more alike; less may be chance.
