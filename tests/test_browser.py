@@ -52,6 +52,9 @@ def browser() -> Iterator[Any]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("a report")
     with pytest.MonkeyPatch.context() as patch:
+        known = out / "assets" / "data" / "reference"
+        known.mkdir(parents=True)
+        shutil.copy(paths.reference() / "published.csv", known)
         patch.setattr(paths, "assets", lambda: out / "assets")
         write_runs(out / "runs", "luna-16", [0.20, 0.21, 0.22])
         write_runs(out / "runs", "convluna-16", [0.40, 0.41, 0.42])

@@ -738,6 +738,14 @@ def test_each_task_has_its_column_of_the_forest_plot(tmp_path: Path) -> None:
     labels = [label.get_text() for label in left.get_yticklabels()]
     assert labels == ["C1  ConvLuna-1 − Luna-1", "C1  ConvLuna-16 − Luna-16"]
     assert marks == [[(10, 0)], [(20, 0), (10, 1)]]
+    # By memory, also where the first task lacks a size.
+    for name in ("luna", "convluna"):
+        write_run(tmp_path, f"{name}-64", "listops-short", accuracy=0.5)
+    runs = rows.load_runs(tmp_path)
+    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    labels = [label.get_text() for label in panels(figure)[0].get_yticklabels()]
+    assert labels == [f"C1  ConvLuna-{size} − Luna-{size}" for size in (1, 16, 64)]
 
 
 def test_the_band_is_where_the_target_says(verdicts: list[claims.Verdict]) -> None:

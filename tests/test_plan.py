@@ -147,6 +147,16 @@ def test_what_may_have_no_run_yet_is_what_either_preset_trains() -> None:
     assert planned.isdisjoint({("rmt-16", "image"), ("luna-4", "text-short"), ("luna-4", "image")})
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_planned_does_not_depend_on_the_data_of_a_machine(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(prepared, "file", lambda name: tmp_path / ("file" if there else "none"))
+    planned = plan.models_and_tasks()
+    assert {("luna-1", "text-short"), ("convluna-1", "image-short")} <= planned
+
+
 def test_unknown_names_are_refused_with_a_suggestion() -> None:
     with pytest.raises(MemnbError, match="set of runs named 'tabel'; did you mean 'table'"):
         plan.together(["tabel"], "quick")

@@ -245,7 +245,7 @@ def test_what_full_scale_says_in_short_follows_the_verdicts(
     write_run(stored, "transformer", "text", accuracy=0.66)
     html = write(out, entry(out, draw(out), step()))
     overview = html[html.index('id="overview"') : html.index('id="C1"')]
-    assert "In short: full scale, 1 seed of each model so far" in overview
+    assert "In short: full scale, 1 seed of each model and task so far" in overview
     assert "<strong>Beside published numbers.</strong> Transformer: Text 66.0 (" in overview
     (paths.reference() / "published.csv").write_text("nothing")
     html = write(out, entry(out, draw(out), step()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from made_up_runs import write_run
@@ -31,15 +32,15 @@ def test_without_full_scale_runs_there_is_nothing_to_say(tmp_path: Path) -> None
 
 def test_the_heading_counts_seeds_of_each_model(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-1", "text")
-    assert seeds(tmp_path) == "1 seed of each model so far; a verdict needs 3"
+    assert seeds(tmp_path) == "1 seed of each model and task so far; a verdict needs 3"
     for seed in (0, 1, 2):
         write_run(tmp_path, "convluna-1", "text", seed)
-    assert seeds(tmp_path) == "1 to 3 seeds of each model so far; a verdict needs 3"
+    assert seeds(tmp_path) == "1 to 3 seeds of each model and task so far; a verdict needs 3"
     for seed in (1, 2):
         write_run(tmp_path, "luna-1", "text", seed)
-    write_run(tmp_path, "localconv", "text")
+    assert seeds(tmp_path) == "3 seeds of each model and task"
     write_run(tmp_path, "luna-16", "text", outcome="failed", reason="the loss diverged")
-    assert seeds(tmp_path) == "3 seeds of each model"
+    assert seeds(tmp_path).startswith("0 to 3 seeds of each model and task so far")
 
 
 def test_gains_are_those_of_the_same_memory_and_of_pooling(tmp_path: Path) -> None:
@@ -48,13 +49,20 @@ def test_gains_are_those_of_the_same_memory_and_of_pooling(tmp_path: Path) -> No
         write_run(tmp_path, "convluna-1", "text", seed=seed, accuracy=0.70)
         write_run(tmp_path, "convluna-16", "text", seed=seed, accuracy=0.80)
     said = in_short(tmp_path)["ConvLuna against Luna"]
-    assert said.startswith("In points: Text +9.0 (M = 1). That is the filter together with")
+    assert said.startswith("In points: Text +9.0 (M = 1). That is all that ConvLuna changes")
     assert "PoolLuna" not in said
     write_run(tmp_path, "luna-16", "text", accuracy=0.81)
     write_run(tmp_path, "poolluna-16", "text", accuracy=0.84)
     said = in_short(tmp_path)["ConvLuna against Luna"]
     assert "Text +9.0 (M = 1), −1.0 (M = 16). That" in said
-    assert said.endswith("as the filter: Text +3.0 (M = 16).")
+    assert said.endswith("minus Luna (M = 16): Text +3.0.")
+
+
+def test_pooling_is_told_without_convluna_too(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-16", "text", accuracy=0.8)
+    write_run(tmp_path, "poolluna-16", "text", accuracy=0.7996)
+    said = in_short(tmp_path)["ConvLuna against Luna"]
+    assert said == "PoolLuna, the same with max pooling, minus Luna (M = 16): Text +0.0."
 
 
 def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
@@ -62,18 +70,40 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     write_run(tmp_path, "convluna-1", "text", accuracy=0.7)  # nobody else's model
     said = in_short(tmp_path)["Beside published numbers"]
     assert said.startswith("Transformer: Text 66.0 (64.3 to 65.2). In brackets")
+    assert "best of up to 50" in said
 
 
-def test_the_better_control_stands_beside_the_best_convluna(tmp_path: Path) -> None:
+def test_numbers_of_the_paper_itself_are_not_those_of_others(tmp_path: Path) -> None:
+    write_run(tmp_path, "convluna-16", "image", accuracy=0.5)
+    runs = rows.load_runs(tmp_path)
+    known = published.load()
+    own = (known["source"] == published.PAPER) & (known["task"] == "image")
+    assert own.any()
+    known.loc[own, "accuracy"] = 50.0
+    verdicts = evidence.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    said = summary.in_short(runs, rows.load_removal(runs), verdicts, known)
+    assert "Beside published numbers" not in said
+
+
+def test_the_best_control_stands_beside_the_best_convluna(tmp_path: Path) -> None:
     write_run(tmp_path, "localconv", "text", accuracy=0.81)
     assert "The filter without a memory" not in in_short(tmp_path)
     write_run(tmp_path, "memoryless", "text", accuracy=0.78)
     write_run(tmp_path, "convluna-1", "text", accuracy=0.77)
     write_run(tmp_path, "convluna-16", "text", accuracy=0.83)
     assert in_short(tmp_path)["The filter without a memory"] == (
-        "The better of two controls has on Text 81.0 (Local convolution), where the best ConvLuna "
-        "has 83.0 (M = 16)."
+        "The best control that has run has on Text 81.0 (Local convolution), where the best "
+        "ConvLuna has 83.0 (M = 16). Controls read the mean of all positions, ConvLuna reads CLS."
     )
+
+
+def test_what_a_run_loses_is_its_own_difference(tmp_path: Path) -> None:
+    whole = {16: 0.70, 8: 0.65, 4: 0.6, 1: 0.55}
+    write_run(tmp_path, "luna-16", "text", 0, accuracy=0.70, removal=whole)
+    write_run(tmp_path, "luna-16", "text", 1, accuracy=0.90, removal={16: 0.90, 8: 0.85})
+    write_run(tmp_path, "luna-16", "text", 2, accuracy=0.50, removal={16: 0.5, 8: 0.5, 1: 0.5})
+    said = in_short(tmp_path)["Rows taken away"]
+    assert said.endswith("Luna-16: Text 5.0 and 15.0."), "of the one run that has all three"
 
 
 def test_rows_taken_away_cost_what_the_whole_test_set_says(tmp_path: Path) -> None:
@@ -99,16 +129,40 @@ def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> No
 
 
 def becoming(folder: Path) -> str:
-    return summary.becoming_alike(rows.load_probes(rows.load_runs(folder)))
+    runs = rows.load_runs(folder)
+    return summary.becoming_alike(runs, rows.load_probes(runs))
 
 
 def test_rows_become_alike_where_both_measures_of_the_last_block_say_so(tmp_path: Path) -> None:
     assert becoming(tmp_path) == ""
-    # A look's first row is that of a memory whose rows stand apart, with a cosine of 0.
     write_run(tmp_path, "luna-16", "listops", probes={"packed_cosine": 0.98, "packed_rank": 1.2})
-    assert becoming(tmp_path).endswith("more alike than they began on ListOps.")
+    ends = "they end more alike by both measures (rank by more than 0.5)."
+    assert becoming(tmp_path).endswith(f". On ListOps {ends}")
     write_run(tmp_path, "luna-16", "text", probes={"packed_cosine": 0.9, "packed_rank": 16.0})
     write_run(tmp_path, "luna-1", "image")
     said = becoming(tmp_path)
     assert "to 0.98, effective rank" in said
-    assert said.endswith("more alike than they began on ListOps only.")
+    assert said.endswith(f". On ListOps only {ends}")
+
+
+def test_rank_that_hardly_falls_makes_no_rows_alike(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "luna-16", "listops", probes={"packed_cosine": 0.98})
+    looks = [json.loads(line) for line in (folder / "probes.jsonl").read_text().splitlines()]
+    begun = next(look for look in looks if look["block"] == looks[-1]["block"])["packed_rank"]
+    for lost, where in ((0.4, "On no task"), (0.6, "On ListOps")):
+        looks[-1]["packed_rank"] = begun - lost
+        text = "".join(json.dumps(look) + "\n" for look in looks)
+        (folder / "probes.jsonl").write_text(text)
+        assert f". {where} they end" in becoming(tmp_path)
+
+
+def test_only_finished_runs_of_the_protocol_that_were_looked_at_twice_can_become_alike(
+    tmp_path: Path,
+) -> None:
+    write_run(tmp_path, "luna-16", "listops", 0, outcome="failed", reason="the loss diverged")
+    write_run(tmp_path, "luna-16", "listops", 1, training_changes={"steps": 100})
+    folder = write_run(tmp_path, "luna-16", "listops", 2)
+    looks = (folder / "probes.jsonl").read_text().splitlines()
+    first = [line for line in looks if json.loads(line)["step"] == json.loads(looks[0])["step"]]
+    (folder / "probes.jsonl").write_text("\n".join(first) + "\n")
+    assert becoming(tmp_path) == ""

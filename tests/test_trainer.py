@@ -127,7 +127,8 @@ def test_a_run_that_cannot_stop_in_time_is_said_to_go_on_later(
     monkeypatch.setattr("memnb.reproduce.trainer.GRACE", 0.3)  # as one that is being compiled
     waiting = train.folder / RUNS[0].run_id / "waiting"
     train({"luna-1 s0": "hang"}, jobs=1, should_stop=waiting.exists)
-    assert "seed 0: It did not stop in time: killed. It can be resumed" in train.shown.getvalue()
+    said = "seed 0: It did not stop in time: killed. It goes on from its last checkpoint"
+    assert said in train.shown.getvalue()
     assert RUNS[0] in missing(RUNS, train.folder)
 
 
@@ -195,8 +196,8 @@ class TestClock:
     def clock(self, jobs: int) -> tuple[Clock, list[float]]:
         now = [0.0]
         steps = {"a": 100, "b": 100, "c": 100, "d": 100}
-        models = {"a": "slow", "b": "slow", "c": "fast", "d": "new"}
-        return Clock(steps, models, jobs, now=lambda: now[0]), now
+        kinds = {"a": "slow", "b": "slow", "c": "fast", "d": "new"}
+        return Clock(steps, kinds, jobs, now=lambda: now[0]), now
 
     def test_nothing_is_claimed_before_anything_was_timed(self) -> None:
         clock, _ = self.clock(1)
@@ -204,7 +205,7 @@ class TestClock:
         clock.saw("a", 1)
         assert clock.left is None
 
-    def test_each_model_has_its_own_speed_and_an_unknown_one_the_average(self) -> None:
+    def test_each_kind_has_its_own_speed_and_an_unknown_one_the_average(self) -> None:
         clock, now = self.clock(1)
         clock.saw("a", 0)
         clock.saw("c", 0)

@@ -39,13 +39,8 @@ def picture(folder: Path) -> Figure:
     )
 
 
-def caption(drawn: pd.DataFrame, probes: pd.DataFrame) -> str:
-    """What the picture shows, in a sentence with its numbers, and what other tasks show beside it.
-
-    Args:
-        drawn: rows of the picture.
-        probes: of all runs (:func:`memnb.evidence.rows.load_probes`).
-    """
+def caption(drawn: pd.DataFrame) -> str:
+    """What the picture shows, in a sentence with its numbers, made from its rows."""
     first, last = rows.first_and_last(drawn)
     begun, cosine = (some.groupby("family")["packed_cosine"].mean() for some in (first, last))
     seeds = last.groupby("family")["run_id"].nunique().min()
@@ -54,7 +49,6 @@ def caption(drawn: pd.DataFrame, probes: pd.DataFrame) -> str:
         f"point the same way. Luna's begin with a mean cosine of {begun['luna']:.2f} and end with "
         f"{cosine['luna']:.2f}, ConvLuna's with {begun['convluna']:.2f} and "
         f"{cosine['convluna']:.2f} ({seeds} seed{'s' if seeds > 1 else ''} each)."
-        + summary.becoming_alike(probes)
     )
 
 
@@ -83,34 +77,40 @@ def results(folder: Path, drawn: Figure) -> str:
     runs = rows.load_runs(folder)
     probes = rows.load_probes(runs)
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
-    said = caption(rows_of(drawn), probes)
+    said = f"{caption(rows_of(drawn))} {summary.becoming_alike(runs, probes)}".strip()
     planned = plan.models_and_tasks()
     removal = rows.load_removal(runs)
     verdicts = evidence.check(runs, removal, probes)
-    short = summary.in_short(rows.of_study(runs, "chunks"), removal, verdicts, published.load())
-    parts = [
-        f"**In short**, at full scale ({summary.seeds(plain)}):\n",
-        "\n".join(f"- **{name}.** {said}" for name, said in short.items()) + "\n",
+    every = rows.of_study(runs, "chunks")
+    short = summary.in_short(every, removal, verdicts, published.load())
+    parts = []
+    if short:
+        parts += [
+            f"**In short**, at full scale ({summary.seeds(every)}):\n",
+            "\n".join(f"- **{name}.** {finding}" for name, finding in short.items()) + "\n",
+        ]
+    parts += [
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
         f"training](docs/{PICTURE.name})\n",
         f"*{said}*\n",
         "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds); –: not "
-        "planned. Written by `make readme` from the rows in `data/results/`.\n",
+        "planned, or no such rule. Written by `make readme` from the rows in `data/results/`.\n",
     ]
     # At full scale what the paper's models are compared with stands below them: memories between
     # chunks (C5), and the controls that decide how a gain of the filter may be read.
-    every = rows.of_study(runs, "chunks")
     others = every[(every["changes"] == "") & ~every["family"].isin(plain["family"])]
     full = pd.concat([plain, others], ignore_index=True)
     full = full[full["preset"] == "paper"]
     table = tables.accuracy(full, planned=planned).drop(columns="Source")
     of_models = table[table["Model"] != tables.OPERATOR_ROW]
     shown = [c for c in table if not of_models[c].isin([style.MISSING, "–"]).all()]
+    without = " and ".join(str(column) for column in table if column not in shown)
+    limit = f"; no run yet on {without}" if without else ""
     table = table[shown]
     ran = (~table.drop(columns="Model").isin([style.MISSING, "–"])).any(axis=1)
     ran |= table["Model"] == style.model_label("transformer")  # what claim C2 compares with
     parts += [
-        "**Full scale** (the authors' protocol)\n",
+        f"**Full scale** (the authors' protocol{limit})\n",
         as_markdown(table[ran].reset_index(drop=True)),
         "ChunkMem and RMT mask padding; the other models look at it, as the authors' code does.\n",
         "What the filter does without a memory decides how the gains of ConvLuna may be read:\n",

@@ -121,19 +121,19 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
     if "cls" in reads:
         where = ", but where M says mean: only those read alike" if "mean" in reads else ""
         found.append(f"Luna and ConvLuna read the first position (CLS) instead{where}.")
-    for task in style.task_order(share.task for share in shares):
-        alone = max(share.controls[share.best].mean() for share in shares if share.task == task)
+    best = {share.task: share.controls[share.best].mean() for share in shares}
+    for task in style.task_order(best):
         level = first_operator(task)
-        if level is not None and 100 * level > alone:
+        if level is not None and 100 * level > best[task]:
             found.append(
                 f"On {style.task_label(task)} the first operator alone has {in_percent(level)}, "
-                "more than either control."
+                "more than any control that has run."
             )
     plain = finished[finished["changes"] == ""]
     both = (set(plain.loc[plain["family"] == name, "task"]) for name in ("luna", "convluna"))
     if without := set.intersection(*both) - {share.task for share in shares}:
         names = " and ".join(map(style.task_label, style.task_order(without)))
-        found.append(f"On {names} no control has run yet: nothing can be said of gains there.")
+        found.append(f"On {names} no control has finished: how a gain may be read is open there.")
     if any(share.answer == "operator" for share in shares):
         found.append(
             "Where no run of ConvLuna is more than 2 points above what the first operator of "

@@ -592,8 +592,8 @@ def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
     """Test accuracy where only the first tokens of an input are its own, a panel per task and M.
 
     Where a line is level, what follows made the answers no more accurate (though it may have
-    changed some); every seed is a thin line. A panel is empty where no run was asked: it may be
-    older than the test.
+    changed some); every seed is a thin line. A panel is empty where no run was asked: those there
+    are may be older than the test.
 
     Args:
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
@@ -636,7 +636,7 @@ def _by_task_and_size(
             if task == tasks[0]:
                 axis.set_title(rows_of_memory(size))
             if own.empty:
-                missing(axis, "not asked")  # runs that are older than the test may be there
+                missing(axis, "not measured")  # runs that are older than the test may be there
                 continue
             named.append((axis, panel(axis, own)))
         # A name at the line would stand on curves, which mostly run along it.

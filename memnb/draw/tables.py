@@ -105,7 +105,7 @@ def too_few_seeds(sides: Iterable[int]) -> str:
 
 def signed(points: float) -> str:
     """A difference in points, with its sign."""
-    return f"{points:+.1f}".replace("-", "−")
+    return f"{points:+z.1f}".replace("-", "−")
 
 
 def _full_tasks(runs: pd.DataFrame) -> Sequence[str]:

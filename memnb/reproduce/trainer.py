@@ -244,7 +244,8 @@ def why_no_result(ended: Ended) -> str | None:
 
 def _result(ended: Ended) -> str:
     if why := why_no_result(ended):
-        return f"{why} It can be resumed from what it had saved." if ended.stopped else why
+        later = " It goes on from its last checkpoint, if it has one."
+        return why + later * ended.stopped
     if ended.value["outcome"] != "finished":
         return f"{ended.value['outcome']} at step {ended.value['step']:,}; it can be resumed"
     accuracy = ended.value["test_accuracy"]
