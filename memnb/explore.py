@@ -17,8 +17,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from memnb import config
-from memnb.draw import looking, memory_figures, style
+from memnb import config, naming
+from memnb.draw import looking, memory_figures
 from memnb.errors import DataError, MemnbError
 from memnb.evidence.views import ROWS, Shipped
 from memnb.tasks import listops
@@ -108,7 +108,7 @@ def shipped(found: Sequence[Shipped]) -> Any:
         one = seen[model]
         return looking.looking(
             views[model][example - 1], one.run.task, one.run.model.memory,
-            title=style.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
+            title=naming.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
         )  # fmt: skip
 
     return _live(draw, controls, adapt=adapt)
@@ -153,7 +153,7 @@ def typed(found: Sequence[Shipped]) -> Any:
         one = seen[model]
         return looking.looking(
             looked(model, text), one.run.task, one.run.model.memory,
-            title=style.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
+            title=naming.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
         )  # fmt: skip
 
     def fill(model: str, text: str, **at: Any) -> Figure:
@@ -161,7 +161,7 @@ def typed(found: Sequence[Shipped]) -> Any:
         one = seen[model]
         return looking.filling(
             looked(model, text) | filled(model, text), one.run.task, one.run.model.memory,
-            title=style.model_label(one.run.model.name), subtitle=looking.origin(one),
+            title=naming.model_label(one.run.model.name), subtitle=looking.origin(one),
         )  # fmt: skip
 
     return _live(look, controls, fill, adapt=adapt)

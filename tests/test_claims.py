@@ -84,12 +84,12 @@ def test_a_comparison_says_that_one_token_may_be_all_that_is_known(
     write_runs(tmp_path, "luna-16", LOW)
     verdict = check(tmp_path, "C1")
     words = "is more than 2 points above what reading the first operator alone gives (34.6 %)"
-    assert (f"on listops-short no run compared {words}" in verdict.reading) == said
+    assert (f"on ListOps short no run compared {words}" in verdict.reading) == said
     assert (claims.SHALLOW in verdict.evidence["note"][0]) == said
     assert verdict.verdict == "supported", "it is judged all the same"
     write_runs(tmp_path, "convluna-1", HIGH)
     write_runs(tmp_path, "luna-1", LOW)
-    assert (f"on listops-short in 1 of 2 no run {words}" in check(tmp_path, "C1").reading) == said
+    assert (f"on ListOps short in 1 of 2 no run {words}" in check(tmp_path, "C1").reading) == said
     # Other tasks have no such level.
     write_runs(tmp_path, "convluna-16", HIGH, task="text-short")
     write_runs(tmp_path, "luna-16", LOW, task="text-short")
@@ -111,7 +111,7 @@ def test_c1_reports_effect_interval_and_numbers(tmp_path: Path) -> None:
     assert (row["a"], row["b"], row["memory"]) == ("convluna-16", "luna-16", 16)
     assert (row["mean_a"], row["mean_b"]) == pytest.approx((41, 31))
     assert row["result"] == "holds"
-    assert "convluna-16 − luna-16, test accuracy: +10.0 points [" in verdict.reading
+    assert "ListOps short, ConvLuna-16 − Luna-16: +10.0 points [" in verdict.reading
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_c1_partly_supported_quotes_the_weakest(tmp_path: Path) -> None:
     assert verdict.verdict == "partly supported"
     assert verdict.effect == pytest.approx(0)
     assert verdict.reading.startswith(
-        "1 of 2 comparisons judged hold; the weakest is listops-short, convluna-1 − luna-1"
+        "1 of 2 comparisons judged hold; the weakest is ListOps short, ConvLuna-1 − Luna-1"
     )
     assert "with too few runs: 1" in verdict.reading
     assert verdict.evidence["memory"].tolist() == [1, 4, 16]
@@ -200,7 +200,7 @@ def test_c2_needs_one_task_and_quotes_the_strongest(tmp_path: Path) -> None:
         write_runs(tmp_path, "transformer", LOW, task=task)
     verdict = check(tmp_path, "C2", "paper")
     assert verdict.verdict == "supported"
-    assert "1 of 2 comparisons judged hold; the strongest is image" in verdict.reading
+    assert "1 of 2 comparisons judged hold; the strongest is Image, ConvLuna-1" in verdict.reading
 
 
 def test_c2_not_supported(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_c3_says_nothing_about_a_model_that_learned_nothing(tmp_path: Path) -> N
     verdict = check(tmp_path, "C3")
     assert verdict.verdict == "not enough runs"
     assert set(verdict.evidence["n_a"]) == {1}
-    note = "luna-16 on listops-short: 2 of 3 runs at the majority level left out"
+    note = "Luna-16 on ListOps short: 2 of 3 runs at the majority level left out"
     assert verdict.reading.count(note) == 1
     assert set(verdict.evidence["note"]) == {note}
 
@@ -491,7 +491,7 @@ def test_what_is_known_without_enough_seeds_is_listed(tmp_path: Path) -> None:
     assert found.verdict == "not enough runs"
     assert found.reading.count("+10.0 points") == 3
     for memory in (1, 4, 16):
-        assert f"convluna-{memory} − luna-{memory}, test accuracy" in found.reading
+        assert f"ListOps short, ConvLuna-{memory} − Luna-{memory}: " in found.reading
 
 
 def test_of_several_measures_the_weakest_of_each_is_listed(tmp_path: Path) -> None:

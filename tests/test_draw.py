@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from memnb import config, paths, tasks
+from memnb import config, naming, paths, tasks
 from memnb.draw import beside_tables, diagrams, figures, style, tables
 from memnb.errors import DataError
 from memnb.evidence import benchmarks, claims, published, rows
@@ -155,25 +155,25 @@ def test_every_model_of_the_package_has_a_look() -> None:
 
 
 def test_names_in_print() -> None:
-    assert style.model_label("convluna-16") == "ConvLuna-16"
-    assert style.model_label("transformer") == "Transformer"
-    assert style.task_label("listops-short") == "ListOps short"
-    assert style.comparison_label("convluna-16 (filter=none)", "luna-16") == (
+    assert naming.model_label("convluna-16") == "ConvLuna-16"
+    assert naming.model_label("transformer") == "Transformer"
+    assert naming.task_label("listops-short") == "ListOps short"
+    assert naming.comparison_label("convluna-16 (filter=none)", "luna-16") == (
         "ConvLuna-16 (no filter) − Luna-16"
     )
 
 
 def test_models_are_ordered_by_family_and_then_by_size_as_a_number() -> None:
     names = ["luna-16", "convluna-1", "luna-2", "transformer", "luna-16"]
-    assert style.model_order(names) == ["transformer", "luna-2", "luna-16", "convluna-1"]
+    assert naming.model_order(names) == ["transformer", "luna-2", "luna-16", "convluna-1"]
 
 
 def test_the_look_of_a_block_of_ones_own_follows_from_its_name() -> None:
-    assert style.model_label("mymemory-16") == "mymemory-16"
+    assert naming.model_label("mymemory-16") == "mymemory-16"
     assert style.family("mymemory") == style.Family("mymemory", "#006A8E", "d", (0, (2, 1)))
     names = [f"memory{letter}" for letter in "abcdefgh"]
     assert len({style.family(name) for name in names}) == len(names)
-    assert style.model_order(["zmem-4", "luna-1", "amem-16", "rmt-16", "zmem-16"]) == [
+    assert naming.model_order(["zmem-4", "luna-1", "amem-16", "rmt-16", "zmem-16"]) == [
         "luna-1", "rmt-16", "amem-16", "zmem-4", "zmem-16",
     ]  # fmt: skip
 
@@ -865,7 +865,7 @@ def test_the_name_of_a_level_leaves_marks_at_the_top_whole() -> None:
 def test_accuracy_says_no_run_yet_and_shows_published_rows(quick: pd.DataFrame) -> None:
     table = tables.accuracy(quick.iloc[:0], published.load())
     ours = table[table["Source"] == "memnb"]
-    assert list(ours["Model"]) == [style.model_label(name) for name in config.MODELS]
+    assert list(ours["Model"]) == [naming.model_label(name) for name in config.MODELS]
     assert (ours.drop(columns=["Model", "Source"]) == style.MISSING).all().all()
     lra = row(table, Model="Transformer", Source="LRA leaderboard")
     assert (lra["ListOps"], lra["Pathfinder"]) == ("36.37", "71.40")
@@ -1006,7 +1006,7 @@ def test_peak_rates_follow_from_the_schedule(task: str, who: str) -> None:
 
 def test_all_settings_hold_the_five_tasks() -> None:
     table = tables.all_settings()
-    assert list(dict.fromkeys(table["Task"])) == [style.task_label(t) for t in config.LRA_TASKS]
+    assert list(dict.fromkeys(table["Task"])) == [naming.task_label(t) for t in config.LRA_TASKS]
 
 
 def test_model_settings_follow_the_configs() -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from memnb import evidence, paths
+from memnb import evidence, naming, paths
 from memnb.draw import beside_tables, figures, style, summary, tables
 from memnb.evidence import published, rows
 from memnb.evidence.claims import SHALLOW
@@ -108,7 +108,7 @@ def results(folder: Path, drawn: Figure) -> str:
     limit = f"; no run yet on {without}" if without else ""
     table = table[shown]
     ran = (~table.drop(columns="Model").isin([style.MISSING, "–"])).any(axis=1)
-    ran |= table["Model"] == style.model_label("transformer")  # what claim C2 compares with
+    ran |= table["Model"] == naming.model_label("transformer")  # what claim C2 compares with
     parts += [
         f"**Full scale** (the authors' protocol{limit})\n",
         as_markdown(table[ran].reset_index(drop=True)),

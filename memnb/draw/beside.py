@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from memnb import config
+from memnb import config, naming
 from memnb.draw import style
 from memnb.draw.panels import common_memory, curves, missing, of_runs, rows_of_memory
 
@@ -43,7 +43,7 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     if rows.empty:
         return style.empty(title, subtitle)
     rows = rows.assign(facts=rows["task"].map(_facts), recall=100 * rows["test_accuracy"])
-    families = style.family_order(rows["family"])
+    families = naming.family_order(rows["family"])
     figure, axes = style.canvas(
         1, len(families), 3.1, sharey=True,
         width=style.PAGE_WIDTH if len(families) > 1 else 5.2,

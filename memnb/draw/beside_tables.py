@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from memnb import config
-from memnb.draw import beside, style, tables
+from memnb import config, naming
+from memnb.draw import beside, tables
 from memnb.evidence import statistics
 from memnb.evidence.claims import ENOUGH, EQUIVALENT
 from memnb.evidence.levels import (
@@ -31,14 +31,14 @@ def controls(runs: pd.DataFrame, planned: tables.Planned | None = None) -> pd.Da
         paper's has a run on. A cell is as in :func:`memnb.draw.tables.accuracy`; of the parameters
         there is a number for each of these tasks, in their order.
     """
-    tasks = style.task_order(runs.loc[runs["family"].isin(config.BESIDE), "task"])
-    columns = ["Model", "Head reads", "Parameters", *map(style.task_label, tasks)]
+    tasks = naming.task_order(runs.loc[runs["family"].isin(config.BESIDE), "task"])
+    columns = ["Model", "Head reads", "Parameters", *map(naming.task_label, tasks)]
     allowed = runs["changes"].isin(["", *(f"representation={r}" for r in ("cls", "mean"))])
     some = runs[runs["task"].isin(tasks) & allowed]
     if some.empty:
         return tables._nothing(columns)
     table = []
-    for name in style.model_order(some["model"]):
+    for name in naming.model_order(some["model"]):
         for reads, group in some[some["model"] == name].groupby("representation", sort=True):
             cells = [
                 tables._cell(own)
@@ -47,7 +47,7 @@ def controls(runs: pd.DataFrame, planned: tables.Planned | None = None) -> pd.Da
                 for task in tasks
             ]
             label = {"cls": "CLS", "mean": "mean of positions", "memory": "memory rows"}[str(reads)]
-            table.append([style.model_label(name), label, _sizes(group, tasks), *cells])
+            table.append([naming.model_label(name), label, _sizes(group, tasks), *cells])
     return pd.DataFrame(table, columns=columns)
 
 
@@ -92,11 +92,11 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
     columns = ["Task", "M", "Luna", "ConvLuna", "Filter alone", "Left", "What follows"]
     table = [
         [
-            style.task_label(share.task),
+            naming.task_label(share.task),
             f"{share.memory}" + (", mean" if share.reads == "mean" else ""),
             _accuracy(share.luna),
             _accuracy(share.ours),
-            f"{_accuracy(share.controls[share.best])} {style.model_label(share.best)}",
+            f"{_accuracy(share.controls[share.best])} {naming.model_label(share.best)}",
             share.left_said,
             FOLLOWS[share.answer],
         ]
@@ -122,17 +122,17 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
         where = ", but where M says mean: only those read alike" if "mean" in reads else ""
         found.append(f"Luna and ConvLuna read the first position (CLS) instead{where}.")
     best = {share.task: share.controls[share.best].mean() for share in shares}
-    for task in style.task_order(best):
+    for task in naming.task_order(best):
         level = first_operator(task)
         if level is not None and 100 * level > best[task]:
             found.append(
-                f"On {style.task_label(task)} the first operator alone has {in_percent(level)}, "
+                f"On {naming.task_label(task)} the first operator alone has {in_percent(level)}, "
                 "more than any control that has run."
             )
     plain = finished[finished["changes"] == ""]
     both = (set(plain.loc[plain["family"] == name, "task"]) for name in ("luna", "convluna"))
     if without := set.intersection(*both) - {share.task for share in shares}:
-        names = " and ".join(map(style.task_label, style.task_order(without)))
+        names = " and ".join(map(naming.task_label, naming.task_order(without)))
         found.append(f"On {names} no control has finished: how a gain may be read is open there.")
     if any(share.answer == "operator" for share in shares):
         found.append(
@@ -211,7 +211,7 @@ def _shares(finished: pd.DataFrame) -> list[_Share]:
 
     sizes = sorted(finished.loc[finished["family"] == "convluna", "memory"].unique())
     found = []
-    for task in style.task_order(finished["task"]):
+    for task in naming.task_order(finished["task"]):
         alone = {name: accuracies(task, name) for name in config.FILTER_ALONE}
         ran = sorted((name for name in alone if len(alone[name])), key=lambda n: -alone[n].mean())
         for memory in sizes if ran else ():
@@ -242,11 +242,11 @@ def longer(facts: pd.DataFrame) -> pd.DataFrame:
     table = []
     for positions in beside.POSITIONS:
         some = facts[facts["positions"] == positions]
-        for name in style.model_order(some["model"]):
+        for name in naming.model_order(some["model"]):
             own = some[some["model"] == name].assign(outcome="finished")
             own = own.rename(columns={"accuracy": "test_accuracy"})
             cells = [tables._cell(own[own["facts"] == count]) for count in counts]
-            table.append([style.model_label(name), positions, *cells])
+            table.append([naming.model_label(name), positions, *cells])
     return pd.DataFrame(table, columns=columns)
 
 
@@ -264,9 +264,9 @@ def longer_reading(facts: pd.DataFrame) -> str:
     if plain.empty:
         return "No model without positions has a run yet."
     last = int(facts["facts"].max())
-    names = style.model_order(name for name, _ in plain.index)
+    names = naming.model_order(name for name, _ in plain.index)
     falls = [
-        f"{style.model_label(name)} from {plain[name, most]:.0f} to {plain[name, last]:.0f} %"
+        f"{naming.model_label(name)} from {plain[name, most]:.0f} to {plain[name, last]:.0f} %"
         for name in names
     ]
     found = [
@@ -276,7 +276,7 @@ def longer_reading(facts: pd.DataFrame) -> str:
     ]
     at_end = plain.xs(last, level="facts")
     filtered = [
-        f"{tables.signed(at_end[f'conv{name}'] - at_end[name])} for {style.model_label(name)}"
+        f"{tables.signed(at_end[f'conv{name}'] - at_end[name])} for {naming.model_label(name)}"
         for name in names
         if f"conv{name}" in at_end
     ]

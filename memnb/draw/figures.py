@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from memnb import config
+from memnb import config, naming
 from memnb.draw import style, tables
 from memnb.draw.panels import (
     Ends,
@@ -51,7 +51,7 @@ from memnb.draw.panels import (
 )
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
-from memnb.evidence.claims import SILENT, Verdict
+from memnb.evidence.claims import ACCURACY, SILENT, Verdict
 from memnb.tasks import tokens as readable
 
 Stream = Literal["pack", "unpack"]
@@ -96,9 +96,9 @@ def accuracy(
     plain = plain_models(runs)
     if plain.empty:
         return style.empty(title, subtitle)
-    tasks = style.task_order(plain["task"])
+    tasks = naming.task_order(plain["task"])
     references = _references(published, tasks)
-    models = style.model_order([*plain["model"], *references["name"]])
+    models = naming.model_order([*plain["model"], *references["name"]])
     sources = list(dict.fromkeys(references["source"]))
     figure, axes = style.canvas(
         1, len(tasks), 1.5 + 0.27 * len(models) + 0.17 * bool(sources), sharey=True,
@@ -113,7 +113,7 @@ def accuracy(
             mark.set_data(rows["accuracy"], [models.index(name) for name in rows["name"]])
             axis.add_line(mark)
     first = axes[0, 0]
-    first.set_yticks(range(len(models)), [style.model_label(name) for name in models])
+    first.set_yticks(range(len(models)), [naming.model_label(name) for name in models])
     for tick, name in zip(first.get_yticklabels(), models, strict=True):
         tick.set(color=look_of(name).colour, fontweight="bold")
     first.set_ylim(len(models) - 0.45, -0.55)
@@ -175,7 +175,7 @@ def _accuracy_panel(
 
 def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     """Title, levels that take no memory, and an x axis in percent that holds them and ``shown``."""
-    axis.set_title(style.task_label(task), loc="center")
+    axis.set_title(naming.task_label(task), loc="center")
     axis.set_xlabel("test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
@@ -261,7 +261,7 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
     title = f"ConvLuna-{memory} taken apart: filter and pack temperature"
     rows = tables.ablated(runs, memory)
     rows = rows[rows["reading"] == "as_coded"]
-    tasks = style.task_order(rows.loc[rows["changes"] != "", "task"])
+    tasks = naming.task_order(rows.loc[rows["changes"] != "", "task"])
     if not tasks:
         note = "only whole models have run yet: nothing to compare them with"
         if set(rows["family"]) == {"convluna"}:
@@ -337,7 +337,7 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
     rows = rows[rows["split"] == "validation"]
     if rows.empty:
         return style.empty(title, subtitle)
-    tasks = style.task_order(rows["task"])
+    tasks = naming.task_order(rows["task"])
     sizes = sorted({int(size) for size in rows["memory"] if size > 0}) or [0]
     figure, axes = style.canvas(
         len(tasks), len(sizes), 0.75 + 1.9 * len(tasks), sharex="row", sharey="row"
@@ -358,7 +358,7 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
             named.append((axis, ends))
         draw_levels([axis for axis in line if axis.lines], task, named=False)
-        line[0].set_ylabel(f"{style.task_label(task)}\nvalidation accuracy (%)")
+        line[0].set_ylabel(f"{naming.task_label(task)}\nvalidation accuracy (%)")
     name_x(axes, "training step")
     words = level_words(tasks)
     remarks = f"{words[0].upper()}{words[1:]}. {_validated_on_test(rows)}{subtitle}"
@@ -370,9 +370,9 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
 def _validated_on_test(rows: pd.DataFrame) -> str:
     """A sentence on the tasks whose validation set is the test set; of runs of a task with changed
     settings (preset ``custom``) the rows do not say."""
-    plain = style.task_order(rows.loc[rows["preset"] != "custom", "task"])
+    plain = naming.task_order(rows.loc[rows["preset"] != "custom", "task"])
     paper = [name for name in plain if getattr(config.TASKS[name], "validation", "") == "paper"]
-    names = " and ".join(map(style.task_label, paper))
+    names = " and ".join(map(naming.task_label, paper))
     return f"{names}: validation set = test set. " if paper else ""
 
 
@@ -435,7 +435,7 @@ def degradation(
         axis.set_title(f"block {block}", pad=14)
     name_x(axes, "training step")
     figure.align_ylabels(axes[:, 0])
-    where = f"{style.task_label(task)}, {rows_of_memory(size)}"
+    where = f"{naming.task_label(task)}, {rows_of_memory(size)}"
     style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
     name_lines(figure, axes, named)
     return style.attach(figure, rows[[*evidence.KEYS, "step", "block", *measures]])
@@ -607,15 +607,15 @@ def attention_of(
     found = plain[
         (plain["model"] == model) & (plain["seed"] == seed) & (plain["outcome"] == "finished")
     ]
-    title, memory = style.model_label(model), int(model.partition("-")[2] or 0)
-    for name in style.task_order(found["task"]):
+    title, memory = naming.model_label(model), int(model.partition("-")[2] or 0)
+    for name in naming.task_order(found["task"]):
         run = found[found["task"] == name].iloc[0]
         maps = evidence.load_attention(run) if task in (None, name) else None
         if maps is None:
             continue
         # Of the run: a task may have been made shorter or longer.
         read, length = evidence.read_run(Path(run["folder"]))[1].task, int(maps["length"])
-        where = f"{style.task_label(name)}, seed {seed}, {length:,} "
+        where = f"{naming.task_label(name)}, seed {seed}, {length:,} "
         where += f"{unit_of(read)} of at most {read.max_length:,}. "
         if has_not_learned(name, run["test_accuracy"]):
             where += f"Has not learned this task ({100 * run['test_accuracy']:.1f} %). "
@@ -708,7 +708,7 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     rows = plain[(plain["outcome"] == "finished") & (plain["memory"] > 0)]
     if rows.empty:
         return style.empty(title, subtitle)
-    tasks = style.task_order(rows["task"])
+    tasks = naming.task_order(rows["task"])
     columns = min(len(tasks), 3)
     lines = -(-len(tasks) // columns)
     figure, axes = style.canvas(
@@ -719,7 +719,7 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     for axis in axes.flat[len(tasks) :]:
         axis.axis("off")
     for axis, task in zip(axes.flat, tasks, strict=False):
-        axis.set_title(style.task_label(task))
+        axis.set_title(naming.task_label(task))
         ends = _size_panel(axis, plain[plain["task"] == task], task)
         named.append((axis, ends))
         axis.set_xscale("log", base=2)
@@ -738,7 +738,7 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
 def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
     ends = []
     rows = plain[plain["outcome"] == "finished"]
-    for name in style.family_order(rows["family"]):
+    for name in naming.family_order(rows["family"]):
         look, own = style.family(name), rows[rows["family"] == name]
         values = 100 * own["test_accuracy"]
         if name == "transformer":
@@ -772,7 +772,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         return style.empty(title, subtitle)
     shown = [
         (task, size)
-        for task in style.task_order(rows["task"])
+        for task in naming.task_order(rows["task"])
         for size in sorted({int(size) for size in rows.loc[rows["task"] == task, "memory"]})
     ]
     columns = min(len(shown), 3)
@@ -785,7 +785,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
     named = []
     for axis, (task, size) in zip(axes.flat, shown, strict=False):
         own = rows[(rows["task"] == task) & (rows["memory"] == size)]
-        axis.set_title(f"{style.task_label(task)}, {size} rows", fontsize=8.5)
+        axis.set_title(f"{naming.task_label(task)}, {size} rows", fontsize=8.5)
         named.append((axis, against_rows_left(axis, own)))
         draw_levels([axis], task)
     for line in axes:
@@ -835,7 +835,7 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     rows["place"] = rows["claim"].rank(method="dense") * 1_000 + rows["memory"].fillna(0)
     parts = {unit: rows[panel == unit].sort_values("place", kind="stable") for unit in units}
     places = {unit: list(dict.fromkeys(part["label"])) for unit, part in parts.items()}
-    tasks = style.task_order(rows["task"])
+    tasks = naming.task_order(rows["task"])
     figure, axes = style.canvas(
         len(units), len(tasks), 0.85 + sum(0.55 + 0.17 * len(labels) for labels in places.values()),
         width=max(6.0, 3.2 + 1.25 * len(tasks)), sharex="row", sharey="row",
@@ -844,7 +844,7 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     for line, unit in zip(axes, units, strict=True):
         _forest(line, tasks, parts[unit], places[unit], unit)
     for axis, task in zip(axes[0], tasks, strict=True):
-        axis.set_title(style.task_label(task), fontsize=9)
+        axis.set_title(naming.task_label(task), fontsize=9)
     there = set(rows["result"])
     shown = {result: result for result in _RESULTS if result in there - {*_UNJUDGED}}
     if there & {*_UNJUDGED}:
@@ -922,8 +922,8 @@ def _forest(
 
 def _comparison_label(row: pd.Series[Any]) -> str:
     """``C1  ConvLuna-16 − Luna-16``; other measures than accuracy are named."""
-    measure = "" if row["measure"] == "test accuracy" else f", {row['measure']}"
-    return f"{row['claim']}  {style.comparison_label(row['a'], row['b'])}{measure}"
+    measure = "" if row["measure"] == ACCURACY else f", {row['measure']}"
+    return f"{row['claim']}  {naming.comparison_label(row['a'], row['b'])}{measure}"
 
 
 def _target_value(target: str) -> float:

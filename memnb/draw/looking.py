@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from memnb import config
+from memnb import config, naming
 from memnb.draw import style
 from memnb.draw.figures import HEAT, relative_to, relative_weights
 from memnb.draw.panels import has_not_learned, unit_of
@@ -100,7 +100,7 @@ def of_shipped(
     if one is None:
         return looking(None, config.task_config("listops"), 0, title=_none(task, family))
     view = _example(one, example)
-    title = style.model_label(one.run.model.name)
+    title = naming.model_label(one.run.model.name)
     return looking(
         view, one.run.task, one.run.model.memory, title=title, subtitle=origin(one), **at
     )
@@ -117,7 +117,7 @@ def filling_of_shipped(
     one = best_of(found, task, family)
     if one is None:
         return filling(None, config.task_config("listops"), 0, title=_none(task, family))
-    title = style.model_label(one.run.model.name)
+    title = naming.model_label(one.run.model.name)
     return filling(_example(one, example), one.run.task, one.run.model.memory, title, origin(one))
 
 
@@ -141,7 +141,7 @@ def origin(one: Shipped) -> str:
     tested = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f} %"
     if accuracy is not None and has_not_learned(name, accuracy):
         tested += ": it has not learned the task"
-    where = f"{style.task_label(name)}, {style.scale_label(name)}"
+    where = f"{naming.task_label(name)}, {naming.scale_label(name)}"
     return f"Shipped weights, {where}, seed {one.run.seed}{tested}."
 
 

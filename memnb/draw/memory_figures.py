@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from memnb import config
+from memnb import config, naming
 from memnb.draw import style
 from memnb.draw.panels import (
     Ends,
@@ -75,7 +75,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
     rows = rows[rows["test"].isin(["intact", "remove"])]
     if rows.empty:
         return style.empty(title, subtitle)
-    size, tasks = int(rows["memory"].iloc[0]), style.task_order(rows["task"])
+    size, tasks = int(rows["memory"].iloc[0]), naming.task_order(rows["task"])
     figure, axes = style.canvas(
         len(tasks), len(RULES), 0.8 + 1.9 * len(tasks), sharex=True, sharey="row"
     )
@@ -87,7 +87,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
             if task == tasks[0]:
                 axis.set_title(words)
         draw_levels(line, task)
-        line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
+        line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "rows left")
     where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
     style.heading(figure, title, f"{where}. {subtitle}".strip())
@@ -107,7 +107,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
     rows = rows[rows["test"].isin(list(EXCHANGES))]
     if rows.empty:
         return style.empty(title, subtitle)
-    size, tasks = int(rows["memory"].iloc[0]), style.task_order(rows["task"])
+    size, tasks = int(rows["memory"].iloc[0]), naming.task_order(rows["task"])
     tests = [test for test in EXCHANGES if test in set(rows["test"])]
     figure, axes = style.canvas(
         2, len(tasks), 4.6, sharey=True,
@@ -115,7 +115,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
     )  # fmt: skip
     for column, task in zip(axes.T, tasks, strict=True):
         own = rows[rows["task"] == task]
-        models = style.model_order(own["model"])
+        models = naming.model_order(own["model"])
         for axis, value in zip(column, ("accuracy", "changed"), strict=True):
             for place, name in enumerate(models):
                 shift = (place - (len(models) - 1) / 2) * 0.22
@@ -123,7 +123,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
             axis.grid(visible=False, axis="y")
             axis.tick_params(axis="y", length=0)
             axis.xaxis.set_major_locator(ticks(4))
-        column[0].set_title(style.task_label(task))
+        column[0].set_title(naming.task_label(task))
         known = draw_levels_across(column[0], task)
         column[0].margins(x=0.12)
         low, high = column[0].get_xlim()
@@ -134,7 +134,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
     # Names of tests are long: as ticks of the shared y axis they never meet.
     axes[0, 0].set_yticks(range(len(tests)), [EXCHANGES[test] for test in tests])
     axes[0, 0].set_ylim(len(tests) - 0.5, -0.5)
-    _legend(figure, style.model_order(rows["model"]))
+    _legend(figure, naming.model_order(rows["model"]))
     where = f"{rows_of_memory(size)}, {_examples(rows)} test examples; {level_words(tasks)}"
     style.heading(figure, title, f"{where}. {subtitle}".strip())
     return style.attach(figure, rows)
@@ -187,7 +187,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
     for axis in axes.flat:
         axis.xaxis.set_major_locator(ticks(4))
     name_x(axes, "memory row, most read first")
-    where = f"{style.task_label(task)}, {rows_of_memory(size)}"
+    where = f"{naming.task_label(task)}, {rows_of_memory(size)}"
     style.heading(figure, title, f"{where}. {subtitle}".strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
@@ -195,7 +195,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
 
 def _ranked(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:
     ends = []
-    for name in style.model_order(rows["model"]):
+    for name in naming.model_order(rows["model"]):
         look, lines = look_of(name), []
         for _, seed in rows[rows["model"] == name].groupby("run_id", sort=False):
             ordered = seed.sort_values("usage", ascending=False)[value].clip(lower=1e-12)
@@ -219,7 +219,7 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
     The bar at 0 is the position itself, those left of it are before it. Where several tasks have a
     run, the first one of the benchmark is shown.
     """
-    title = f"{style.model_label(model)}: what each head's filter has learned"
+    title = f"{naming.model_label(model)}: what each head's filter has learned"
     rows = _of_run(filters, model, seed)
     if rows.empty:
         return style.empty(title, subtitle, _no_filter(model))
@@ -260,7 +260,7 @@ def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = 
     At frequency 0 stands what a constant sequence keeps, at 1/2 what two alternating tokens do: a
     line that falls smooths, one that rises takes differences.
     """
-    title = f"{style.model_label(model)}: frequency response of the filters"
+    title = f"{naming.model_label(model)}: frequency response of the filters"
     rows = _of_run(filters, model, seed)
     if rows.empty:
         return style.empty(title, subtitle, _no_filter(model))
@@ -318,7 +318,7 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     if rows.empty:
         return style.empty(title, subtitle)
     sizes_of = rows.groupby("task")["memory"].nunique()
-    task = style.task_order(sizes_of.index[sizes_of == sizes_of.max()])[0]
+    task = naming.task_order(sizes_of.index[sizes_of == sizes_of.max()])[0]
     rows = _moved(rows[rows["task"] == task])
     blocks = sorted({int(b) for b in rows["block"]})
     sizes = sorted({int(m) for m in rows["memory"]})
@@ -343,10 +343,10 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
     figure.legend(
         [Line2D([], [], color=colour, linestyle=dash, linewidth=1.9)
          for colour, dash in map(_look_of_size, sizes)],
-        [style.model_label(f"convluna-{size}") for size in sizes], loc="outside lower center",
+        [naming.model_label(f"convluna-{size}") for size in sizes], loc="outside lower center",
         ncols=len(sizes), handlelength=3,
     )  # fmt: skip
-    where = f"{style.task_label(task)}. {subtitle}".strip()
+    where = f"{naming.task_label(task)}. {subtitle}".strip()
     style.heading(figure, title, where)
     return style.attach(figure, rows)
 
@@ -383,7 +383,7 @@ def watched(filters: pd.DataFrame) -> list[str]:
     row has no cosine), full-scale tasks before small ones.
     """
     runs = filters.drop_duplicates("run_id")
-    order = {task: place for place, task in enumerate(style.task_order(runs["task"]))}
+    order = {task: place for place, task in enumerate(naming.task_order(runs["task"]))}
     keys = pd.DataFrame(
         {
             "changed": runs["changes"] != "",
@@ -443,8 +443,8 @@ def moment(
                             & (probes["block"] == block)], now)  # fmt: skip
     first = rows.iloc[0]
     where = (
-        f"{style.model_label(first['model'])} on {style.task_label(first['task'])}, "
-        f"{style.scale_label(first['task'])}, seed {first['seed']}; "
+        f"{naming.model_label(first['model'])} on {naming.task_label(first['task'])}, "
+        f"{naming.scale_label(first['task'])}, seed {first['seed']}; "
         f"step {now:,}, block {block}, head {head}; black: before training."
     )
     style.heading(figure, title, f"{where} {subtitle}".strip())
@@ -488,7 +488,7 @@ def kernel_kinds(runs: pd.DataFrame, subtitle: str = "", memory: int = 16) -> Fi
     """
     title = f"What another kernel does in the filter's place (ConvLuna-{memory})"
     rows = _kinds(runs, memory)
-    tasks = style.task_order(rows.loc[rows["kind_of_kernel"].isin(["smooth", "random"]), "task"])
+    tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(["smooth", "random"]), "task"])
     if not tasks:
         note = "no run with another kernel yet: nothing to compare the learned one with"
         return style.empty(title, subtitle, note if len(rows) else style.MISSING)
@@ -561,7 +561,7 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
     known = draw_levels_across(axis, task)
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, min(known) - 1.5), max(high, min(known) + 5))
-    axis.set_title(style.task_label(task), loc="center")
+    axis.set_title(naming.task_label(task), loc="center")
     axis.set_xlabel("test accuracy (%)")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
@@ -624,7 +624,7 @@ def _by_task_and_size(
     panel: Callable[[Axes, pd.DataFrame], Ends],
 ) -> Figure:  # fmt: skip
     """Test accuracy in a grid of panels: a row per task, a column per memory size."""
-    tasks, sizes = style.task_order(rows["task"]), sorted({int(m) for m in rows["memory"]})
+    tasks, sizes = naming.task_order(rows["task"]), sorted({int(m) for m in rows["memory"]})
     figure, axes = style.canvas(
         len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), sharex="row", sharey="row",
         width=style.PAGE_WIDTH if len(sizes) > 1 else 5.2,
@@ -641,7 +641,7 @@ def _by_task_and_size(
             named.append((axis, panel(axis, own)))
         # A name at the line would stand on curves, which mostly run along it.
         draw_levels([axis for axis in line if axis.lines], task, named=False)
-        line[0].set_ylabel(f"{style.task_label(task)}\ntest accuracy (%)")
+        line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     name_x(axes, x)
     words = level_words(tasks)
     style.heading(figure, title, f"{words[0].upper()}{words[1:]}. {subtitle}".strip())
@@ -685,7 +685,7 @@ def cost_accuracy(
     rows = rows[rows["seconds_training"] > 0]
     if rows.empty:
         return style.empty(title, subtitle)
-    tasks = style.task_order(rows["task"])
+    tasks = naming.task_order(rows["task"])
     timed = {task: _on_one_device(rows[rows["task"] == task], timings) for task in tasks}
     every = pd.concat([found for _, found in timed.values()], ignore_index=True)
     if every.empty:
@@ -705,7 +705,7 @@ def cost_accuracy(
     }
     pad = 6 + 9 * max(1 + said.count("\n") for said in words.values())
     for axis, (task, (_, own)) in zip(axes.flat, timed.items(), strict=False):
-        axis.set_title(style.task_label(task), pad=pad)
+        axis.set_title(naming.task_label(task), pad=pad)
         if own.empty:
             missing(axis, UNTIMED)
             continue
@@ -727,8 +727,8 @@ def cost_accuracy(
 
 def _timed_on(device: str, rows: pd.DataFrame, timed: pd.DataFrame) -> str:
     """The device of a panel, and the models of ``rows`` that are not among its ``timed`` ones."""
-    left_out = style.model_order(set(rows["model"]) - set(timed["model"]))
-    names = ", ".join(map(style.model_label, left_out))
+    left_out = naming.model_order(set(rows["model"]) - set(timed["model"]))
+    names = ", ".join(map(naming.model_label, left_out))
     return f"{device} (not timed on it: {names})" if left_out else device
 
 
@@ -794,7 +794,7 @@ def _name_timings(figure: Figure, rows: pd.DataFrame) -> None:
 
 def _points(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_xscale("log")
-    for name in style.model_order(rows["model"]):
+    for name in naming.model_order(rows["model"]):
         look, own = look_of(name), rows[rows["model"] == name]
         x, y = own["milliseconds"], 100 * own["test_accuracy"]
         span = [own["lower"].min(), own["upper"].max()]
@@ -815,12 +815,12 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
 
 def _means(rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
     """Time, accuracy, name and colour of every model's point."""
-    own = {name: rows[rows["model"] == name] for name in style.model_order(rows["model"])}
+    own = {name: rows[rows["model"] == name] for name in naming.model_order(rows["model"])}
     return [
         (
             float(of["milliseconds"].mean()),
             100 * float(of["test_accuracy"].mean()),
-            style.model_label(name).replace(" without", "\nwithout"),  # long names need two lines
+            naming.model_label(name).replace(" without", "\nwithout"),  # long names need two lines
             look_of(name).colour,
         )
         for name, of in own.items()
@@ -843,13 +843,13 @@ def _no_filter(model: str) -> str:
     """Why a model has no kernels to draw."""
     if config.model_config(model, "listops-short").filter == "conv":
         return style.MISSING
-    return f"{style.model_label(model)} has no filter whose kernel could be shown."
+    return f"{naming.model_label(model)} has no filter whose kernel could be shown."
 
 
 def _of_run(filters: pd.DataFrame, model: str, seed: int) -> pd.DataFrame:
     rows = plain_models(filters)
     rows = rows[(rows["model"] == model) & (rows["seed"] == seed)]
-    return rows if rows.empty else rows[rows["task"] == style.task_order(rows["task"])[0]]
+    return rows if rows.empty else rows[rows["task"] == naming.task_order(rows["task"])[0]]
 
 
 def _taps(rows: pd.DataFrame) -> list[str]:
@@ -865,7 +865,7 @@ def _examples(rows: pd.DataFrame) -> str:
 def _where(rows: pd.DataFrame, subtitle: str) -> str:
     first = rows.iloc[0]
     steps: Any = rows["step"].max()
-    where = f"{style.task_label(first['task'])}, seed {first['seed']}, {steps:,} steps"
+    where = f"{naming.task_label(first['task'])}, seed {first['seed']}, {steps:,} steps"
     return f"{where}. {subtitle}".strip()
 
 
@@ -873,6 +873,6 @@ def _legend(figure: Figure, models: Sequence[str]) -> None:
     looks = [look_of(name) for name in models]
     figure.legend(
         [Line2D([], [], color=look.colour, marker=look.marker, linewidth=1.6) for look in looks],
-        [style.model_label(name) for name in models], loc="outside lower center",
+        [naming.model_label(name) for name in models], loc="outside lower center",
         ncols=len(models), labelcolor=[look.colour for look in looks],
     )  # fmt: skip

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from memnb import config
+from memnb import config, naming
 from memnb.draw import style
 from memnb.evidence.levels import first_operator, learned_above, majority_share
 from memnb.evidence.rows import KEYS
@@ -32,7 +32,7 @@ def curves(
     ``scale`` multiplies y; ``marks`` puts the family's marker on the mean.
     """
     ends = []
-    for name in style.model_order(rows["model"]):
+    for name in naming.model_order(rows["model"]):
         look, own = look_of(name), rows[rows["model"] == name].sort_values(x, kind="stable")
         for _, seed in own.groupby("run_id", sort=False):
             axis.plot(
@@ -58,7 +58,7 @@ def against_rows_left(axis: Axes, rows: pd.DataFrame) -> Ends:
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     means = 100 * rows.groupby(["model", "kept"])["accuracy"].mean()
-    looks = {name: look_of(name) for name in style.model_order(rows["model"])}
+    looks = {name: look_of(name) for name in naming.model_order(rows["model"])}
     return [(float(means[name].iloc[0]), look.label, look.colour) for name, look in looks.items()]
 
 
@@ -235,7 +235,7 @@ def common_memory(rows: pd.DataFrame) -> int:
 def common_task(rows: pd.DataFrame) -> str:
     """The task that most families have; the first of the benchmark where several tie."""
     families = rows.groupby("task")["family"].nunique()
-    return style.task_order(families[families == families.max()].index)[0]
+    return naming.task_order(families[families == families.max()].index)[0]
 
 
 def of_runs(runs: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from memnb import naming
 from memnb.draw import style
 
 GIB = 2**30
@@ -44,7 +45,7 @@ def steps(rows: pd.DataFrame, references: pd.DataFrame, subtitle: str = "") -> F
     title = "One training step: time and memory, beside the authors' code"
     if rows.empty:
         return style.empty(title, subtitle)
-    names = style.model_order(rows["model"])
+    names = naming.model_order(rows["model"])
     figure, axes = style.canvas(1, 2, 1.1 + 0.34 * len(names), sharey=True)
     theirs = references[references["source"] == AUTHORS].set_index("model").reindex(names)
     own = rows.set_index("model")
@@ -59,7 +60,7 @@ def steps(rows: pd.DataFrame, references: pd.DataFrame, subtitle: str = "") -> F
         axis.set_xlabel(unit)
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.margins(x=0.32)  # room for the numbers
-    axes[0, 0].set_yticks(range(len(names)), [style.model_label(name) for name in names])
+    axes[0, 0].set_yticks(range(len(names)), [naming.model_label(name) for name in names])
     axes[0, 0].invert_yaxis()
     marks = [
         Line2D([], [], linestyle="none", marker="o", color=style.INK, label="memnb"),
@@ -105,7 +106,7 @@ def where_time_goes(kernels: pd.DataFrame, subtitle: str = "") -> Figure:
         str(name): dict(zip(own["kind"], own["milliseconds"], strict=True))
         for name, own in kernels.groupby("model")
     }
-    names = style.model_order(spent)
+    names = naming.model_order(spent)
     shown = [
         kind for kind in KIND_COLOURS if max(each.get(kind, 0.0) for each in spent.values()) > 0.005
     ]
@@ -123,7 +124,7 @@ def where_time_goes(kernels: pd.DataFrame, subtitle: str = "") -> Figure:
                     va="center", fontsize=7, color=style.INK if dark else "white",
                 )  # fmt: skip
             left += width
-    labels = [f"{style.model_label(name)}, {sum(spent[name].values()):.1f} ms" for name in names]
+    labels = [f"{naming.model_label(name)}, {sum(spent[name].values()):.1f} ms" for name in names]
     axis.set_yticks(range(len(names)), labels)
     axis.invert_yaxis()
     axis.set(xlim=(0, 100), xlabel="share of the step (%); numbers are milliseconds")
@@ -140,7 +141,7 @@ def length(rows: pd.DataFrame, subtitle: str = "") -> Figure:
     if rows.empty:
         return style.empty(title, subtitle)
     figure, axes = style.canvas(1, 2, 3.3)
-    names = style.model_order(rows["model"])
+    names = naming.model_order(rows["model"])
     scaled = rows.assign(gib=rows["peak_memory"] / GIB)
     for axis, column, unit in (
         (axes[0, 0], "milliseconds", "milliseconds"),
@@ -153,7 +154,7 @@ def length(rows: pd.DataFrame, subtitle: str = "") -> Figure:
             axis.plot(
                 own["length"], own[column], color=look.colour, marker=look.marker,
                 linestyle=(0, (4, 1.5)) if wide else "-", linewidth=1.5, markersize=4.5,
-                markerfacecolor="white" if wide else look.colour, label=style.model_label(name),
+                markerfacecolor="white" if wide else look.colour, label=naming.model_label(name),
             )  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=unit)
         axis.xaxis.set_major_locator(FixedLocator([1e3, 1e4, 1e5, 1e6]))

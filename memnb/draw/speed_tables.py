@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from memnb.draw import style
+from memnb import naming
 from memnb.draw.speed_figures import AT_BEST, AUTHORS, GIB
 from memnb.evidence import benchmarks
 
@@ -29,7 +29,7 @@ def step_table(rows: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
     ]  # fmt: skip
     known = {(row["source"], row["model"]): row for row in references.to_dict("records")}
     table = []
-    for name in style.model_order(rows["model"]):
+    for name in naming.model_order(rows["model"]):
         for _, row in rows[rows["model"] == name].iterrows():
             # The references are for an H100 and Text.
             same = row["task"] == "text" and "H100" in row["device_name"]
@@ -40,8 +40,8 @@ def step_table(rows: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
             table.append(
                 [
                     f"{row['device_name']}, {row['precision']}",
-                    style.task_label(row["task"]),
-                    style.model_label(name),
+                    naming.task_label(row["task"]),
+                    naming.model_label(name),
                     f"{row['milliseconds']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})",
                     _cell(theirs, "milliseconds"),
                     "" if math.isnan(faster) else f"{faster:.1f}",
@@ -85,7 +85,7 @@ def reading(rows: pd.DataFrame, references: pd.DataFrame) -> str:
     in_memory = int((memory <= goals["gib"]).sum())
     took = own["milliseconds"].to_dict()
     best = [
-        f"{style.model_label(str(name))} is {row['milliseconds'] / took[name]:.1f} times as fast "
+        f"{naming.model_label(str(name))} is {row['milliseconds'] / took[name]:.1f} times as fast "
         f"as the authors' code at its best ({row['note']})."
         for name, row in sources.get(AT_BEST, theirs[:0]).iterrows()
         if name in took
@@ -105,7 +105,7 @@ def _notes(theirs: pd.DataFrame) -> str:
     """How the authors' code was run, and which models otherwise than most."""
     usual = theirs["note"].mode()[0]
     others = theirs[theirs["note"] != usual]
-    named = (f"{style.model_label(str(name))}: {note}" for name, note in others["note"].items())
+    named = (f"{naming.model_label(str(name))}: {note}" for name, note in others["note"].items())
     return "; ".join([str(usual), *named])
 
 
@@ -123,7 +123,7 @@ def slope_table(lengths: pd.DataFrame) -> pd.DataFrame:
     found = benchmarks.slopes(lengths)
     rows = [
         [
-            style.model_label(str(row["model"])),
+            naming.model_label(str(row["model"])),
             f"{row['from']:,} to {row['to']:,}",
             f"{row['time']:.2f}",
             f"{row['memory']:.2f}",
@@ -150,8 +150,8 @@ def whole_runs(rows: pd.DataFrame, goals: pd.DataFrame) -> pd.DataFrame:
         table.append(
             [
                 row["device_name"],
-                style.task_label(row["task"]),
-                style.model_label(row["model"]),
+                naming.task_label(row["task"]),
+                naming.model_label(row["model"]),
                 # Rows of before were not timed in their examination.
                 *(f"{row['run'][name] / 60:.2f}" if name in row["run"] else "" for name in names),
                 "" if goal is None else f"{goal:g}",

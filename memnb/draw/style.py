@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import textwrap
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -25,7 +24,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from memnb import config
+from memnb import naming
 
 PAGE_WIDTH = 7.2
 """Width of a figure in inches: a printed page between its margins."""
@@ -46,31 +45,35 @@ Dash = Literal["-"] | tuple[float, tuple[float, ...]]
 class Family:
     """How the models of one family look, whatever their memory size."""
 
-    label: str
+    name: str
     colour: str
     marker: str
     dash: Dash
 
+    @property
+    def label(self) -> str:
+        return naming.family_label(self.name)
+
 
 FAMILY: dict[str, Family] = {
-    "transformer": Family("Transformer", "#333333", "s", (0, (4, 2))),
-    "luna": Family("Luna", "#1F77C9", "o", "-"),
-    "convluna": Family("ConvLuna", "#C4480A", "D", "-"),
-    "poolluna": Family("PoolLuna", "#8A1C7C", "^", (0, (6, 1))),
+    "transformer": Family("transformer", "#333333", "s", (0, (4, 2))),
+    "luna": Family("luna", "#1F77C9", "o", "-"),
+    "convluna": Family("convluna", "#C4480A", "D", "-"),
+    "poolluna": Family("poolluna", "#8A1C7C", "^", (0, (6, 1))),
 }
 
 
 #: Those that are shown beside them: memory between chunks, and the controls.
 OTHERS: dict[str, Family] = {
-    "chunkmem": Family("ChunkMem", "#1F77C9", "v", (0, (5, 1))),
-    "convchunkmem": Family("ConvChunkMem", "#C4480A", "P", (0, (5, 1))),
-    "rmt": Family("RMT", "#5B3FB5", "<", (0, (3, 1))),
-    "convrmt": Family("ConvRMT", "#B3206E", ">", (0, (3, 1))),
-    "officialluna": Family("Official Luna", "#00707A", "p", (0, (1, 1))),
-    "perceiver": Family("Perceiver", "#3F7D20", "h", (0, (1, 1))),
-    "linformer": Family("Linformer", "#7A5230", "X", (0, (1, 1))),
-    "localconv": Family("Local convolution", "#6B6B00", "d", (0, (4, 1, 1, 1))),
-    "memoryless": Family("ConvLuna without memory", "#A3333D", "*", (0, (4, 1, 1, 1))),
+    "chunkmem": Family("chunkmem", "#1F77C9", "v", (0, (5, 1))),
+    "convchunkmem": Family("convchunkmem", "#C4480A", "P", (0, (5, 1))),
+    "rmt": Family("rmt", "#5B3FB5", "<", (0, (3, 1))),
+    "convrmt": Family("convrmt", "#B3206E", ">", (0, (3, 1))),
+    "officialluna": Family("officialluna", "#00707A", "p", (0, (1, 1))),
+    "perceiver": Family("perceiver", "#3F7D20", "h", (0, (1, 1))),
+    "linformer": Family("linformer", "#7A5230", "X", (0, (1, 1))),
+    "localconv": Family("localconv", "#6B6B00", "d", (0, (4, 1, 1, 1))),
+    "memoryless": Family("memoryless", "#A3333D", "*", (0, (4, 1, 1, 1))),
 }
 # What a block of one's own may look like: which, follows from its name.
 _OWN_COLOURS = ("#0B6E4F", "#7B2D8B", "#8A5A00", "#1B4F9C", "#9C1B4F", "#4A6B00", "#006A8E")
@@ -87,73 +90,6 @@ def family(name: str) -> Family:
     colour = _OWN_COLOURS[number % len(_OWN_COLOURS)]
     marker = _OWN_MARKERS[number // 7 % len(_OWN_MARKERS)]
     return Family(name, colour, marker, _OWN_DASHES[number // 35 % len(_OWN_DASHES)])
-
-
-def family_order(names: Iterable[str]) -> list[str]:
-    """Distinct families: those of the paper, those beside them, then others by name."""
-    known = [*FAMILY, *OTHERS]
-    return sorted(
-        dict.fromkeys(names), key=lambda name: (known.index(name) if name in known else 99, name)
-    )
-
-
-def model_label(name: str) -> str:
-    """``convluna-16`` as it is printed: ``ConvLuna-16``."""
-    base, _, memory = name.partition("-")
-    look = family(base)
-    return f"{look.label}-{memory}" if memory else look.label
-
-
-#: Changed settings of a model in the words of the ablation; others are printed as they are.
-_CHANGES = {
-    "filter=none": "no filter",
-    "filter=pool": "max pooling",
-    "pack_temperature=unit": "T = 1",
-    "pack_temperature=sqrt": "T = √d",
-}
-
-
-def comparison_label(a: str, b: str = "") -> str:
-    """``ConvLuna-16 − ConvLuna-16 (no filter)`` from ``convluna-16`` and
-    ``convluna-16 (filter=none)``."""
-    sides = []
-    for side in filter(None, (a, b)):
-        name, _, changes = side.partition(" ")
-        words = [_CHANGES.get(one, one) for one in changes.strip("()").split(", ")]
-        sides.append(model_label(name) + (f" ({', '.join(words)})" if changes else ""))
-    return " − ".join(sides)
-
-
-def task_label(name: str) -> str:
-    """``listops-short`` as it is printed: ``ListOps short``."""
-    task = config.task_config(name)
-    if isinstance(task, config.Recall):
-        more = "" if task.train_facts is None else f" after {task.train_facts}"
-        return f"{task.title}, {task.facts} facts{more}"
-    return f"{task.title} short" if name.endswith("-short") else task.title
-
-
-def scale_label(task: str) -> str:
-    """Which of the two scales a task belongs to, in words."""
-    return "laptop scale" if task.endswith("-short") else "full scale"
-
-
-def model_order(names: Iterable[str]) -> list[str]:
-    """Distinct model names in reading order: by memory size within a family, families as above."""
-    distinct = list(dict.fromkeys(names))
-    families = family_order(name.partition("-")[0] for name in distinct)
-
-    def key(name: str) -> tuple[int, int]:
-        base, _, memory = name.partition("-")
-        return families.index(base), int(memory or 0)
-
-    return sorted(distinct, key=key)
-
-
-def task_order(names: Iterable[str]) -> list[str]:
-    """Distinct task names in the order of the benchmark, laptop tasks last."""
-    known = list(config.TASKS)
-    return sorted(dict.fromkeys(names), key=known.index)
 
 
 def apply() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from memnb import config
-from memnb.draw import style, tables
+from memnb import config, naming
+from memnb.draw import tables
 from memnb.evidence.claims import ENOUGH, Verdict
 from memnb.evidence.levels import first_operator, in_percent, learned_above
 from memnb.evidence.published import PAPER
@@ -61,7 +61,7 @@ def _full(runs: pd.DataFrame) -> pd.DataFrame:
 def _means(runs: pd.DataFrame, model: str) -> dict[str, float]:
     """Mean test accuracy in percent by task, in the order of the benchmark."""
     means = 100 * runs[runs["model"] == model].groupby("task")["test_accuracy"].mean()
-    return {task: float(means[task]) for task in style.task_order(means.index)}
+    return {task: float(means[task]) for task in naming.task_order(means.index)}
 
 
 def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> str:
@@ -76,9 +76,9 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> str:
             values = theirs.loc[theirs["task"] == task, "accuracy"]
             if len(values):
                 ends = dict.fromkeys(f"{value:.1f}" for value in (values.min(), values.max()))
-                cells.append(f"{style.task_label(task)} {ours:.1f} ({' to '.join(ends)})")
+                cells.append(f"{naming.task_label(task)} {ours:.1f} ({' to '.join(ends)})")
         if cells:
-            found.append(f"{style.model_label(model)}: {', '.join(cells)}")
+            found.append(f"{naming.model_label(model)}: {', '.join(cells)}")
     if not found:
         return ""
     said = f"{'; '.join(found)}. In brackets what others published, of other setups."
@@ -97,12 +97,12 @@ def _gains(verdicts: Sequence[Verdict]) -> str:
     if rows.empty:
         return ""
     found = [
-        f"{style.task_label(task)} "
+        f"{naming.task_label(task)} "
         + ", ".join(
             f"{tables.signed(row['effect'])} (M = {row['memory']})"
             for _, row in rows[rows["task"] == task].iterrows()
         )
-        for task in style.task_order(rows["task"])
+        for task in naming.task_order(rows["task"])
     ]
     return (
         f"In points: {'; '.join(found)}. That is all that ConvLuna changes: the filter, pack's "
@@ -115,7 +115,7 @@ def _pooling(runs: pd.DataFrame) -> str:
     """The same of the model whose filter has no weights."""
     pooled, plain = _means(runs, "poolluna-16"), _means(runs, "luna-16")
     found = [
-        f"{style.task_label(task)} {tables.signed(pooled[task] - plain[task])}"
+        f"{naming.task_label(task)} {tables.signed(pooled[task] - plain[task])}"
         for task in pooled
         if task in plain
     ]
@@ -129,7 +129,8 @@ def _filter_alone(runs: pd.DataFrame) -> str:
     controls = {name: _means(runs, name) for name in config.FILTER_ALONE}
     memories = {name: _means(runs, name) for name in config.MODELS if name.startswith("convluna-")}
     found = []
-    for task in style.task_order(set().union(*controls.values()) & set().union(*memories.values())):
+    both = set().union(*controls.values()) & set().union(*memories.values())
+    for task in naming.task_order(both):
         (control, alone), (model, best) = (
             max(((name, of[task]) for name, of in some.items() if task in of), key=lambda c: c[1])
             for some in (controls, memories)
@@ -137,8 +138,8 @@ def _filter_alone(runs: pd.DataFrame) -> str:
         level = first_operator(task)
         rule = "" if level is None else f" and the first operator alone {in_percent(level)}"
         found.append(
-            f"{style.task_label(task)} {alone:.1f} ({style.model_label(control)}), where the best "
-            f"ConvLuna has {best:.1f} (M = {model.partition('-')[2]}){rule}"
+            f"{naming.task_label(task)} {alone:.1f} ({naming.model_label(control)}), where the "
+            f"best ConvLuna has {best:.1f} (M = {model.partition('-')[2]}){rule}"
         )
     if not found:
         return ""
@@ -166,11 +167,11 @@ def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> str:
         ).reindex(columns=[16, 8, 1])
         lost = own.rsub(own[16], axis=0).dropna().groupby("task").mean()
         said = [
-            f"{style.task_label(task)} {lost[8][task]:z.1f} and {lost[1][task]:z.1f}"
-            for task in style.task_order(lost.index)
+            f"{naming.task_label(task)} {lost[8][task]:z.1f} and {lost[1][task]:z.1f}"
+            for task in naming.task_order(lost.index)
         ]
         if said:
-            found.append(f"{style.model_label(model)}: {', '.join(said)}".replace(" -", " −"))
+            found.append(f"{naming.model_label(model)}: {', '.join(said)}".replace(" -", " −"))
     if not found:
         return ""
     lead = "Points lost with 8 and with 1 of the 16 rows left, the others removed at random."
@@ -194,18 +195,18 @@ def becoming_alike(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
     # A run that was looked at once has not changed between two looks.
     luna = luna[luna.groupby("run_id")["step"].transform("nunique") > 1]
     said, more = [], []
-    for task in style.task_order(luna["task"]):
+    for task in naming.task_order(luna["task"]):
         own = luna[luna["task"] == task]
         looks = first_and_last(own[own["block"] == own["block"].max()])
         (c0, c1), (r0, r1) = (
             [look[measure].mean() for look in looks] for measure in ("packed_cosine", "packed_rank")
         )
         said.append(
-            f"{style.task_label(task)} cosine {c0:.2f} to {c1:.2f}, effective rank {r0:.1f} to "
+            f"{naming.task_label(task)} cosine {c0:.2f} to {c1:.2f}, effective rank {r0:.1f} to "
             f"{r1:.1f}"
         )
         if c1 > c0 and r1 < r0 - _LESS:
-            more.append(style.task_label(task))
+            more.append(naming.task_label(task))
     if not said:
         return ""
     only = " only" if len(more) < len(said) else ""

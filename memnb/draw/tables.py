@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from memnb import config, paths
+from memnb import config, naming, paths
 from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
@@ -66,15 +66,15 @@ def accuracy(
     models: Iterable[str] = config.MODELS if scale == "full" else ()
     tasks = _full_tasks(plain) if scale == "full" else _laptop_tasks(plain)
     plain = plain[plain["task"].isin(tasks)]
-    columns = ["Model", "Source", *map(style.task_label, tasks)]
+    columns = ["Model", "Source", *map(naming.task_label, tasks)]
     ours = {
         (name, task): _cell(group)
         for (name, task), group in plain.groupby(["model", "task"], sort=False)
     }
     theirs = _published_rows(published, tasks)
     rows = []
-    for name in style.model_order([*models, *plain["model"]]):
-        label = style.model_label(name)
+    for name in naming.model_order([*models, *plain["model"]]):
+        label = naming.model_label(name)
         cells = [ours.get((name, task), without_run(name, task, planned)) for task in tasks]
         rows.append([label, OURS, *cells])
         rows += [[label, *rest] for model, *rest in theirs if model.lower() == name]
@@ -115,7 +115,7 @@ def _full_tasks(runs: pd.DataFrame) -> Sequence[str]:
 
 
 def _laptop_tasks(runs: pd.DataFrame) -> Sequence[str]:
-    return style.task_order(runs["task"]) or ["listops-short"]
+    return naming.task_order(runs["task"]) or ["listops-short"]
 
 
 def _published_rows(published: pd.DataFrame | None, tasks: Sequence[str]) -> list[list[str]]:
@@ -159,8 +159,8 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
         first, failed = group.iloc[0], group[group["outcome"] == "failed"]
         rows.append(
             [
-                style.model_label(first["model"]),
-                style.task_label(first["task"]),
+                naming.model_label(first["model"]),
+                naming.task_label(first["task"]),
                 first["changes"] or "–",
                 _listed(sorted(group["seed"])),
                 "; ".join(
@@ -213,9 +213,9 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
     columns = ["Task", "Model", "Seeds", *(f"{m}, {p}" for m in measures.values() for p in places)]
     rows = []
     plain = probes[(probes["changes"] == "") & (probes["memory"] > 1)]
-    for task in style.task_order(plain["task"]):
+    for task in naming.task_order(plain["task"]):
         there = plain[plain["task"] == task]
-        for model in style.model_order(there["model"]):
+        for model in naming.model_order(there["model"]):
             own = there[there["model"] == model]
             ends = first_and_last(own)
             cells = []
@@ -225,7 +225,7 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
                     means = [end.groupby("run_id")[measure].mean().mean() for end in of_blocks]
                     cells.append(" → ".join(f"{mean:.2f}" for mean in means))
             seeds = str(own["run_id"].nunique())
-            rows.append([style.task_label(task), style.model_label(model), seeds, *cells])
+            rows.append([naming.task_label(task), naming.model_label(model), seeds, *cells])
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
 
 
@@ -240,14 +240,14 @@ def at_majority(runs: pd.DataFrame) -> str:
     """
     plain = runs[(runs["changes"] == "") & (runs["memory"] > 1) & (runs["outcome"] == "finished")]
     found = []
-    for task in style.task_order(plain["task"]):
+    for task in naming.task_order(plain["task"]):
         there = plain[plain["task"] == task]
-        for model in style.model_order(there["model"]):
+        for model in naming.model_order(there["model"]):
             accuracy = there.loc[there["model"] == model, "test_accuracy"]
             dull = int((accuracy <= learned_above(task)).sum())
             if dull:
                 count = f"{dull} of {len(accuracy)} runs"
-                found.append(f"{style.model_label(model)} on {style.task_label(task)} ({count})")
+                found.append(f"{naming.model_label(model)} on {naming.task_label(task)} ({count})")
     if not found:
         return "Every run shown has learned its task."
     return f"At the majority level, having learned nothing: {', '.join(found)}."
@@ -264,14 +264,14 @@ def first_operator_alone(runs: pd.DataFrame) -> str:
     """
     plain = runs[(runs["changes"] == "") & (runs["outcome"] == "finished")]
     said = []
-    for task in style.task_order(plain["task"]):
+    for task in naming.task_order(plain["task"]):
         level = first_operator(task)
         if level is None:
             continue
         best = plain[plain["task"] == task].groupby("model", sort=False)["test_accuracy"].max()
         above, within = best[best > level + MARGIN], best[(best - level).abs() <= MARGIN]
         said.append(
-            f"On {style.task_label(task)} a rule that reads the first token alone, the outermost "
+            f"On {naming.task_label(task)} a rule that reads the first token alone, the outermost "
             f"operator, is right on {in_percent(level)} % of the test set."
         )
         if above.empty:
@@ -287,7 +287,7 @@ def first_operator_alone(runs: pd.DataFrame) -> str:
 
 
 def _models(best: pd.Series[float]) -> str:
-    return ", ".join(map(style.model_label, style.model_order(best.index)))
+    return ", ".join(map(naming.model_label, naming.model_order(best.index)))
 
 
 def first_token_kept(beginning: pd.DataFrame) -> pd.DataFrame:
@@ -303,12 +303,12 @@ def first_token_kept(beginning: pd.DataFrame) -> pd.DataFrame:
     columns = ["Task", "Model", "Seeds", "Whole inputs", "First token alone", "Answers that stay"]
     found = _first_and_whole(beginning)
     rows = []
-    for task in style.task_order(found["task"]):
+    for task in naming.task_order(found["task"]):
         there = found[found["task"] == task]
-        for model in style.model_order(there["model"]):
+        for model in naming.model_order(there["model"]):
             own = there[there["model"] == model]
             cells = [f"{100 * own[name].mean():.1f}" for name in ("whole", "first", "stay")]
-            rows.append([style.task_label(task), style.model_label(model), str(len(own)), *cells])
+            rows.append([naming.task_label(task), naming.model_label(model), str(len(own)), *cells])
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
 
 
@@ -320,7 +320,7 @@ def first_token_reading(beginning: pd.DataFrame) -> str:
     """
     found = _first_and_whole(beginning)
     said = []
-    for task in style.task_order(found["task"]):
+    for task in naming.task_order(found["task"]):
         if first_operator(task) is None:
             continue
         own = found[found["task"] == task]
@@ -328,7 +328,7 @@ def first_token_reading(beginning: pd.DataFrame) -> str:
         keep = "keep" if abs(whole - first) <= 100 * MARGIN else "do not keep"
         runs = f"{len(own)} runs" if len(own) > 1 else "one run"
         said.append(
-            f"On {style.task_label(task)} those that have learned something and were asked again "
+            f"On {naming.task_label(task)} those that have learned something and were asked again "
             f"({runs}) {keep} their accuracy where all but the first token is another input's: "
             f"{whole:.1f} % before, {first:.1f} % after; {stay:.0f} % of the answers stay."
         )
@@ -366,8 +366,8 @@ def probe_cost(shares: pd.DataFrame) -> pd.DataFrame:
     columns = ["Task", "Model", "Device", "Looks (s)", "Steps (s)", "Looks / steps"]
     rows = [
         [
-            style.task_label(row["task"]),
-            style.model_label(row["model"]),
+            naming.task_label(row["task"]),
+            naming.model_label(row["model"]),
             row["device_name"],
             f"{row['probes']:.1f}",
             f"{row['training']:.0f}",
@@ -483,7 +483,7 @@ def ablation(runs: pd.DataFrame, scale: Scale = "full", *, memory: int = 16) -> 
     """
     some = ablated(runs, memory)
     readings = READINGS[scale]
-    tasks = style.task_order(some.loc[some["changes"] != "", "task"])
+    tasks = naming.task_order(some.loc[some["changes"] != "", "task"])
     tasks = tasks or (["listops", "text"] if scale == "full" else ["listops-short"])
     keys = ["filter", "filter_width", "filter_stride", "pack_temperature", "reading", "task"]
     found: dict[tuple[Any, ...], str] = {
@@ -499,7 +499,7 @@ def ablation(runs: pd.DataFrame, scale: Scale = "full", *, memory: int = 16) -> 
             ]
             rows.append([filter_label(kind, width, stride), label, *cells])
     columns = [
-        f"{style.task_label(task)}, {reading.replace('_', ' ')}"
+        f"{naming.task_label(task)}, {reading.replace('_', ' ')}"
         for task in tasks
         for reading in readings
     ]
@@ -568,7 +568,7 @@ def all_settings() -> pd.DataFrame:
     frames = []
     for task in config.LRA_TASKS:
         frame = settings(task)
-        frame.insert(0, "Task", style.task_label(task))
+        frame.insert(0, "Task", naming.task_label(task))
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
@@ -692,8 +692,8 @@ def both_ways(runs: pd.DataFrame, changes: str) -> pd.DataFrame:
     columns = ["Task", "Model", "Default", changes, "Change"]
     rows = []
     finished = runs[runs["outcome"] == "finished"]
-    for task in style.task_order(finished["task"]):
-        for model in style.model_order(finished["model"]):
+    for task in naming.task_order(finished["task"]):
+        for model in naming.model_order(finished["model"]):
             own = finished[(finished["task"] == task) & (finished["model"] == model)]
             default, changed = (own[own["changes"] == which] for which in ("", changes))
             if len(default) and len(changed):
@@ -702,8 +702,8 @@ def both_ways(runs: pd.DataFrame, changes: str) -> pd.DataFrame:
                 )[:3]
                 rows.append(
                     [
-                        style.task_label(task),
-                        style.model_label(model),
+                        naming.task_label(task),
+                        naming.model_label(model),
                         _cell(default),
                         _cell(changed),
                         _effect(effect, low, high, "points"),
@@ -788,8 +788,8 @@ def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         [
             verdict.claim,
             _SCALES.get(verdict.preset, verdict.preset),
-            style.task_label(row["task"]),
-            style.comparison_label(row["a"], row["b"]),
+            naming.task_label(row["task"]),
+            naming.comparison_label(row["a"], row["b"]),
             row["measure"],
             _effect(row["effect"], row["low"], row["high"], row["unit"]),
             row["target"],

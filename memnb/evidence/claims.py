@@ -44,10 +44,13 @@ from memnb.evidence.levels import (
     learned_above,
 )
 from memnb.evidence.statistics import LEVEL, difference, mean
+from memnb.naming import comparison_label, model_label, task_label
 
 Answer = Literal["supported", "partly supported", "not supported", "not enough runs"]
 
 PRESETS = ("paper", "quick")
+#: The measure of most comparisons, which a reading does not name.
+ACCURACY = "test accuracy"
 #: Finished runs that each side of a comparison needs before it is judged.
 ENOUGH = 3
 #: Comparisons that a reading lists where none is judged.
@@ -254,11 +257,12 @@ class Comparison:
         effect, low, high = self.estimate
         signed = self.b or self.target in (POSITIVE, NEGATIVE)
         form = ("+" if signed else "") + (".1f" if self.unit == "points" else ".2f")
-        models = " − ".join(side.label for side in self.sides)
+        models = comparison_label(*(side.label for side in self.sides))
+        measure = "" if self.measure == ACCURACY else f", {self.measure}"
         interval = "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
         numbers = f"{effect:{form}} {self.unit}{interval}".replace("-", "−")
         wanted = "" if self.target == POSITIVE else f" (wanted {self.target.text})"
-        return f"{self.task}, {models}, {self.measure}: {numbers}{wanted}"
+        return f"{task_label(self.task)}, {models}{measure}: {numbers}{wanted}"
 
 
 def _filter_helps(runs: pd.DataFrame) -> list[Comparison]:
@@ -337,8 +341,8 @@ def _that_learned(runs: pd.DataFrame, task: str) -> tuple[pd.DataFrame, tuple[st
     if not dull.any():
         return runs, ()
     note = (
-        f"{runs['model'].iloc[0]} on {task}: {dull.sum()} of {finished.sum()} runs at the majority "
-        "level left out"
+        f"{model_label(runs['model'].iloc[0])} on {task_label(task)}: {dull.sum()} of "
+        f"{finished.sum()} runs at the majority level left out"
     )
     return runs[~dull], (note,)
 
@@ -442,7 +446,7 @@ def _gain(
     both = [value / 100 for side in (a, b) for value in side.values]
     shallow = bool(a.values and b.values) and is_first_operator_enough(task, both)
     return Comparison(
-        task, memory, "test accuracy", "points", POSITIVE, a, b, level, part, silent=silent,
+        task, memory, ACCURACY, "points", POSITIVE, a, b, level, part, silent=silent,
         shallow=shallow,
     )  # fmt: skip
 
@@ -564,10 +568,10 @@ def _reading(
 def _shallow(compared: Sequence[Comparison]) -> Iterator[str]:
     """On which tasks the accuracies compared may owe all to one token."""
     for task in dict.fromkeys(c.task for c in compared if c.shallow):
-        there = [c for c in compared if c.task == task and c.measure == "test accuracy"]
+        there = [c for c in compared if c.task == task and c.measure == ACCURACY]
         count = sum(c.shallow for c in there)
         where = "no run compared" if count == len(there) else f"in {count} of {len(there)} no run"
         yield (
-            f"on {task} {where} is more than 2 points above what reading the first operator alone "
-            f"gives ({in_percent(first_operator(task))} %)"
+            f"on {task_label(task)} {where} is more than 2 points above what reading the first "
+            f"operator alone gives ({in_percent(first_operator(task))} %)"
         )
