@@ -317,8 +317,7 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None 
         rows = rows[rows["task"] == task]
     if rows.empty:
         return style.empty(title, subtitle)
-    sizes_of = rows.groupby("task")["memory"].nunique()
-    task = naming.task_order(sizes_of.index[sizes_of == sizes_of.max()])[0]
+    task = common_task(rows, "memory")
     rows = _moved(rows[rows["task"] == task])
     blocks = sorted({int(b) for b in rows["block"]})
     sizes = sorted({int(m) for m in rows["memory"]})

@@ -232,10 +232,11 @@ def common_memory(rows: pd.DataFrame) -> int:
     return int(families[families == families.max()].index.max())
 
 
-def common_task(rows: pd.DataFrame) -> str:
-    """The task that most families have; the first of the benchmark where several tie."""
-    families = rows.groupby("task")["family"].nunique()
-    return naming.task_order(families[families == families.max()].index)[0]
+def common_task(rows: pd.DataFrame, column: str = "family") -> str:
+    """The task with most families, or with most values of another ``column``; the first of the
+    benchmark where several tie."""
+    counts = rows.groupby("task")[column].nunique()
+    return naming.task_order(counts[counts == counts.max()].index)[0]
 
 
 def of_runs(runs: pd.DataFrame) -> pd.DataFrame:
