@@ -832,8 +832,8 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     panel = rows["unit"].mask(rows["target"].str.startswith("within"), _LOST)
     units = [unit for unit in _UNITS if unit in set(panel)]
     rows = rows.assign(label=[_comparison_label(row) for _, row in rows.iterrows()])
-    rows["place"] = rows["claim"].rank(method="dense") * 1_000 + rows["memory"].fillna(0)
-    parts = {unit: rows[panel == unit].sort_values("place", kind="stable") for unit in units}
+    order = ["claim", "memory"]  # the same on every task, whichever sizes the first one has
+    parts = {unit: rows[panel == unit].sort_values(order, kind="stable") for unit in units}
     places = {unit: list(dict.fromkeys(part["label"])) for unit, part in parts.items()}
     tasks = naming.task_order(rows["task"])
     figure, axes = style.canvas(
@@ -855,7 +855,7 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         loc="outside lower center", ncols=len(shown) + 1, handletextpad=0.4, columnspacing=1.4,
     )  # fmt: skip
     style.heading(figure, title, subtitle)
-    return style.attach(figure, rows.drop(columns=["label", "place"]))
+    return style.attach(figure, rows.drop(columns="label"))
 
 
 _TARGET = "#DCEBE3"
