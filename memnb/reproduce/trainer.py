@@ -244,8 +244,9 @@ def why_no_result(ended: Ended) -> str | None:
 
 def _result(ended: Ended) -> str:
     if why := why_no_result(ended):
-        later = " It goes on from its last checkpoint, if it has one."
-        return why + later * ended.stopped
+        if ended.stopped:
+            return f"{why} It goes on from its last checkpoint, if it has one."
+        return why
     if ended.value["outcome"] != "finished":
         return f"{ended.value['outcome']} at step {ended.value['step']:,}; it can be resumed"
     accuracy = ended.value["test_accuracy"]
