@@ -68,7 +68,7 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> str:
     """The models that others than the paper published numbers of, theirs in brackets."""
     known = published.dropna(subset=["accuracy"])
     known = known[known["source"] != PAPER]
-    found = []
+    found, tasks = [], set[str]()
     for model in config.MODELS:
         theirs = known[known["model"].str.lower() == model]
         cells = []
@@ -77,12 +77,13 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> str:
             if len(values):
                 ends = dict.fromkeys(f"{value:.1f}" for value in (values.min(), values.max()))
                 cells.append(f"{naming.task_label(task)} {ours:.1f} ({' to '.join(ends)})")
+                tasks.add(task)
         if cells:
             found.append(f"{naming.model_label(model)}: {', '.join(cells)}")
     if not found:
         return ""
     said = f"{'; '.join(found)}. In brackets what others published, of other setups."
-    if any("Text" in one for one in found):
+    if "text" in tasks:
         said += (
             " On Text ours is the best of up to 50 evaluations of the test set, as in the authors' "
             "code."
@@ -152,14 +153,8 @@ def _filter_alone(runs: pd.DataFrame) -> str:
 def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> str:
     """What runs that have learned something lose where half of 16 rows, or all but one, may not be
     read; whole test set."""
-    learned = [
-        run
-        for run, task, accuracy in zip(
-            runs["run_id"], runs["task"], runs["test_accuracy"], strict=True
-        )
-        if accuracy > learned_above(task)
-    ]
-    removal = removal[removal["run_id"].isin(learned) & (removal["rule"] == "random")]
+    learned = runs[runs["test_accuracy"] > runs["task"].map(learned_above)]
+    removal = removal[removal["run_id"].isin(learned["run_id"]) & (removal["rule"] == "random")]
     found = []
     for model in ("luna-16", "convluna-16"):
         own = 100 * removal[removal["model"] == model].pivot_table(
