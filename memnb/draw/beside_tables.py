@@ -100,7 +100,7 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
             share.left_said,
             FOLLOWS[share.answer],
         ]
-        for share in _shares(_finished(runs, preset))
+        for share in shares_of(_finished(runs, preset))
     ]
     return pd.DataFrame(table, columns=columns) if table else tables._nothing(columns)
 
@@ -108,7 +108,7 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
 def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
     """What the columns of :func:`filter_alone` mean, and what limits what they say."""
     finished = _finished(runs, preset)
-    shares = _shares(finished)
+    shares = shares_of(finished)
     if not shares:
         scale = tables._SCALES[preset]
         return f"No task has both ConvLuna and the filter without a memory at {scale} scale yet."
@@ -154,7 +154,7 @@ def _accuracy(percents: pd.Series[float]) -> str:
 
 
 @dataclass(frozen=True)
-class _Share:
+class Share:
     """ConvLuna beside the filter alone and Luna, at one task and M: accuracies in percent, best
     control first; ``luna`` is empty where it has no run that reads the same."""
 
@@ -202,8 +202,12 @@ class _Share:
         return tables.signed(self.left.effect) + interval.replace("-", "−")
 
 
-def _shares(finished: pd.DataFrame) -> list[_Share]:
-    """All tasks and M that have ConvLuna and a control, in the order of the benchmark."""
+def shares_of(finished: pd.DataFrame) -> list[Share]:
+    """All tasks and M that have ConvLuna and a control, in the order of the benchmark.
+
+    Args:
+        finished: finished rows of one scale.
+    """
 
     def accuracies(task: str, name: str, changes: str = "") -> pd.Series[float]:
         own = (finished["model"] == name) & (finished["changes"] == changes)
@@ -220,7 +224,7 @@ def _shares(finished: pd.DataFrame) -> list[_Share]:
                 if len(ours):
                     luna = accuracies(task, f"luna-{memory}", changes)
                     controls = {name: alone[name] for name in ran}
-                    found.append(_Share(task, int(memory), reads, controls, ours, luna))
+                    found.append(Share(task, int(memory), reads, controls, ours, luna))
     return found
 
 

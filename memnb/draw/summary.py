@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from memnb import config, naming
-from memnb.draw import tables
+from memnb.draw import beside_tables, tables
 from memnb.evidence.claims import ENOUGH, Verdict
 from memnb.evidence.levels import first_operator, in_percent, learned_above
 from memnb.evidence.published import PAPER
@@ -127,20 +127,16 @@ def _pooling(runs: pd.DataFrame) -> str:
 
 def _filter_alone(runs: pd.DataFrame) -> str:
     """The best control of each task beside the best ConvLuna."""
-    controls = {name: _means(runs, name) for name in config.FILTER_ALONE}
-    memories = {name: _means(runs, name) for name in config.MODELS if name.startswith("convluna-")}
+    shares = beside_tables.shares_of(runs)
     found = []
-    both = set().union(*controls.values()) & set().union(*memories.values())
-    for task in naming.task_order(both):
-        (control, alone), (model, best) = (
-            max(((name, of[task]) for name, of in some.items() if task in of), key=lambda c: c[1])
-            for some in (controls, memories)
-        )
+    for task in dict.fromkeys(share.task for share in shares):
+        top = max((s for s in shares if s.task == task), key=lambda share: share.ours.mean())
+        alone = top.controls[top.best].mean()
         level = first_operator(task)
         rule = "" if level is None else f" and the first operator alone {in_percent(level)}"
         found.append(
-            f"{naming.task_label(task)} {alone:.1f} ({naming.model_label(control)}), where the "
-            f"best ConvLuna has {best:.1f} (M = {model.partition('-')[2]}){rule}"
+            f"{naming.task_label(task)} {alone:.1f} ({naming.model_label(top.best)}), where the "
+            f"best ConvLuna has {top.ours.mean():.1f} (M = {top.memory}){rule}"
         )
     if not found:
         return ""
