@@ -769,6 +769,39 @@ def test_what_must_stay_near_zero_has_a_panel_in_which_its_band_can_be_seen(
     assert right > band.max()
 
 
+@pytest.mark.parametrize(
+    ("gains", "result"),
+    [
+        ((8, 12), "not enough runs"),
+        ((2, 18, 10), "not shown"),
+        ((8, 12, 10), "holds"),
+    ],
+)
+def test_an_interval_wider_than_everything_else_sets_the_scale_only_where_it_shows_something(
+    tmp_path: Path, gains: tuple[int, ...], result: str
+) -> None:
+    for seed, gain in enumerate(gains):
+        write_run(tmp_path, "luna-1", "text-short", seed, accuracy=0.5)
+        write_run(tmp_path, "convluna-1", "text-short", seed, accuracy=0.5 + gain / 100)
+    runs = rows.load_runs(tmp_path)
+    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    mine = [verdict for verdict in found if verdict.preset == "quick"]
+    (comparison,) = (v.evidence.iloc[0] for v in mine if v.claim == "C1")
+    low, high = comparison["low"], comparison["high"]
+    assert comparison["result"] == result
+    figure = figures.claims(mine)
+    left, right = panels(figure)[0].get_xlim()
+    carets = {m for a in panels(figure) for line in a.lines if (m := line.get_marker()) in "<>"}
+    if result == "holds":
+        assert left < low < high < right
+        assert not carets
+    else:
+        assert low < left < 0 < 10 < right < high
+        assert carets == {"<", ">"}
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert ("interval goes on" in said) == bool(carets)
+
+
 def test_without_any_comparison_the_forest_plot_says_so(quick: pd.DataFrame) -> None:
     nothing = quick.iloc[:0]
     verdicts = claims.check(nothing, rows.load_removal(nothing), rows.load_probes(nothing))

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
@@ -129,14 +130,13 @@ _SEED, _MEAN, _INTERVAL, _CUT = "one seed", "mean", "95 % interval", "interval g
 
 def _explain(figure: Figure, drawn: set[str], more: Mapping[str, Line2D]) -> None:
     """A legend of what rows of accuracies are made of, if it is ``drawn``, and of ``more``."""
-    caret = Line2D([], [], color=style.INK, marker=">", markersize=4, linestyle="none")
     parts = {
         _SEED: Line2D([], [], color=style.INK, marker="o", linestyle="none", alpha=0.55,
                       markersize=4.5),
         _MEAN: Line2D([], [], color=style.INK, marker="|", linestyle="none", markersize=10,
                       markeredgewidth=2.2),
         _INTERVAL: Line2D([], [], color=style.INK, linewidth=1.2),
-        _CUT: caret,
+        _CUT: _cut_mark(style.INK),
     }  # fmt: skip
     marks = {name: mark for name, mark in parts.items() if name in drawn}
     marks |= more
@@ -144,6 +144,11 @@ def _explain(figure: Figure, drawn: set[str], more: Mapping[str, Line2D]) -> Non
         [*marks.values()], [*marks], loc="outside lower center", ncols=3,
         handletextpad=0.5, columnspacing=1.6,
     )  # fmt: skip
+
+
+def _cut_mark(colour: str) -> Line2D:
+    """The caret of an interval that leaves its panel, for a legend."""
+    return Line2D([], [], color=colour, marker=">", markersize=4, linestyle="none")
 
 
 def _published_mark(number: int) -> Line2D:
@@ -224,20 +229,27 @@ def _accuracy_row(
         [summary.mean] * 2, [position - 0.27, position + 0.27], color=look.colour, linewidth=2.2,
         zorder=4,
     )  # fmt: skip
-    low, high = axis.get_xlim()
-    axis.plot([max(summary.low, low), min(summary.high, high)], [position] * 2, color=look.colour,
-              linewidth=1.2, zorder=2)  # fmt: skip
-    drawn = {_SEED, _MEAN, _INTERVAL}
+    if _interval(axis, position, summary.low, summary.high, look.colour):
+        return {_SEED, _MEAN, _INTERVAL, _CUT}
+    return {_SEED, _MEAN, _INTERVAL}
+
+
+def _interval(axis: Axes, position: int, low: float, high: float, colour: str) -> bool:
+    """A line from ``low`` to ``high``; an end outside the panel is a caret. Returns if one is."""
+    left, right = axis.get_xlim()
+    axis.plot([max(low, left), min(high, right)], [position] * 2, color=colour, linewidth=1.2,
+              zorder=2)  # fmt: skip
+    cut = False
     for end, outside, marker, inwards in (
-        (low, summary.low < low, "<", 2.4),
-        (high, summary.high > high, ">", -2.4),
+        (left, low < left, "<", 2.4),
+        (right, high > right, ">", -2.4),
     ):
         if outside:
-            drawn.add(_CUT)
+            cut = True
             # Its tip on the edge: beyond stand the names of the rows.
-            axis.plot([end], [position], marker=marker, color=look.colour, markersize=4,
+            axis.plot([end], [position], marker=marker, color=colour, markersize=4,
                       clip_on=False, zorder=2, transform=moved(axis, inwards))  # fmt: skip
-    return drawn
+    return cut
 
 
 def _references(published: pd.DataFrame | None, tasks: Sequence[str]) -> pd.DataFrame:
@@ -841,18 +853,23 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         width=max(6.0, 3.2 + 1.25 * len(tasks)), sharex="row", sharey="row",
         height_ratios=[len(labels) + 1.4 for labels in places.values()],
     )  # fmt: skip
-    for line, unit in zip(axes, units, strict=True):
+    cut = [
         _forest(line, tasks, parts[unit], places[unit], unit)
+        for line, unit in zip(axes, units, strict=True)
+    ]
     for axis, task in zip(axes[0], tasks, strict=True):
         axis.set_title(naming.task_label(task), fontsize=9)
     there = set(rows["result"])
     shown = {result: result for result in _RESULTS if result in there - {*_UNJUDGED}}
     if there & {*_UNJUDGED}:
         shown[_UNJUDGED[0]] = "not judged"
+    marks: dict[str, Artist] = {name: _result_mark(result) for result, name in shown.items()}
+    if any(cut):
+        marks[_CUT] = _cut_mark(style.INK)
+    marks["where the whole interval must lie"] = Patch(facecolor=_TARGET)
     figure.legend(
-        [*(_result_mark(result) for result in shown), Patch(facecolor=_TARGET)],
-        [*shown.values(), "where the whole interval must lie"],
-        loc="outside lower center", ncols=len(shown) + 1, handletextpad=0.4, columnspacing=1.4,
+        [*marks.values()], [*marks], loc="outside lower center", ncols=len(marks),
+        handletextpad=0.4, columnspacing=1.4,
     )  # fmt: skip
     style.heading(figure, title, subtitle)
     return style.attach(figure, rows.drop(columns="label"))
@@ -869,6 +886,8 @@ _RESULTS = {
 }
 #: Those from which nothing is concluded: one mark for them all.
 _UNJUDGED = ("not enough runs", SILENT)
+#: Those whose interval shows something: it lies inside the target, or outside.
+_SETTLED = ("holds", "ruled out")
 
 
 def _result_mark(result: str) -> Line2D:
@@ -883,14 +902,19 @@ def _result_mark(result: str) -> Line2D:
 
 def _forest(
     line: np.ndarray, tasks: Sequence[str], rows: pd.DataFrame, labels: Sequence[str], unit: str
-) -> None:
-    """The comparisons of one unit: a panel per task, in each of them a row per label."""
-    ends = rows[["effect", "low", "high"]].to_numpy(dtype=float)
+) -> bool:
+    """The comparisons of one unit: a panel per task, in each of them a row per label.
+
+    Returns whether an interval is cut. Only one that shows nothing may be: it can be wider than
+    all the others together, and how wide makes no difference.
+    """
+    settled = rows["result"].isin(_SETTLED)
     targets = [_target_value(target) for target in rows["target"]]
     near = [-target for target in targets] if unit == _LOST else []
-    low = min(float(np.nanmin(ends)), 0.0, *targets, *near)
-    high = max(float(np.nanmax(ends)), 0.0, *targets)
-    margin = 0.08 * (high - low or 1)
+    shown = [*rows["effect"], *rows.loc[settled, ["low", "high"]].to_numpy(dtype=float).ravel()]
+    low, high = min(np.nanmin(shown), 0.0, *targets, *near), max(np.nanmax(shown), 0.0, *targets)
+    cut = False
+    margin = 0.14 * (high - low or 1)
     line[0].set(xlim=(low - margin, high + margin), ylim=(len(labels) - 0.4, -0.6))
     line[0].set_yticks(range(len(labels)), labels, fontsize=7.5)
     for axis, task in zip(line, tasks, strict=True):
@@ -904,20 +928,18 @@ def _forest(
             axis.spines["bottom"].set_visible(False)
             continue
         axis.axvline(0, color=style.INK, linewidth=0.9, zorder=1)
-        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axis.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         for _, row in own.iterrows():
             position = labels.index(row["label"])
             _target(axis, position, row["target"])
             mark = _result_mark(row["result"])
-            axis.plot(
-                [row["low"], row["high"]], [position] * 2, color=mark.get_color(), linewidth=1.3,
-                zorder=3,
-            )  # fmt: skip
+            cut |= _interval(axis, position, row["low"], row["high"], mark.get_color())
             mark.set_data([row["effect"]], [position])
             mark.set_zorder(4)
             axis.add_line(mark)
     filled = [axis for axis, task in zip(line, tasks, strict=True) if task in set(rows["task"])]
     filled[(len(filled) - 1) // 2].set_xlabel(_UNITS[unit], fontsize=8)
+    return cut
 
 
 def _comparison_label(row: pd.Series[Any]) -> str:
