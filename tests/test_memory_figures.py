@@ -271,6 +271,22 @@ def test_fifths_cut_at_the_same_length_are_one_point_of_a_run(tmp_path: Path) ->
         assert list(line.get_ydata()) == pytest.approx([50, 75])
 
 
+def test_fifths_of_runs_asked_on_other_numbers_of_examples_are_one_curve(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.2, 0.3])
+    one = rows.load_lengths(rows.load_runs(tmp_path)).groupby("run_id").head(1)
+    some, more = (one[one["seed"] == seed] for seed in (0, 1))
+    fifths = {"examples": [20, 20], "accuracy": [0.5, 0.7]}
+    edges = [({"low": [0, 100], "high": [98, 500]}), ({"low": [0, 104], "high": [102, 500]})]
+    both = [
+        run.drop(columns=["low", "high", *fifths]).merge(pd.DataFrame({**own, **fifths}), "cross")
+        for run, own in zip((some, more), edges, strict=True)
+    ]
+    lines = memory_figures.by_length(pd.concat(both)).axes[0].lines
+    for line in lines[:3]:  # both runs and the mean
+        assert list(line.get_xdata()) == pytest.approx([50, 301])
+        assert list(line.get_ydata()) == pytest.approx([50, 70])
+
+
 def test_kinds_without_a_control_are_no_figure(tmp_path: Path) -> None:
     write_run(tmp_path, "convluna-16", accuracy=0.4)
     figure = memory_figures.kernel_kinds(rows.load_runs(tmp_path))

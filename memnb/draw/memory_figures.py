@@ -651,12 +651,17 @@ def _by_task_and_size(
 def _one_per_length(rows: pd.DataFrame) -> pd.DataFrame:
     """One accuracy per run and ``middle``: inputs cut at the task's limit can fill several fifths.
 
-    Fifths count by their examples.
+    Fifths count by their examples. The n-th part of one run is the n-th of the others too, at the
+    mean of their middles: runs may have been asked on more or fewer examples, whose fifths end a
+    few tokens apart.
     """
     keys = ["model", "run_id", "middle"]
-    summed = rows.assign(right=rows["accuracy"] * rows["examples"]).groupby(keys, sort=False)
+    summed = rows.assign(right=rows["accuracy"] * rows["examples"]).groupby(keys)
     both = summed[["right", "examples"]].sum().reset_index()
-    return both.assign(accuracy=both["right"] / both["examples"])
+    runs = both.groupby("run_id")["middle"]
+    parts = both.assign(part=runs.rank(), parts=runs.transform("size"))
+    middle = parts.groupby(["parts", "part"])["middle"].transform("mean")
+    return parts.assign(accuracy=both["right"] / both["examples"], middle=middle)
 
 
 UNTIMED = "no step was timed on one device"
