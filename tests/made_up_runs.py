@@ -199,7 +199,7 @@ def _kept(memory: int) -> list[int]:
 
 def _removal(memory: int, kept: Mapping[int, float]) -> list[dict[str, Any]]:
     return [
-        {"rule": "random", "kept": number, "memory": memory, "accuracy": accuracy}
+        {"rule": "random", "kept": number, "memory": memory, "accuracy": accuracy, "orders": 500}
         for number, accuracy in kept.items()
     ]
 
@@ -230,7 +230,8 @@ def _causal(memory: int, score: float) -> list[dict[str, Any]]:
     tests += [("freeze", "", memory, score), ("swap", "", memory, 0.15)]
     return [
         {"test": test, "rule": rule, "kept": kept, "memory": memory, "examples": 500,
-         "accuracy": accuracy, "changed": 0.0 if accuracy == score else 0.8}
+         "accuracy": accuracy, "changed": 0.0 if accuracy == score else 0.8,
+         **({"orders": 500} if rule == "random" else {})}
         for test, rule, kept, accuracy in tests
     ]  # fmt: skip
 

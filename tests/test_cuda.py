@@ -14,7 +14,7 @@ from memnb import config, tasks
 from memnb.config import Run, run_config
 from memnb.models.network import Network
 from memnb.probes import degradation
-from memnb.probes.row_removal import keeping_rows
+from memnb.probes.row_removal import keeping_random_rows, keeping_rows
 from memnb.train import cuda_graph
 from memnb.train.cuda_graph import GraphEngine, make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
@@ -86,6 +86,11 @@ def test_with_rows_left_out_it_scores_as_the_plain_loop_does(model: str) -> None
     with keeping_rows(plain.network, keep), keeping_rows(graph.network, keep):
         expected = plain.evaluate_eagerly(plain.test)
         assert graph.evaluate_eagerly(graph.test) == pytest.approx(expected, rel=1e-4)
+    one, other = (keeping_random_rows(engine.network, 4, seed=0) for engine in (plain, graph))
+    with one, other:  # both score this test set in one batch, in the same order
+        theirs = plain.evaluate_eagerly(plain.test)
+        assert graph.evaluate_eagerly(graph.test) == pytest.approx(theirs, rel=1e-4)
+    assert theirs[0] != pytest.approx(expected[0], rel=1e-6)
     assert graph.evaluate_eagerly(graph.test)[0] == pytest.approx(graph.evaluate(graph.test)[0])
     assert graph.evaluate_eagerly(graph.test)[0] != pytest.approx(expected[0], rel=1e-6)
 

@@ -510,6 +510,19 @@ def test_row_removal_reaches_from_one_row_to_all(quick: pd.DataFrame) -> None:
     assert axis.get_xlim()[0] > axis.get_xlim()[1]
 
 
+def test_row_removal_says_whose_choice_the_random_rows_are(quick: pd.DataFrame) -> None:
+    removal = rows.load_removal(quick)
+    older = removal["family"] == "luna"
+    one = removal.assign(orders=float("nan"))
+    mixed = removal.assign(orders=removal["orders"].mask(older))
+    for frame, said in (
+        (removal, "Every example keeps random rows of its own."),
+        (mixed, "Random rows: one choice per run, in newer runs one per example."),
+        (one, "One random choice of rows per run."),
+    ):
+        assert said in words(figures.row_removal(frame))
+
+
 def test_numbers_of_rows_left_have_room_between_them(tmp_path: Path) -> None:
     kept = dict.fromkeys((256, 128, 64, 16, 1), 0.5)
     write_run(tmp_path, "luna-256", "text", removal=kept)

@@ -12,6 +12,7 @@ import torch
 from memnb import build_model
 from memnb.models.blocks import Trace
 from memnb.models.network import Network
+from memnb.probes import row_removal
 from memnb.probes.attention_maps import attention_maps
 from memnb.probes.degradation import (
     dominant_rows,
@@ -20,7 +21,12 @@ from memnb.probes.degradation import (
     normalised_entropy,
     pairwise_cosine,
 )
-from memnb.probes.row_removal import accuracy_by_rows_left, keeping_rows, rows_left
+from memnb.probes.row_removal import (
+    accuracy_by_rows_left,
+    keeping_random_rows,
+    keeping_rows,
+    rows_left,
+)
 
 
 def network(name: str = "luna-4", **changes: Any) -> Network:
@@ -241,6 +247,85 @@ def test_removal_scores_the_network_with_fewer_rows_and_gives_them_back() -> Non
     assert (outputs[-1] - before).abs().max() > 1e-4
     assert torch.equal(model(inputs, lengths), before)
     assert accuracy_by_rows_left(network("convluna-1"), accuracy, seed=0) == []
+
+
+MEMORIES = (
+    "luna-4", "luna-8", "convluna-4", "poolluna-4", "chunkmem-4", "convchunkmem-4", "rmt-4",
+    "convrmt-4", "perceiver-4", "linformer-4",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("reading", ["as_coded", "as_intended"])
+@pytest.mark.parametrize("name", MEMORIES)
+def test_every_sequence_of_a_batch_can_lose_rows_of_its_own(name: str, reading: str) -> None:
+    sizes = {"chunk": 7} if "chunkmem" in name or "rmt" in name else {}
+    model = network(name, reading=reading, **sizes).eval()
+    inputs, lengths, _ = batch()
+    memory = model.model.memory
+    keep = torch.rand(len(inputs), memory).argsort(dim=1) < 2
+    with keeping_rows(model, keep):
+        together = model(inputs, lengths)
+        with torch.no_grad():
+            torch.testing.assert_close(model(inputs, lengths), together)
+    for one, rows in enumerate(keep):
+        with keeping_rows(model, rows):
+            alone = model(inputs[[one]], lengths[[one]])
+        torch.testing.assert_close(together[[one]], alone, rtol=1e-4, atol=1e-5)
+
+
+def read(model: Network) -> torch.Tensor:
+    """What the first block is told to read."""
+    kept: torch.Tensor = next(m.keep_rows for m in model.modules() if hasattr(m, "keep_rows"))
+    return kept
+
+
+def test_random_rows_are_each_examples_own_and_the_same_in_every_block() -> None:
+    model = network("luna-16").eval()
+    inputs, lengths, _ = batch()
+    seen: dict[int, torch.Tensor] = {}
+    for kept in (8, 1):
+        with keeping_random_rows(model, kept, seed=3):
+            parts = []
+            for start in (0, 2):  # the same whatever the batches are
+                model(inputs[start : start + 3], lengths[start : start + 3])
+                masks = [m.keep_rows for m in model.modules() if hasattr(m, "keep_rows")]
+                assert all(torch.equal(mask, masks[0]) for mask in masks)
+                parts.append(masks[0])
+        seen[kept] = torch.cat(parts)
+        assert seen[kept].shape == (6, 16)
+        assert seen[kept].sum(dim=1).tolist() == [kept] * 6
+        assert len(seen[kept].unique(dim=0)) > 1
+    assert not (seen[1] & ~seen[8]).any(), "fewer rows are some of the same"
+    with keeping_random_rows(model, 8, seed=3):
+        model(inputs, lengths)
+        assert torch.equal(read(model), seen[8][:5])
+    with keeping_random_rows(model, 8, seed=4):
+        model(inputs, lengths)
+        assert not torch.equal(read(model), seen[8][:5])
+    assert all(m.keep_rows is None for m in model.modules() if hasattr(m, "keep_rows"))
+
+
+def test_every_row_stays_as_often_as_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network("luna-4").eval()
+    inputs, lengths, _ = batch()
+    many = inputs[[0] * row_removal.ORDERS], lengths[[0] * row_removal.ORDERS]
+    with keeping_random_rows(model, 1, seed=0):
+        model(*many)
+        shares = read(model).double().mean(dim=0)
+        model(*many)
+        assert torch.equal(read(model).double().mean(dim=0), shares), "the turns begin again"
+    assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.06)
+
+
+def test_both_documents_of_a_pair_lose_the_same_rows() -> None:
+    torch.manual_seed(0)
+    model = build_model("luna-4", "retrieval", width=16, mlp=16, blocks=1).eval()
+    inputs = torch.randint(1, 100, (3, 2, 40), dtype=torch.uint8)
+    with keeping_random_rows(model, 2, seed=0):
+        model(inputs, torch.full((3, 2), 40))
+        rows = read(model)
+    assert rows.shape == (6, 4)
+    assert torch.equal(rows[::2], rows[1::2])
 
 
 def test_keeping_rows_is_undone_after_an_error() -> None:

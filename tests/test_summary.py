@@ -103,7 +103,15 @@ def test_what_a_run_loses_is_its_own_difference(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-16", "text", 1, accuracy=0.90, removal={16: 0.90, 8: 0.85})
     write_run(tmp_path, "luna-16", "text", 2, accuracy=0.50, removal={16: 0.5, 8: 0.5, 1: 0.5})
     said = in_short(tmp_path)["Rows taken away"]
-    assert said.endswith("Luna-16: Text 5.0 and 15.0."), "of the one run that has all three"
+    own = "Every example keeps random rows of its own."
+    assert said.endswith(f"Luna-16: Text 5.0 and 15.0. {own}"), "of the one run that has all three"
+
+
+def test_seeds_that_lose_quite_different_amounts_are_told_apart(tmp_path: Path) -> None:
+    for seed, half in enumerate((0.7, 0.52)):
+        kept = {16: 0.70, 8: half, 1: 0.5 + seed / 100}
+        write_run(tmp_path, "luna-16", "text", seed, accuracy=0.70, removal=kept)
+    assert "Luna-16: Text 9.0 (0.0 to 18.0) and 19.5." in in_short(tmp_path)["Rows taken away"]
 
 
 def test_rows_taken_away_cost_what_the_whole_test_set_says(tmp_path: Path) -> None:
@@ -116,7 +124,7 @@ def test_rows_taken_away_cost_what_the_whole_test_set_says(tmp_path: Path) -> No
         removal={16: 0.5, 8: 0.1},
     )  # fmt: skip
     said = in_short(tmp_path)["Rows taken away"]
-    assert said.endswith(" Luna-16: Text −0.2 and 15.0; ConvLuna-16: Image 10.0 and 40.0.")
+    assert " Luna-16: Text −0.2 and 15.0; ConvLuna-16: Image 10.0 and 40.0. " in said
 
 
 def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ from memnb.draw.panels import (
     name_x,
     of_runs,
     plain_models,
+    random_choices,
     rows_of_memory,
     thousands,
     ticks,
@@ -803,7 +804,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "rows left (the others\nremoved at random)")
-    where = f"Whole test set, one random order per run. {subtitle}"
+    where = f"Whole test set. {random_choices(rows)}. {subtitle}"
     style.heading(figure, title, where.strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
@@ -933,7 +934,8 @@ def _forest(
             position = labels.index(row["label"])
             _target(axis, position, row["target"])
             mark = _result_mark(row["result"])
-            cut |= _interval(axis, position, row["low"], row["high"], mark.get_color())
+            colour = style.QUIET if row["result"] in _UNJUDGED else style.INK
+            cut |= _interval(axis, position, row["low"], row["high"], colour)
             mark.set_data([row["effect"]], [position])
             mark.set_zorder(4)
             axis.add_line(mark)

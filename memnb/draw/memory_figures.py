@@ -35,6 +35,7 @@ from memnb.draw.panels import (
     name_x,
     of_runs,
     plain_models,
+    random_choices,
     rows_of_memory,
     thousands,
     ticks,
@@ -90,7 +91,8 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "rows left")
     where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
-    style.heading(figure, title, f"{where}. {subtitle}".strip())
+    chosen = random_choices(rows[rows["rule"] == "random"])
+    style.heading(figure, title, f"{where}. {chosen}. {subtitle}".strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
 

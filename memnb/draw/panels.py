@@ -62,6 +62,17 @@ def against_rows_left(axis: Axes, rows: pd.DataFrame) -> Ends:
     return [(float(means[name].iloc[0]), look.label, look.colour) for name, look in looks.items()]
 
 
+def random_choices(rows: pd.DataFrame) -> str:
+    """In a sentence without its stop, whether the random rows that ``rows`` tell of were the same
+    for all examples of a run."""
+    own = rows["orders"] > 1
+    if own.all():
+        return "Every example keeps random rows of its own"
+    if own.any():
+        return "Random rows: one choice per run, in newer runs one per example"
+    return "One random choice of rows per run"
+
+
 def _spaced(numbers: Sequence[int]) -> list[int]:
     """Of ascending numbers the ends, and those between whose names have room on a log axis."""
     low, high = numbers[0], numbers[-1]

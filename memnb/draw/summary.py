@@ -8,6 +8,7 @@ import pandas as pd
 
 from memnb import config, naming
 from memnb.draw import beside_tables, tables
+from memnb.draw.panels import random_choices
 from memnb.evidence.claims import ENOUGH, Verdict
 from memnb.evidence.levels import first_operator, in_percent, learned_above
 from memnb.evidence.published import PAPER
@@ -153,20 +154,31 @@ def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> str:
     removal = removal[removal["run_id"].isin(learned["run_id"]) & (removal["rule"] == "random")]
     found = []
     for model in ("luna-16", "convluna-16"):
-        own = 100 * removal[removal["model"] == model].pivot_table(
+        left = 100 * removal[removal["model"] == model].pivot_table(
             index=["task", "run_id"], columns="kept", values="accuracy"
         ).reindex(columns=[16, 8, 1])
-        lost = own.rsub(own[16], axis=0).dropna().groupby("task").mean()
-        said = [
-            f"{naming.task_label(task)} {lost[8][task]:z.1f} and {lost[1][task]:z.1f}"
-            for task in naming.task_order(lost.index)
-        ]
+        lost = left.rsub(left[16], axis=0).dropna()
+        said = []
+        for task in naming.task_order(lost.index.get_level_values("task")):
+            own = lost[lost.index.get_level_values("task") == task]
+            said.append(f"{naming.task_label(task)} {_lost(own[8])} and {_lost(own[1])}")
         if said:
             found.append(f"{naming.model_label(model)}: {', '.join(said)}".replace(" -", " −"))
     if not found:
         return ""
     lead = "Points lost with 8 and with 1 of the 16 rows left, the others removed at random."
-    return f"{lead} {'; '.join(found)}."
+    return f"{lead} {'; '.join(found)}. {random_choices(removal)}."
+
+
+def _lost(points: pd.Series[float]) -> str:
+    """The mean; also from where to where, if seeds lie far apart: it can be a toss-up which row
+    stays."""
+    mean, low, high = (f"{value:z.1f}" for value in (points.mean(), points.min(), points.max()))
+    return f"{mean} ({low} to {high})" if points.max() - points.min() > _FAR_APART else mean
+
+
+#: Points between seeds from which on their mean alone would mislead.
+_FAR_APART = 5.0
 
 
 #: Effective rank that has to be lost before rows count as more alike; less may be chance.

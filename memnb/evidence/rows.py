@@ -55,9 +55,9 @@ _PROBES = (
     "memory_gradient",
     "gradient_spread",
 )
-_REMOVAL = ("rule", "kept", "accuracy")
+_REMOVAL = ("rule", "kept", "accuracy", "orders")
 _FILTERS = ("step", "block", "head", "pack_temperature", "unpack_temperature")
-_CAUSAL = ("test", "rule", "kept", "examples", "accuracy", "changed")
+_CAUSAL = ("test", "rule", "kept", "examples", "accuracy", "changed", "orders")
 _USAGE = ("block", "row", "usage", "gradient")
 _LENGTHS = ("low", "high", "examples", "accuracy")
 _BEGINNING = ("kept", "examples", "accuracy", "changed")
@@ -322,7 +322,8 @@ def first_and_last(probes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def load_removal(runs: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy (0..1) of the best weights with only ``kept`` of the M rows read.
 
-    Columns: :data:`KEYS` (``memory`` is M), then rule, kept, accuracy.
+    Columns: :data:`KEYS` (``memory`` is M), then rule, kept, accuracy, and orders: how many random
+    choices of rows the examples took in turn, NaN in older runs, which had one for all.
     """
     return _long(runs, "removal.jsonl", _REMOVAL)
 
@@ -330,9 +331,9 @@ def load_removal(runs: pd.DataFrame) -> pd.DataFrame:
 def load_causal(runs: pd.DataFrame) -> pd.DataFrame:
     """Causal tests of the best weights, all of a run on the same test examples.
 
-    Columns: :data:`KEYS` (``memory`` is M), then test, rule, kept, examples, accuracy (0..1) and
-    changed (the share of answers that differ from the intact model's); see
-    :func:`memnb.probes.causal.causal_tests`.
+    Columns: :data:`KEYS` (``memory`` is M), then test, rule, kept, examples, accuracy (0..1),
+    changed (the share of answers that differ from the intact model's) and orders, as in
+    :func:`load_removal`; see :func:`memnb.probes.causal.causal_tests`.
     """
     return _long(runs, "causal.jsonl", _CAUSAL)
 

@@ -75,6 +75,14 @@ class Temperature(nn.Module):
         return self.log_temp.exp() if self._frozen is None else self._frozen
 
 
+def row_mask(keep: Tensor | None) -> Tensor | None:
+    """Memory rows that may be read, (M,) or (B, M), as a mask (1 or B, 1, 1, M) for :func:`attend`.
+
+    None, which keeps all of them, stays None.
+    """
+    return None if keep is None else keep.view(-1, 1, 1, keep.shape[-1])
+
+
 def attention_weights(
     query: Tensor, key: Tensor, temperature: float | Tensor, mask: Tensor | None = None
 ) -> Tensor:

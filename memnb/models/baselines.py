@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from memnb.config import Model
-from memnb.models.attention import attend, attention_weights, join_heads, project, split_heads
+from memnb.models.attention import (
+    attend,
+    attention_weights,
+    join_heads,
+    project,
+    row_mask,
+    split_heads,
+)
 from memnb.models.blocks import (
     LAYER_NORM_EPS,
     FeedForward,
@@ -47,7 +54,7 @@ class PerceiverBlock(nn.Module):
     has weights of its own (Perceiver may share them).
     """
 
-    keep_rows: Tensor | None = None  # (M,) True where latents may be read
+    keep_rows: Tensor | None = None  # as in SharedMemoryAttention: set by row-removal tests
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -77,7 +84,7 @@ class PerceiverBlock(nn.Module):
         memory = memory + packed
         memory = memory + self.ffn1(self.norm_ffn1(memory))
         y = self.norm_latent(memory)
-        kept = None if self.keep_rows is None else self.keep_rows[None, None, None, :]
+        kept = row_mask(self.keep_rows)
         read, _ = self._attention(self.latent, y, y, kept, trace is not None)
         memory = memory + read
         memory = memory + self.ffn2(self.norm_ffn2(memory))
@@ -134,7 +141,7 @@ class LinformerBlock(nn.Module):
         key, packed = mixture @ key, mixture @ value
         query = split_heads(self.maps["query"](y[:, :rows]), self.heads)
         key, value = split_heads(key, self.heads), split_heads(packed, self.heads)
-        kept = None if self.keep_rows is None else self.keep_rows[None, None, None, :]
+        kept = row_mask(self.keep_rows)
         if trace is None:
             dropout = self.dropout if self.training else 0.0
             read = attend(query, key, value, self.temperature, kept, dropout)

@@ -28,6 +28,7 @@ from memnb.models.attention import (
     attention_weights,
     join_heads,
     project,
+    row_mask,
     split_heads,
 )
 from memnb.models.filters import ConvFilter, make_filter
@@ -168,7 +169,8 @@ class SharedMemoryAttention(nn.Module, ABC):
     """
 
     filter: nn.Module | None
-    # Set by tests on trained models: (M,) True where unpack may read; a change of (B, M, H) packed.
+    # Set by tests on trained models: (M,) or (B, M), True where unpack may read; a change of
+    # (B, M, H) packed.
     keep_rows: Tensor | None = None
     edit_packed: Callable[[Tensor], Tensor] | None = None
 
@@ -292,12 +294,14 @@ class SharedMemoryAttention(nn.Module, ABC):
 
     def _unpack_written_out(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
         query, key, value = self._unpack_inputs(x, packed)
-        weights = attention_weights(query, key, self.unpack_temperature(), self._kept())
+        weights = attention_weights(query, key, self.unpack_temperature(), row_mask(self.keep_rows))
         return _mapped(self.unpack_maps.out, join_heads(weights @ value)), weights
 
     def _unpack(self, x: Tensor, packed: Tensor, dropout: float) -> Tensor:
         query, key, value = self._unpack_inputs(x, packed)
-        read = attend(query, key, value, self.unpack_temperature(), self._kept(), dropout)
+        read = attend(
+            query, key, value, self.unpack_temperature(), row_mask(self.keep_rows), dropout
+        )
         return _mapped(self.unpack_maps.out, join_heads(read))
 
     def _unpack_few(self, x: Tensor, packed: Tensor, dropout: float) -> Tensor:
@@ -316,8 +320,9 @@ class SharedMemoryAttention(nn.Module, ABC):
         else:
             key = split_heads(maps.key(packed), self.heads) / self.unpack_temperature()
             logits = absorbed_logits(x, key, maps.query).unflatten(2, (self.heads, -1))
-            if self.keep_rows is not None:
-                logits = logits.masked_fill(~self.keep_rows, float("-inf"))
+            kept = row_mask(self.keep_rows)
+            if kept is not None:
+                logits = logits.masked_fill(~kept, float("-inf"))
             weights = logits.softmax(dim=3).flatten(2)
         weights = functional.dropout(weights, dropout)
         width = x.shape[2]
@@ -327,9 +332,6 @@ class SharedMemoryAttention(nn.Module, ABC):
 
     def _edited(self, packed: Tensor) -> Tensor:
         return packed if self.edit_packed is None else self.edit_packed(packed)
-
-    def _kept(self) -> Tensor | None:
-        return None if self.keep_rows is None else self.keep_rows[None, None, None, :]
 
 
 def _mapped(linear: nn.Linear | None, x: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from memnb.models.attention import (
     attention_weights,
     join_heads,
     project,
+    row_mask,
     split_heads,
 )
 from memnb.models.blocks import LAYER_NORM_EPS, FeedForward, LinearMaps, Trace, norm_first_half
@@ -53,7 +54,7 @@ class ChunkMemoryBlock(nn.Module):
     """
 
     recurrence: Recurrence = "layer"
-    keep_rows: Tensor | None = None  # (M,) True where tokens may read; set by row-removal tests
+    keep_rows: Tensor | None = None  # as in SharedMemoryAttention: set by row-removal tests
     stand_in: Tensor | None = None  # (B, M, H) added to every write; set while a trace is taken
 
     def __init__(self, model: Model) -> None:
@@ -175,7 +176,9 @@ class ChunkMemoryBlock(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         key, value = project(memory, self.read["key"], self.read["value"])
         key, value = split_heads(key, self.heads), split_heads(value, self.heads)
-        kept = None if self.keep_rows is None else self.keep_rows[None, None, None, :]
+        kept = row_mask(self.keep_rows)
+        if kept is not None and len(kept) > 1:  # all chunks of a sequence lose the same rows
+            kept = kept.repeat_interleave(len(query) // len(kept), dim=0)
         read, weights = self._attention(query, key, value, self.constant, kept, written_out)
         y = h + self.read["out"](join_heads(read))
         return norm_first_half(y, self.ffn, cast(nn.LayerNorm, self.norms["ffn"])), weights
@@ -278,9 +281,12 @@ class RecurrentMemoryBlock(nn.Module):
         if mask is None and kept is None:
             return None
         everything = torch.ones(1, key.shape[1], dtype=torch.bool, device=key.device)
-        rows = everything[0, : self.memory_rows] if kept is None else kept
+        rows = (
+            everything[:, : self.memory_rows] if kept is None else kept.view(-1, self.memory_rows)
+        )
         positions = everything[:, self.memory_rows :] if mask is None else mask
-        both = torch.cat([rows.expand(len(positions), -1), positions], dim=1)
+        count = max(len(rows), len(positions))
+        both = torch.cat([rows.expand(count, -1), positions.expand(count, -1)], dim=1)
         return both[:, None, None, :]
 
     def _attend(

@@ -21,13 +21,13 @@ from memnb.models.blocks import SharedMemoryAttention, SharedMemoryBlock, Trace
 from memnb.models.network import Network
 from memnb.probes.answers import accuracy_by_length, answers, answers_by_beginning, in_all
 from memnb.probes.degradation import real_positions, received
-from memnb.probes.row_removal import rows_left
+from memnb.probes.row_removal import ORDERS, keeping_random_rows, rows_left, sequences
 
 EXAMPLES = 500  # the tests ask a model a dozen times: so many examples, the same for all of them
 USAGE_EXAMPLES = 16
 LENGTH_EXAMPLES = 5000
 _TRACED = 2  # attention weights are written out here: a few samples at a time
-RULES = ("random", "most used", "least used")
+BY_USE = ("most used", "least used")
 
 Edit = Callable[[Tensor], Tensor]
 
@@ -85,8 +85,9 @@ def causal_tests(
     """Accuracy under every test, on the same examples.
 
     * ``intact``: the model as it is.
-    * ``remove``: unpack reads ``kept`` of the M rows; by ``rule`` the others are random ones (the
-      same in all blocks, drawn from ``seed``), or each block's most or least used ones.
+    * ``remove``: unpack reads ``kept`` of the M rows; by ``rule`` the others are random ones
+      (another choice per example, the same in all blocks), or each block's most or least used
+      ones, the same for all examples.
     * ``shuffle``: each row comes from another example of the batch, each from a different one as
       long as there are others left. Which examples share a batch depends on the device.
     * ``mean``: every row is replaced by the mean of all rows.
@@ -105,7 +106,8 @@ def causal_tests(
     Returns:
         One dict per test: ``test``, ``rule`` ("" but for removal), ``kept``, ``memory``,
         ``examples``, ``accuracy``, and ``changed``, the share of answers that differ from the
-        intact model's.
+        intact model's; where rows go at random also ``orders``, as in
+        :func:`memnb.probes.row_removal.accuracy_by_rows_left`.
     """
     attentions = _attentions(network)
     if not attentions:
@@ -130,8 +132,11 @@ def causal_tests(
 
     found = [row("intact")]
     if memory > 1:
-        for rule in RULES:
-            orders = removal_orders(rule, usage, len(attentions), memory, seed)
+        for kept in rows_left(memory)[1:]:
+            with keeping_random_rows(network, kept, seed):
+                found.append({**row("remove", "random", kept), "orders": ORDERS})
+        for rule in BY_USE:
+            orders = removal_orders(rule, usage, len(attentions), memory)
             for kept in rows_left(memory)[1:]:
                 with keeping(attentions, orders, kept):
                     found.append(row("remove", rule, kept))
@@ -178,7 +183,7 @@ def row_usage(
             sums[index][0] += received(block.unpack.detach(), real).sum(dim=0)
             sums[index][1] += gradient.norm(dim=-1).sum(dim=0)
     network.train(training)
-    samples = len(inputs) * _sequences(network)
+    samples = len(inputs) * sequences(network)
     return [
         {
             "block": index + 1,
@@ -247,7 +252,7 @@ def mean_row(packed: Tensor) -> Tensor:
 
 def swapped(network: Network) -> Edit:
     """Every example receives the memory of the example before it in the batch."""
-    step = _sequences(network)
+    step = sequences(network)
     return lambda packed: packed.roll(step, dims=0)
 
 
@@ -257,7 +262,7 @@ def shuffled(network: Network, seed: int) -> Edit:
     The s_j are random and all different; only where a batch has no more than M examples they are
     used again in the same order.
     """
-    step = _sequences(network)
+    step = sequences(network)
 
     def edit(packed: Tensor) -> Tensor:
         examples = len(packed) // step
@@ -273,13 +278,10 @@ def shuffled(network: Network, seed: int) -> Edit:
 
 
 def removal_orders(
-    rule: str, usage: list[dict[str, Any]], blocks: int, memory: int, seed: int
+    rule: str, usage: list[dict[str, Any]], blocks: int, memory: int
 ) -> list[Tensor]:
-    """Per block, the rows (M,) in the order in which ``rule`` removes them."""
-    if rule == "random":
-        # The same rows as in memnb.probes.row_removal, which keeps the first of this order.
-        order = torch.randperm(memory, generator=torch.Generator().manual_seed(seed)).flip(0)
-        return [order] * blocks
+    """Per block, the rows (M,) in the order in which ``rule``, one of :data:`BY_USE`, removes
+    them."""
     read = torch.tensor([row["usage"] for row in usage]).view(blocks, memory)
     return list(read.argsort(dim=1, descending=rule == "most used", stable=True))
 
@@ -291,11 +293,6 @@ def _attentions(network: Network) -> list[SharedMemoryAttention]:
         block.attention for block in blocks if isinstance(block, SharedMemoryBlock)
     ]
     return shared if len(shared) == len(blocks) else []
-
-
-def _sequences(network: Network) -> int:
-    """Sequences of one example: the two documents of a pair stand side by side in a batch."""
-    return 2 if network.task.layout == "pair" else 1
 
 
 def _rounded(value: float) -> float:

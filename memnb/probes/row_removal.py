@@ -10,21 +10,68 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memnb.models.network import Network
+
+#: So many random choices of rows there are; examples take them in turn.
+ORDERS = 500
 
 
 @contextmanager
 def keeping_rows(network: Network, keep: Tensor) -> Iterator[None]:
-    """While open, only the memory rows where ``keep`` (M,) is True are read, in every block."""
-    for reader in _readers(network):
-        reader.keep_rows = keep
+    """While open, only the memory rows where ``keep`` is True are read, in every block.
+
+    Args:
+        network: a model with a memory.
+        keep: (M,), or (B, M) for the B sequences of every batch.
+    """
+    try:
+        _keep(network, keep)
+        yield
+    finally:
+        _keep(network, None)
+
+
+@contextmanager
+def keeping_random_rows(network: Network, kept: int, seed: int) -> Iterator[None]:
+    """While open, every example has ``kept`` rows of its own choice left, the same in all blocks.
+
+    One choice for all examples would be a toss-up where an answer hangs on a single row: a mean
+    over choices is what can be compared from run to run. The i-th example that the network is
+    given from here on takes the i-th of :data:`ORDERS` choices; where fewer rows are kept they are
+    some of the same.
+    """
+    memory = network.model.memory
+    device = next(network.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.rand(ORDERS, memory, generator=generator).argsort(dim=1)
+    keep = (places < kept).to(device)
+    asked = 0
+
+    def choose(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        nonlocal asked
+        examples = len(given[0])
+        turns = torch.arange(asked, asked + examples, device=device) % ORDERS
+        asked += examples
+        _keep(network, keep[turns].repeat_interleave(sequences(network), dim=0))
+
+    handle = network.register_forward_pre_hook(choose)
     try:
         yield
     finally:
-        for reader in _readers(network):
-            reader.keep_rows = None
+        handle.remove()
+        _keep(network, None)
+
+
+def sequences(network: Network) -> int:
+    """Sequences of one example: the two documents of a pair stand side by side in a batch."""
+    return 2 if network.task.layout == "pair" else 1
+
+
+def _keep(network: Network, keep: Tensor | None) -> None:
+    for reader in _readers(network):
+        reader.keep_rows = keep
 
 
 def _readers(network: Network) -> list[Any]:
@@ -40,26 +87,24 @@ def rows_left(memory: int) -> list[int]:
 def accuracy_by_rows_left(
     network: Network, accuracy: Callable[[], float], seed: int
 ) -> list[dict[str, Any]]:
-    """Accuracy with fewer and fewer rows; which ones stay is drawn once from ``seed``.
+    """Accuracy with fewer and fewer rows; which ones stay is random, another choice per example.
 
     Args:
         network: a trained model with M > 1 whose blocks can leave rows out (others give an empty
             list).
         accuracy: scores the network as it stands on a test set, 0 to 1.
-        seed: of the random order in which rows are removed, the same in all blocks.
+        seed: of the random choices (:func:`keeping_random_rows`).
 
     Returns:
-        One dict per number of rows: ``rule``, ``kept``, ``memory``, ``accuracy``.
+        One dict per number of rows: ``rule``, ``kept``, ``memory``, ``accuracy``, and ``orders``,
+        how many choices there are. Runs older than this had one, and do not say so.
     """
     memory = network.model.memory
     if memory < 2 or not _readers(network):
         return []
-    device = next(network.parameters()).device
-    order = torch.randperm(memory, generator=torch.Generator().manual_seed(seed))
     found = []
     for kept in rows_left(memory):
-        keep = torch.zeros(memory, dtype=torch.bool)
-        keep[order[:kept]] = True
-        with keeping_rows(network, keep.to(device)):
-            found.append({"rule": "random", "kept": kept, "memory": memory, "accuracy": accuracy()})
+        with keeping_random_rows(network, kept, seed):
+            row = {"rule": "random", "kept": kept, "memory": memory, "accuracy": accuracy()}
+            found.append({**row, "orders": ORDERS})
     return found
