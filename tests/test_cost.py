@@ -87,6 +87,31 @@ def test_what_was_not_measured_is_marked(tmp_path: Path, artefacts: list[Artefac
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA GH200 480GB", "NVIDIA GH200 480GB"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("Tesla T4", "T4"),
+    ],
+)
+def test_the_kind_of_a_card_is_a_word_of_its_name(name: str, kind: str) -> None:
+    assert cost.kind_of("cuda", name) == kind
+
+
+def test_rows_of_an_h200_have_a_column_of_their_own(
+    tmp_path: Path, artefacts: list[Artefact]
+) -> None:
+    for model in ("luna-1", "luna-16"):
+        timed(tmp_path, model, 0, 1 * HOUR, device="cuda", device_name="NVIDIA H200")
+    found = costs(tmp_path, artefacts[:1])
+    table = tables.cost_rerun(found, cost.DEVICES).set_index("Artefact")
+    assert table.at["Table", "H200"] == "6.0"
+    assert table.at["Table", "H100"].startswith(tables.ASSUMED)
+
+
 def test_a_run_of_two_devices_says_nothing_of_the_speed_of_either(
     tmp_path: Path, artefacts: list[Artefact]
 ) -> None:

@@ -13,6 +13,7 @@ shared a card share its seconds. Every estimate says what it rests on:
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,14 +36,14 @@ from memnb.reproduce.progress import counted, duration
 Basis = Literal["measured", "timed", "scaled", "assumed"]
 BASES: tuple[Basis, ...] = ("measured", "timed", "scaled", "assumed")
 
-H100, A100, T4, CORE = "H100", "A100", "T4", "CPU core"
-#: Kinds of device, by what their name holds; any other card is a kind of its own.
-DEVICES = (H100, A100, T4, CORE)
+H100, H200, A100, T4, CORE = "H100", "H200", "A100", "T4", "CPU core"
+#: Kinds of device, by a word of their name; any other card is a kind of its own.
+DEVICES = (H100, H200, A100, T4, CORE)
 
 #: How many times as long as on an H100, from data sheets: models as narrow as these are bound by
-#: the memory's bandwidth (H100 3.35 TB/s, A100 2.04 TB/s, T4 0.32 TB/s), and a T4 has no bf16, so
-#: that it moves twice the bytes.
-SLOWER_THAN_H100 = {A100: 3.35 / 2.04, T4: 2 * 3.35 / 0.32}
+#: the memory's bandwidth (H100 3.35 TB/s, H200 4.8 TB/s, A100 2.04 TB/s, T4 0.32 TB/s), and a T4
+#: has no bf16, so that it moves twice the bytes.
+SLOWER_THAN_H100 = {H200: 3.35 / 4.8, A100: 3.35 / 2.04, T4: 2 * 3.35 / 0.32}
 
 #: Operations per second where nothing was measured at all, rounded from ListOps runs.
 ASSUMED = {H100: 50e12, CORE: 25e9}
@@ -155,8 +156,8 @@ def kind_of(device: Any, name: Any) -> str:
     """The kind of a device (``cpu`` or ``cuda``) with that name: one of DEVICES, or the name."""
     if device == "cpu":
         return CORE
-    known = [kind for kind in DEVICES if kind in str(name)]
-    return known[0] if known else str(name)
+    words = re.findall(r"\w+", str(name))  # a GH200 is not an H200
+    return next((kind for kind in DEVICES if kind in words), str(name))
 
 
 def device_seconds(row: Mapping[Any, Any]) -> float:
