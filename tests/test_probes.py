@@ -243,6 +243,10 @@ def test_removal_scores_the_network_with_fewer_rows_and_gives_them_back() -> Non
 
     found = accuracy_by_rows_left(model, accuracy, seed=0)
     assert [row["kept"] for row in found] == [4, 2, 1]
+    assert {row["orders"] for row in found} == {row_removal.ORDERS}
+    other = [outputs.pop(1), outputs.pop(1)]
+    accuracy_by_rows_left(model, accuracy, seed=1)
+    assert not any(torch.equal(a, b) for a, b in zip(other, outputs[2:], strict=True))
     torch.testing.assert_close(outputs[0], before)
     assert (outputs[-1] - before).abs().max() > 1e-4
     assert torch.equal(model(inputs, lengths), before)
@@ -267,6 +271,7 @@ def test_every_sequence_of_a_batch_can_lose_rows_of_its_own(name: str, reading: 
         together = model(inputs, lengths)
         with torch.no_grad():
             torch.testing.assert_close(model(inputs, lengths), together)
+    assert (together - model(inputs, lengths)).abs().max() > 3e-4, "rows are missed"
     for one, rows in enumerate(keep):
         with keeping_rows(model, rows):
             alone = model(inputs[[one]], lengths[[one]])
@@ -305,7 +310,7 @@ def test_random_rows_are_each_examples_own_and_the_same_in_every_block() -> None
     assert all(m.keep_rows is None for m in model.modules() if hasattr(m, "keep_rows"))
 
 
-def test_every_row_stays_as_often_as_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_row_stays_as_often_as_the_others() -> None:
     model = network("luna-4").eval()
     inputs, lengths, _ = batch()
     many = inputs[[0] * row_removal.ORDERS], lengths[[0] * row_removal.ORDERS]

@@ -7,6 +7,7 @@ import pytest
 
 from memnb import config, tasks
 from memnb.evidence import levels
+from memnb.probes import causal
 from memnb.tasks import rules
 from memnb.tasks.base import Dataset, Split
 
@@ -28,6 +29,9 @@ def test_rules_learn_from_training_labels_and_are_scored_on_the_tests() -> None:
 def test_the_first_operator_gives_what_figures_say(task: str) -> None:
     data = tasks.load(config.task_config(task))
     assert rules.first_token(data) == levels.first_operator(task)
+    again = levels.ASKED_AGAIN
+    assert again == causal.EXAMPLES
+    assert rules.first_token(data, again) == levels.first_operator(task, again)
     labels = np.concatenate([data.train.labels, data.validation.labels, data.test.labels])
     share = np.bincount(labels).max() / len(labels)
     assert share == pytest.approx(levels.majority_share(task), abs=0.01)
@@ -37,7 +41,7 @@ def test_the_level_of_every_task_is_known() -> None:
     assert set(levels.MAJORITY) >= set(config.TASKS)
     # Every variant of ListOps begins with an operator; nothing else does.
     listops = {name for name, task in config.TASKS.items() if isinstance(task, config.ListOps)}
-    assert set(levels.FIRST_OPERATOR) == listops
+    assert set(levels.FIRST_OPERATOR) == set(levels.FIRST_OPERATOR_ASKED_AGAIN) == listops
     assert levels.first_operator("text") is None
 
 

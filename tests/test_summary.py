@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 from made_up_runs import write_run
 
 from memnb import evidence
@@ -12,11 +13,14 @@ from memnb.draw import summary
 from memnb.evidence import published, rows
 
 
-def in_short(folder: Path) -> dict[str, str]:
+def in_short(folder: Path, known: pd.DataFrame | None = None) -> dict[str, str]:
     runs = rows.load_runs(folder)
-    removal = rows.load_removal(runs)
-    verdicts = evidence.check(runs, removal, rows.load_probes(runs))
-    return summary.in_short(runs, removal, verdicts, published.load())
+    removal, probes = rows.load_removal(runs), rows.load_probes(runs)
+    verdicts = evidence.check(runs, removal, probes)
+    return summary.in_short(
+        runs, verdicts, published.load() if known is None else known,
+        removal=removal, probes=probes, beginning=rows.load_beginning(runs),
+    )  # fmt: skip
 
 
 def seeds(folder: Path) -> str:
@@ -75,14 +79,11 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
 
 def test_numbers_of_the_paper_itself_are_not_those_of_others(tmp_path: Path) -> None:
     write_run(tmp_path, "convluna-16", "image", accuracy=0.5)
-    runs = rows.load_runs(tmp_path)
     known = published.load()
     own = (known["source"] == published.PAPER) & (known["task"] == "image")
     assert own.any()
     known.loc[own, "accuracy"] = 50.0
-    verdicts = evidence.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    said = summary.in_short(runs, rows.load_removal(runs), verdicts, known)
-    assert "Beside published numbers" not in said
+    assert "Beside published numbers" not in in_short(tmp_path, known)
 
 
 def test_the_best_control_stands_beside_the_best_convluna(tmp_path: Path) -> None:
@@ -108,10 +109,22 @@ def test_what_a_run_loses_is_its_own_difference(tmp_path: Path) -> None:
 
 
 def test_seeds_that_lose_quite_different_amounts_are_told_apart(tmp_path: Path) -> None:
-    for seed, half in enumerate((0.7, 0.52)):
+    for seed, half in enumerate((0.702, 0.52)):
         kept = {16: 0.70, 8: half, 1: 0.5 + seed / 100}
         write_run(tmp_path, "luna-16", "text", seed, accuracy=0.70, removal=kept)
-    assert "Luna-16: Text 9.0 (0.0 to 18.0) and 19.5." in in_short(tmp_path)["Rows taken away"]
+    said = in_short(tmp_path)["Rows taken away"]
+    assert "(in brackets from seed to seed, where that is more than 2 points). Luna-16" in said
+    assert "Luna-16: Text 8.9 (−0.2 to 18.0) and 19.5." in said
+
+
+def test_only_the_runs_that_are_shown_say_how_rows_were_chosen(tmp_path: Path) -> None:
+    for model in ("luna-16", "rmt-16"):
+        kept = {16: 0.70, 8: 0.69, 1: 0.5}
+        folder = write_run(tmp_path, model, "text", accuracy=0.70, removal=kept)
+        if model == "luna-16":  # an older run
+            lines = (folder / "removal.jsonl").read_text()
+            (folder / "removal.jsonl").write_text(lines.replace(', "orders": 500', ""))
+    assert in_short(tmp_path)["Rows taken away"].endswith(" One random choice of rows per run.")
 
 
 def test_rows_taken_away_cost_what_the_whole_test_set_says(tmp_path: Path) -> None:
@@ -136,32 +149,56 @@ def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> No
     )
 
 
+def test_what_models_make_of_the_rest_of_listops_stands_beside_the_rule(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-1", "listops", 0, accuracy=0.36)
+    write_run(tmp_path, "luna-1", "listops", 1, accuracy=0.38)
+    write_run(tmp_path, "luna-1", "listops-short", accuracy=0.9)
+    said = in_short(tmp_path)["ListOps"]
+    assert said.endswith("(500 test examples, runs that were asked): Luna-1 21.0.")
+    for file in tmp_path.rglob("beginning.jsonl"):
+        file.unlink()
+    assert "Points lost" not in in_short(tmp_path)["ListOps"]
+
+
 def becoming(folder: Path) -> str:
-    runs = rows.load_runs(folder)
-    return summary.becoming_alike(runs, rows.load_probes(runs))
+    return in_short(folder).get("Rows alike", "")
 
 
-def test_rows_become_alike_where_both_measures_of_the_last_block_say_so(tmp_path: Path) -> None:
+def test_rows_become_alike_by_rank_and_by_cosine_run_by_run(tmp_path: Path) -> None:
     assert becoming(tmp_path) == ""
-    write_run(tmp_path, "luna-16", "listops", probes={"packed_cosine": 0.98, "packed_rank": 1.2})
-    ends = "they end more alike by both measures (rank by more than 0.5)."
-    assert becoming(tmp_path).endswith(f". On ListOps {ends}")
-    write_run(tmp_path, "luna-16", "text", probes={"packed_cosine": 0.9, "packed_rank": 16.0})
+    alike, apart = {"packed_cosine": 0.99}, {"packed_cosine": 0.90}
+    write_run(tmp_path, "luna-16", "listops", 0, probes={**alike, "packed_rank": 1.2})
+    said = becoming(tmp_path)
+    assert "to 0.99, effective rank" in said
+    assert said.endswith("by rank (more than 0.5 less) and by cosine: Luna ListOps 1 and 1 of 1.")
+    write_run(tmp_path, "luna-16", "listops", 1, probes={**apart, "packed_rank": 1.5})
+    write_run(tmp_path, "luna-16", "text", probes={**apart, "packed_rank": 16.0})
+    write_run(tmp_path, "convluna-16", "listops", probes={**alike, "packed_rank": 16.0})
     write_run(tmp_path, "luna-1", "image")
     said = becoming(tmp_path)
-    assert "to 0.98, effective rank" in said
-    assert said.endswith(f". On ListOps only {ends}")
+    assert "to 0.99 and 0.90, effective rank" in said, "seeds that end apart are both there"
+    assert "to 1.2 and 1.5; Text" in said
+    cosine = "1" if begun(tmp_path, "packed_cosine") > 0.90 else "2"
+    counts = f"Luna ListOps 2 and {cosine} of 2, Text 0 and {int(cosine) - 1} of 1"
+    assert said.endswith(f"by cosine: {counts}; ConvLuna ListOps 0 and 1 of 1.")
+
+
+def begun(folder: Path, measure: str) -> float:
+    """What the last block of Luna-16 on ListOps began with."""
+    runs = rows.load_runs(folder)
+    probes = rows.load_probes(runs[(runs["model"] == "luna-16") & (runs["task"] == "listops")])
+    first, _ = rows.first_and_last(probes)
+    return float(first.loc[first["block"] == first["block"].max(), measure].iloc[0])
 
 
 def test_rank_that_hardly_falls_makes_no_rows_alike(tmp_path: Path) -> None:
     folder = write_run(tmp_path, "luna-16", "listops", probes={"packed_cosine": 0.98})
     looks = [json.loads(line) for line in (folder / "probes.jsonl").read_text().splitlines()]
-    begun = next(look for look in looks if look["block"] == looks[-1]["block"])["packed_rank"]
-    for lost, where in ((0.4, "On no task"), (0.6, "On ListOps")):
-        looks[-1]["packed_rank"] = begun - lost
+    for lost, count in ((0.4, 0), (0.6, 1)):
+        looks[-1]["packed_rank"] = begun(tmp_path, "packed_rank") - lost
         text = "".join(json.dumps(look) + "\n" for look in looks)
         (folder / "probes.jsonl").write_text(text)
-        assert f". {where} they end" in becoming(tmp_path)
+        assert f"Luna ListOps {count} and " in becoming(tmp_path)
 
 
 def test_only_finished_runs_of_the_protocol_that_were_looked_at_twice_can_become_alike(

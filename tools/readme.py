@@ -27,6 +27,11 @@ from memnb.reproduce.page import as_markdown
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 PICTURE = README.parent / "docs" / "degradation.png"
+#: Below a laptop table with such a cell: full-scale seeds can agree by chance.
+CONSTANT = (
+    "Where models share the very same number with ± 0.0, each gives one answer to every input: it "
+    "has learned nothing yet.\n"
+)
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
@@ -46,8 +51,9 @@ def caption(drawn: pd.DataFrame) -> str:
     seeds = last.groupby("family")["run_id"].nunique().min()
     return (
         "How alike the 16 vectors are that every token reads, on Text over training: at 1 they all "
-        f"point the same way. Luna's begin with a mean cosine of {begun['luna']:.2f} and end with "
-        f"{cosine['luna']:.2f}, ConvLuna's with {begun['convluna']:.2f} and "
+        "point the same way. Luna's begin with a mean cosine, over all blocks, of "
+        f"{begun['luna']:.2f} and end with {cosine['luna']:.2f}, ConvLuna's with "
+        f"{begun['convluna']:.2f} and "
         f"{cosine['convluna']:.2f} ({seeds} seed{'s' if seeds > 1 else ''} each)."
     )
 
@@ -77,12 +83,14 @@ def results(folder: Path, drawn: Figure) -> str:
     runs = rows.load_runs(folder)
     probes = rows.load_probes(runs)
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
-    said = f"{caption(rows_of(drawn))} {summary.becoming_alike(runs, probes)}".strip()
     planned = plan.models_and_tasks()
     removal = rows.load_removal(runs)
     verdicts = evidence.check(runs, removal, probes)
     every = rows.of_study(runs, "chunks")
-    short = summary.in_short(every, removal, verdicts, published.load())
+    short = summary.in_short(
+        every, verdicts, published.load(),
+        removal=removal, probes=probes, beginning=rows.load_beginning(every),
+    )  # fmt: skip
     parts = []
     if short:
         parts += [
@@ -92,7 +100,7 @@ def results(folder: Path, drawn: Figure) -> str:
     parts += [
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
         f"training](docs/{PICTURE.name})\n",
-        f"*{said}*\n",
+        f"*{caption(rows_of(drawn))}*\n",
         "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds); –: not "
         "planned, or no such rule. Written by `make readme` from the rows in `data/results/`.\n",
     ]
@@ -124,8 +132,7 @@ def results(folder: Path, drawn: Figure) -> str:
         "**Laptop scale** (small versions of the tasks; `make reproduce` trains three seeds of "
         "ListOps and Pathfinder again, except Pathfinder's of the Transformer and PoolLuna-16)\n",
         as_markdown(table),
-        "Where models share the very same number with ± 0.0, each gives one answer to every input: "
-        "it has learned nothing yet.\n",
+        *([CONSTANT] if "± 0.0 " in as_markdown(table) else []),
         f"{tables.first_operator_alone(quick)} {asked}".strip() + "\n",
     ]
     claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]

@@ -7,7 +7,7 @@ row gives an empty panel that says so.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
             named.append((axis, against_rows_left(axis, own)))
             if task == tasks[0]:
                 axis.set_title(words)
-        draw_levels(line, task)
+        draw_levels(line, task, examples=_asked(rows, task))
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "rows left")
     where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
@@ -126,7 +126,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
             axis.tick_params(axis="y", length=0)
             axis.xaxis.set_major_locator(ticks(4))
         column[0].set_title(naming.task_label(task))
-        known = draw_levels_across(column[0], task)
+        known = draw_levels_across(column[0], task, _asked(own, task))
         column[0].margins(x=0.12)
         low, high = column[0].get_xlim()
         column[0].set_xlim(min(low, min(known) - 1), max(high, min(known) + 5))
@@ -616,15 +616,19 @@ def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
 
     where = f"{_examples(rows)} test examples; what follows the first tokens is another input's."
     return _by_task_and_size(
-        rows, title, f"{where} {subtitle}".strip(), "first tokens that stay", panel
-    )
+        rows, title, f"{where} {subtitle}".strip(), "first tokens that stay", panel,
+        {task: _asked(rows, task) for task in rows["task"].unique()},
+    )  # fmt: skip
 
 
 def _by_task_and_size(
     rows: pd.DataFrame, title: str, subtitle: str, x: str,
-    panel: Callable[[Axes, pd.DataFrame], Ends],
+    panel: Callable[[Axes, pd.DataFrame], Ends], asked: Mapping[str, int] | None = None,
 ) -> Figure:  # fmt: skip
-    """Test accuracy in a grid of panels: a row per task, a column per memory size."""
+    """Test accuracy in a grid of panels: a row per task, a column per memory size.
+
+    ``asked``: by task, on how many test examples, if not on all.
+    """
     tasks, sizes = naming.task_order(rows["task"]), sorted({int(m) for m in rows["memory"]})
     figure, axes = style.canvas(
         len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), sharex="row", sharey="row",
@@ -641,7 +645,8 @@ def _by_task_and_size(
                 continue
             named.append((axis, panel(axis, own)))
         # A name at the line would stand on curves, which mostly run along it.
-        draw_levels([axis for axis in line if axis.lines], task, named=False)
+        drawn = [axis for axis in line if axis.lines]
+        draw_levels(drawn, task, named=False, examples=(asked or {}).get(task))
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     name_x(axes, x)
     words = level_words(tasks)
@@ -861,6 +866,11 @@ def _of_run(filters: pd.DataFrame, model: str, seed: int) -> pd.DataFrame:
 def _taps(rows: pd.DataFrame) -> list[str]:
     names = [name for name in rows.columns if name.startswith(_TAPS)]
     return [name for name in names if rows[name].notna().any()]
+
+
+def _asked(rows: pd.DataFrame, task: str) -> int:
+    """On how many test examples runs on a task were asked again."""
+    return int(rows.loc[rows["task"] == task, "examples"].max())
 
 
 def _examples(rows: pd.DataFrame) -> str:

@@ -135,13 +135,15 @@ _DOTTED: style.Dash = (0, (1, 2))
 _DASH_DOTTED: style.Dash = (0, (6, 2, 1, 2))
 
 
-def draw_levels(panels: Iterable[Axes], task: str, *, named: bool = True) -> None:
+def draw_levels(
+    panels: Iterable[Axes], task: str, *, named: bool = True, examples: int | None = None
+) -> None:
     """What takes no memory (:mod:`memnb.evidence.levels`), once the panels' limits are settled.
 
     The accuracy of always giving the commonest label (dotted) and, on ListOps, that of reading the
-    first operator alone (dash-dotted).
+    first operator alone (dash-dotted), on so many ``examples`` of the test set if not on all.
     """
-    operator = first_operator(task)
+    operator = first_operator(task, examples)
     for axis in panels:
         words = MAJORITY_NAME if named else ""
         style.reference_line(axis, majority_level(task), words, dash=_DOTTED, least=5.0)
@@ -172,13 +174,13 @@ def level_words(tasks: Iterable[str]) -> str:
     return f"dotted: {MAJORITY_NAME}" + (f"; dash-dotted: {FIRST_OPERATOR_NAME}" if several else "")
 
 
-def draw_levels_across(axis: Axes, task: str) -> list[float]:
+def draw_levels_across(axis: Axes, task: str, examples: int | None = None) -> list[float]:
     """:func:`draw_levels` where accuracy runs along x; returns the levels in percent.
 
     The limits stay as they are, and the legend or the axis names the lines.
     """
     found = {_DOTTED: majority_level(task)}
-    if (operator := first_operator(task)) is not None:
+    if (operator := first_operator(task, examples)) is not None:
         found[_DASH_DOTTED] = 100 * operator
     for dash, level in found.items():
         axis.axvline(level, linestyle=dash, color=style.QUIET, linewidth=0.9, zorder=1)

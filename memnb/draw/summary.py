@@ -17,24 +17,31 @@ from memnb.evidence.rows import first_and_last
 
 def in_short(
     runs: pd.DataFrame,
-    removal: pd.DataFrame,
     verdicts: Sequence[Verdict],
     published: pd.DataFrame,
+    *,
+    removal: pd.DataFrame,
+    probes: pd.DataFrame,
+    beginning: pd.DataFrame,
 ) -> dict[str, str]:
     """Each finding's name with a sentence or two; one that no row speaks of is left out.
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`, those of the controls among them.
-        removal: rows of :func:`memnb.evidence.rows.load_removal`.
         verdicts: of :func:`memnb.evidence.claims.check`.
         published: rows of :func:`memnb.evidence.published.load`.
+        removal: rows of :func:`memnb.evidence.rows.load_removal`.
+        probes: rows of :func:`memnb.evidence.rows.load_probes`.
+        beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
     """
     full = _full(runs)
+    of_listops = tables.first_operator_alone(full), _rest_of_listops(full, beginning)
     findings = {
         "Beside published numbers": _baselines(full, published),
         "ConvLuna against Luna": f"{_gains(verdicts)} {_pooling(full)}".strip(),
         "The filter without a memory": _filter_alone(full),
-        "ListOps": tables.first_operator_alone(full),
+        "ListOps": " ".join(of_listops).strip(),
+        "Rows alike": _becoming_alike(full, probes),
         "Rows taken away": _taken_away(full, removal),
     }
     return {name: said for name, said in findings.items() if said}
@@ -147,75 +154,114 @@ def _filter_alone(runs: pd.DataFrame) -> str:
     )
 
 
+def _rest_of_listops(runs: pd.DataFrame, beginning: pd.DataFrame) -> str:
+    """Whether models make anything of what follows ListOps' first token."""
+    asked = beginning[beginning["run_id"].isin(runs["run_id"])]
+    return tables.lost_without_the_rest(asked, "listops")
+
+
 def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> str:
     """What runs that have learned something lose where half of 16 rows, or all but one, may not be
     read; whole test set."""
     learned = runs[runs["test_accuracy"] > runs["task"].map(learned_above)]
     removal = removal[removal["run_id"].isin(learned["run_id"]) & (removal["rule"] == "random")]
-    found = []
+    found, shown = [], set[str]()
     for model in ("luna-16", "convluna-16"):
         left = 100 * removal[removal["model"] == model].pivot_table(
             index=["task", "run_id"], columns="kept", values="accuracy"
         ).reindex(columns=[16, 8, 1])
         lost = left.rsub(left[16], axis=0).dropna()
+        shown |= set(lost.index.get_level_values("run_id"))
         said = []
         for task in naming.task_order(lost.index.get_level_values("task")):
             own = lost[lost.index.get_level_values("task") == task]
             said.append(f"{naming.task_label(task)} {_lost(own[8])} and {_lost(own[1])}")
         if said:
-            found.append(f"{naming.model_label(model)}: {', '.join(said)}".replace(" -", " −"))
+            found.append(f"{naming.model_label(model)}: {', '.join(said)}")
     if not found:
         return ""
-    lead = "Points lost with 8 and with 1 of the 16 rows left, the others removed at random."
-    return f"{lead} {'; '.join(found)}. {random_choices(removal)}."
+    numbers = "; ".join(found)
+    lead = "Points lost with 8 and with 1 of the 16 rows left, the others removed at random"
+    if "(" in numbers:
+        lead += f" (in brackets from seed to seed, where that is more than {_FAR_APART:g} points)"
+    chosen = random_choices(removal[removal["run_id"].isin(shown)])
+    return f"{lead}. {numbers}. {chosen}."
 
 
 def _lost(points: pd.Series[float]) -> str:
     """The mean; also from where to where, if seeds lie far apart: it can be a toss-up which row
     stays."""
-    mean, low, high = (f"{value:z.1f}" for value in (points.mean(), points.min(), points.max()))
+    ends = points.mean(), points.min(), points.max()
+    mean, low, high = (f"{value:z.1f}".replace("-", "−") for value in ends)
     return f"{mean} ({low} to {high})" if points.max() - points.min() > _FAR_APART else mean
 
 
 #: Points between seeds from which on their mean alone would mislead.
-_FAR_APART = 5.0
+_FAR_APART = 2.0
 
 
 #: Effective rank that has to be lost before rows count as more alike; less may be chance.
 _LESS = 0.5
 
 
-def becoming_alike(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
-    """How alike the 16 rows of Luna's last block are, first and last, on each full-scale task.
-
-    Args:
-        runs: rows of :func:`memnb.evidence.rows.load_runs`.
-        probes: rows of :func:`memnb.evidence.rows.load_probes`.
-    """
-    full = _full(runs)
-    chosen = full.loc[(full["model"] == "luna-16") & full["task"].isin(config.LRA_TASKS), "run_id"]
-    luna = probes[probes["run_id"].isin(chosen)]
-    # A run that was looked at once has not changed between two looks.
-    luna = luna[luna.groupby("run_id")["step"].transform("nunique") > 1]
-    said, more = [], []
-    for task in naming.task_order(luna["task"]):
-        own = luna[luna["task"] == task]
-        looks = first_and_last(own[own["block"] == own["block"].max()])
-        (c0, c1), (r0, r1) = (
-            [look[measure].mean() for look in looks] for measure in ("packed_cosine", "packed_rank")
-        )
-        said.append(
-            f"{naming.task_label(task)} cosine {c0:.2f} to {c1:.2f}, effective rank {r0:.1f} to "
-            f"{r1:.1f}"
-        )
-        if c1 > c0 and r1 < r0 - _LESS:
-            more.append(naming.task_label(task))
-    if not said:
+def _becoming_alike(full: pd.DataFrame, probes: pd.DataFrame) -> str:
+    """How alike Luna's 16 rows are in the last block, first and last, on each full-scale task; and
+    of Luna and ConvLuna how many runs end more alike by each measure."""
+    full = full[full["task"].isin(config.LRA_TASKS)]
+    looks = {model: _two_looks(full, probes, f"{model}-16") for model in ("luna", "convluna")}
+    if looks["luna"].empty:
         return ""
-    only = " only" if len(more) < len(said) else ""
-    where = f"On {' and '.join(more)}{only}" if more else "On no task"
+    numbers = []
+    for task in naming.task_order(looks["luna"]["task"]):
+        own = looks["luna"][looks["luna"]["task"] == task]
+        c0, r0 = own["cosine_first"].mean(), own["rank_first"].mean()
+        c1, r1 = _each(own["cosine_last"], 2), _each(own["rank_last"], 1)
+        numbers.append(
+            f"{naming.task_label(task)} cosine {c0:.2f} to {c1}, effective rank {r0:.1f} to {r1}"
+        )
+    counts = [
+        f"{naming.model_label(model)} {_more_alike(own)}"
+        for model, own in looks.items()
+        if len(own)
+    ]
     return (
-        "The paper says that rows become alike in training. In Luna's last block they go, from the "
-        f"first look to the last: {'; '.join(said)}. {where} they end more alike by both measures "
-        f"(rank by more than {_LESS:g})."
+        "The paper says that the rows of Luna's memory become alike in training. Of 16 rows what "
+        f"its last block reads goes, from the first look to the last: {'; '.join(numbers)} (run "
+        "by run where they differ). Runs that end more alike there, by rank (more than "
+        f"{_LESS:g} less) and by cosine: {'; '.join(counts)}."
     )
+
+
+def _two_looks(full: pd.DataFrame, probes: pd.DataFrame, model: str) -> pd.DataFrame:
+    """A line per run of ``model``: its task, and cosine and rank of the last block's packed rows at
+    the first look and at the last."""
+    chosen = full.loc[full["model"] == model, "run_id"]
+    own = probes[probes["run_id"].isin(chosen)]
+    # A run that was looked at once has not changed between two looks.
+    own = own[own.groupby("run_id")["step"].transform("nunique") > 1]
+    own = own[own["block"] == own.groupby("run_id")["block"].transform("max")]
+    short = {"packed_cosine": "cosine", "packed_rank": "rank"}
+    first, last = (
+        look.set_index(["run_id", "task"])[[*short]].rename(columns=short)
+        for look in first_and_last(own)
+    )
+    return first.add_suffix("_first").join(last.add_suffix("_last")).reset_index()
+
+
+def _each(values: pd.Series[float], digits: int) -> str:
+    """The mean, or the value of every run where they lie more than a twentieth of it apart."""
+    apart = values.max() - values.min() > 0.05 * abs(values.mean())
+    shown = list(values) if apart else [values.mean()]
+    return " and ".join(f"{value:.{digits}f}" for value in shown)
+
+
+def _more_alike(looks: pd.DataFrame) -> str:
+    """``ListOps 2 and 1 of 2, Text 0 and 0 of 2``."""
+    by_rank = looks["rank_last"] < looks["rank_first"] - _LESS
+    by_cosine = looks["cosine_last"] > looks["cosine_first"]
+    said = []
+    for task in naming.task_order(looks["task"]):
+        here = looks["task"] == task
+        counts = f"{by_rank[here].sum()} and {by_cosine[here].sum()} of {here.sum()}"
+        said.append(f"{naming.task_label(task)} {counts}")
+    return ", ".join(said)

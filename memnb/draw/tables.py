@@ -335,6 +335,28 @@ def first_token_reading(beginning: pd.DataFrame) -> str:
     return " ".join(said)
 
 
+def lost_without_the_rest(beginning: pd.DataFrame, task: str) -> str:
+    """What models that have learned ``task`` lose without all but the first token; "" for none.
+
+    Args:
+        beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
+        task: by name.
+    """
+    found = _first_and_whole(beginning)
+    found = found[found["task"] == task]
+    if found.empty:
+        return ""
+    lost = 100 * (found["whole"] - found["first"]).groupby(found["model"]).mean()
+    said = ", ".join(
+        f"{naming.model_label(model)} {lost[model]:z.1f}"
+        for model in naming.model_order(lost.index)
+    )
+    return (
+        "Points lost where all but the first token is another input's (500 test examples, runs "
+        f"that were asked): {said}.".replace(" -", " −")
+    )
+
+
 def _first_and_whole(beginning: pd.DataFrame) -> pd.DataFrame:
     """Per run: accuracy on ``whole`` inputs and with the ``first`` token alone, and the share of
     answers that ``stay``.

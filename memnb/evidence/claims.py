@@ -86,6 +86,8 @@ SHALLOW = "no run is more than 2 points above what the first operator alone give
 #: The claims that one comparison can settle.
 ANY_SUFFICES = ("C2",)
 #: The things a claim says, where it says more than one.
+#: Said where older runs are among those that rows were taken from.
+ONE_CHOICE = "runs that took the same random rows from all examples are among those of row removal"
 PARTS = {"C3": ("collapse", "row removal"), "C4": ("filter", "pack temperature")}
 
 EVIDENCE_COLUMNS = (
@@ -350,10 +352,16 @@ def _that_learned(runs: pd.DataFrame, task: str) -> tuple[pd.DataFrame, tuple[st
 def _removals(
     task: str, memory: int, luna: pd.DataFrame, notes: tuple[str, ...], removal: pd.DataFrame
 ) -> list[Comparison]:
-    """C3 (b): test accuracy lost when only half of the rows, or one, are read."""
+    """C3 (b): test accuracy lost when only half of the rows, or one, are read.
+
+    Random rows of each example's own in newer runs, the same for all examples in older ones: both
+    estimate the mean over choices, the older with the chance of a single one.
+    """
     _, part = PARTS["C3"]
     found = []
     rows = removal[removal["run_id"].isin(luna["run_id"]) & (removal["rule"] == "random")]
+    if rows["orders"].isna().any():
+        notes = (*notes, ONE_CHOICE)
     for kept in sorted({memory // 2, 1}, reverse=True):
         lost = 100 * (_with_rows(rows, memory) - _with_rows(rows, kept))
         measure = f"accuracy lost with {kept} of {memory} rows left"

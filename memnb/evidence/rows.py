@@ -323,7 +323,7 @@ def load_removal(runs: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy (0..1) of the best weights with only ``kept`` of the M rows read.
 
     Columns: :data:`KEYS` (``memory`` is M), then rule, kept, accuracy, and orders: how many random
-    choices of rows the examples took in turn, NaN in older runs, which had one for all.
+    orders of removal the examples took in turn; NaN in older runs, which had one for all examples.
     """
     return _long(runs, "removal.jsonl", _REMOVAL)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from memnb.models.network import Network
 
-#: So many random choices of rows there are; examples take them in turn.
+#: So many random orders of removal there are; examples take them in turn.
 ORDERS = 500
 
 
@@ -35,12 +35,13 @@ def keeping_rows(network: Network, keep: Tensor) -> Iterator[None]:
 
 @contextmanager
 def keeping_random_rows(network: Network, kept: int, seed: int) -> Iterator[None]:
-    """While open, every example has ``kept`` rows of its own choice left, the same in all blocks.
+    """While open, every example has ``kept`` random rows of its own left, the same in all blocks.
 
-    One choice for all examples would be a toss-up where an answer hangs on a single row: a mean
+    One choice for all examples would be a toss-up where an answer hangs on a single row; a mean
     over choices is what can be compared from run to run. The i-th example that the network is
-    given from here on takes the i-th of :data:`ORDERS` choices; where fewer rows are kept they are
-    some of the same.
+    given from here on loses rows in the i-th of :data:`ORDERS` orders, so that where fewer are
+    kept they are some of the same. The i-th example need not be the i-th of a test set: on CUDA,
+    scoring may go by length.
     """
     memory = network.model.memory
     device = next(network.parameters()).device
@@ -93,11 +94,11 @@ def accuracy_by_rows_left(
         network: a trained model with M > 1 whose blocks can leave rows out (others give an empty
             list).
         accuracy: scores the network as it stands on a test set, 0 to 1.
-        seed: of the random choices (:func:`keeping_random_rows`).
+        seed: of the random orders of removal (:func:`keeping_random_rows`).
 
     Returns:
         One dict per number of rows: ``rule``, ``kept``, ``memory``, ``accuracy``, and ``orders``,
-        how many choices there are. Runs older than this had one, and do not say so.
+        how many orders of removal there are. Older runs had one, and do not say so.
     """
     memory = network.model.memory
     if memory < 2 or not _readers(network):

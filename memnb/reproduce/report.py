@@ -228,7 +228,10 @@ def write_report(
         "seconds": duration(seconds),
         "claims": _claims(verdicts, runs, entries, _figures(cells, folder)),
         "scales": list(SCALES.values()),
-        "short": summary.in_short(runs, removal, verdicts, others),
+        "short": summary.in_short(
+            runs, verdicts, others,
+            removal=removal, probes=probes, beginning=rows.load_beginning(runs),
+        ),
         "seeds": summary.seeds(runs),
         "becoming": _becoming(cells, entries),
         "layers": [(layer.title, len(layer.runs), len(layer.runs) - len(some),

@@ -15,7 +15,7 @@ def commonest_label(data: Dataset) -> float:
     return float(np.mean(data.test.labels == np.bincount(data.train.labels).argmax()))
 
 
-def first_token(data: Dataset) -> float:
+def first_token(data: Dataset, examples: int | None = None) -> float:
     """Test accuracy, 0 to 1, of reading the first token alone.
 
     The answer to it is the commonest label of the training examples that begin so (the smallest of
@@ -23,9 +23,11 @@ def first_token(data: Dataset) -> float:
 
     Args:
         data: sequences; of pairs there is no first token.
+        examples: how many of the test set, from its beginning; all of it if not given.
     """
     begins, labels = data.train.inputs[:, 0], data.train.labels
     answers = np.zeros(256, np.int64)
     for token in np.unique(begins):
         answers[token] = np.bincount(labels[begins == token]).argmax()
-    return float(np.mean(answers[data.test.inputs[:, 0]] == data.test.labels))
+    test = slice(examples)
+    return float(np.mean(answers[data.test.inputs[test, 0]] == data.test.labels[test]))
