@@ -87,12 +87,13 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
             named.append((axis, against_rows_left(axis, own)))
             if task == tasks[0]:
                 axis.set_title(words)
-        draw_levels(line, task, examples=_asked(rows, task))
+        # A name at the line would stand on curves, which begin at it.
+        draw_levels(line, task, named=False, examples=_asked(rows, task))
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "rows left")
     where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
     chosen = random_choices(rows[rows["rule"] == "random"])
-    style.heading(figure, title, f"{where}. {chosen}. {subtitle}".strip())
+    style.heading(figure, title, f"{where}; {level_words(tasks)}. {chosen}. {subtitle}".strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
 
