@@ -13,7 +13,7 @@ from memnb.draw import summary
 from memnb.evidence import published, rows
 
 
-def in_short(folder: Path, known: pd.DataFrame | None = None) -> dict[str, str]:
+def in_short(folder: Path, known: pd.DataFrame | None = None) -> summary.Short:
     runs = rows.load_runs(folder)
     removal, probes = rows.load_removal(runs), rows.load_probes(runs)
     verdicts = evidence.check(runs, removal, probes)
@@ -23,6 +23,12 @@ def in_short(folder: Path, known: pd.DataFrame | None = None) -> dict[str, str]:
     )  # fmt: skip
 
 
+def findings(folder: Path) -> dict[str, list[str]]:
+    """What each finding says of the tasks, in their order."""
+    table = in_short(folder).table
+    return {row[0]: row[1:] for row in table.to_numpy().tolist()}
+
+
 def seeds(folder: Path) -> str:
     return summary.seeds(rows.load_runs(folder))
 
@@ -30,7 +36,9 @@ def seeds(folder: Path) -> str:
 def test_without_full_scale_runs_there_is_nothing_to_say(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-1", "listops-short")
     write_run(tmp_path, "convluna-1", "listops-short")
-    assert in_short(tmp_path) == {}
+    short = in_short(tmp_path)
+    assert short.table.empty
+    assert short.notes == {}
     assert seeds(tmp_path) == "no run yet"
 
 
@@ -52,29 +60,30 @@ def test_gains_are_those_of_the_same_memory_and_of_pooling(tmp_path: Path) -> No
         write_run(tmp_path, "luna-1", "text", seed=seed, accuracy=0.60 + 0.01 * seed)
         write_run(tmp_path, "convluna-1", "text", seed=seed, accuracy=0.70)
         write_run(tmp_path, "convluna-16", "text", seed=seed, accuracy=0.80)
-    said = in_short(tmp_path)["ConvLuna against Luna"]
-    assert said.startswith("In points: Text +9.0 (M = 1). That is all that ConvLuna changes")
-    assert "PoolLuna" not in said
+    found = findings(tmp_path)
+    assert found["ConvLuna-1 − Luna-1, points"] == ["+9.0"]
+    assert "ConvLuna-16 − Luna-16, points" not in found
     write_run(tmp_path, "luna-16", "text", accuracy=0.81)
     write_run(tmp_path, "poolluna-16", "text", accuracy=0.84)
-    said = in_short(tmp_path)["ConvLuna against Luna"]
-    assert "Text +9.0 (M = 1), −1.0 (M = 16). That" in said
-    assert said.endswith("minus Luna (M = 16): Text +3.0.")
-
-
-def test_pooling_is_told_without_convluna_too(tmp_path: Path) -> None:
-    write_run(tmp_path, "luna-16", "text", accuracy=0.8)
-    write_run(tmp_path, "poolluna-16", "text", accuracy=0.7996)
-    said = in_short(tmp_path)["ConvLuna against Luna"]
-    assert said == "PoolLuna, the same with max pooling, minus Luna (M = 16): Text +0.0."
+    write_run(tmp_path, "luna-1", "image", accuracy=0.4)
+    write_run(tmp_path, "convluna-1", "image", accuracy=0.5)
+    short = in_short(tmp_path)
+    assert list(short.table) == [summary.FINDING, "Text", "Image"]
+    found = findings(tmp_path)
+    assert found["ConvLuna-1 − Luna-1, points"] == ["+9.0", "+10.0"]
+    assert found["ConvLuna-16 − Luna-16, points"] == ["−1.0", summary.NOTHING]
+    assert found["PoolLuna-16 − Luna-16, points"] == ["+3.0", summary.NOTHING]
+    gains = [name for name in found if name.endswith("points")]
+    assert gains[:2] == ["ConvLuna-1 − Luna-1, points", "ConvLuna-16 − Luna-16, points"]
+    assert "Claim C4 takes the first two apart" in short.notes["ConvLuna"]
 
 
 def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     write_run(tmp_path, "transformer", "text", accuracy=0.66)
     write_run(tmp_path, "convluna-1", "text", accuracy=0.7)  # nobody else's model
-    said = in_short(tmp_path)["Beside published numbers"]
-    assert said.startswith("Transformer: Text 66.0 (64.3 to 65.2). In brackets")
-    assert "best of up to 50" in said
+    assert findings(tmp_path)["Transformer (others)"] == ["66.0 (64.3 to 65.2)"]
+    assert not any("ConvLuna-1 (" in name for name in findings(tmp_path))
+    assert "best of up to 50" in in_short(tmp_path).notes["Others"]
 
 
 def test_numbers_of_the_paper_itself_are_not_those_of_others(tmp_path: Path) -> None:
@@ -83,19 +92,28 @@ def test_numbers_of_the_paper_itself_are_not_those_of_others(tmp_path: Path) -> 
     own = (known["source"] == published.PAPER) & (known["task"] == "image")
     assert own.any()
     known.loc[own, "accuracy"] = 50.0
-    assert "Beside published numbers" not in in_short(tmp_path, known)
+    assert "Others" not in in_short(tmp_path, known).notes
 
 
 def test_the_best_control_stands_beside_the_best_convluna(tmp_path: Path) -> None:
     write_run(tmp_path, "localconv", "text", accuracy=0.81)
-    assert "The filter without a memory" not in in_short(tmp_path)
+    assert findings(tmp_path) == {}
     write_run(tmp_path, "memoryless", "text", accuracy=0.78)
     write_run(tmp_path, "convluna-1", "text", accuracy=0.77)
-    write_run(tmp_path, "convluna-16", "text", accuracy=0.83)
-    assert in_short(tmp_path)["The filter without a memory"] == (
-        "The best control that has run has on Text 81.0 (Local convolution), where the best "
-        "ConvLuna has 83.0 (M = 16). Controls read the mean of all positions, ConvLuna reads CLS."
-    )
+    write_run(tmp_path, "convluna-16", "text", 0, accuracy=0.82)
+    write_run(tmp_path, "convluna-16", "text", 1, accuracy=0.84)
+    write_run(tmp_path, "convluna-4", "image", accuracy=0.5)
+    found = findings(tmp_path)
+    assert found["Best ConvLuna"] == ["83.0 (M = 16)", "50.0 (M = 4)"]
+    best = found["Best control: the filter, no memory"]
+    assert best == ["81.0 (Local convolution)", summary.NOTHING]
+    assert in_short(tmp_path).notes["Controls"].startswith("Controls read the mean")
+
+
+def lost(folder: Path, model: str) -> list[list[str]]:
+    """Points lost with 8 and with 1 of 16 rows left, by task."""
+    found = findings(folder)
+    return [found[f"{model}, points lost with {kept} of 16 rows left"] for kept in (8, 1)]
 
 
 def test_what_a_run_loses_is_its_own_difference(tmp_path: Path) -> None:
@@ -103,18 +121,16 @@ def test_what_a_run_loses_is_its_own_difference(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-16", "text", 0, accuracy=0.70, removal=whole)
     write_run(tmp_path, "luna-16", "text", 1, accuracy=0.90, removal={16: 0.90, 8: 0.85})
     write_run(tmp_path, "luna-16", "text", 2, accuracy=0.50, removal={16: 0.5, 8: 0.5, 1: 0.5})
-    said = in_short(tmp_path)["Rows taken away"]
-    own = "Every example keeps random rows of its own."
-    assert said.endswith(f"Luna-16: Text 5.0 and 15.0. {own}"), "of the one run that has all three"
+    assert lost(tmp_path, "Luna-16") == [["5.0"], ["15.0"]], "of the one run that has all three"
 
 
 def test_seeds_that_lose_quite_different_amounts_are_told_apart(tmp_path: Path) -> None:
     for seed, half in enumerate((0.702, 0.52)):
         kept = {16: 0.70, 8: half, 1: 0.5 + seed / 100}
         write_run(tmp_path, "luna-16", "text", seed, accuracy=0.70, removal=kept)
-    said = in_short(tmp_path)["Rows taken away"]
-    assert "(in brackets from seed to seed, where that is more than 2 points). Luna-16" in said
-    assert "Luna-16: Text 8.9 (−0.2 to 18.0) and 19.5." in said
+    assert lost(tmp_path, "Luna-16") == [["8.9 (−0.2 to 18.0)"], ["19.5"]]
+    said = in_short(tmp_path).notes["Rows taken away"]
+    assert "from seed to seed, where that is more than 2 points" in said
 
 
 def test_only_the_runs_that_are_shown_say_how_rows_were_chosen(tmp_path: Path) -> None:
@@ -124,7 +140,7 @@ def test_only_the_runs_that_are_shown_say_how_rows_were_chosen(tmp_path: Path) -
         if model == "luna-16":  # an older run
             lines = (folder / "removal.jsonl").read_text()
             (folder / "removal.jsonl").write_text(lines.replace(', "orders": 500', ""))
-    assert in_short(tmp_path)["Rows taken away"].endswith(" One random choice of rows per run.")
+    assert "One random choice of rows per run." in in_short(tmp_path).notes["Rows taken away"]
 
 
 def test_rows_taken_away_cost_what_the_whole_test_set_says(tmp_path: Path) -> None:
@@ -136,51 +152,43 @@ def test_rows_taken_away_cost_what_the_whole_test_set_says(tmp_path: Path) -> No
         tmp_path, "convluna-16", "image", model_changes={"filter": "none"},
         removal={16: 0.5, 8: 0.1},
     )  # fmt: skip
-    said = in_short(tmp_path)["Rows taken away"]
-    assert " Luna-16: Text −0.2 and 15.0; ConvLuna-16: Image 10.0 and 40.0. " in said
+    assert lost(tmp_path, "Luna-16") == [["−0.2", "–"], ["15.0", "–"]]
+    assert lost(tmp_path, "ConvLuna-16") == [["–", "10.0"], ["–", "40.0"]]
 
 
 def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> None:
-    write_run(tmp_path, "localconv", "listops", accuracy=0.3)
-    write_run(tmp_path, "convluna-1", "listops", accuracy=0.4)
-    assert (
-        "(M = 1) and the first operator alone 36.0."
-        in in_short(tmp_path)["The filter without a memory"]
-    )
-
-
-def test_what_models_make_of_the_rest_of_listops_stands_beside_the_rule(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-1", "listops", 0, accuracy=0.36)
     write_run(tmp_path, "luna-1", "listops", 1, accuracy=0.38)
     write_run(tmp_path, "luna-1", "listops-short", accuracy=0.9)
-    said = in_short(tmp_path)["ListOps"]
+    assert findings(tmp_path)["First operator alone"] == ["36.0"]
+    said = in_short(tmp_path).notes["ListOps"]
+    assert "a rule that reads the first token alone" in said
     assert said.endswith("(500 test examples, runs that were asked): Luna-1 21.0.")
     for file in tmp_path.rglob("beginning.jsonl"):
         file.unlink()
-    assert "Points lost" not in in_short(tmp_path)["ListOps"]
+    assert "Points lost" not in in_short(tmp_path).notes["ListOps"]
 
 
-def becoming(folder: Path) -> str:
-    return in_short(folder).get("Rows alike", "")
+def alike(folder: Path, model: str = "Luna-16") -> list[list[str]]:
+    """Cosine and effective rank of the last block, first and last, by task."""
+    found = findings(folder)
+    names = ("cosine", "effective rank")
+    return [found.get(f"{model}, last block: {name}", []) for name in names]
 
 
-def test_rows_become_alike_by_rank_and_by_cosine_run_by_run(tmp_path: Path) -> None:
-    assert becoming(tmp_path) == ""
-    alike, apart = {"packed_cosine": 0.99}, {"packed_cosine": 0.90}
-    write_run(tmp_path, "luna-16", "listops", 0, probes={**alike, "packed_rank": 1.2})
-    said = becoming(tmp_path)
-    assert "to 0.99, effective rank" in said
-    assert said.endswith("by rank (more than 0.5 less) and by cosine: Luna ListOps 1 and 1 of 1.")
-    write_run(tmp_path, "luna-16", "listops", 1, probes={**apart, "packed_rank": 1.5})
-    write_run(tmp_path, "luna-16", "text", probes={**apart, "packed_rank": 16.0})
-    write_run(tmp_path, "convluna-16", "listops", probes={**alike, "packed_rank": 16.0})
+def test_how_alike_rows_are_at_first_and_at_last(tmp_path: Path) -> None:
+    assert alike(tmp_path) == [[], []]
+    flat = {"packed_cosine": 0.99, "packed_rank": 1.2}
+    write_run(tmp_path, "luna-16", "listops", 0, probes=flat)
+    cosine, rank = (float(f"{begun(tmp_path, name):.5f}") for name in flat)
+    assert alike(tmp_path) == [[f"{cosine:.2f} → 0.99"], [f"{rank:.1f} → 1.2"]]
+    write_run(tmp_path, "luna-16", "listops", 1, probes={**flat, "packed_cosine": 0.90})
     write_run(tmp_path, "luna-1", "image")
-    said = becoming(tmp_path)
-    assert "to 0.99 and 0.90, effective rank" in said, "seeds that end apart are both there"
-    assert "to 1.2 and 1.5; Text" in said
-    cosine = "1" if begun(tmp_path, "packed_cosine") > 0.90 else "2"
-    counts = f"Luna ListOps 2 and {cosine} of 2, Text 0 and {int(cosine) - 1} of 1"
-    assert said.endswith(f"by cosine: {counts}; ConvLuna ListOps 0 and 1 of 1.")
+    assert alike(tmp_path)[0][0].endswith(" → 0.99, 0.90"), "runs that end apart are both there"
+    assert alike(tmp_path)[1][0].endswith(" → 1.2"), "of runs that agree, the mean"
+    write_run(tmp_path, "convluna-16", "text", probes=flat)
+    assert alike(tmp_path, "ConvLuna-16")[0][1].endswith(" → 0.99")
+    assert alike(tmp_path)[0][1:] == ["–"]
 
 
 def begun(folder: Path, measure: str) -> float:
@@ -189,16 +197,6 @@ def begun(folder: Path, measure: str) -> float:
     probes = rows.load_probes(runs[(runs["model"] == "luna-16") & (runs["task"] == "listops")])
     first, _ = rows.first_and_last(probes)
     return float(first.loc[first["block"] == first["block"].max(), measure].iloc[0])
-
-
-def test_rank_that_hardly_falls_makes_no_rows_alike(tmp_path: Path) -> None:
-    folder = write_run(tmp_path, "luna-16", "listops", probes={"packed_cosine": 0.98})
-    looks = [json.loads(line) for line in (folder / "probes.jsonl").read_text().splitlines()]
-    for lost, count in ((0.4, 0), (0.6, 1)):
-        looks[-1]["packed_rank"] = begun(tmp_path, "packed_rank") - lost
-        text = "".join(json.dumps(look) + "\n" for look in looks)
-        (folder / "probes.jsonl").write_text(text)
-        assert f"Luna ListOps {count} and " in becoming(tmp_path)
 
 
 def test_only_finished_runs_of_the_protocol_that_were_looked_at_twice_can_become_alike(
@@ -210,4 +208,4 @@ def test_only_finished_runs_of_the_protocol_that_were_looked_at_twice_can_become
     looks = (folder / "probes.jsonl").read_text().splitlines()
     first = [line for line in looks if json.loads(line)["step"] == json.loads(looks[0])["step"]]
     (folder / "probes.jsonl").write_text("\n".join(first) + "\n")
-    assert becoming(tmp_path) == ""
+    assert alike(tmp_path) == [[], []]

@@ -92,10 +92,12 @@ def results(folder: Path, drawn: Figure) -> str:
         removal=removal, probes=probes, beginning=rows.load_beginning(every),
     )  # fmt: skip
     parts = []
-    if short:
+    if len(short.table):
         parts += [
-            f"**In short**, at full scale ({summary.seeds(every)}):\n",
-            "\n".join(f"- **{name}.** {finding}" for name, finding in short.items()) + "\n",
+            f"**In short**, at full scale ({summary.seeds(every)}); accuracy in percent, mean over "
+            "seeds:\n",
+            as_markdown(short.table),
+            "\n".join(f"- *{name}.* {said}" for name, said in short.notes.items()) + "\n",
         ]
     parts += [
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "

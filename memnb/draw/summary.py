@@ -1,8 +1,9 @@
-"""What the full-scale rows say so far, in a few sentences that are made from them."""
+"""What the full-scale rows say so far: one table of findings, made from them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -15,6 +16,26 @@ from memnb.evidence.published import PAPER
 from memnb.evidence.rows import first_and_last
 
 
+@dataclass(frozen=True)
+class Short:
+    """The findings.
+
+    Attributes:
+        table: a row per finding that any row of results speaks of, a column per task.
+        notes: what is to be known of them, by a name each.
+    """
+
+    table: pd.DataFrame
+    notes: dict[str, str]
+
+
+#: The first column of the table, and a task that a finding says nothing of.
+FINDING, NOTHING = "At full scale", "–"
+
+#: What a finding says of tasks.
+Cells = Mapping[str, str]
+
+
 def in_short(
     runs: pd.DataFrame,
     verdicts: Sequence[Verdict],
@@ -23,8 +44,8 @@ def in_short(
     removal: pd.DataFrame,
     probes: pd.DataFrame,
     beginning: pd.DataFrame,
-) -> dict[str, str]:
-    """Each finding's name with a sentence or two; one that no row speaks of is left out.
+) -> Short:
+    """Accuracy beside others', gains, controls, and what becomes of the memory's rows.
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`, those of the controls among them.
@@ -35,16 +56,26 @@ def in_short(
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
     """
     full = _full(runs)
-    of_listops = tables.first_operator_alone(full), _rest_of_listops(full, beginning)
-    findings = {
-        "Beside published numbers": _baselines(full, published),
-        "ConvLuna against Luna": f"{_gains(verdicts)} {_pooling(full)}".strip(),
-        "The filter without a memory": _filter_alone(full),
-        "ListOps": " ".join(of_listops).strip(),
-        "Rows alike": _becoming_alike(full, probes),
-        "Rows taken away": _taken_away(full, removal),
-    }
-    return {name: said for name, said in findings.items() if said}
+    parts = (
+        _baselines(full, published),
+        _gains(full, verdicts),
+        _controls(full),
+        _on_listops(full, beginning),
+        _alike(full, probes),
+        _taken_away(full, removal),
+    )
+    findings = {name: cells for rows, _, _ in parts for name, cells in rows.items() if cells}
+    tasks = naming.task_order({task for cells in findings.values() for task in cells})
+    table = pd.DataFrame(
+        [[name, *(cells.get(task, NOTHING) for task in tasks)] for name, cells in findings.items()],
+        columns=[FINDING, *map(naming.task_label, tasks)],
+    )
+    notes = {name: said for rows, name, said in parts if said and any(rows.values())}
+    return Short(table, notes)
+
+
+#: Findings with what they say, the name of their note, and the note.
+_Part = tuple[dict[str, Cells], str, str]
 
 
 def seeds(runs: pd.DataFrame) -> str:
@@ -72,164 +103,93 @@ def _means(runs: pd.DataFrame, model: str) -> dict[str, float]:
     return {task: float(means[task]) for task in naming.task_order(means.index)}
 
 
-def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> str:
-    """The models that others than the paper published numbers of, theirs in brackets."""
+def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
+    """Accuracy of models of which others than the paper published numbers, theirs in brackets."""
     known = published.dropna(subset=["accuracy"])
     known = known[known["source"] != PAPER]
-    found, tasks = [], set[str]()
+    found: dict[str, Cells] = {}
     for model in config.MODELS:
         theirs = known[known["model"].str.lower() == model]
-        cells = []
+        cells = {}
         for task, ours in _means(runs, model).items():
             values = theirs.loc[theirs["task"] == task, "accuracy"]
             if len(values):
                 ends = dict.fromkeys(f"{value:.1f}" for value in (values.min(), values.max()))
-                cells.append(f"{naming.task_label(task)} {ours:.1f} ({' to '.join(ends)})")
-                tasks.add(task)
-        if cells:
-            found.append(f"{naming.model_label(model)}: {', '.join(cells)}")
-    if not found:
-        return ""
-    said = f"{'; '.join(found)}. In brackets what others published, of other setups."
-    if "text" in tasks:
+                cells[task] = f"{ours:.1f} ({' to '.join(ends)})"
+        found[f"{naming.model_label(model)} (others)"] = cells
+    said = "In brackets what others published, of other setups."
+    if any("text" in cells for cells in found.values()):
         said += (
             " On Text ours is the best of up to 50 evaluations of the test set, as in the authors' "
             "code."
         )
-    return said
+    return found, "Others", said
 
 
-def _gains(verdicts: Sequence[Verdict]) -> str:
-    """The comparisons of claim C1 at full scale."""
+def _gains(runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
+    """The comparisons of claim C1 at full scale, and the same of a filter without weights."""
     (claim,) = (v for v in verdicts if v.claim == "C1" and v.preset == "paper")
-    rows = claim.evidence.dropna(subset="effect")
-    if rows.empty:
-        return ""
-    found = [
-        f"{naming.task_label(task)} "
-        + ", ".join(
-            f"{tables.signed(row['effect'])} (M = {row['memory']})"
-            for _, row in rows[rows["task"] == task].iterrows()
-        )
-        for task in naming.task_order(rows["task"])
-    ]
-    return (
-        f"In points: {'; '.join(found)}. That is all that ConvLuna changes: the filter, pack's "
-        "learned temperature, unpack's temperature of 1, no value projection. Claim C4 takes the "
-        "first two apart."
-    )
-
-
-def _pooling(runs: pd.DataFrame) -> str:
-    """The same of the model whose filter has no weights."""
+    rows = claim.evidence.dropna(subset="effect").sort_values("memory", kind="stable")
+    found: dict[str, dict[str, str]] = {}
+    for _, row in rows.iterrows():
+        name = f"{naming.comparison_label(row['a'], row['b'])}, points"
+        found.setdefault(name, {})[row["task"]] = tables.signed(row["effect"])
     pooled, plain = _means(runs, "poolluna-16"), _means(runs, "luna-16")
-    found = [
-        f"{naming.task_label(task)} {tables.signed(pooled[task] - plain[task])}"
-        for task in pooled
-        if task in plain
-    ]
-    if not found:
-        return ""
-    return f"PoolLuna, the same with max pooling, minus Luna (M = 16): {', '.join(found)}."
-
-
-def _filter_alone(runs: pd.DataFrame) -> str:
-    """The best control of each task beside the best ConvLuna."""
-    shares = beside_tables.shares_of(runs)
-    found = []
-    for task in dict.fromkeys(share.task for share in shares):
-        top = max((s for s in shares if s.task == task), key=lambda share: share.ours.mean())
-        alone = top.controls[top.best].mean()
-        level = first_operator(task)
-        rule = "" if level is None else f" and the first operator alone {in_percent(level)}"
-        found.append(
-            f"{naming.task_label(task)} {alone:.1f} ({naming.model_label(top.best)}), where the "
-            f"best ConvLuna has {top.ours.mean():.1f} (M = {top.memory}){rule}"
-        )
-    if not found:
-        return ""
-    return (
-        f"The best control that has run has on {'; on '.join(found)}. Controls read the mean of "
-        "all positions, ConvLuna reads CLS."
+    found["PoolLuna-16 − Luna-16, points"] = {
+        task: tables.signed(pooled[task] - plain[task]) for task in pooled if task in plain
+    }
+    said = (
+        "ConvLuna has four things that Luna has not: the filter, pack's learned temperature, "
+        "unpack's temperature of 1, and no value projection. Claim C4 takes the first two apart. "
+        "PoolLuna has them with max pooling, which has no weights."
     )
+    return dict(found), "ConvLuna", said
 
 
-def _rest_of_listops(runs: pd.DataFrame, beginning: pd.DataFrame) -> str:
-    """Whether models make anything of what follows ListOps' first token."""
+def _controls(runs: pd.DataFrame) -> _Part:
+    """The best ConvLuna of each task beside the best control, which has the filter alone."""
+    best: dict[str, tuple[float, int]] = {}
+    for model in runs.loc[runs["family"] == "convluna", "model"].unique():
+        for task, accuracy in _means(runs, model).items():
+            best[task] = max(best.get(task, (0.0, 0)), (accuracy, int(model.rpartition("-")[2])))
+    alone = {}
+    for share in beside_tables.shares_of(runs):
+        value = share.controls[share.best].mean()
+        alone[share.task] = f"{value:.1f} ({naming.model_label(share.best)})"
+    found: dict[str, Cells] = {
+        "Best ConvLuna": {task: f"{value:.1f} (M = {m})" for task, (value, m) in best.items()},
+        "Best control: the filter, no memory": alone,
+    }
+    said = "Controls read the mean of all positions, ConvLuna reads CLS."
+    return found, "Controls", said if alone else ""
+
+
+def _on_listops(runs: pd.DataFrame, beginning: pd.DataFrame) -> _Part:
+    """What takes no memory on ListOps, and whether models make anything of the rest."""
+    level = first_operator("listops")
+    cells = {"listops": in_percent(level)} if (runs["task"] == "listops").any() else {}
     asked = beginning[beginning["run_id"].isin(runs["run_id"])]
-    return tables.lost_without_the_rest(asked, "listops")
+    said = tables.first_operator_alone(runs), tables.lost_without_the_rest(asked, "listops")
+    return {"First operator alone": cells}, "ListOps", " ".join(said).strip()
 
 
-def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> str:
-    """What runs that have learned something lose where half of 16 rows, or all but one, may not be
-    read; whole test set."""
-    learned = runs[runs["test_accuracy"] > runs["task"].map(learned_above)]
-    removal = removal[removal["run_id"].isin(learned["run_id"]) & (removal["rule"] == "random")]
-    found, shown = [], set[str]()
-    for model in ("luna-16", "convluna-16"):
-        left = 100 * removal[removal["model"] == model].pivot_table(
-            index=["task", "run_id"], columns="kept", values="accuracy"
-        ).reindex(columns=[16, 8, 1])
-        lost = left.rsub(left[16], axis=0).dropna()
-        shown |= set(lost.index.get_level_values("run_id"))
-        said = []
-        for task in naming.task_order(lost.index.get_level_values("task")):
-            own = lost[lost.index.get_level_values("task") == task]
-            said.append(f"{naming.task_label(task)} {_lost(own[8])} and {_lost(own[1])}")
-        if said:
-            found.append(f"{naming.model_label(model)}: {', '.join(said)}")
-    if not found:
-        return ""
-    numbers = "; ".join(found)
-    lead = "Points lost with 8 and with 1 of the 16 rows left, the others removed at random"
-    if "(" in numbers:
-        lead += f" (in brackets from seed to seed, where that is more than {_FAR_APART:g} points)"
-    chosen = random_choices(removal[removal["run_id"].isin(shown)])
-    return f"{lead}. {numbers}. {chosen}."
-
-
-def _lost(points: pd.Series[float]) -> str:
-    """The mean; also from where to where, if seeds lie far apart: it can be a toss-up which row
-    stays."""
-    ends = points.mean(), points.min(), points.max()
-    mean, low, high = (f"{value:z.1f}".replace("-", "−") for value in ends)
-    return f"{mean} ({low} to {high})" if points.max() - points.min() > _FAR_APART else mean
-
-
-#: Points between seeds from which on their mean alone would mislead.
-_FAR_APART = 2.0
-
-
-#: Effective rank that has to be lost before rows count as more alike; less may be chance.
-_LESS = 0.5
-
-
-def _becoming_alike(full: pd.DataFrame, probes: pd.DataFrame) -> str:
-    """How alike Luna's 16 rows are in the last block, first and last, on each full-scale task; and
-    of Luna and ConvLuna how many runs end more alike by each measure."""
+def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
+    """How alike 16 rows are in the last block, at the first look in training and at the last."""
     full = full[full["task"].isin(config.LRA_TASKS)]
-    looks = {model: _two_looks(full, probes, f"{model}-16") for model in ("luna", "convluna")}
-    if looks["luna"].empty:
-        return ""
-    numbers = []
-    for task in naming.task_order(looks["luna"]["task"]):
-        own = looks["luna"][looks["luna"]["task"] == task]
-        c0, r0 = own["cosine_first"].mean(), own["rank_first"].mean()
-        c1, r1 = _each(own["cosine_last"], 2), _each(own["rank_last"], 1)
-        numbers.append(
-            f"{naming.task_label(task)} cosine {c0:.2f} to {c1}, effective rank {r0:.1f} to {r1}"
-        )
-    counts = [
-        f"{naming.model_label(model)} {_more_alike(own)}"
-        for model, own in looks.items()
-        if len(own)
-    ]
-    return (
-        "The paper says that the rows of Luna's memory become alike in training. Of 16 rows what "
-        f"its last block reads goes, from the first look to the last: {'; '.join(numbers)} (run "
-        "by run where they differ). Runs that end more alike there, by rank (more than "
-        f"{_LESS:g} less) and by cosine: {'; '.join(counts)}."
+    found: dict[str, dict[str, str]] = {}
+    for model in ("luna-16", "convluna-16"):
+        looks = _two_looks(full, probes, model)
+        for measure, name, digits in (("cosine", "cosine", 2), ("rank", "effective rank", 1)):
+            row = found.setdefault(f"{naming.model_label(model)}, last block: {name}", {})
+            for task, own in looks.groupby("task"):
+                begun = own[f"{measure}_first"].mean()
+                row[str(task)] = f"{begun:.{digits}f} → {_each(own[f'{measure}_last'], digits)}"
+    said = (
+        "Of the 16 vectors that tokens read in the last block: mean cosine (1: all point the same "
+        "way) and effective rank (1: one direction is left), from the first look in training to "
+        "the last; run by run where runs end apart. The paper says that Luna's become alike."
     )
+    return dict(found), "Rows alike", said
 
 
 def _two_looks(full: pd.DataFrame, probes: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -252,16 +212,41 @@ def _each(values: pd.Series[float], digits: int) -> str:
     """The mean, or the value of every run where they lie more than a twentieth of it apart."""
     apart = values.max() - values.min() > 0.05 * abs(values.mean())
     shown = list(values) if apart else [values.mean()]
-    return " and ".join(f"{value:.{digits}f}" for value in shown)
+    return ", ".join(f"{value:.{digits}f}" for value in shown)
 
 
-def _more_alike(looks: pd.DataFrame) -> str:
-    """``ListOps 2 and 1 of 2, Text 0 and 0 of 2``."""
-    by_rank = looks["rank_last"] < looks["rank_first"] - _LESS
-    by_cosine = looks["cosine_last"] > looks["cosine_first"]
-    said = []
-    for task in naming.task_order(looks["task"]):
-        here = looks["task"] == task
-        counts = f"{by_rank[here].sum()} and {by_cosine[here].sum()} of {here.sum()}"
-        said.append(f"{naming.task_label(task)} {counts}")
-    return ", ".join(said)
+def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> _Part:
+    """What runs that have learned something lose where half of 16 rows, or all but one, may not be
+    read; whole test set."""
+    learned = runs[runs["test_accuracy"] > runs["task"].map(learned_above)]
+    removal = removal[removal["run_id"].isin(learned["run_id"]) & (removal["rule"] == "random")]
+    found: dict[str, Cells] = {}
+    shown = set[str]()
+    for model in ("luna-16", "convluna-16"):
+        left = 100 * removal[removal["model"] == model].pivot_table(
+            index=["task", "run_id"], columns="kept", values="accuracy"
+        ).reindex(columns=[16, 8, 1])
+        lost = left.rsub(left[16], axis=0).dropna()
+        shown |= set(lost.index.get_level_values("run_id"))
+        for kept in (8, 1):
+            found[f"{naming.model_label(model)}, points lost with {kept} of 16 rows left"] = {
+                str(task): _lost(own) for task, own in lost[kept].groupby("task")
+            }
+    chosen = random_choices(removal[removal["run_id"].isin(shown)])
+    said = (
+        f"The other rows are removed at random. {chosen}. In brackets from seed to seed, where "
+        f"that is more than {_FAR_APART:g} points."
+    )
+    return found, "Rows taken away", said
+
+
+def _lost(points: pd.Series[float]) -> str:
+    """The mean; also from where to where, if seeds lie far apart: it can be a toss-up which row
+    stays."""
+    ends = points.mean(), points.min(), points.max()
+    mean, low, high = (f"{value:z.1f}".replace("-", "−") for value in ends)
+    return f"{mean} ({low} to {high})" if points.max() - points.min() > _FAR_APART else mean
+
+
+#: Points between seeds from which on their mean alone would mislead.
+_FAR_APART = 2.0

@@ -220,6 +220,10 @@ def write_report(
     folder = paths.report(out)
     cells, unread = _cells(entries)
     verdicts = claims.check(runs, removal, probes)
+    beginning = rows.load_beginning(runs)
+    short = summary.in_short(
+        runs, verdicts, others, removal=removal, probes=probes, beginning=beginning
+    )
     context = {
         "title": "On Difficulties of Attention Factorization through Shared Memory",
         "preset": preset,
@@ -228,15 +232,18 @@ def write_report(
         "seconds": duration(seconds),
         "claims": _claims(verdicts, runs, entries, _figures(cells, folder)),
         "scales": list(SCALES.values()),
-        "short": summary.in_short(
-            runs, verdicts, others,
-            removal=removal, probes=probes, beginning=rows.load_beginning(runs),
-        ),
+        "short": _short(short),
         "seeds": summary.seeds(runs),
         "becoming": _becoming(cells, entries),
-        "layers": [(layer.title, len(layer.runs), len(layer.runs) - len(some),
-                    int((layer.runs["outcome"] == "failed").sum()))
-                   for layer, some in zip(layers, judged, strict=True)],
+        "layers": [
+            (
+                layer.title,
+                len(layer.runs),
+                len(layer.runs) - len(some),
+                int((layer.runs["outcome"] == "failed").sum()),
+            )
+            for layer, some in zip(layers, judged, strict=True)
+        ],
         "entries": entries,
         "training": training,
         "training_rows": training.rows(),
@@ -249,7 +256,7 @@ def write_report(
             "percent": lambda share: "" if share is None else f"{share:.1%}",
             "slug": lambda text: text.replace(" ", "-"),
         },
-    }  # fmt: skip
+    }
     links = {entry.artefact.notebook: entry.artefact.id for entry in entries}
     page = rendering.to_html(cells, folder, links, context)
     _copy_code(folder)
@@ -335,6 +342,17 @@ def _git(root: Path, *arguments: str) -> str:
         ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
     )
     return done.stdout.strip()
+
+
+def _short(short: summary.Short) -> dict[str, Any] | None:
+    """The findings as a table of the page, with their notes; None without any."""
+    if short.table.empty:
+        return None
+    table = rendering.Table(
+        "in-short", list(short.table.columns), short.table.to_numpy().tolist(),
+        "Accuracy in percent, mean over seeds.", None,
+    )  # fmt: skip
+    return {"table": table, "notes": short.notes}
 
 
 def _claims(
