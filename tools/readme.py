@@ -79,7 +79,7 @@ def is_current(file: Path, picture: Figure) -> bool:
 
 
 def results(folder: Path, drawn: Figure) -> str:
-    """The section: the picture, accuracy at both scales, then the verdicts."""
+    """The section: findings and verdicts, the picture, then accuracy at both scales."""
     runs = rows.load_runs(folder)
     probes = rows.load_probes(runs)
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
@@ -99,12 +99,17 @@ def results(folder: Path, drawn: Figure) -> str:
             as_markdown(short.table),
             "\n".join(f"- *{name}.* {said}" for name, said in short.notes.items()) + "\n",
         ]
+    claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]
     parts += [
+        "**The claims**, each with the one comparison that decides it and its 95 % interval: the "
+        "weakest comparison, except for C2, where one task is enough: the strongest, with an "
+        "interval for all tasks together. `memnb check --evidence` lists them all.\n",
+        as_markdown(claims),
+        "Laptop verdicts describe small tasks that were tuned so that ConvLuna-16 learns; they are "
+        f"no evidence for full scale (see [Limits](#limits)).{first_operator_in(verdicts)}\n",
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
         f"training](docs/{PICTURE.name})\n",
         f"*{caption(rows_of(drawn))}*\n",
-        "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds); –: not "
-        "planned, or no such rule. Written by `make readme` from the rows in `data/results/`.\n",
     ]
     # At full scale what the paper's models are compared with stands below them: memories between
     # chunks (C5), and the controls that decide how a gain of the filter may be read.
@@ -120,33 +125,35 @@ def results(folder: Path, drawn: Figure) -> str:
     ran = (~table.drop(columns="Model").isin([style.MISSING, "–"])).any(axis=1)
     ran |= table["Model"] == naming.model_label("transformer")  # what claim C2 compares with
     parts += [
-        f"**Full scale** (the authors' protocol{limit})\n",
+        f"**Full scale** (the authors' protocol{limit}): test accuracy in percent, mean ± standard "
+        "deviation over seeds (number of seeds); –: not planned, or no such rule. Written by `make "
+        "readme` from the rows in `data/results/`, like all of this section.\n",
         as_markdown(table[ran].reset_index(drop=True)),
         "ChunkMem and RMT mask padding; the other models look at it, as the authors' code does.\n",
-        "What the filter does without a memory decides how the gains of ConvLuna may be read:\n",
+    ]
+    parts += folded(
+        "What the filter does without a memory, which decides how the gains of ConvLuna may be "
+        "read",
         as_markdown(beside_tables.filter_alone(every)),
         beside_tables.filter_alone_reading(every) + "\n",
-    ]
+    )
     quick = plain[plain["preset"] == "quick"]
     asked = tables.first_token_reading(rows.load_beginning(quick))
     table = tables.accuracy(quick, scale="quick", planned=planned).drop(columns="Source")
-    parts += [
-        "**Laptop scale** (small versions of the tasks; `make reproduce` trains three seeds of "
-        "ListOps and Pathfinder again, except Pathfinder's of the Transformer and PoolLuna-16)\n",
+    parts += folded(
+        "Laptop scale: test accuracy on small versions of the tasks",
         as_markdown(table),
+        "`make reproduce` trains three seeds of ListOps and Pathfinder again, except Pathfinder's "
+        "of the Transformer and PoolLuna-16.\n",
         *([CONSTANT] if "± 0.0 " in as_markdown(table) else []),
         f"{tables.first_operator_alone(quick)} {asked}".strip() + "\n",
-    ]
-    claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]
-    parts += [
-        "**The claims**, each with the one comparison that decides it and its 95 % interval: the "
-        "weakest comparison, except for C2, where one task is enough: the strongest, with an "
-        "interval for all tasks together. `memnb check --evidence` lists them all.\n",
-        as_markdown(claims),
-        "Laptop verdicts describe small tasks that were tuned so that ConvLuna-16 learns; they are "
-        f"no evidence for full scale (see [Limits](#limits)).{first_operator_in(verdicts)}\n",
-    ]
+    )
     return "\n".join(parts)
+
+
+def folded(summary: str, *parts: str) -> list[str]:
+    """What is shown on a click; Markdown within HTML stands between empty lines."""
+    return [f"<details><summary>{summary}</summary>\n", *parts, "</details>\n"]
 
 
 def first_operator_in(verdicts: Sequence[evidence.Verdict]) -> str:
