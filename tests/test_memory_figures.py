@@ -142,6 +142,21 @@ def test_removal_has_every_seed_under_every_rule_and_starts_intact(runs: pd.Data
         assert axis.get_xlim()[0] > axis.get_xlim()[1]  # rows go from left to right
 
 
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [("removal", 34.2), ("exchange", 34.2), ("beginning", 34.2), ("length", 34.6)],
+)
+def test_levels_are_those_of_the_examples_that_were_asked(
+    runs: pd.DataFrame, name: str, level: float
+) -> None:
+    draw, load = FIGURES[name]
+    axis = draw(load(runs)).axes[0]
+    across = name == "exchange"
+    quiet = [line for line in axis.lines if line.get_color() == style.QUIET]
+    levels = [float((line.get_xdata() if across else line.get_ydata())[0]) for line in quiet]
+    assert levels == pytest.approx([15.7, level])
+
+
 def test_exchanges_show_accuracy_and_changed_answers(runs: pd.DataFrame) -> None:
     figure = memory_figures.exchanges(rows.load_causal(runs))
     above, below = figure.axes
