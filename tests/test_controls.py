@@ -116,7 +116,7 @@ def test_at_laptop_scale_where_nobody_has_learned_nothing_follows(tmp_path: Path
     table, _ = alone(tmp_path, "quick")
     assert [(row[0], row[4]) for row in table] == [
         ("Text short", NOT),
-        ("Pathfinder short", "nothing: neither has learned"),
+        ("Pathfinder short", "no conclusion: neither has learned"),
     ]
     assert "at full scale yet" in alone(tmp_path)[1]
 
@@ -130,7 +130,7 @@ def test_what_the_first_operator_gives_as_well_is_no_sign_of_a_memory(tmp_path: 
     table, words = alone(tmp_path, "quick")
     assert [(row[1], row[4]) for row in table] == [
         ("4", NOT),  # one of its runs is more than two points above 34.6 %
-        ("16", "nothing: the first operator would do"),
+        ("16", "no conclusion: the first operator would do"),
     ]
     assert said in words
     write_run(tmp_path / "text", "convluna-16", "text-short", accuracy=0.6)

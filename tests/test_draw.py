@@ -1117,6 +1117,31 @@ def test_the_claims_table_has_a_line_per_claim(verdicts: list[claims.Verdict]) -
     assert re.fullmatch(r"−?\d+\.\d \[−?\d+\.\d, −?\d+\.\d\] points", table["Effect"][0])
 
 
+def test_judged_claims_say_how_much_holds_and_what_decides(
+    verdicts: list[claims.Verdict], tmp_path: Path
+) -> None:
+    table = tables.judged_claims(verdicts)
+    assert not table["Claim"].str.startswith("C5").any(), "nothing of it has run"
+    first = table[table["Claim"].str.startswith("C1.")].iloc[0]
+    (verdict,) = (v for v in verdicts if v.claim == "C1")
+    results = verdict.evidence["result"]
+    judged = results.isin(["holds", "not shown", "ruled out"]).sum()
+    assert first["Hold"] == f"{(results == 'holds').sum()} of {judged}"
+    assert first["Decided by"].startswith("ListOps short, ConvLuna-")
+    decided = tables.comparisons(verdicts)
+    mark = decided["Comparison"] == first["Decided by"].removeprefix("ListOps short, ")
+    assert first["Effect"] in set(decided.loc[mark, "Effect"])
+    write_run(tmp_path, "luna-1", "text-short")
+    runs = rows.load_runs(tmp_path)
+    few = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    assert tables.judged_claims(few)["Claim"][0] == style.MISSING
+    write_runs(tmp_path, "luna-16", [0.60, 0.61, 0.62], task="text-short", probes=COLLAPSED)
+    runs = rows.load_runs(tmp_path)
+    third = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    (by,) = tables.judged_claims(third)["Decided by"]
+    assert by.startswith("Text short, Luna-16, packed cosine")
+
+
 def test_the_comparisons_count_failed_runs(verdicts: list[claims.Verdict]) -> None:
     table = tables.comparisons(verdicts)
     one = row(table, Claim="C1", Comparison="ConvLuna-16 − Luna-16")
@@ -1157,7 +1182,7 @@ def test_what_the_first_token_leaves_of_the_answers_is_told_of_runs_that_learned
     ]
     beginning = rows.load_beginning(rows.load_runs(tmp_path))
     said = tables.first_token_reading(beginning)
-    assert said.startswith("On ListOps short those that have learned something")
+    assert said.startswith("On ListOps short runs that have learned something")
     assert "(2 runs) do not keep their accuracy" in said
     assert said.endswith("32.0 % before, 16.0 % after; 20 % of the answers stay.")
     kept = tables.first_token_reading(beginning.assign(accuracy=0.34))

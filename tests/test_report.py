@@ -248,7 +248,7 @@ def test_what_full_scale_says_in_short_follows_the_verdicts(
     assert "In short: full scale, 1 seed of each model and task so far" in overview
     assert "Transformer (others)" in overview
     assert "66.0 (64.3 to 65.2)" in overview
-    assert "<strong>Others.</strong> In brackets" in overview
+    assert "<strong>The first rows of the table.</strong> Accuracy in percent" in overview
     (paths.reference() / "published.csv").write_text("nothing")
     html = write(out, entry(out, draw(out), step()))
     assert "published.csv must start with the header" in html[: html.index('id="overview"')]

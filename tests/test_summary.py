@@ -75,7 +75,10 @@ def test_gains_are_those_of_the_same_memory_and_of_pooling(tmp_path: Path) -> No
     assert found["PoolLuna-16 − Luna-16, points"] == ["+3.0", summary.NOTHING]
     gains = [name for name in found if name.endswith("points")]
     assert gains[:2] == ["ConvLuna-1 − Luna-1, points", "ConvLuna-16 − Luna-16, points"]
-    assert "Claim C4 takes the first two apart" in short.notes["ConvLuna"]
+    said = short.notes["ConvLuna against Luna"]
+    assert said.startswith(
+        "With as many memory rows, in points: −1.0 to +9.0 on Text, +10.0 on Image. ConvLuna has"
+    )
 
 
 def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
@@ -83,7 +86,9 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     write_run(tmp_path, "convluna-1", "text", accuracy=0.7)  # nobody else's model
     assert findings(tmp_path)["Transformer (others)"] == ["66.0 (64.3 to 65.2)"]
     assert not any("ConvLuna-1 (" in name for name in findings(tmp_path))
-    assert "best of up to 50" in in_short(tmp_path).notes["Others"]
+    *_, (name, said) = in_short(tmp_path).notes.items()
+    assert name == "The first rows of the table"
+    assert "best of up to 50" in said
 
 
 def test_numbers_of_the_paper_itself_are_not_those_of_others(tmp_path: Path) -> None:
@@ -92,22 +97,21 @@ def test_numbers_of_the_paper_itself_are_not_those_of_others(tmp_path: Path) -> 
     own = (known["source"] == published.PAPER) & (known["task"] == "image")
     assert own.any()
     known.loc[own, "accuracy"] = 50.0
-    assert "Others" not in in_short(tmp_path, known).notes
+    assert "The first rows of the table" not in in_short(tmp_path, known).notes
 
 
 def test_the_best_control_stands_beside_the_best_convluna(tmp_path: Path) -> None:
     write_run(tmp_path, "localconv", "text", accuracy=0.81)
-    assert findings(tmp_path) == {}
+    assert in_short(tmp_path).notes == {}
     write_run(tmp_path, "memoryless", "text", accuracy=0.78)
     write_run(tmp_path, "convluna-1", "text", accuracy=0.77)
     write_run(tmp_path, "convluna-16", "text", 0, accuracy=0.82)
     write_run(tmp_path, "convluna-16", "text", 1, accuracy=0.84)
     write_run(tmp_path, "convluna-4", "image", accuracy=0.5)
-    found = findings(tmp_path)
-    assert found["Best ConvLuna"] == ["83.0 (M = 16)", "50.0 (M = 4)"]
-    best = found["Best control: the filter, no memory"]
-    assert best == ["81.0 (Local convolution)", summary.NOTHING]
-    assert in_short(tmp_path).notes["Controls"].startswith("Controls read the mean")
+    assert in_short(tmp_path).notes["The filter without a memory"] == (
+        "Better control: 81.0 on Text (Local convolution, n = 1), where the best ConvLuna has 83.0 "
+        "(M = 16). Controls read the mean of all positions, ConvLuna the first one (CLS)."
+    )
 
 
 def lost(folder: Path, model: str) -> list[list[str]]:
@@ -160,10 +164,9 @@ def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> No
     write_run(tmp_path, "luna-1", "listops", 0, accuracy=0.36)
     write_run(tmp_path, "luna-1", "listops", 1, accuracy=0.38)
     write_run(tmp_path, "luna-1", "listops-short", accuracy=0.9)
-    assert findings(tmp_path)["First operator alone"] == ["36.0"]
     said = in_short(tmp_path).notes["ListOps"]
     assert "a rule that reads the first token alone" in said
-    assert said.endswith("(500 test examples, runs that were asked): Luna-1 21.0.")
+    assert said.endswith("swapped for another input's (500 test examples): Luna-1 21.0.")
     for file in tmp_path.rglob("beginning.jsonl"):
         file.unlink()
     assert "Points lost" not in in_short(tmp_path).notes["ListOps"]
@@ -184,7 +187,9 @@ def test_how_alike_rows_are_at_first_and_at_last(tmp_path: Path) -> None:
     assert alike(tmp_path) == [[f"{cosine:.2f} → 0.99"], [f"{rank:.1f} → 1.2"]]
     write_run(tmp_path, "luna-16", "listops", 1, probes={**flat, "packed_cosine": 0.90})
     write_run(tmp_path, "luna-1", "image")
-    assert alike(tmp_path)[0][0].endswith(" → 0.99, 0.90"), "runs that end apart are both there"
+    assert alike(tmp_path)[0][0].endswith(" → 0.90 to 0.99"), "of runs that end apart a range"
+    said = in_short(tmp_path).notes["Rows alike"]
+    assert "at the last; it falls in 0 of 2 runs." in said
     assert alike(tmp_path)[1][0].endswith(" → 1.2"), "of runs that agree, the mean"
     write_run(tmp_path, "convluna-16", "text", probes=flat)
     assert alike(tmp_path, "ConvLuna-16")[0][1].endswith(" → 0.99")

@@ -94,17 +94,18 @@ def results(folder: Path, drawn: Figure) -> str:
     parts = []
     if len(short.table):
         parts += [
-            f"**In short**, at full scale ({summary.seeds(every)}); accuracy in percent, mean over "
-            "seeds:\n",
+            f"**In short**, at full scale (the benchmark's own sizes; {summary.seeds(every)}):\n",
+            "\n".join(f"- **{name}.** {said}" for name, said in short.notes.items()) + "\n",
             as_markdown(short.table),
-            "\n".join(f"- *{name}.* {said}" for name, said in short.notes.items()) + "\n",
         ]
-    claims = tables.claims(verdicts)[["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds"]]
+    too_few = [v.claim for v in verdicts if v.preset == "paper" and v.verdict == "not enough runs"]
     parts += [
-        "**The claims**, each with the one comparison that decides it and its 95 % interval: the "
-        "weakest comparison, except for C2, where one task is enough: the strongest, with an "
-        "interval for all tasks together. `memnb check --evidence` lists them all.\n",
-        as_markdown(claims),
+        "**The claims.** *Hold*: comparisons whose whole 95 % interval lies inside its target, of "
+        "those that can be judged. *Decided by*: the weakest (C2, where one task is enough: the "
+        "strongest, with an interval for all tasks together; C3: the weakest cosine, of runs that "
+        "have learned something). `memnb check --evidence` lists them all."
+        + (f" At full scale {', '.join(too_few)} have not enough runs yet.\n" if too_few else "\n"),
+        as_markdown(tables.judged_claims(verdicts)),
         "Laptop verdicts describe small tasks that were tuned so that ConvLuna-16 learns; they are "
         f"no evidence for full scale (see [Limits](#limits)).{first_operator_in(verdicts)}\n",
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
@@ -125,7 +126,7 @@ def results(folder: Path, drawn: Figure) -> str:
     ran = (~table.drop(columns="Model").isin([style.MISSING, "–"])).any(axis=1)
     ran |= table["Model"] == naming.model_label("transformer")  # what claim C2 compares with
     parts += [
-        f"**Full scale** (the authors' protocol{limit}): test accuracy in percent, mean ± standard "
+        f"**Full scale** (the authors' settings{limit}): test accuracy in percent, mean ± standard "
         "deviation over seeds (number of seeds); –: not planned, or no such rule. Written by `make "
         "readme` from the rows in `data/results/`, like all of this section.\n",
         as_markdown(table[ran].reset_index(drop=True)),
@@ -158,17 +159,25 @@ def folded(summary: str, *parts: str) -> list[str]:
 
 def first_operator_in(verdicts: Sequence[evidence.Verdict]) -> str:
     """Which laptop verdicts rest, in part, on who found the first operator of ListOps."""
-    found = [
-        verdict.claim
+    shallow = {
+        verdict.claim: verdict.evidence["note"].str.contains(SHALLOW)
         for verdict in verdicts
-        if verdict.preset == "quick" and verdict.evidence["note"].str.contains(SHALLOW).any()
-    ]
-    if not found:
-        return ""
-    return (
-        f" {', '.join(found)} also compare models on short ListOps of which none is more than 2 "
-        "points above its first operator: there they say who found it."
-    )
+        if verdict.preset == "quick"
+    }
+    held = {v.claim: v.evidence["result"].eq("holds") for v in verdicts if v.preset == "quick"}
+    only = [name for name, some in shallow.items() if held[name].any() and some[held[name]].all()]
+    among = [name for name, some in shallow.items() if some.any() and name not in only]
+    said = ""
+    if only:
+        said += (
+            f" What holds of {' and '.join(only)} are comparisons on short ListOps alone, of "
+            "models of which none is more than 2 points above its first operator: more seeds of "
+            "one than of the other found that operator."
+        )
+    if among:
+        such = "such comparisons" if only else "comparisons of models that found no more than it"
+        said += f" {', '.join(among)} have {such} among theirs."
+    return said
 
 
 def updated(text: str, section: str) -> str:

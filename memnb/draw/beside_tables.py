@@ -65,8 +65,8 @@ FOLLOWS = {
     "left": "the filter alone does not explain ConvLuna",
     "open": "open",
     "few": "open: too few seeds",
-    "silent": "nothing: neither has learned",
-    "operator": "nothing: the first operator would do",
+    "silent": "no conclusion: neither has learned",
+    "operator": "no conclusion: the first operator would do",
 }
 
 
@@ -115,7 +115,7 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
     found = [
         "M: memory rows. Filter alone: the better of ConvLuna without memory and Local "
         "convolution, which read the mean of all positions. Left: ConvLuna above it, in points; up "
-        f"to {EQUIVALENT:g} counts as nothing left."
+        f"to {EQUIVALENT:g} counts as none."
     ]
     reads = {share.reads for share in shares}
     if "cls" in reads:

@@ -11,7 +11,7 @@ from memnb import config, naming
 from memnb.draw import beside_tables, tables
 from memnb.draw.panels import random_choices
 from memnb.evidence.claims import ENOUGH, Verdict
-from memnb.evidence.levels import first_operator, in_percent, learned_above
+from memnb.evidence.levels import learned_above, majority_share
 from memnb.evidence.published import PAPER
 from memnb.evidence.rows import first_and_last
 
@@ -70,10 +70,13 @@ def in_short(
         [[name, *(cells.get(task, NOTHING) for task in tasks)] for name, cells in findings.items()],
         columns=[FINDING, *map(naming.task_label, tasks)],
     )
-    notes = {name: said for rows, name, said in parts if said and any(rows.values())}
+    notes = {name: said for rows, name, said in parts if said and (not rows or any(rows.values()))}
+    notes = {**{name: said for name, said in notes.items() if name != _TABLE}, **notes}
     return Short(table, notes)
 
 
+#: The note that is of the table, and stands last, before it.
+_TABLE = "The first rows of the table"
 #: Findings with what they say, the name of their note, and the note.
 _Part = tuple[dict[str, Cells], str, str]
 
@@ -117,13 +120,15 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
                 ends = dict.fromkeys(f"{value:.1f}" for value in (values.min(), values.max()))
                 cells[task] = f"{ours:.1f} ({' to '.join(ends)})"
         found[f"{naming.model_label(model)} (others)"] = cells
-    said = "In brackets what others published, of other setups."
+    said = (
+        "Accuracy in percent, mean over seeds; in brackets what others published, of other setups."
+    )
     if any("text" in cells for cells in found.values()):
         said += (
-            " On Text ours is the best of up to 50 evaluations of the test set, as in the authors' "
-            "code."
+            " On Text each number of ours is the best of up to 50 evaluations of the test set, as "
+            "in the authors' code."
         )
-    return found, "Others", said
+    return found, _TABLE, said
 
 
 def _gains(runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
@@ -138,39 +143,44 @@ def _gains(runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
     found["PoolLuna-16 − Luna-16, points"] = {
         task: tables.signed(pooled[task] - plain[task]) for task in pooled if task in plain
     }
+    ranges = [
+        f"{' to '.join(dict.fromkeys((tables.signed(own.min()), tables.signed(own.max()))))} on "
+        f"{naming.task_label(task)}"
+        for task in naming.task_order(rows["task"])
+        for own in [rows.loc[rows["task"] == task, "effect"]]
+    ]
+    with_same = f"With as many memory rows, in points: {', '.join(ranges)}. " if ranges else ""
     said = (
-        "ConvLuna has four things that Luna has not: the filter, pack's learned temperature, "
-        "unpack's temperature of 1, and no value projection. Claim C4 takes the first two apart. "
-        "PoolLuna has them with max pooling, which has no weights."
+        f"{with_same}ConvLuna has four things that Luna has not: the filter, pack's learned "
+        "temperature, unpack's temperature of 1, and no value projection; claim C4 takes the first "
+        "two apart. PoolLuna has them with max pooling, which has no weights."
     )
-    return dict(found), "ConvLuna", said
+    return dict(found), "ConvLuna against Luna", said
 
 
 def _controls(runs: pd.DataFrame) -> _Part:
-    """The best ConvLuna of each task beside the best control, which has the filter alone."""
-    best: dict[str, tuple[float, int]] = {}
-    for model in runs.loc[runs["family"] == "convluna", "model"].unique():
-        for task, accuracy in _means(runs, model).items():
-            best[task] = max(best.get(task, (0.0, 0)), (accuracy, int(model.rpartition("-")[2])))
-    alone = {}
-    for share in beside_tables.shares_of(runs):
-        value = share.controls[share.best].mean()
-        alone[share.task] = f"{value:.1f} ({naming.model_label(share.best)})"
-    found: dict[str, Cells] = {
-        "Best ConvLuna": {task: f"{value:.1f} (M = {m})" for task, (value, m) in best.items()},
-        "Best control: the filter, no memory": alone,
-    }
-    said = "Controls read the mean of all positions, ConvLuna reads CLS."
-    return found, "Controls", said if alone else ""
+    """The better control of each task, which has the filter alone, beside the best ConvLuna."""
+    said = []
+    shares = beside_tables.shares_of(runs)
+    for task in dict.fromkeys(share.task for share in shares):
+        top = max((s for s in shares if s.task == task), key=lambda share: share.ours.mean())
+        alone = top.controls[top.best]
+        said.append(
+            f"{alone.mean():.1f} on {naming.task_label(task)} ({naming.model_label(top.best)}, "
+            f"n = {len(alone)}), where the best ConvLuna has {top.ours.mean():.1f} "
+            f"(M = {top.memory})"
+        )
+    if not said:
+        return {}, "The filter without a memory", ""
+    reads = "Controls read the mean of all positions, ConvLuna the first one (CLS)."
+    return {}, "The filter without a memory", f"Better control: {'; '.join(said)}. {reads}"
 
 
 def _on_listops(runs: pd.DataFrame, beginning: pd.DataFrame) -> _Part:
     """What takes no memory on ListOps, and whether models make anything of the rest."""
-    level = first_operator("listops")
-    cells = {"listops": in_percent(level)} if (runs["task"] == "listops").any() else {}
     asked = beginning[beginning["run_id"].isin(runs["run_id"])]
     said = tables.first_operator_alone(runs), tables.lost_without_the_rest(asked, "listops")
-    return {"First operator alone": cells}, "ListOps", " ".join(said).strip()
+    return {}, "ListOps", " ".join(said).strip()
 
 
 def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
@@ -185,11 +195,25 @@ def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
                 begun = own[f"{measure}_first"].mean()
                 row[str(task)] = f"{begun:.{digits}f} → {_each(own[f'{measure}_last'], digits)}"
     said = (
-        "Of the 16 vectors that tokens read in the last block: mean cosine (1: all point the same "
-        "way) and effective rank (1: one direction is left), from the first look in training to "
-        "the last; run by run where runs end apart. The paper says that Luna's become alike."
+        f"The paper says that the rows of Luna's memory become alike in training. "
+        f"{_over_all_blocks(full, probes)} The table has the last block: mean cosine of the 16 "
+        "vectors that tokens read there (1: all point the same way) and effective rank (1: one "
+        "direction is left), first and last look; a range where runs end apart."
     )
     return dict(found), "Rows alike", said
+
+
+def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> str:
+    """Where Luna-16's mean cosine over all blocks begins and ends."""
+    own = probes[probes["run_id"].isin(full.loc[full["model"] == "luna-16", "run_id"])]
+    first, last = (look.groupby("run_id")["packed_cosine"].mean() for look in first_and_last(own))
+    if first.empty:
+        return ""
+    begun, ended = (f"{look.min():.2f} to {look.max():.2f}" for look in (first, last))
+    return (
+        f"Over all blocks Luna-16's mean cosine is {begun} at the first look and {ended} at the "
+        f"last; it falls in {(last < first).sum()} of {len(first)} runs."
+    )
 
 
 def _two_looks(full: pd.DataFrame, probes: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -209,10 +233,10 @@ def _two_looks(full: pd.DataFrame, probes: pd.DataFrame, model: str) -> pd.DataF
 
 
 def _each(values: pd.Series[float], digits: int) -> str:
-    """The mean, or the value of every run where they lie more than a twentieth of it apart."""
+    """The mean, or from where to where if runs lie more than a twentieth of it apart."""
     apart = values.max() - values.min() > 0.05 * abs(values.mean())
-    shown = list(values) if apart else [values.mean()]
-    return ", ".join(f"{value:.{digits}f}" for value in shown)
+    shown = (values.min(), values.max()) if apart else (values.mean(),)
+    return " to ".join(f"{value:.{digits}f}" for value in shown)
 
 
 def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> _Part:
@@ -235,9 +259,16 @@ def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> _Part:
     chosen = random_choices(removal[removal["run_id"].isin(shown)])
     said = (
         f"The other rows are removed at random. {chosen}. In brackets from seed to seed, where "
-        f"that is more than {_FAR_APART:g} points."
+        f"that is more than {_FAR_APART:g} points. Guessing gives {_guessing(found)}."
     )
     return found, "Rows taken away", said
+
+
+def _guessing(found: Mapping[str, Cells]) -> str:
+    """What always giving the commonest answer gives on the tasks of these findings."""
+    tasks = naming.task_order({task for cells in found.values() for task in cells})
+    said = [f"{100 * majority_share(task):.0f} on {naming.task_label(task)}" for task in tasks]
+    return ", ".join(said)
 
 
 def _lost(points: pd.Series[float]) -> str:

@@ -20,7 +20,7 @@ from memnb import config, naming, paths
 from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
-from memnb.evidence.claims import ENOUGH, Verdict
+from memnb.evidence.claims import ACCURACY, ENOUGH, Verdict
 from memnb.evidence.levels import MARGIN, first_operator, in_percent, learned_above
 from memnb.evidence.rows import first_and_last
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
@@ -328,9 +328,9 @@ def first_token_reading(beginning: pd.DataFrame) -> str:
         keep = "keep" if abs(whole - first) <= 100 * MARGIN else "do not keep"
         runs = f"{len(own)} runs" if len(own) > 1 else "one run"
         said.append(
-            f"On {naming.task_label(task)} those that have learned something and were asked again "
-            f"({runs}) {keep} their accuracy where all but the first token is another input's: "
-            f"{whole:.1f} % before, {first:.1f} % after; {stay:.0f} % of the answers stay."
+            f"On {naming.task_label(task)} runs that have learned something and were tested so "
+            f"({runs}) {keep} their accuracy when every token but the first is swapped for another "
+            f"input's: {whole:.1f} % before, {first:.1f} % after; {stay:.0f} % of the answers stay."
         )
     return " ".join(said)
 
@@ -352,8 +352,8 @@ def lost_without_the_rest(beginning: pd.DataFrame, task: str) -> str:
         for model in naming.model_order(lost.index)
     )
     return (
-        "Points lost where all but the first token is another input's (500 test examples, runs "
-        f"that were asked): {said}.".replace(" -", " −")
+        "Points lost when every token but the first is swapped for another input's (500 test "
+        f"examples): {said}.".replace(" -", " −")
     )
 
 
@@ -795,6 +795,47 @@ def claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     ]
     columns = ["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds", "Reading"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def judged_claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """One row per claim and scale that has enough runs: how much holds, and what decides.
+
+    Returns:
+        Columns ``Claim`` (with its statement), ``Scale``, ``Verdict``, ``Hold`` (of the comparisons
+        judged), ``Decided by``, ``Effect``, ``Seeds``.
+    """
+    columns = ["Claim", "Scale", "Verdict", "Hold", "Decided by", "Effect", "Seeds"]
+    rows = []
+    for verdict, line in zip(verdicts, claims(verdicts).to_dict("records"), strict=True):
+        judged = verdict.evidence[
+            verdict.evidence["result"].isin(["holds", "not shown", "ruled out"])
+        ]
+        if judged.empty:
+            continue
+        rows.append(
+            [
+                f"{verdict.claim}. {verdict.statement}",
+                line["Scale"],
+                line["Verdict"],
+                f"{judged['result'].eq('holds').sum()} of {len(judged)}",
+                _decided_by(verdict),
+                line["Effect"],
+                line["Seeds"],
+            ]
+        )
+    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def _decided_by(verdict: Verdict) -> str:
+    """``ListOps short, Luna-4, packed cosine``; a dash where the first kind has no comparison."""
+    evidence = verdict.evidence
+    same = evidence["effect"].eq(verdict.effect) & evidence["unit"].eq(verdict.unit)
+    if not same.any():
+        return "–"
+    row = evidence[same].iloc[0]
+    measure = "" if row["measure"] == ACCURACY else f", {row['measure']}"
+    compared = naming.comparison_label(row["a"], row["b"])
+    return f"{naming.task_label(row['task'])}, {compared}{measure}"
 
 
 def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:
