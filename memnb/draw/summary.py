@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -64,21 +65,27 @@ def in_short(
         _alike(full, probes),
         _taken_away(full, removal),
     )
-    findings = {name: cells for rows, _, _ in parts for name, cells in rows.items() if cells}
+    findings = {name: cells for part in parts for name, cells in part.findings.items() if cells}
     tasks = naming.task_order({task for cells in findings.values() for task in cells})
     table = pd.DataFrame(
         [[name, *(cells.get(task, NOTHING) for task in tasks)] for name, cells in findings.items()],
         columns=[FINDING, *map(naming.task_label, tasks)],
     )
-    notes = {name: said for rows, name, said in parts if said and (not rows or any(rows.values()))}
-    notes = {**{name: said for name, said in notes.items() if name != _TABLE}, **notes}
-    return Short(table, notes)
+    told = [p for p in parts if p.said and (not p.findings or any(p.findings.values()))]
+    told.sort(key=lambda part: part.name == _TABLE)  # the table stands behind the notes
+    return Short(table, {part.name: part.said for part in told})
 
 
-#: The note that is of the table, and stands last, before it.
+#: The note that is of the table.
 _TABLE = "The first rows of the table"
-#: Findings with what they say, the name of their note, and the note.
-_Part = tuple[dict[str, Cells], str, str]
+
+
+class _Part(NamedTuple):
+    """Findings with what they say, and their note, by its name."""
+
+    findings: Mapping[str, Cells]
+    name: str
+    said: str
 
 
 def seeds(runs: pd.DataFrame) -> str:
@@ -128,7 +135,7 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
             " On Text each number of ours is the best of up to 50 evaluations of the test set, as "
             "in the authors' code."
         )
-    return found, _TABLE, said
+    return _Part(found, _TABLE, said)
 
 
 def _gains(runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
@@ -143,19 +150,18 @@ def _gains(runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
     found["PoolLuna-16 − Luna-16, points"] = {
         task: tables.signed(pooled[task] - plain[task]) for task in pooled if task in plain
     }
-    ranges = [
-        f"{' to '.join(dict.fromkeys((tables.signed(own.min()), tables.signed(own.max()))))} on "
-        f"{naming.task_label(task)}"
-        for task in naming.task_order(rows["task"])
-        for own in [rows.loc[rows["task"] == task, "effect"]]
-    ]
+    ranges = []
+    for task in naming.task_order(rows["task"]):
+        own = rows.loc[rows["task"] == task, "effect"]
+        ends = dict.fromkeys(tables.signed(value) for value in (own.min(), own.max()))
+        ranges.append(f"{' to '.join(ends)} on {naming.task_label(task)}")
     with_same = f"With as many memory rows, in points: {', '.join(ranges)}. " if ranges else ""
     said = (
         f"{with_same}ConvLuna has four things that Luna has not: the filter, pack's learned "
         "temperature, unpack's temperature of 1, and no value projection; claim C4 takes the first "
         "two apart. PoolLuna has them with max pooling, which has no weights."
     )
-    return dict(found), "ConvLuna against Luna", said
+    return _Part(found, "ConvLuna against Luna", said)
 
 
 def _controls(runs: pd.DataFrame) -> _Part:
@@ -171,16 +177,16 @@ def _controls(runs: pd.DataFrame) -> _Part:
             f"(M = {top.memory})"
         )
     if not said:
-        return {}, "The filter without a memory", ""
+        return _Part({}, "The filter without a memory", "")
     reads = "Controls read the mean of all positions, ConvLuna the first one (CLS)."
-    return {}, "The filter without a memory", f"Better control: {'; '.join(said)}. {reads}"
+    return _Part({}, "The filter without a memory", f"Better control: {'; '.join(said)}. {reads}")
 
 
 def _on_listops(runs: pd.DataFrame, beginning: pd.DataFrame) -> _Part:
     """What takes no memory on ListOps, and whether models make anything of the rest."""
     asked = beginning[beginning["run_id"].isin(runs["run_id"])]
     said = tables.first_operator_alone(runs), tables.lost_without_the_rest(asked, "listops")
-    return {}, "ListOps", " ".join(said).strip()
+    return _Part({}, "ListOps", " ".join(said).strip())
 
 
 def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
@@ -200,7 +206,7 @@ def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
         "vectors that tokens read there (1: all point the same way) and effective rank (1: one "
         "direction is left), first and last look; a range where runs end apart."
     )
-    return dict(found), "Rows alike", said
+    return _Part(found, "Rows alike", said)
 
 
 def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> str:
@@ -261,7 +267,7 @@ def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> _Part:
         f"The other rows are removed at random. {chosen}. In brackets from seed to seed, where "
         f"that is more than {_FAR_APART:g} points. Guessing gives {_guessing(found)}."
     )
-    return found, "Rows taken away", said
+    return _Part(found, "Rows taken away", said)
 
 
 def _guessing(found: Mapping[str, Cells]) -> str:
