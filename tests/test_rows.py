@@ -438,3 +438,14 @@ def test_a_copy_that_breaks_off_leaves_nothing(
     with pytest.raises(RunError, match="No space left on device"):
         rows.commit(source, tmp_path / "results")
     assert os.listdir(tmp_path / "results") == []
+
+
+def test_a_measure_at_both_ends_of_training_is_that_of_all_blocks_and_of_the_last() -> None:
+    looked = [(1, 0, 1, 0.2), (1, 0, 2, 0.4), (1, 9, 1, 0.6), (1, 9, 2, 1.0), (2, 9, 1, 0.5)]
+    probes = pd.DataFrame(looked, columns=["run_id", "step", "block", "packed_cosine"])
+    found = rows.looks(probes, "packed_cosine")
+    assert found.loc[1].to_dict() == pytest.approx(
+        {"first": 0.3, "last": 0.8, "deepest_first": 0.4, "deepest_last": 1.0}
+    )
+    assert found.loc[2, ["first", "deepest_first"]].isna().all(), "looked at once"
+    assert found.loc[2, "last"] == 0.5

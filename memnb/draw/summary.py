@@ -14,7 +14,7 @@ from memnb.draw.panels import random_choices
 from memnb.evidence.claims import ENOUGH, Verdict
 from memnb.evidence.levels import learned_above, majority_share
 from memnb.evidence.published import PAPER
-from memnb.evidence.rows import first_and_last
+from memnb.evidence.rows import looks
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _gains(runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
         name = f"{naming.comparison_label(row['a'], row['b'])}, points"
         found.setdefault(name, {})[row["task"]] = tables.signed(row["effect"])
     pooled, plain = _means(runs, "poolluna-16"), _means(runs, "luna-16")
-    found["PoolLuna-16 − Luna-16, points"] = {
+    found[f"{naming.comparison_label('poolluna-16', 'luna-16')}, points"] = {
         task: tables.signed(pooled[task] - plain[task]) for task in pooled if task in plain
     }
     ranges = []
@@ -192,14 +192,18 @@ def _on_listops(runs: pd.DataFrame, beginning: pd.DataFrame) -> _Part:
 def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
     """How alike 16 rows are in the last block, at the first look in training and at the last."""
     full = full[full["task"].isin(config.LRA_TASKS)]
+    tasks = dict(zip(full["run_id"], full["task"], strict=True))
     found: dict[str, dict[str, str]] = {}
     for model in ("luna-16", "convluna-16"):
-        looks = _two_looks(full, probes, model)
-        for measure, name, digits in (("cosine", "cosine", 2), ("rank", "effective rank", 1)):
-            row = found.setdefault(f"{naming.model_label(model)}, last block: {name}", {})
-            for task, own in looks.groupby("task"):
-                begun = own[f"{measure}_first"].mean()
-                row[str(task)] = f"{begun:.{digits}f} → {_each(own[f'{measure}_last'], digits)}"
+        for measure, name, digits in (
+            ("packed_cosine", "cosine", 2),
+            ("packed_rank", "effective rank", 1),
+        ):
+            ends = _ends(full, probes, model, measure)
+            cells = found.setdefault(f"{naming.model_label(model)}, last block: {name}", {})
+            for task, own in ends.groupby(ends.index.map(tasks)):
+                begun, ended = own["deepest_first"].mean(), _each(own["deepest_last"], digits)
+                cells[str(task)] = f"{begun:.{digits}f} → {ended}"
     said = (
         f"The paper says that the rows of Luna's memory become alike in training. "
         f"{_over_all_blocks(full, probes)} The table has the last block: mean cosine of the 16 "
@@ -211,31 +215,20 @@ def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
 
 def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> str:
     """Where Luna-16's mean cosine over all blocks begins and ends."""
-    own = probes[probes["run_id"].isin(full.loc[full["model"] == "luna-16", "run_id"])]
-    first, last = (look.groupby("run_id")["packed_cosine"].mean() for look in first_and_last(own))
-    if first.empty:
+    ends = _ends(full, probes, "luna-16", "packed_cosine")
+    if ends.empty:
         return ""
-    begun, ended = (f"{look.min():.2f} to {look.max():.2f}" for look in (first, last))
+    begun, ended = (f"{ends[end].min():.2f} to {ends[end].max():.2f}" for end in ("first", "last"))
     return (
         f"Over all blocks Luna-16's mean cosine is {begun} at the first look and {ended} at the "
-        f"last; it falls in {(last < first).sum()} of {len(first)} runs."
+        f"last; it falls in {(ends['last'] < ends['first']).sum()} of {len(ends)} runs."
     )
 
 
-def _two_looks(full: pd.DataFrame, probes: pd.DataFrame, model: str) -> pd.DataFrame:
-    """A line per run of ``model``: its task, and cosine and rank of the last block's packed rows at
-    the first look and at the last."""
+def _ends(full: pd.DataFrame, probes: pd.DataFrame, model: str, measure: str) -> pd.DataFrame:
+    """:func:`looks` of the runs of ``model`` that were looked at more than once."""
     chosen = full.loc[full["model"] == model, "run_id"]
-    own = probes[probes["run_id"].isin(chosen)]
-    # A run that was looked at once has not changed between two looks.
-    own = own[own.groupby("run_id")["step"].transform("nunique") > 1]
-    own = own[own["block"] == own.groupby("run_id")["block"].transform("max")]
-    short = {"packed_cosine": "cosine", "packed_rank": "rank"}
-    first, last = (
-        look.set_index(["run_id", "task"])[[*short]].rename(columns=short)
-        for look in first_and_last(own)
-    )
-    return first.add_suffix("_first").join(last.add_suffix("_last")).reset_index()
+    return looks(probes[probes["run_id"].isin(chosen)], measure).dropna()
 
 
 def _each(values: pd.Series[float], digits: int) -> str:

@@ -43,6 +43,7 @@ from memnb.evidence.levels import (
     is_first_operator_enough,
     learned_above,
 )
+from memnb.evidence.rows import looks
 from memnb.evidence.statistics import LEVEL, difference, mean
 from memnb.naming import comparison_label, model_label, task_label
 
@@ -85,9 +86,9 @@ SHALLOW = "no run is more than 2 points above what the first operator alone give
 
 #: The claims that one comparison can settle.
 ANY_SUFFICES = ("C2",)
-#: The things a claim says, where it says more than one.
 #: Said where older runs are among those that rows were taken from.
 ONE_CHOICE = "runs that took the same random rows from all examples are among those of row removal"
+#: The things a claim says, where it says more than one.
 PARTS = {"C3": ("collapse", "row removal"), "C4": ("filter", "pack temperature")}
 
 EVIDENCE_COLUMNS = (
@@ -315,8 +316,8 @@ def _memory_degrades(
             ("packed cosine", "packed_cosine", 1, "cosine", COLLAPSED, POSITIVE),
             ("packed rank share", "packed_rank", largest, "of min(M, H)", FLAT, NEGATIVE),
         ):
-            looks = _looks(probes, column)
-            first, end, deepest = (looks[name] / scale for name in ("first", "last", "deepest"))
+            ends = looks(probes, column).div(scale, axis=0)
+            first, end, deepest = (ends[name] for name in ("first", "last", "deepest_last"))
             for what, values, target in (
                 (measure, end, near),
                 (f"{measure}, last block", deepest, near),
@@ -457,26 +458,6 @@ def _gain(
         task, memory, ACCURACY, "points", POSITIVE, a, b, level, part, silent=silent,
         shallow=shallow,
     )  # fmt: skip
-
-
-def _looks(probes: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """A measure by run id: averaged over blocks at the ``first`` and the ``last`` probed step, and
-    that of the ``deepest`` block at the last one. A run that was looked at once has no first."""
-    by_run = probes.groupby("run_id")
-    first, last = (by_run["step"].transform(which) for which in ("min", "max"))
-    at_end = probes["step"] == last
-    deepest = probes["block"] == by_run["block"].transform("max")
-
-    def averaged(which: pd.Series[bool]) -> pd.Series[float]:
-        return probes[which].groupby("run_id")[measure].mean()
-
-    return pd.DataFrame(
-        {
-            "first": averaged((probes["step"] == first) & (first < last)),
-            "last": averaged(at_end),
-            "deepest": averaged(at_end & deepest),
-        }
-    )
 
 
 def _largest_rank(runs: pd.DataFrame) -> pd.Series[int]:

@@ -319,6 +319,26 @@ def first_and_last(probes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return first, last
 
 
+def looks(probes: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """A measure of rows of :func:`load_probes` at both ends of training, by run id.
+
+    Columns: ``first`` and ``last``, the mean over blocks at the first look and at the last;
+    ``deepest_first`` and ``deepest_last``, that of the last block. A run that was looked at once
+    has no first look.
+    """
+    first, last = first_and_last(probes)
+    first = first[~first.index.isin(last.index)]
+
+    def deepest(look: pd.DataFrame) -> pd.DataFrame:
+        return look[look["block"] == look.groupby("run_id")["block"].transform("max")]
+
+    ends = {
+        "first": first, "last": last,
+        "deepest_first": deepest(first), "deepest_last": deepest(last),
+    }  # fmt: skip
+    return pd.DataFrame({name: end.groupby("run_id")[measure].mean() for name, end in ends.items()})
+
+
 def load_removal(runs: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy (0..1) of the best weights with only ``kept`` of the M rows read.
 
