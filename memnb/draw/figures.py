@@ -53,7 +53,7 @@ from memnb.draw.panels import (
 )
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
-from memnb.evidence.claims import ACCURACY, SILENT, Verdict
+from memnb.evidence.claims import ACCURACY, SILENT, UNJUDGED, Verdict
 from memnb.tasks import tokens as readable
 
 Stream = Literal["pack", "unpack"]
@@ -861,9 +861,9 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     for axis, task in zip(axes[0], tasks, strict=True):
         axis.set_title(naming.task_label(task), fontsize=9)
     there = set(rows["result"])
-    shown = {result: result for result in _RESULTS if result in there - {*_UNJUDGED}}
-    if there & {*_UNJUDGED}:
-        shown[_UNJUDGED[0]] = "not judged"
+    shown = {result: result for result in _RESULTS if result in there - {*UNJUDGED}}
+    if there & {*UNJUDGED}:
+        shown[UNJUDGED[0]] = "not judged"
     marks: dict[str, Artist] = {name: _result_mark(result) for result, name in shown.items()}
     if any(cut):
         marks[_CUT] = _cut_mark(style.INK)
@@ -885,15 +885,13 @@ _RESULTS = {
     "not enough runs": (".", False),
     SILENT: (".", False),
 }
-#: Those from which nothing is concluded: one mark for them all.
-_UNJUDGED = ("not enough runs", SILENT)
 #: Those whose interval shows something: it lies inside the target, or outside.
 _SETTLED = ("holds", "ruled out")
 
 
 def _result_mark(result: str) -> Line2D:
     marker, filled = _RESULTS[result]
-    quiet = result in _UNJUDGED
+    quiet = result in UNJUDGED
     colour = style.QUIET if quiet else style.INK
     return Line2D(
         [], [], linestyle="none", marker=marker, color=colour, markersize=5.5,
@@ -934,7 +932,7 @@ def _forest(
             position = labels.index(row["label"])
             _target(axis, position, row["target"])
             mark = _result_mark(row["result"])
-            colour = style.QUIET if row["result"] in _UNJUDGED else style.INK
+            colour = style.QUIET if row["result"] in UNJUDGED else style.INK
             cut |= _interval(axis, position, row["low"], row["high"], colour)
             mark.set_data([row["effect"]], [position])
             mark.set_zorder(4)

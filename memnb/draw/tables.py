@@ -20,8 +20,8 @@ from memnb import config, naming, paths
 from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
-from memnb.evidence.claims import ACCURACY, ENOUGH, Verdict
-from memnb.evidence.levels import MARGIN, first_operator, in_percent, learned_above
+from memnb.evidence.claims import ENOUGH, UNJUDGED, Verdict
+from memnb.evidence.levels import ASKED_AGAIN, MARGIN, first_operator, in_percent, learned_above
 from memnb.evidence.rows import first_and_last
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
 from memnb.tasks.portraits import LABELS, Portrait
@@ -352,8 +352,8 @@ def lost_without_the_rest(beginning: pd.DataFrame, task: str) -> str:
         for model in naming.model_order(lost.index)
     )
     return (
-        "Points lost when every token but the first is swapped for another input's (500 test "
-        f"examples): {said}.".replace(" -", " −")
+        "Points lost when every token but the first is swapped for another input's "
+        f"({ASKED_AGAIN} test examples): {said}.".replace(" -", " −")
     )
 
 
@@ -807,9 +807,7 @@ def judged_claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     columns = ["Claim", "Scale", "Verdict", "Hold", "Decided by", "Effect", "Seeds"]
     rows = []
     for verdict, line in zip(verdicts, claims(verdicts).to_dict("records"), strict=True):
-        judged = verdict.evidence[
-            verdict.evidence["result"].isin(["holds", "not shown", "ruled out"])
-        ]
+        judged = verdict.evidence[~verdict.evidence["result"].isin(UNJUDGED)]
         if judged.empty:
             continue
         rows.append(
@@ -818,24 +816,12 @@ def judged_claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 line["Scale"],
                 line["Verdict"],
                 f"{judged['result'].eq('holds').sum()} of {len(judged)}",
-                _decided_by(verdict),
+                verdict.decided_by or "–",
                 line["Effect"],
                 line["Seeds"],
             ]
         )
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
-
-
-def _decided_by(verdict: Verdict) -> str:
-    """``ListOps short, Luna-4, packed cosine``; a dash where the first kind has no comparison."""
-    evidence = verdict.evidence
-    same = evidence["effect"].eq(verdict.effect) & evidence["unit"].eq(verdict.unit)
-    if not same.any():
-        return "–"
-    row = evidence[same].iloc[0]
-    measure = "" if row["measure"] == ACCURACY else f", {row['measure']}"
-    compared = naming.comparison_label(row["a"], row["b"])
-    return f"{naming.task_label(row['task'])}, {compared}{measure}"
 
 
 def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:

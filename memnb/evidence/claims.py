@@ -80,6 +80,8 @@ STATEMENTS = {
 
 #: Result of a comparison that says nothing, whatever its effect.
 SILENT = "neither has learned"
+#: Results from which nothing is concluded.
+UNJUDGED = ("not enough runs", SILENT)
 
 #: What a comparison says that both sides may owe to one token.
 SHALLOW = "no run is more than 2 points above what the first operator alone gives"
@@ -105,7 +107,8 @@ class Verdict:
     weakest one under the rule "every", the strongest under "any" (for C3 the weakest cosine);
     ``n`` is the smaller side's number of runs, ``target`` what the effect should be. ``evidence``
     holds every comparison, with the columns :data:`EVIDENCE_COLUMNS`; ``b`` is empty where one mean
-    is compared with a target. ``reading`` is one sentence for the report.
+    is compared with a target. ``reading`` is one sentence for the report, and
+    ``decided_by`` the name of the comparison that decides, or empty.
     """
 
     claim: str
@@ -120,6 +123,7 @@ class Verdict:
     target: str
     evidence: pd.DataFrame
     reading: str
+    decided_by: str
 
     @property
     def wanted(self) -> str:
@@ -256,16 +260,21 @@ class Comparison:
             self.result, "; ".join([*self.notes, *([SHALLOW] if self.shallow else [])]),
         )  # fmt: skip
 
+    @property
+    def name(self) -> str:
+        """Such as ``ListOps short, Luna-4, packed cosine``; accuracies are not named."""
+        models = comparison_label(*(side.label for side in self.sides))
+        measure = "" if self.measure == ACCURACY else f", {self.measure}"
+        return f"{task_label(self.task)}, {models}{measure}"
+
     def __str__(self) -> str:
         effect, low, high = self.estimate
         signed = self.b or self.target in (POSITIVE, NEGATIVE)
         form = ("+" if signed else "") + (".1f" if self.unit == "points" else ".2f")
-        models = comparison_label(*(side.label for side in self.sides))
-        measure = "" if self.measure == ACCURACY else f", {self.measure}"
         interval = "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
         numbers = f"{effect:{form}} {self.unit}{interval}".replace("-", "−")
         wanted = "" if self.target == POSITIVE else f" (wanted {self.target.text})"
-        return f"{task_label(self.task)}, {models}{measure}: {numbers}{wanted}"
+        return f"{self.name}: {numbers}{wanted}"
 
 
 def _filter_helps(runs: pd.DataFrame) -> list[Comparison]:
@@ -486,6 +495,7 @@ def _judge(claim: str, preset: str, compared: Sequence[Comparison]) -> Verdict:
         target=decisive.target.text if decisive else "",
         evidence=pd.DataFrame([c.row() for c in compared], columns=list(EVIDENCE_COLUMNS)),
         reading=_reading(claim, compared, judged, open_parts, decisive),
+        decided_by=decisive.name if decisive else "",
     )
 
 
