@@ -159,14 +159,13 @@ def folded(summary: str, *parts: str) -> list[str]:
 
 def first_operator_in(verdicts: Sequence[evidence.Verdict]) -> str:
     """Which laptop verdicts rest, in part, on who found the first operator of ListOps."""
-    shallow = {
-        verdict.claim: verdict.evidence["note"].str.contains(SHALLOW)
-        for verdict in verdicts
-        if verdict.preset == "quick"
-    }
-    held = {v.claim: v.evidence["result"].eq("holds") for v in verdicts if v.preset == "quick"}
-    only = [name for name, some in shallow.items() if held[name].any() and some[held[name]].all()]
-    among = [name for name, some in shallow.items() if some.any() and name not in only]
+    only, among = [], []
+    for verdict in verdicts:
+        shallow = verdict.evidence["note"].str.contains(SHALLOW)
+        if verdict.preset != "quick" or not shallow.any():
+            continue
+        held = shallow[verdict.evidence["result"] == "holds"]
+        (only if len(held) and held.all() else among).append(verdict.claim)
     said = ""
     if only:
         said += (
