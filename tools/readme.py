@@ -159,7 +159,8 @@ def folded(summary: str, *parts: str) -> list[str]:
 
 def first_operator_in(verdicts: Sequence[evidence.Verdict]) -> str:
     """Which laptop verdicts rest, in part, on who found the first operator of ListOps."""
-    only, among = [], []
+    only: list[str] = []
+    among: list[str] = []
     for verdict in verdicts:
         shallow = verdict.evidence["note"].str.contains(SHALLOW)
         if verdict.preset != "quick" or not shallow.any():
