@@ -87,7 +87,8 @@ def test_rows_that_read_as_the_controls_do_stand_apart(tmp_path: Path) -> None:
     table, words = alone(tmp_path)
     assert [row[1] for row in table] == ["16", "16, mean"]
     assert [row[3].split(" ")[0] for row in table] == ["+15.0", "+5.0"]
-    assert words.endswith("(CLS) instead, but where M says mean: only those read alike.")
+    assert "(CLS) instead, but where M says mean: only those read alike. On Text each run" in words
+    assert "best of up to 50 evaluations of the test set" in words
 
 
 def test_only_finished_rows_of_full_scale_on_the_same_task_count(tmp_path: Path) -> None:

@@ -1117,26 +1117,28 @@ def test_the_claims_table_has_a_line_per_claim(verdicts: list[claims.Verdict]) -
     assert re.fullmatch(r"−?\d+\.\d \[−?\d+\.\d, −?\d+\.\d\] points", table["Effect"][0])
 
 
-def test_judged_claims_say_how_much_holds_and_what_decides(
-    verdicts: list[claims.Verdict], tmp_path: Path
-) -> None:
+def test_judged_claims_say_how_much_holds_and_what_decides(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", [0.50, 0.51, 0.52])
+    write_runs(tmp_path, "luna-16", [0.40, 0.41, 0.42])
+    write_runs(tmp_path, "convluna-1", [0.37, 0.38, 0.39])
+    write_runs(tmp_path, "luna-1", [0.36, 0.39, 0.40])
+    runs = rows.load_runs(tmp_path)
+    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
     table = tables.judged_claims(verdicts)
     assert not table["Claim"].str.startswith("C5").any(), "nothing of it has run"
     first = table[table["Claim"].str.startswith("C1.")].iloc[0]
-    (verdict,) = (v for v in verdicts if v.claim == "C1")
-    results = verdict.evidence["result"]
-    judged = results.isin(["holds", "not shown", "ruled out"]).sum()
-    assert first["Hold"] == f"{(results == 'holds').sum()} of {judged}"
-    assert first["Decided by"].startswith("ListOps short, ConvLuna-")
+    assert first["Hold"] == "1 of 2"
+    assert first["Decided by"] == "ListOps short, ConvLuna-1 − Luna-1"
     decided = tables.comparisons(verdicts)
     mark = decided["Comparison"] == first["Decided by"].removeprefix("ListOps short, ")
     assert first["Effect"] in set(decided.loc[mark, "Effect"])
-    write_run(tmp_path, "luna-1", "text-short")
-    runs = rows.load_runs(tmp_path)
+    few_runs = tmp_path / "few"
+    write_run(few_runs, "luna-1", "text-short")
+    runs = rows.load_runs(few_runs)
     few = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
     assert tables.judged_claims(few)["Claim"][0] == style.MISSING
-    write_runs(tmp_path, "luna-16", [0.60, 0.61, 0.62], task="text-short", probes=COLLAPSED)
-    runs = rows.load_runs(tmp_path)
+    write_runs(few_runs, "luna-16", [0.60, 0.61, 0.62], task="text-short", probes=COLLAPSED)
+    runs = rows.load_runs(few_runs)
     third = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
     (by,) = tables.judged_claims(third)["Decided by"]
     assert by.startswith("Text short, Luna-16, packed cosine")

@@ -248,11 +248,16 @@ def test_what_full_scale_says_in_short_follows_the_verdicts(
     assert "In short: full scale, 1 seed of each model and task so far" in overview
     assert "Transformer (others)" in overview
     assert "66.0 (64.3 to 65.2)" in overview
-    assert "<strong>The first rows of the table.</strong> Accuracy in percent" in overview
+    assert "First rows: accuracy in percent" in overview
     (paths.reference() / "published.csv").write_text("nothing")
     html = write(out, entry(out, draw(out), step()))
     assert "published.csv must start with the header" in html[: html.index('id="overview"')]
     assert "In short" not in html
+    for model, accuracy in (("luna-1", 0.6), ("convluna-1", 0.7)):
+        write_run(stored, model, "text", accuracy=accuracy)
+    html = write(out, entry(out, draw(out), step()))
+    asked = "<strong>Is ConvLuna more accurate than Luna?</strong> With as many memory rows"
+    assert asked in html
 
 
 def test_the_code_and_figures_named_for_the_claims_exist() -> None:

@@ -10,7 +10,10 @@ from made_up_runs import write_run
 
 from memnb import evidence
 from memnb.draw import summary
-from memnb.evidence import published, rows
+from memnb.evidence import published, rows, sensitivity
+
+LISTOPS = "Is more of ListOps read than its first token?"
+ALIKE = "Do the rows of Luna's memory become alike in training?"
 
 
 def in_short(folder: Path, known: pd.DataFrame | None = None) -> summary.Short:
@@ -19,7 +22,8 @@ def in_short(folder: Path, known: pd.DataFrame | None = None) -> summary.Short:
     verdicts = evidence.check(runs, removal, probes)
     return summary.in_short(
         runs, verdicts, published.load() if known is None else known,
-        removal=removal, probes=probes, beginning=rows.load_beginning(runs),
+        removal=removal, probes=probes, causal=rows.load_causal(runs),
+        beginning=rows.load_beginning(runs),
     )  # fmt: skip
 
 
@@ -38,7 +42,7 @@ def test_without_full_scale_runs_there_is_nothing_to_say(tmp_path: Path) -> None
     write_run(tmp_path, "convluna-1", "listops-short")
     short = in_short(tmp_path)
     assert short.table.empty
-    assert short.notes == {}
+    assert (short.answers, short.notes) == ({}, [])
     assert seeds(tmp_path) == "no run yet"
 
 
@@ -75,7 +79,7 @@ def test_gains_are_those_of_the_same_memory_and_of_pooling(tmp_path: Path) -> No
     assert found["PoolLuna-16 − Luna-16, points"] == ["+3.0", summary.NOTHING]
     gains = [name for name in found if name.endswith("points")]
     assert gains[:2] == ["ConvLuna-1 − Luna-1, points", "ConvLuna-16 − Luna-16, points"]
-    said = short.notes["ConvLuna against Luna"]
+    said = short.answers["Is ConvLuna more accurate than Luna?"]
     assert said.startswith(
         "With as many memory rows, in points: −1.0 to +9.0 on Text, +10.0 on Image. ConvLuna has"
     )
@@ -86,9 +90,7 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     write_run(tmp_path, "convluna-1", "text", accuracy=0.7)  # nobody else's model
     assert findings(tmp_path)["Transformer (others)"] == ["66.0 (64.3 to 65.2)"]
     assert not any("ConvLuna-1 (" in name for name in findings(tmp_path))
-    *_, (name, said) = in_short(tmp_path).notes.items()
-    assert name == "The first rows of the table"
-    assert "best of up to 50" in said
+    assert "best of up to 50" in in_short(tmp_path).notes[0]
 
 
 def test_numbers_of_the_paper_itself_are_not_those_of_others(tmp_path: Path) -> None:
@@ -97,20 +99,21 @@ def test_numbers_of_the_paper_itself_are_not_those_of_others(tmp_path: Path) -> 
     own = (known["source"] == published.PAPER) & (known["task"] == "image")
     assert own.any()
     known.loc[own, "accuracy"] = 50.0
-    assert "The first rows of the table" not in in_short(tmp_path, known).notes
+    assert not any("others published" in note for note in in_short(tmp_path, known).notes)
 
 
 def test_the_best_control_stands_beside_the_best_convluna(tmp_path: Path) -> None:
     write_run(tmp_path, "localconv", "text", accuracy=0.81)
-    assert in_short(tmp_path).notes == {}
+    assert in_short(tmp_path).answers == {}
     write_run(tmp_path, "memoryless", "text", accuracy=0.78)
     write_run(tmp_path, "convluna-1", "text", accuracy=0.77)
     write_run(tmp_path, "convluna-16", "text", 0, accuracy=0.82)
     write_run(tmp_path, "convluna-16", "text", 1, accuracy=0.84)
     write_run(tmp_path, "convluna-4", "image", accuracy=0.5)
-    assert in_short(tmp_path).notes["The filter without a memory"] == (
-        "Better control: 81.0 on Text (Local convolution, n = 1), where the best ConvLuna has 83.0 "
-        "(M = 16). Controls read the mean of all positions, ConvLuna the first one (CLS)."
+    assert in_short(tmp_path).answers["Does the filter need a memory?"] == (
+        "The better control without one has 81.0 on Text (Local convolution, n = 1), where the "
+        "best ConvLuna has 83.0 (M = 16). Controls read the mean of all positions, ConvLuna the "
+        "first one (CLS)."
     )
 
 
@@ -133,7 +136,7 @@ def test_seeds_that_lose_quite_different_amounts_are_told_apart(tmp_path: Path) 
         kept = {16: 0.70, 8: half, 1: 0.5 + seed / 100}
         write_run(tmp_path, "luna-16", "text", seed, accuracy=0.70, removal=kept)
     assert lost(tmp_path, "Luna-16") == [["8.9 (−0.2 to 18.0)"], ["19.5"]]
-    said = in_short(tmp_path).notes["Rows taken away"]
+    (said,) = in_short(tmp_path).notes[-1:]
     assert "from seed to seed, where that is more than 2 points" in said
 
 
@@ -144,7 +147,7 @@ def test_only_the_runs_that_are_shown_say_how_rows_were_chosen(tmp_path: Path) -
         if model == "luna-16":  # an older run
             lines = (folder / "removal.jsonl").read_text()
             (folder / "removal.jsonl").write_text(lines.replace(', "orders": 500', ""))
-    assert "One random choice of rows per run." in in_short(tmp_path).notes["Rows taken away"]
+    assert "One random choice of rows per run." in in_short(tmp_path).notes[-1]
 
 
 def test_rows_taken_away_cost_what_the_whole_test_set_says(tmp_path: Path) -> None:
@@ -160,16 +163,45 @@ def test_rows_taken_away_cost_what_the_whole_test_set_says(tmp_path: Path) -> No
     assert lost(tmp_path, "ConvLuna-16") == [["–", "10.0"], ["–", "40.0"]]
 
 
+def test_rows_that_are_all_their_mean_cost_what_the_same_examples_say(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "luna-16", "text", accuracy=0.70)
+    lines = [json.loads(line) for line in (folder / "causal.jsonl").read_text().splitlines()]
+    asked = {"intact": 0.69, "mean": 0.64}
+    changed = [line | {"accuracy": asked.get(line["test"], 0.5)} for line in lines]
+    (folder / "causal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
+    name = "points lost with every row the mean of all"
+    assert findings(tmp_path)[f"Luna-16, {name}"] == ["5.0"]
+    assert f"ConvLuna-16, {name}" not in findings(tmp_path)
+
+
+def test_verdicts_that_hang_on_a_choice_are_named(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((0.70, 0.71, 0.72, 0.3, 0.9)):
+        write_run(tmp_path, "convluna-16", "text", seed, accuracy=accuracy)
+    for seed, accuracy in enumerate((0.60, 0.61, 0.62)):
+        write_run(tmp_path, "luna-16", "text", seed, accuracy=accuracy)
+    runs = rows.load_runs(tmp_path)
+    under = sensitivity.verdicts(
+        runs, rows.load_removal(runs), rows.load_probes(runs), rows.load_metrics(runs)
+    )
+    said = summary.under_other_choices(under)
+    assert said == (
+        "Of 2 verdicts 1 stays as they are under each of 4 other choices of seeds, accuracies and "
+        "runs. C1 at full scale would be *supported* (seeds 0 to 2 only)."
+    )
+    same = dict.fromkeys(under, under[sensitivity.AS_JUDGED])
+    assert summary.under_other_choices(same).startswith("Of 2 verdicts 2 stay as they are")
+
+
 def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-1", "listops", 0, accuracy=0.36)
     write_run(tmp_path, "luna-1", "listops", 1, accuracy=0.38)
     write_run(tmp_path, "luna-1", "listops-short", accuracy=0.9)
-    said = in_short(tmp_path).notes["ListOps"]
+    said = in_short(tmp_path).answers[LISTOPS]
     assert "a rule that reads the first token alone" in said
     assert said.endswith("swapped for another input's (500 test examples): Luna-1 21.0.")
     for file in tmp_path.rglob("beginning.jsonl"):
         file.unlink()
-    assert "Points lost" not in in_short(tmp_path).notes["ListOps"]
+    assert "Points lost" not in in_short(tmp_path).answers[LISTOPS]
 
 
 def alike(folder: Path, model: str = "Luna-16") -> list[list[str]]:
@@ -188,7 +220,7 @@ def test_how_alike_rows_are_at_first_and_at_last(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-16", "listops", 1, probes={**flat, "packed_cosine": 0.90})
     write_run(tmp_path, "luna-1", "image")
     assert alike(tmp_path)[0][0].endswith(" → 0.90 to 0.99"), "of runs that end apart a range"
-    said = in_short(tmp_path).notes["Rows alike"]
+    said = in_short(tmp_path).answers[ALIKE]
     assert "at the last; it falls in 0 of 2 runs." in said
     assert alike(tmp_path)[1][0].endswith(" → 1.2"), "of runs that agree, the mean"
     write_run(tmp_path, "convluna-16", "text", probes=flat)

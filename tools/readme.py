@@ -20,7 +20,7 @@ from PIL import Image
 
 from memnb import evidence, naming, paths
 from memnb.draw import beside_tables, figures, style, summary, tables
-from memnb.evidence import published, rows
+from memnb.evidence import published, rows, sensitivity
 from memnb.evidence.claims import SHALLOW
 from memnb.reproduce import plan
 from memnb.reproduce.page import as_markdown
@@ -85,18 +85,21 @@ def results(folder: Path, drawn: Figure) -> str:
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
     planned = plan.models_and_tasks()
     removal = rows.load_removal(runs)
-    verdicts = evidence.check(runs, removal, probes)
+    under = sensitivity.verdicts(runs, removal, probes, rows.load_metrics(runs))
+    verdicts = under[sensitivity.AS_JUDGED]
     every = rows.of_study(runs, "chunks")
     short = summary.in_short(
         every, verdicts, published.load(),
-        removal=removal, probes=probes, beginning=rows.load_beginning(every),
+        removal=removal, probes=probes, causal=rows.load_causal(every),
+        beginning=rows.load_beginning(every),
     )  # fmt: skip
     parts = []
     if len(short.table):
         parts += [
             f"**In short**, at full scale (the benchmark's own sizes; {summary.seeds(every)}):\n",
-            "\n".join(f"- **{name}.** {said}" for name, said in short.notes.items()) + "\n",
+            "\n".join(f"- **{asked}** {said}" for asked, said in short.answers.items()) + "\n",
             as_markdown(short.table),
+            " ".join(short.notes) + "\n",
         ]
     too_few = [v.claim for v in verdicts if v.preset == "paper" and v.verdict == "not enough runs"]
     parts += [
@@ -108,6 +111,8 @@ def results(folder: Path, drawn: Figure) -> str:
         as_markdown(tables.judged_claims(verdicts)),
         "Laptop verdicts describe small tasks that were tuned so that ConvLuna-16 learns; they are "
         f"no evidence for full scale (see [Limits](#limits)).{first_operator_in(verdicts)}\n",
+        f"{summary.under_other_choices(under)} What each choice is, and every number, stands in "
+        "[notebooks/08_claims.ipynb](notebooks/08_claims.ipynb).\n",
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
         f"training](docs/{PICTURE.name})\n",
         f"*{caption(rows_of(drawn))}*\n",
@@ -158,26 +163,15 @@ def folded(summary: str, *parts: str) -> list[str]:
 
 
 def first_operator_in(verdicts: Sequence[evidence.Verdict]) -> str:
-    """Which laptop verdicts rest, in part, on who found the first operator of ListOps."""
-    only: list[str] = []
-    among: list[str] = []
-    for verdict in verdicts:
-        shallow = verdict.evidence["note"].str.contains(SHALLOW)
-        if verdict.preset != "quick" or not shallow.any():
-            continue
-        held = shallow[verdict.evidence["result"] == "holds"]
-        (only if len(held) and held.all() else among).append(verdict.claim)
-    said = ""
-    if only:
-        said += (
-            f" What holds of {' and '.join(only)} are comparisons on short ListOps alone, of "
-            "models of which none is more than 2 points above its first operator: more seeds of "
-            "one than of the other found that operator."
-        )
-    if among:
-        such = "such comparisons" if only else "comparisons of models that found no more than it"
-        said += f" {', '.join(among)} have {such} among theirs."
-    return said
+    """From how many laptop comparisons nothing follows, as one token would do for both sides."""
+    laptop = [verdict.evidence for verdict in verdicts if verdict.preset == "quick"]
+    count = sum(int(compared["result"].eq(SHALLOW).sum()) for compared in laptop)
+    if not count:
+        return ""
+    return (
+        f" Nothing is concluded from {count} of their comparisons, all on short ListOps: no run of "
+        "either side is more than 2 points above what its first operator alone gives."
+    )
 
 
 def updated(text: str, section: str) -> str:

@@ -129,6 +129,11 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
                 f"On {naming.task_label(task)} the first operator alone has {in_percent(level)}, "
                 "more than any control that has run."
             )
+    if "text" in best:
+        found.append(
+            "On Text each run's number is the best of up to 50 evaluations of the test set; that "
+            "choice alone can move Left by more than what counts as none."
+        )
     plain = finished[finished["changes"] == ""]
     both = (set(plain.loc[plain["family"] == name, "task"]) for name in ("luna", "convluna"))
     if without := set.intersection(*both) - {share.task for share in shares}:

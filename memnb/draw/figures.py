@@ -53,7 +53,7 @@ from memnb.draw.panels import (
 )
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
-from memnb.evidence.claims import ACCURACY, SILENT, UNJUDGED, Verdict
+from memnb.evidence.claims import ACCURACY, UNJUDGED, Verdict
 from memnb.tasks import tokens as readable
 
 Stream = Literal["pack", "unpack"]
@@ -817,7 +817,8 @@ _UNITS = {
     "points": "effect in points of accuracy",
     _LOST: "points of accuracy lost",
     "cosine": "mean pairwise cosine of the packed rows",
-    "of min(M, H)": "effective rank of the packed rows, as a share of the largest possible",
+    "of rank 1 to min(M, H)": "effective rank of the packed rows: 0 is one direction, 1 all that "
+    "are possible",
 }
 
 
@@ -882,8 +883,7 @@ _RESULTS = {
     "holds": ("o", True),
     "not shown": ("o", False),
     "ruled out": ("X", True),
-    "not enough runs": (".", False),
-    SILENT: (".", False),
+    **dict.fromkeys(UNJUDGED, (".", False)),
 }
 #: Those whose interval shows something: it lies inside the target, or outside.
 _SETTLED = ("holds", "ruled out")

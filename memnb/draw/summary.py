@@ -15,6 +15,7 @@ from memnb.evidence.claims import ENOUGH, Verdict
 from memnb.evidence.levels import learned_above, majority_share
 from memnb.evidence.published import PAPER
 from memnb.evidence.rows import looks
+from memnb.evidence.sensitivity import AS_JUDGED
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Short:
     """The findings.
 
     Attributes:
-        table: a row per finding that any row of results speaks of, a column per task.
-        notes: what is to be known of them, by a name each.
+        answers: what the rows say so far, by the question.
+        table: a row per number that any row of results speaks of, a column per task.
+        notes: how the numbers of the table are to be read.
     """
 
+    answers: dict[str, str]
     table: pd.DataFrame
-    notes: dict[str, str]
+    notes: list[str]
 
 
 #: The first column of the table, and a task that a finding says nothing of.
@@ -44,6 +47,7 @@ def in_short(
     *,
     removal: pd.DataFrame,
     probes: pd.DataFrame,
+    causal: pd.DataFrame,
     beginning: pd.DataFrame,
 ) -> Short:
     """Accuracy beside others', gains, controls, and what becomes of the memory's rows.
@@ -54,6 +58,7 @@ def in_short(
         published: rows of :func:`memnb.evidence.published.load`.
         removal: rows of :func:`memnb.evidence.rows.load_removal`.
         probes: rows of :func:`memnb.evidence.rows.load_probes`.
+        causal: rows of :func:`memnb.evidence.rows.load_causal`.
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
     """
     full = _full(runs)
@@ -63,7 +68,7 @@ def in_short(
         _controls(full),
         _on_listops(full, beginning),
         _alike(full, probes),
-        _taken_away(full, removal),
+        _taken_away(full, removal, causal),
     )
     findings = {name: cells for part in parts for name, cells in part.findings.items() if cells}
     tasks = naming.task_order({task for cells in findings.values() for task in cells})
@@ -71,21 +76,18 @@ def in_short(
         [[name, *(cells.get(task, NOTHING) for task in tasks)] for name, cells in findings.items()],
         columns=[FINDING, *map(naming.task_label, tasks)],
     )
-    told = [p for p in parts if p.said and (not p.findings or any(p.findings.values()))]
-    told.sort(key=lambda part: part.name == _TABLE)  # the table stands behind the notes
-    return Short(table, {part.name: part.said for part in told})
-
-
-#: The note that is of the table.
-_TABLE = "The first rows of the table"
+    told = [p for p in parts if not p.findings or any(p.findings.values())]
+    answers = {part.question: part.answer for part in told if part.answer}
+    return Short(answers, table, [part.note for part in told if part.note])
 
 
 class _Part(NamedTuple):
-    """Findings with what they say, and their note, by its name."""
+    """Numbers by task, what they answer, and how they are to be read."""
 
     findings: Mapping[str, Cells]
-    name: str
-    said: str
+    question: str = ""
+    answer: str = ""
+    note: str = ""
 
 
 def seeds(runs: pd.DataFrame) -> str:
@@ -99,6 +101,34 @@ def seeds(runs: pd.DataFrame) -> str:
     number = f"{low}" if low == high else f"{low} to {high}"
     limit = "" if low >= ENOUGH else f" so far; a verdict needs {ENOUGH}"
     return f"{number} seed{'s' if high != 1 else ''} of each model and task{limit}"
+
+
+def under_other_choices(by_choice: Mapping[str, Sequence[Verdict]]) -> str:
+    """Which verdicts would be others, and under which choices.
+
+    Args:
+        by_choice: of :func:`memnb.evidence.sensitivity.verdicts`.
+    """
+    others = {choice: found for choice, found in by_choice.items() if choice != AS_JUDGED}
+    judged, changed = 0, []
+    for place, rule in enumerate(by_choice[AS_JUDGED]):
+        choices: dict[str, list[str]] = {}
+        for choice, found in others.items():
+            if found[place].verdict != rule.verdict:
+                choices.setdefault(found[place].verdict, []).append(choice)
+        judged += any(found[place].held[1] for found in by_choice.values())
+        if choices:
+            to = " or ".join(f"*{answer}* ({', '.join(by)})" for answer, by in choices.items())
+            changed.append(f"{rule.claim} at {_SCALE[rule.preset]} scale would be {to}")
+    which = f" {'; '.join(changed)}." if changed else ""
+    same = judged - len(changed)
+    return (
+        f"Of {judged} verdicts {same} stay{'s' if same == 1 else ''} as they are under each of "
+        f"{len(others)} other choices of seeds, accuracies and runs.{which}"
+    )
+
+
+_SCALE = {"paper": "full", "quick": "laptop"}
 
 
 def _full(runs: pd.DataFrame) -> pd.DataFrame:
@@ -128,14 +158,15 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
                 cells[task] = f"{ours:.1f} ({' to '.join(ends)})"
         found[f"{naming.model_label(model)} (others)"] = cells
     said = (
-        "Accuracy in percent, mean over seeds; in brackets what others published, of other setups."
+        "First rows: accuracy in percent, mean over seeds; in brackets what others published, of "
+        "other setups."
     )
     if any("text" in cells for cells in found.values()):
         said += (
             " On Text each number of ours is the best of up to 50 evaluations of the test set, as "
             "in the authors' code."
         )
-    return _Part(found, _TABLE, said)
+    return _Part(found, note=said)
 
 
 def _gains(runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
@@ -161,7 +192,7 @@ def _gains(runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
         "temperature, unpack's temperature of 1, and no value projection; claim C4 takes the first "
         "two apart. PoolLuna has them with max pooling, which has no weights."
     )
-    return _Part(found, "ConvLuna against Luna", said)
+    return _Part(found, "Is ConvLuna more accurate than Luna?", said)
 
 
 def _controls(runs: pd.DataFrame) -> _Part:
@@ -177,16 +208,17 @@ def _controls(runs: pd.DataFrame) -> _Part:
             f"(M = {top.memory})"
         )
     if not said:
-        return _Part({}, "The filter without a memory", "")
+        return _Part({})
     reads = "Controls read the mean of all positions, ConvLuna the first one (CLS)."
-    return _Part({}, "The filter without a memory", f"Better control: {'; '.join(said)}. {reads}")
+    answer = f"The better control without one has {'; '.join(said)}. {reads}"
+    return _Part({}, "Does the filter need a memory?", answer)
 
 
 def _on_listops(runs: pd.DataFrame, beginning: pd.DataFrame) -> _Part:
     """What takes no memory on ListOps, and whether models make anything of the rest."""
     asked = beginning[beginning["run_id"].isin(runs["run_id"])]
     said = tables.first_operator_alone(runs), tables.lost_without_the_rest(asked, "listops")
-    return _Part({}, "ListOps", " ".join(said).strip())
+    return _Part({}, "Is more of ListOps read than its first token?", " ".join(said).strip())
 
 
 def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
@@ -204,13 +236,13 @@ def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
             for task, own in ends.groupby(ends.index.map(tasks)):
                 begun, ended = own["deepest_first"].mean(), _each(own["deepest_last"], digits)
                 cells[str(task)] = f"{begun:.{digits}f} → {ended}"
-    said = (
-        f"The paper says that the rows of Luna's memory become alike in training. "
-        f"{_over_all_blocks(full, probes)} The table has the last block: mean cosine of the 16 "
-        "vectors that tokens read there (1: all point the same way) and effective rank (1: one "
-        "direction is left), first and last look; a range where runs end apart."
+    note = (
+        "Last block: mean cosine of the 16 vectors that tokens read there (1: all point the same "
+        "way) and effective rank (1: one direction is left), first and last look; a range where "
+        "runs end apart."
     )
-    return _Part(found, "Rows alike", said)
+    answer = _over_all_blocks(full, probes)
+    return _Part(found, "Do the rows of Luna's memory become alike in training?", answer, note)
 
 
 def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> str:
@@ -220,8 +252,9 @@ def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> str:
         return ""
     begun, ended = (f"{ends[end].min():.2f} to {ends[end].max():.2f}" for end in ("first", "last"))
     return (
-        f"Over all blocks Luna-16's mean cosine is {begun} at the first look and {ended} at the "
-        f"last; it falls in {(ends['last'] < ends['first']).sum()} of {len(ends)} runs."
+        f"The paper says so. Over all blocks Luna-16's mean cosine is {begun} at the first look "
+        f"and {ended} at the last; it falls in {(ends['last'] < ends['first']).sum()} of "
+        f"{len(ends)} runs. The last block, in the table, is another matter."
     )
 
 
@@ -238,11 +271,12 @@ def _each(values: pd.Series[float], digits: int) -> str:
     return " to ".join(f"{value:.{digits}f}" for value in shown)
 
 
-def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> _Part:
+def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame, causal: pd.DataFrame) -> _Part:
     """What runs that have learned something lose where half of 16 rows, or all but one, may not be
-    read; whole test set."""
+    read (whole test set), and where all rows are their mean."""
     learned = runs[runs["test_accuracy"] > runs["task"].map(learned_above)]
     removal = removal[removal["run_id"].isin(learned["run_id"]) & (removal["rule"] == "random")]
+    tests = causal[causal["run_id"].isin(learned["run_id"])]
     found: dict[str, Cells] = {}
     shown = set[str]()
     for model in ("luna-16", "convluna-16"):
@@ -251,16 +285,31 @@ def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame) -> _Part:
         ).reindex(columns=[16, 8, 1])
         lost = left.rsub(left[16], axis=0).dropna()
         shown |= set(lost.index.get_level_values("run_id"))
+        name = naming.model_label(model)
         for kept in (8, 1):
-            found[f"{naming.model_label(model)}, points lost with {kept} of 16 rows left"] = {
-                str(task): _lost(own) for task, own in lost[kept].groupby("task")
-            }
+            found[f"{name}, points lost with {kept} of 16 rows left"] = _lost_by_task(lost[kept])
+        asked = 100 * tests[tests["model"] == model].pivot_table(
+            index=["task", "run_id"], columns="test", values="accuracy"
+        ).reindex(columns=["intact", _MEAN])
+        found[f"{name}, points lost with every row the mean of all"] = _lost_by_task(
+            (asked["intact"] - asked[_MEAN]).dropna()
+        )
     chosen = random_choices(removal[removal["run_id"].isin(shown)])
-    said = (
-        f"The other rows are removed at random. {chosen}. In brackets from seed to seed, where "
-        f"that is more than {_FAR_APART:g} points. Guessing gives {_guessing(found)}."
+    note = (
+        f"Rows left: the others are removed. {chosen}. The mean of all: on 500 test "
+        "examples. In brackets from seed to seed, where that is more than "
+        f"{_FAR_APART:g} points. Guessing gives {_guessing(found)}."
     )
-    return _Part(found, "Rows taken away", said)
+    return _Part(found, note=note)
+
+
+#: The causal test in which every row is the mean of all.
+_MEAN = "mean"
+
+
+def _lost_by_task(lost: pd.Series[float]) -> dict[str, str]:
+    """``lost`` is indexed by task and run."""
+    return {str(task): _lost(own) for task, own in lost.groupby("task")}
 
 
 def _guessing(found: Mapping[str, Cells]) -> str:

@@ -20,7 +20,7 @@ from memnb import config, naming, paths
 from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
-from memnb.evidence.claims import ENOUGH, UNJUDGED, Verdict
+from memnb.evidence.claims import ENOUGH, Verdict
 from memnb.evidence.levels import ASKED_AGAIN, MARGIN, first_operator, in_percent, learned_above
 from memnb.evidence.rows import first_and_last
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
@@ -361,8 +361,8 @@ def _first_and_whole(beginning: pd.DataFrame) -> pd.DataFrame:
     """Per run: accuracy on ``whole`` inputs and with the ``first`` token alone, and the share of
     answers that ``stay``.
 
-    Of models as their names define them, and runs that have learned something
-    (:func:`memnb.evidence.levels.learned_above`) and whose file is complete.
+    Of models as their names define them, and runs that have learned something, by these examples
+    (:func:`memnb.evidence.levels.learned_above`), and whose file is complete.
     """
     plain = beginning[beginning["changes"] == ""].dropna(subset=["accuracy", "changed"])
     keys = ["run_id", "task", "model"]
@@ -807,21 +807,49 @@ def judged_claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     columns = ["Claim", "Scale", "Verdict", "Hold", "Decided by", "Effect", "Seeds"]
     rows = []
     for verdict, line in zip(verdicts, claims(verdicts).to_dict("records"), strict=True):
-        judged = verdict.evidence[~verdict.evidence["result"].isin(UNJUDGED)]
-        if judged.empty:
+        held, judged = verdict.held
+        if not judged:
             continue
         rows.append(
             [
                 f"{verdict.claim}. {verdict.statement}",
                 line["Scale"],
                 line["Verdict"],
-                f"{judged['result'].eq('holds').sum()} of {len(judged)}",
+                f"{held} of {judged}",
                 verdict.decided_by or "–",
                 line["Effect"],
                 line["Seeds"],
             ]
         )
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def sensitivity(by_choice: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
+    """The verdicts under other choices, with how many of the comparisons judged hold.
+
+    Args:
+        by_choice: of :func:`memnb.evidence.sensitivity.verdicts`.
+
+    Returns:
+        Columns ``Claim`` and ``Scale``, then one per choice; no row where nothing is judged under
+        any.
+    """
+    columns = ["Claim", "Scale", *by_choice]
+    rows = [
+        [
+            same[0].claim,
+            _SCALES.get(same[0].preset, same[0].preset),
+            *(_verdict_and_share(verdict) for verdict in same),
+        ]
+        for same in zip(*by_choice.values(), strict=True)
+        if any(verdict.held[1] for verdict in same)
+    ]
+    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+
+
+def _verdict_and_share(verdict: Verdict) -> str:
+    held, judged = verdict.held
+    return f"{verdict.verdict} ({held} of {judged})" if judged else verdict.verdict
 
 
 def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:

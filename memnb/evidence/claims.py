@@ -3,23 +3,25 @@
 Each claim is a set of *comparisons*. A comparison estimates one number over seeds (a difference of
 two means, or one mean) with its 95 % interval, and *holds* when the whole interval lies inside its
 target, such as "> 0". It is judged only with at least three finished runs on each side; before
-that its effect is shown and nothing is concluded. Nor is anything concluded from two models of
-which neither is above the level of the majority class (:mod:`memnb.evidence.levels`): what has
-learned nothing says nothing of what its parts are good for. Where no run of either side is more
-than two points above what the first operator of ListOps gives, the comparison is judged, and says
-so. The verdict then follows one of two rules:
+that its effect is shown and nothing is concluded. Nor is anything concluded from accuracies that
+take no memory (:mod:`memnb.evidence.levels`): where no run of either side is above the level of the
+majority class, or none is more than two points above what the first operator of ListOps gives.
+Models that know no more than that say nothing of what a memory, or a part of it, is good for. The
+verdict then follows one of two rules:
 
 * *every* (C1, C3, C4, C5): supported if all judged comparisons hold, partly supported if some do,
-  not supported if none does. C3 and C4 say two things each (:data:`PARTS`); as long as nothing
+  not supported if none does. C3 and C4 say several things each (:data:`PARTS`); as long as nothing
   can be judged about one of them, the claim is at best partly supported;
 * *any* (C2, "at least one task"): supported if one holds, not supported otherwise.
 
 Where nothing can be judged the verdict is "not enough runs". "Not supported" means that these
 rows do not show the claim; whether they rule it out stands in the evidence.
 
-Multiple comparisons: a claim that asks for every comparison needs no correction, since it is only
-as strong as its weakest one. "At least one task" would profit from trying many, so the intervals
-of C2 are simultaneous (Bonferroni over the tasks compared). Nothing is corrected across claims.
+Multiple comparisons: "supported" under the rule "every" needs no correction, since the claim is
+only as strong as its weakest comparison. "At least one" would profit from trying many, so the
+intervals of C2 are simultaneous (Bonferroni over the tasks compared), and "partly supported" takes
+one comparison that holds with an interval for all that are judged together. Nothing is corrected
+across claims.
 
 The full protocol (preset "paper") and the laptop one ("quick") are judged apart; changed ones
 ("custom") not at all. Full scale is judged on the benchmark's own tasks; no claim rests on
@@ -29,10 +31,10 @@ Retrieval's substitute. The thresholds are this project's choice, not the paper'
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -58,7 +60,8 @@ ENOUGH = 3
 SHOWN = 4
 #: C3: rows count as collapsed above this mean pairwise cosine of the packed rows ...
 COLLAPSED_COSINE = 0.9
-#: ... and below this share of the largest rank they could have, min(M, H).
+#: ... and below this share of the way from one direction, rank 1, to the largest rank they could
+#: have, min(M, H).
 COLLAPSED_RANK = 0.25
 #: C3: removing rows "does not change" the accuracy if it changes less than this (points).
 EQUIVALENT = 1.0
@@ -78,20 +81,26 @@ STATEMENTS = {
     "C5": "The filter also helps a memory that carries information from chunk to chunk.",
 }
 
-#: Result of a comparison that says nothing, whatever its effect.
-SILENT = "neither has learned"
+#: Results of comparisons that say nothing, whatever their effect: of models that have learned
+#: nothing, and of models that may owe all they know to one token of ListOps.
+SILENT, SHALLOW = "neither has learned", "the first operator would do"
 #: Results from which nothing is concluded.
-UNJUDGED = ("not enough runs", SILENT)
-
-#: What a comparison says that both sides may owe to one token.
-SHALLOW = "no run is more than 2 points above what the first operator alone gives"
+UNJUDGED = ("not enough runs", SILENT, SHALLOW)
 
 #: The claims that one comparison can settle.
 ANY_SUFFICES = ("C2",)
 #: Said where older runs are among those that rows were taken from.
 ONE_CHOICE = "runs that took the same random rows from all examples are among those of row removal"
 #: The things a claim says, where it says more than one.
-PARTS = {"C3": ("collapse", "row removal"), "C4": ("filter", "pack temperature")}
+PARTS = {
+    "C3": (
+        "alike at the end",
+        "more alike than at first",
+        "more alike than ConvLuna's",
+        "row removal",
+    ),
+    "C4": ("filter", "pack temperature"),
+}
 
 EVIDENCE_COLUMNS = (
     "part", "task", "memory", "measure", "a", "b", "mean_a", "mean_b", "effect", "low", "high",
@@ -126,16 +135,26 @@ class Verdict:
     decided_by: str
 
     @property
+    def held(self) -> tuple[int, int]:
+        """How many comparisons hold, and how many are judged."""
+        results = self.evidence["result"]
+        return int(results.eq("holds").sum()), int((~results.isin(UNJUDGED)).sum())
+
+    @property
     def wanted(self) -> str:
         """The target in words, where it does not go without saying; else empty."""
         return "" if self.target in ("", POSITIVE.text) else f"wanted {self.target}"
 
 
-def check(runs: pd.DataFrame, removal: pd.DataFrame, probes: pd.DataFrame) -> list[Verdict]:
+def check(
+    runs: pd.DataFrame, removal: pd.DataFrame, probes: pd.DataFrame, *, count_all: bool = False
+) -> list[Verdict]:
     """The verdict on each claim, C1 to C5, at full scale and then at laptop scale.
 
     The frames are those of :func:`memnb.evidence.rows.load_runs`, ``load_removal`` and
-    ``load_probes``; empty ones are welcome.
+    ``load_probes``; empty ones are welcome. With ``count_all`` what has learned nothing, or no more
+    than one token, counts like everything else: not the rule, but what
+    :func:`memnb.evidence.sensitivity.verdicts` sets beside it.
     """
     verdicts = []
     for preset in PRESETS:
@@ -143,11 +162,14 @@ def check(runs: pd.DataFrame, removal: pd.DataFrame, probes: pd.DataFrame) -> li
         compared: dict[str, list[Comparison]] = {
             "C1": _filter_helps(here),
             "C2": _one_row_suffices(here),
-            "C3": _memory_degrades(here, removal, probes),
+            "C3": _memory_degrades(here, removal, probes, count_all),
             "C4": _both_parts_matter(here),
             "C5": _filter_helps_between_chunks(here),
         }
-        verdicts += [_judge(claim, preset, found) for claim, found in compared.items()]
+        for claim, found in compared.items():
+            if count_all:
+                found = [replace(c, silent=False, shallow=False) for c in found]
+            verdicts.append(_judge(claim, preset, found))
     return verdicts
 
 
@@ -183,6 +205,19 @@ class Side:
         return bool(self.values or self.failed)
 
 
+class LeftOut(NamedTuple):
+    """Runs at the majority level, which say nothing of their memory: how many of the finished."""
+
+    model: str
+    task: str
+    runs: int
+    finished: int
+
+    @property
+    def in_words(self) -> str:
+        return f"{self.model} {self.runs} of {self.finished}"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One estimate and its target: mean(a) − mean(b), or mean(a) alone where b is None."""
@@ -198,8 +233,10 @@ class Comparison:
     part: str = ""
     notes: tuple[str, ...] = ()
     silent: bool = False
+    """Of accuracies: no run of either side is above the level of the majority class."""
     shallow: bool = False
     """Of accuracies: no run of either side is much above what the first operator alone gives."""
+    left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
     def estimate(self) -> tuple[float, float, float]:
@@ -224,11 +261,15 @@ class Comparison:
 
     @property
     def judged(self) -> bool:
-        return self.n >= ENOUGH and not self.silent
+        return self.n >= ENOUGH and not self.silent and not self.shallow
 
     @property
     def holds(self) -> bool:
         return self.judged and self.slack > 0
+
+    def holds_among(self, number: int) -> bool:
+        """Whether it holds with an interval for ``number`` comparisons together (Bonferroni)."""
+        return replace(self, level=1 - (1 - self.level) / number).holds
 
     @property
     def slack(self) -> float:
@@ -244,6 +285,8 @@ class Comparison:
             return "not enough runs"
         if self.silent:
             return SILENT
+        if self.shallow:
+            return SHALLOW
         if self.holds:
             return "holds"
         _, low, high = self.estimate
@@ -257,7 +300,7 @@ class Comparison:
             self.part, self.task, self.memory, self.measure, a.label, b.label,
             mean(a.values).mean, mean(b.values).mean, *self.estimate, self.unit,
             self.target.text, len(a.values), len(b.values), len(a.failed), len(b.failed),
-            self.result, "; ".join([*self.notes, *([SHALLOW] if self.shallow else [])]),
+            self.result, "; ".join([*self.notes, *_left_out(self.left_out)]),
         )  # fmt: skip
 
     @property
@@ -298,87 +341,102 @@ def _one_row_suffices(runs: pd.DataFrame) -> list[Comparison]:
 
 
 def _memory_degrades(
-    runs: pd.DataFrame, removal: pd.DataFrame, probes: pd.DataFrame
+    runs: pd.DataFrame, removal: pd.DataFrame, probes: pd.DataFrame, count_all: bool
 ) -> list[Comparison]:
     """C3, for each task and M > 1 that Luna was trained with.
 
     (a) At the last probed step Luna's packed rows have a cosine near 1 and a small share of their
-    possible rank: on average over the blocks, and in the last one. They were less alike when they
-    were first looked at, and ConvLuna's are less alike. (b) Reading only half of the rows, or one,
-    leaves Luna's test accuracy where it was.
+    possible rank: on average over the blocks, and in the last one. (b) They were less alike when
+    they were first looked at: many are alike before training, which is no collapse in training.
+    (c) ConvLuna's are less alike. (d) Reading only half of the rows, or one, leaves Luna's test
+    accuracy where it was.
 
     The first look is before the first step, in older rows after the first evaluation. Looks are at
     the weights of their steps, the removal is from the best ones. Runs at the majority level are
-    left out of both.
+    left out of all four, unless ``count_all``.
     """
-    collapse, _ = PARTS["C3"]
-    largest = _largest_rank(runs)
+    at_the_end, than_at_first, than_the_filtered, _ = PARTS["C3"]
+    share = _share_of_ranks(runs)
     found = []
     for task, memory in _places(runs, "luna"):
         if memory == 1:
             continue
         (luna, dull), (filtered, dull_too) = (
-            _that_learned(_model(runs, task, f"{kind}-{memory}"), task)
+            _that_learned(_model(runs, task, f"{kind}-{memory}"), task, count_all)
             for kind in ("luna", "convluna")
         )
-        for measure, column, scale, unit, near, more in (
-            ("packed cosine", "packed_cosine", 1, "cosine", COLLAPSED, POSITIVE),
-            ("packed rank share", "packed_rank", largest, "of min(M, H)", FLAT, NEGATIVE),
+        for measure, column, scaled, unit, near, more in (
+            ("packed cosine", "packed_cosine", _as_it_is, "cosine", COLLAPSED, POSITIVE),
+            ("packed rank share", "packed_rank", share, "of rank 1 to min(M, H)", FLAT, NEGATIVE),
         ):
-            ends = looks(probes, column).div(scale, axis=0)
+            ends = scaled(looks(probes, column))
             first, end, deepest = (ends[name] for name in ("first", "last", "deepest_last"))
-            for what, values, target in (
-                (measure, end, near),
-                (f"{measure}, last block", deepest, near),
-                (f"{measure}, change in training", end - first, more),
+            for what, values, target, part in (
+                (measure, end, near, at_the_end),
+                (f"{measure}, last block", deepest, near, at_the_end),
+                (f"{measure}, change in training", end - first, more, than_at_first),
             ):
                 a = _side(f"luna-{memory}", luna, values)
                 found.append(
-                    Comparison(task, memory, what, unit, target, a, part=collapse, notes=dull)
+                    Comparison(task, memory, what, unit, target, a, part=part, left_out=dull)
                 )
             a = _side(f"luna-{memory}", luna, end)
             b = _side(f"convluna-{memory}", filtered, end)
-            both = (*dull, *dull_too)
             found.append(
-                Comparison(task, memory, measure, unit, more, a, b, part=collapse, notes=both)
-            )
+                Comparison(
+                    task, memory, measure, unit, more, a, b, part=than_the_filtered,
+                    left_out=(*dull, *dull_too),
+                )
+            )  # fmt: skip
         found += _removals(task, memory, luna, dull, removal)
     return found
 
 
-def _that_learned(runs: pd.DataFrame, task: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _that_learned(
+    runs: pd.DataFrame, task: str, count_all: bool
+) -> tuple[pd.DataFrame, tuple[LeftOut, ...]]:
     """One model's runs above the majority level and its failed ones, and what is left out."""
     finished = runs["outcome"] == "finished"
     dull = finished & (runs["test_accuracy"] <= learned_above(task))
-    if not dull.any():
+    if count_all or not dull.any():
         return runs, ()
-    note = (
-        f"{model_label(runs['model'].iloc[0])} on {task_label(task)}: {dull.sum()} of "
-        f"{finished.sum()} runs at the majority level left out"
-    )
-    return runs[~dull], (note,)
+    model = model_label(runs["model"].iloc[0])
+    return runs[~dull], (LeftOut(model, task, int(dull.sum()), int(finished.sum())),)
+
+
+def _left_out(all_of_them: Iterable[LeftOut]) -> list[str]:
+    """In words, by task: ``on Text Luna-4 7 of 10, ConvLuna-4 3 of 10; on Image ...``."""
+    different = dict.fromkeys(all_of_them)
+    tasks = dict.fromkeys(one.task for one in different)
+    said = [
+        f"on {task_label(task)} {', '.join(one.in_words for one in different if one.task == task)}"
+        for task in tasks
+    ]
+    return [f"runs at the majority level, left out: {'; '.join(said)}"] if said else []
 
 
 def _removals(
-    task: str, memory: int, luna: pd.DataFrame, notes: tuple[str, ...], removal: pd.DataFrame
+    task: str, memory: int, luna: pd.DataFrame, dull: tuple[LeftOut, ...], removal: pd.DataFrame
 ) -> list[Comparison]:
-    """C3 (b): test accuracy lost when only half of the rows, or one, are read.
+    """C3 (d): test accuracy lost when only half of the rows, or one, are read.
 
     Random rows of each example's own in newer runs, the same for all examples in older ones: both
     estimate the mean over choices, the older with the chance of a single one.
     """
-    _, part = PARTS["C3"]
+    part = PARTS["C3"][-1]
     found = []
     rows = removal[removal["run_id"].isin(luna["run_id"]) & (removal["rule"] == "random")]
-    if rows["orders"].isna().any():
-        notes = (*notes, ONE_CHOICE)
+    notes = (ONE_CHOICE,) if rows["orders"].isna().any() else ()
     for kept in sorted({memory // 2, 1}, reverse=True):
         lost = 100 * (_with_rows(rows, memory) - _with_rows(rows, kept))
         measure = f"accuracy lost with {kept} of {memory} rows left"
         side = _side(f"luna-{memory}", luna, lost)
         found.append(
-            Comparison(task, memory, measure, "points", UNCHANGED, side, part=part, notes=notes)
-        )
+            Comparison(
+                task, memory, measure, "points", UNCHANGED, side, part=part, notes=notes,
+                left_out=dull,
+            )
+        )  # fmt: skip
     return found
 
 
@@ -459,19 +517,29 @@ def _accuracy(runs: pd.DataFrame, task: str, name: str, changes: str = "") -> Si
 def _gain(
     task: str, memory: int, a: Side, b: Side, level: float = LEVEL, part: str = ""
 ) -> Comparison:
-    needed = 100 * learned_above(task)
-    silent = a.seen and b.seen and all(mean(side.values).mean <= needed for side in (a, b))
     both = [value / 100 for side in (a, b) for value in side.values]
-    shallow = bool(a.values and b.values) and is_first_operator_enough(task, both)
+    of_each = bool(a.values and b.values)
+    silent = of_each and max(both) <= learned_above(task)
+    shallow = of_each and is_first_operator_enough(task, both)
     return Comparison(
         task, memory, ACCURACY, "points", POSITIVE, a, b, level, part, silent=silent,
         shallow=shallow,
     )  # fmt: skip
 
 
-def _largest_rank(runs: pd.DataFrame) -> pd.Series[int]:
-    """min(M, H): an M x H matrix has no greater rank."""
-    return runs.set_index("run_id")[["memory", "width"]].min(axis=1)
+def _as_it_is(looked: pd.DataFrame) -> pd.DataFrame:
+    return looked
+
+
+def _share_of_ranks(runs: pd.DataFrame) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Ranks by run id to shares: 0 is rank 1, and 1 is min(M, H), the rank of no M x H matrix is
+    greater."""
+    most = runs.set_index("run_id")[["memory", "width"]].min(axis=1)
+
+    def share(ranks: pd.DataFrame) -> pd.DataFrame:
+        return (ranks - 1).div(most - 1, axis=0)
+
+    return share
 
 
 # --- from comparisons to a verdict -----------------------------------------------------------
@@ -500,14 +568,21 @@ def _judge(claim: str, preset: str, compared: Sequence[Comparison]) -> Verdict:
 
 
 def _answer(claim: str, judged: Sequence[Comparison], open_parts: Sequence[str]) -> Answer:
-    held = sum(c.holds for c in judged)
+    held = [c for c in judged if c.holds]
     if not judged:
         return "not enough runs"
     if not held:
         return "not supported"
-    if claim in ANY_SUFFICES or (held == len(judged) and not open_parts):
+    if claim in ANY_SUFFICES:
         return "supported"
-    return "partly supported"
+    if len(held) == len(judged):
+        return "partly supported" if open_parts else "supported"
+    return "partly supported" if _some_hold(judged) else "not supported"
+
+
+def _some_hold(judged: Sequence[Comparison]) -> bool:
+    """Whether one at least holds with an interval for all of them together."""
+    return any(c.holds_among(len(judged)) for c in judged)
 
 
 def _decisive(claim: str, compared: Sequence[Comparison]) -> Comparison | None:
@@ -526,7 +601,9 @@ def _reading(
 ) -> str:
     held = sum(c.holds for c in judged)
     if not judged:
-        parts = [f"No comparison has {ENOUGH} finished runs on each side yet"]
+        few = all(c.n < ENOUGH for c in compared)
+        missing = f"has {ENOUGH} finished runs on each side" if few else "can be judged"
+        parts = [f"No comparison {missing} yet"]
         if known := [c for c in compared if not math.isnan(c.slack)]:
             shown, which = known[:SHOWN], ""
             kinds = [*dict.fromkeys(c.kind for c in known)]
@@ -552,13 +629,17 @@ def _reading(
             f"{held} of {len(judged)} comparisons judged hold{each}; the {which} is {decisive}"
         ]
     if judged:
-        parts += [f"nothing can be judged about the {part} yet" for part in open_parts]
+        if 0 < held < len(judged) and claim not in ANY_SUFFICES and not _some_hold(judged):
+            parts += ["none with an interval for all of them together"]
+        if open_parts:
+            parts += [f"nothing can be judged yet of: {', '.join(open_parts)}"]
         waiting = sum(c.n < ENOUGH for c in compared)
         parts += [f"with too few runs: {waiting}"] if waiting else []
     if silent := sum(c.result == SILENT for c in compared):
-        parts += [f"between models of which neither has learned: {silent}"]
+        parts += [f"between models of which no run has learned: {silent}"]
     parts += _shallow(compared)
     parts += dict.fromkeys(note for c in compared for note in c.notes)
+    parts += _left_out(one for c in compared for one in c.left_out)
     failed = frozenset[str]().union(*(side.failed for c in compared for side in c.sides))
     parts += [f"failed runs, counted but without a value: {len(failed)}"] if failed else []
     return "; ".join(parts) + "."
@@ -569,8 +650,10 @@ def _shallow(compared: Sequence[Comparison]) -> Iterator[str]:
     for task in dict.fromkeys(c.task for c in compared if c.shallow):
         there = [c for c in compared if c.task == task and c.measure == ACCURACY]
         count = sum(c.shallow for c in there)
-        where = "no run compared" if count == len(there) else f"in {count} of {len(there)} no run"
+        some = f"{count} of {len(there)}" if count < len(there) else f"any of {count}"
+        some = "the one" if len(there) == 1 else some
         yield (
-            f"on {task_label(task)} {where} is more than 2 points above what reading the first "
-            f"operator alone gives ({in_percent(first_operator(task))} %)"
+            f"nothing follows from {some} on {task_label(task)}, where no run is more than 2 "
+            "points above what reading the first operator alone gives "
+            f"({in_percent(first_operator(task))} %)"
         )

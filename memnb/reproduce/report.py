@@ -222,8 +222,9 @@ def write_report(
     verdicts = claims.check(runs, removal, probes)
     beginning = rows.load_beginning(runs)
     short = summary.in_short(
-        runs, verdicts, others, removal=removal, probes=probes, beginning=beginning
-    )
+        runs, verdicts, others,
+        removal=removal, probes=probes, causal=rows.load_causal(runs), beginning=beginning,
+    )  # fmt: skip
     context = {
         "title": "On Difficulties of Attention Factorization through Shared Memory",
         "preset": preset,
@@ -339,14 +340,14 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _short(short: summary.Short) -> dict[str, Any] | None:
-    """The findings as a table of the page, with their notes; None without any."""
+    """The answers, and a table of the page with its notes; None without any."""
     if short.table.empty:
         return None
     table = rendering.Table(
         "in-short", list(short.table.columns), short.table.to_numpy().tolist(),
-        "Accuracy in percent, mean over seeds.", None,
+        " ".join(short.notes), None,
     )  # fmt: skip
-    return {"table": table, "notes": short.notes}
+    return {"answers": short.answers, "table": table}
 
 
 def _claims(

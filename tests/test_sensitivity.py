@@ -1,0 +1,97 @@
+"""Verdicts under other choices, on made-up runs where each choice decides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_up_runs import write_run, write_runs
+
+from memnb.draw import tables
+from memnb.evidence import claims, rows, sensitivity
+
+LOW, HIGH = [0.60, 0.61, 0.62], [0.70, 0.71, 0.72]
+
+
+def answers(folder: Path, claim: str = "C1") -> dict[str, str]:
+    return {
+        choice: next(v for v in found if (v.claim, v.preset) == (claim, "quick")).verdict
+        for choice, found in under(folder).items()
+    }
+
+
+def under(folder: Path) -> dict[str, list[claims.Verdict]]:
+    runs = rows.load_runs(folder)
+    return sensitivity.verdicts(
+        runs, rows.load_removal(runs), rows.load_probes(runs), rows.load_metrics(runs)
+    )
+
+
+def test_every_choice_is_explained_and_without_runs_none_differs(tmp_path: Path) -> None:
+    found = under(tmp_path)
+    assert list(found) == list(sensitivity.CHOICES)
+    assert {verdict.verdict for one in found.values() for verdict in one} == {"not enough runs"}
+    assert tables.sensitivity(found).columns.tolist() == ["Claim", "Scale", *sensitivity.CHOICES]
+
+
+def test_later_seeds_can_be_left_aside(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", [*HIGH, 0.3, 0.9, 0.2, 0.9])
+    write_runs(tmp_path, "luna-16", LOW)
+    found = answers(tmp_path)
+    assert found[sensitivity.AS_JUDGED] == "not supported"
+    assert found[sensitivity.FIRST_SEEDS] == "supported"
+
+
+def test_the_end_of_training_is_the_last_fifth_of_the_evaluations(tmp_path: Path) -> None:
+    """Ten evaluations whose last two are as good as Luna's: what was best by then is lost."""
+    for folder in write_runs(tmp_path, "convluna-16", HIGH):
+        accuracies = [0.9] * 8 + [0.60, 0.62]
+        lines = [
+            {"step": 10 * k, "split": split, "loss": 1.0, "accuracy": accuracy}
+            for k, accuracy in enumerate(accuracies, start=1)
+            for split in ("train", "validation")
+        ]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    write_runs(tmp_path, "luna-16", LOW)
+    found = {v.claim: v for v in under(tmp_path)[sensitivity.AT_THE_END] if v.preset == "quick"}
+    assert found["C1"].verdict == "not supported"
+    assert found["C1"].effect == pytest.approx(0)
+    assert answers(tmp_path)[sensitivity.AS_JUDGED] == "supported"
+
+
+def test_runs_without_an_evaluation_have_no_accuracy_at_the_end(tmp_path: Path) -> None:
+    for folder in write_runs(tmp_path, "convluna-16", HIGH):
+        (folder / "metrics.jsonl").unlink()
+    write_runs(tmp_path, "luna-16", LOW)
+    assert answers(tmp_path)[sensitivity.AT_THE_END] == "not enough runs"
+
+
+def test_what_learned_nothing_can_be_counted(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", [0.17, 0.171, 0.172])
+    write_runs(tmp_path, "luna-16", [0.13, 0.131, 0.132])
+    found = answers(tmp_path)
+    assert found[sensitivity.AS_JUDGED] == "not enough runs"
+    assert found[sensitivity.ALL_COUNT] == "supported"
+    assert answers(tmp_path, "C3")[sensitivity.ALL_COUNT] == "partly supported"
+
+
+def test_runs_of_changed_code_can_be_left_aside(tmp_path: Path) -> None:
+    folders = write_runs(tmp_path, "convluna-16", HIGH)
+    write_runs(tmp_path, "luna-16", LOW)
+    record = json.loads((folders[0] / "run.json").read_text())
+    (folders[0] / "run.json").write_text(json.dumps(record | {"commit": "0123456789ab+"}))
+    found = answers(tmp_path)
+    assert found[sensitivity.AS_JUDGED] == "supported"
+    assert found[sensitivity.COMMITTED] == "not enough runs"
+
+
+def test_the_table_has_a_row_for_what_any_choice_judges(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", [0.17, 0.171, 0.172])
+    write_runs(tmp_path, "luna-16", [0.13, 0.131, 0.132], probes=False, removal=False)
+    write_run(tmp_path, "transformer")
+    table = tables.sensitivity(under(tmp_path)).set_index(["Claim", "Scale"])
+    expected = pd.Series("not enough runs", index=[*sensitivity.CHOICES])
+    expected[sensitivity.ALL_COUNT] = "supported (1 of 1)"
+    assert table.to_dict("index") == {("C1", "laptop"): expected.to_dict()}
