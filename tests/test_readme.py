@@ -11,6 +11,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from memnb.evidence import rows
+
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools" / "readme.py"
 
@@ -62,3 +64,16 @@ def _says(text: str) -> PngInfo:
     information = PngInfo()
     information.add_text("Comment", text)
     return information
+
+
+def test_what_two_pages_say_of_every_full_scale_run_of_luna_holds() -> None:
+    """That m' becomes more alike while the packed rows part, by cosine over all blocks."""
+    for page in ("docs/deviations.md", "notebooks/05_degradation.ipynb"):
+        assert "becomes more alike while the packed rows part" in (ROOT / page).read_text("utf-8")
+    runs = rows.load_runs(ROOT / "data" / "results")
+    luna = runs[(runs["preset"] == "paper") & (runs["family"] == "luna") & (runs["memory"] > 1)]
+    probes = rows.load_probes(luna[luna["outcome"] == "finished"])
+    packed, stream = (rows.looks(probes, f"{name}_cosine") for name in ("packed", "memory"))
+    assert len(packed) > 3
+    assert (packed["last"] < packed["first"]).all()
+    assert (stream["last"] > stream["first"]).all()
