@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import re
@@ -1127,6 +1128,10 @@ def test_judged_claims_say_how_much_holds_and_what_decides(tmp_path: Path) -> No
     table = tables.judged_claims(verdicts)
     assert not table["Claim"].str.startswith("C5").any(), "nothing of it has run"
     first = table[table["Claim"].str.startswith("C1.")].iloc[0]
+    both = [*verdicts, *(dataclasses.replace(v, preset="paper") for v in verdicts)]
+    twice = tables.judged_claims([v for v in both if v.claim in ("C1", "C3") and v.held[1]])
+    assert [claim.partition(".")[0] for claim in twice["Claim"]] == ["C1", "C1", "C3", "C3"]
+    assert twice["Claim"].str.contains(".", regex=False).tolist() == [True, False] * 2
     assert first["Hold"] == "1 of 2"
     assert first["Decided by"] == "ListOps short, ConvLuna-1 − Luna-1"
     decided = tables.comparisons(verdicts)

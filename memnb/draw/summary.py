@@ -11,7 +11,7 @@ import pandas as pd
 from memnb import config, naming
 from memnb.draw import beside_tables, tables
 from memnb.draw.panels import random_choices
-from memnb.evidence.claims import ENOUGH, Verdict
+from memnb.evidence.claims import ENOUGH, UNJUDGED, Verdict
 from memnb.evidence.levels import learned_above, majority_share
 from memnb.evidence.published import PAPER
 from memnb.evidence.rows import looks
@@ -183,9 +183,12 @@ def _gains(runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
     }
     ranges = []
     for task in naming.task_order(rows["task"]):
-        own = rows.loc[rows["task"] == task, "effect"]
-        ends = dict.fromkeys(tables.signed(value) for value in (own.min(), own.max()))
-        ranges.append(f"{' to '.join(ends)} on {naming.task_label(task)}")
+        own = rows[rows["task"] == task]
+        ends = dict.fromkeys(tables.signed(own["effect"].agg(end)) for end in ("min", "max"))
+        judged = own[~own["result"].isin(UNJUDGED)]
+        held = f"{judged['result'].eq('holds').sum()} of {len(judged)} comparisons hold"
+        so_far = held if len(judged) else "none can be judged yet"
+        ranges.append(f"{' to '.join(ends)} on {naming.task_label(task)} ({so_far})")
     with_same = f"With as many memory rows, in points: {', '.join(ranges)}. " if ranges else ""
     said = (
         f"{with_same}ConvLuna has four things that Luna has not: the filter, pack's learned "

@@ -801,18 +801,22 @@ def judged_claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """One row per claim and scale that has enough runs: how much holds, and what decides.
 
     Returns:
-        Columns ``Claim`` (with its statement), ``Scale``, ``Verdict``, ``Hold`` (of the comparisons
-        judged), ``Decided by``, ``Effect``, ``Seeds``.
+        Columns ``Claim`` (with its statement where it comes first), ``Scale``, ``Verdict``,
+        ``Hold`` (of the comparisons judged), ``Decided by``, ``Effect``, ``Seeds``.
     """
     columns = ["Claim", "Scale", "Verdict", "Hold", "Decided by", "Effect", "Seeds"]
     rows = []
-    for verdict, line in zip(verdicts, claims(verdicts).to_dict("records"), strict=True):
+    stated = set[str]()
+    together = sorted(verdicts, key=lambda verdict: verdict.claim)  # its scales stay in order
+    for verdict, line in zip(together, claims(together).to_dict("records"), strict=True):
         held, judged = verdict.held
         if not judged:
             continue
+        said = "" if verdict.claim in stated else f". {verdict.statement}"
+        stated.add(verdict.claim)
         rows.append(
             [
-                f"{verdict.claim}. {verdict.statement}",
+                f"{verdict.claim}{said}",
                 line["Scale"],
                 line["Verdict"],
                 f"{held} of {judged}",
