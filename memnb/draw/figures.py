@@ -496,6 +496,22 @@ def degradation(
     return style.attach(figure, rows[[*evidence.KEYS, "step", "block", *measures]])
 
 
+def not_learned(runs: pd.DataFrame, known: Levels | None = None) -> str:
+    """Which of a few runs of one task have learned nothing, a sentence each; empty if none.
+
+    Args:
+        runs: rows of :func:`memnb.evidence.rows.load_runs`.
+        known: what takes no memory on the test set, where the data are of one's own.
+    """
+    ended = runs[runs["outcome"] == "finished"]
+    return " ".join(
+        f"{naming.model_label(run['model'])} has not learned this task "
+        f"({100 * run['test_accuracy']:.1f} %)."
+        for _, run in ended.iterrows()
+        if has_not_learned(run["task"], run["test_accuracy"], known)
+    )
+
+
 def _no_degradation(probes: pd.DataFrame, task: str | None, memory: int | None) -> str:
     """Why nothing of these rows can be drawn: none of the task, of the size, or of several rows."""
     rows = plain_models(probes)
@@ -648,11 +664,13 @@ def attention_of(
     subtitle: str = "",
     *,
     task: str | None = None,
+    known: Levels | None = None,
     **view: Any,
 ) -> Figure:
     """:func:`attention` of a run of ``model`` with this seed; an honest panel if there is none.
 
     Of several tasks the first one of the benchmark is shown whose run has maps, or ``task``.
+    ``known``: what takes no memory on its test set, where the data are of one's own.
     ``view`` is handed on: ``window``, ``blocks``, ``heads``.
 
     Raises:
@@ -670,9 +688,9 @@ def attention_of(
             continue
         # Of the run: a task may have been made shorter or longer.
         read, length = evidence.read_run(Path(run["folder"]))[1].task, int(maps["length"])
-        where = f"{naming.task_label(name)}, seed {seed}, {length:,} "
+        where = f"{naming.data_label(read)}, seed {seed}, {length:,} "
         where += f"{unit_of(read)} of at most {read.max_length:,}. "
-        if has_not_learned(name, run["test_accuracy"]):
+        if has_not_learned(name, run["test_accuracy"], known):
             where += f"Has not learned this task ({100 * run['test_accuracy']:.1f} %). "
         where += subtitle
         return attention(

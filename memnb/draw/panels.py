@@ -17,8 +17,10 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from memnb import config, naming
 from memnb.draw import style, tables
-from memnb.evidence.levels import MARGIN, Levels, first_operator, learned_above
+from memnb.evidence.levels import MARGIN, Levels, Which, first_operator, learned_above
 from memnb.evidence.rows import KEYS
+from memnb.tasks import rules
+from memnb.tasks.base import Dataset
 
 Ends = list[tuple[float, str, str]]
 """The lines of a panel: height of the right end in data units, name, colour."""
@@ -161,6 +163,14 @@ def draw_levels_along(axis: Axes, x: Sequence[float], known: Sequence[Levels]) -
         if None not in levels:
             axis.plot(x, 100 * np.array(levels, float), color=style.QUIET, linewidth=0.9,
                       linestyle=dash, zorder=5)  # fmt: skip
+
+
+def levels_in(data: Dataset, which: Which = "test") -> Levels:
+    """The levels on a set of ``data`` of one's own: sequences, counted here and now."""
+    shown = data.test if which == "test" else data.validation
+    return Levels(
+        rules.constant_answer(shown, data.validation), rules.first_token_on(shown, data.train)
+    )
 
 
 MAJORITY_NAME, FIRST_OPERATOR_NAME = "majority class", "first operator alone"

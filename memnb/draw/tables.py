@@ -253,6 +253,35 @@ def at_majority(runs: pd.DataFrame) -> str:
     return f"At the majority level, having learned nothing: {', '.join(found)}."
 
 
+def last_look(probes: pd.DataFrame) -> str:
+    """How alike the packed rows of a few runs are when training ends, a sentence per block.
+
+    Where cosine and effective rank disagree about which run's rows are more alike, it says so.
+
+    Args:
+        probes: rows of :func:`memnb.evidence.rows.load_probes` of one run per model, with several
+            memory rows; empty gives an empty text.
+    """
+    _, last = first_and_last(probes[probes["memory"] > 1])
+    said = []
+    for block, rows in last.groupby("block"):
+        means = rows.groupby("model")[["packed_cosine", "packed_rank"]].mean()
+        names = naming.model_order(means.index)
+        cosines, ranks = (
+            ", ".join(f"{naming.model_label(name)} {float(some[name]):{form}}" for name in names)
+            for some, form in ((means["packed_cosine"], ".2f"), (means["packed_rank"], ".1f"))
+        )
+        said.append(f"Block {block}, last look: cosine {cosines}; effective rank {ranks}.")
+        fewest = str(means["packed_rank"].idxmin())
+        most_alike = str(means["packed_cosine"].idxmax())
+        if fewest != most_alike:
+            said[-1] += (
+                f" By cosine the rows of {naming.model_label(most_alike)} are the most alike, "
+                f"by effective rank those of {naming.model_label(fewest)}."
+            )
+    return "\n".join(said)
+
+
 def first_operator_alone(runs: pd.DataFrame) -> str:
     """Which models know more of ListOps than its first operator, in some sentences; or none.
 
