@@ -63,6 +63,16 @@ def task_label(name: str) -> str:
     return f"{task.title} short" if name.endswith("-short") else task.title
 
 
+def data_label(task: config.Task) -> str:
+    """What the data of a run are called: the name of its task, or, where these were changed, what
+    they are: ``ListOps, 8 to 50 tokens``."""
+    if task == config.TASKS[task.name]:
+        return task_label(task.name)
+    if isinstance(task, config.ListOps):
+        return f"{task.title}, {task.min_length:,} to {task.max_length:,} tokens"
+    return f"{task_label(task.name)} (changed)"
+
+
 def scale_label(task: str) -> str:
     """Which of the two scales a task belongs to, in words."""
     return "laptop scale" if task.endswith("-short") else "full scale"

@@ -13,11 +13,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from memnb import config
+from memnb import config, tasks
 from memnb.draw import data_figures, tables
 from memnb.errors import MemnbError
 from memnb.tasks import catalogue, listops, pathfinder, pathfinder_original
-from memnb.tasks.portraits import Passages, Pictures, Portrait, portraits
+from memnb.tasks.portraits import Passages, Pictures, Portrait, portraits, short_expression
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,72 @@ def overlapping(figure: Figure) -> list[str]:
         for (one, here), (other, there) in itertools.combinations(boxes, 2)
         if here.overlaps(there)
     ]
+
+
+# --- the tasks of both scales ---
+
+
+def test_the_table_of_tasks_follows_from_the_configs():
+    table = tables.tasks()
+    assert list(table["Scale"]) == ["full"] * 6 + ["laptop"] * 4
+    rows = {row["Task"]: row for row in table.to_dict("records")}
+    short = rows["Pathfinder short"]
+    assert "10 × 10 pixels: two contours of 2 dashes, no distractors" in short["An input"]
+    assert (short["Tokens"], short["Labels"], short["Blocks × width"]) == ("100", "2", "2 × 32")
+    assert short["Train / validation / test"] == "20,000 / 500 / 1,000"
+    assert (short["Steps at most"], short["Epochs at most"]) == ("600", "1.0")
+    listops = rows["ListOps short"]
+    assert listops["Tokens"] == "151 to 299"
+    assert (listops["One answer always (%)"], listops["First operator alone (%)"]) == (
+        "13.5",
+        "34.6",
+    )
+    assert rows["Text"]["Train / validation / test"] == "25,000 / the test set / 25,000"
+    assert rows["Text short"]["Train / validation / test"] == "24,000 / 1,000 / 1,000"
+
+
+def test_lengths_of_short_listops_are_those_of_the_table():
+    data = tasks.load(config.task_config("listops-short"))
+    lengths = np.concatenate([data.train.lengths, data.validation.lengths, data.test.lengths])
+    assert (lengths.min(), lengths.max()) == (151, 299)
+    for split, count in zip(
+        (data.train, data.validation, data.test),
+        catalogue.sizes(config.TASKS["listops-short"]),
+        strict=True,
+    ):
+        assert len(split) == count
+
+
+def test_the_readme_says_what_a_laptop_task_is():
+    text = " ".join(Path(__file__).parents[1].joinpath("README.md").read_text("utf-8").split())
+    short = {name: config.TASKS[f"{name}-short"] for name in ("listops", "text", "pathfinder")}
+    listops, reviews, drawing = short.values()
+    steps = config.run_config("luna-1", "image-short").training.steps
+    model = config.model_config("luna-1", "listops-short")
+    assert isinstance(listops, config.ListOps)
+    assert isinstance(drawing, config.Pathfinder)
+    assert drawing.distractors == 0
+    assert (
+        f"ListOps of {listops.min_length} to {listops.max_length} tokens; "
+        f"the first {reviews.max_length} bytes of a review; "
+        f"CIFAR-10 in grey with {steps} training steps; "
+        f"Pathfinder of {drawing.side} × {drawing.side} pixels, two contours of "
+        f"{drawing.contour_length} dashes, no distractors. "
+        f"Models there have {model.blocks} blocks of width {model.width}"
+    ) in text
+
+
+def test_short_tasks_are_shown_with_both_answers():
+    drawn = pathfinder.generate(config.task_config("pathfinder-short"), 20)
+    figure = data_figures.short_tasks(short_expression(), drawn, each=2)
+    said = words(figure)
+    assert said.count("one contour") == said.count("two contours") == 2
+    assert "10 × 10 pixels" in said
+    images = [image for axis in figure.findobj(Axes) for image in axis.images]
+    assert [image.get_array().shape for image in images] == [(10, 10)] * 4
+    assert not overlapping(figure)
+    with pytest.raises(MemnbError, match="fewer"):
+        data_figures.short_tasks(short_expression(), drawn, each=20)
 
 
 # --- the data sets ---------------------------------------------------------------------------

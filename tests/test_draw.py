@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from memnb import config, naming, paths, tasks
 from memnb.draw import beside_tables, diagrams, figures, style, tables
 from memnb.errors import DataError
-from memnb.evidence import benchmarks, claims, published, rows
+from memnb.evidence import benchmarks, claims, levels, published, rows
 
 # Machado et al. (2009), full severity, on linear RGB.
 SIGHT = {
@@ -368,6 +368,74 @@ def test_learning_curves_say_which_memory_size_a_task_has_not_run(
     assert not said[0].lines
     # A task that only the Transformer has run is shown.
     assert all(axis.lines for axis in panels(figure)[2:4])
+
+
+def test_a_run_that_has_learned_nothing_is_named(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.135])
+    write_runs(tmp_path, "convluna-16", [0.27, None])
+    runs = rows.load_runs(tmp_path)
+    assert figures.not_learned(runs) == "Luna-16 has not learned this task (13.5 %)."
+    # On data of one's own their own level counts.
+    easy = levels.Levels(0.26)
+    assert figures.not_learned(runs, easy).count("has not learned") == 2
+    assert figures.not_learned(runs, levels.Levels(0.1)) == ""
+
+
+def test_data_of_ones_own_have_their_own_name_and_levels(quick: pd.DataFrame) -> None:
+    task = config.task_config("listops-short", min_length=8, max_length=50)
+    label = naming.data_label(task)
+    assert label == "ListOps, 8 to 50 tokens"
+    assert naming.data_label(config.TASKS["listops-short"]) == "ListOps short"
+    metrics = rows.load_metrics(quick[quick["task"] == "listops-short"])
+    known = levels.Levels(0.142, 0.33)
+    figure = figures.learning_curves(metrics, label=label, known=known)
+    assert label in words(figure)
+    assert "ListOps short" not in words(figure)
+    lines = [line for line in panels(figure)[0].lines if line.get_color() == style.QUIET]
+    assert [line.get_ydata()[0] for line in lines] == pytest.approx([14.2, 33])
+
+
+def test_the_last_look_says_where_the_two_measures_disagree() -> None:
+    look = pd.DataFrame(
+        {
+            "run_id": ["a", "a", "b", "b"],
+            "model": ["luna-16"] * 2 + ["convluna-16"] * 2,
+            "memory": 16,
+            "step": 700,
+            "block": [1, 2, 1, 2],
+            "packed_cosine": [0.9, 0.95, 0.7, 0.45],
+            "packed_rank": [4.0, 4.9, 6.0, 3.0],
+        }
+    )
+    earlier = look.assign(step=0, packed_rank=16.0)
+    one, two = tables.last_look(pd.concat([earlier, look], ignore_index=True)).splitlines()
+    assert one == (
+        "Block 1, last look: cosine Luna-16 0.90, ConvLuna-16 0.70; "
+        "effective rank Luna-16 4.0, ConvLuna-16 6.0."
+    )
+    assert two.endswith(
+        "By cosine the rows of Luna-16 are the most alike, by effective rank those of ConvLuna-16."
+    )
+    assert tables.last_look(look.iloc[:0]) == ""
+
+
+def test_what_is_not_planned_is_not_awaited(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-1", [0.3])
+    write_runs(tmp_path, "luna-4", [0.3])
+    write_runs(tmp_path, "luna-1", [0.6], task="pathfinder-short")
+    write_runs(tmp_path, "luna-1", [0.6], task="text-short")
+    planned = {("luna-1", "pathfinder-short"), ("luna-1", "text-short"), ("luna-4", "text-short")}
+    frame = rows.load_runs(tmp_path)
+    for figure in (
+        figures.accuracy(frame, planned=planned),
+        figures.learning_curves(rows.load_metrics(frame), planned=planned),
+    ):
+        said = words(figure)
+        assert said.count(style.NOT_PLANNED) == 1  # Luna-4 on Pathfinder
+        assert said.count(style.MISSING) == 1  # Luna-4 on Text
+    empty = [axis for axis in figure.axes if not axis.axison]
+    assert [axis.texts[0].get_text() for axis in empty] == [style.NOT_PLANNED]
+    assert style.NOT_PLANNED not in words(figures.accuracy(frame))
 
 
 def test_learning_curves_say_whose_validation_set_is_the_test_set(full: pd.DataFrame) -> None:
@@ -1206,8 +1274,11 @@ def test_what_the_first_token_leaves_of_the_answers_is_told_of_runs_that_learned
 
 
 def test_the_levels_that_take_no_memory_are_drawn(quick: pd.DataFrame, full: pd.DataFrame) -> None:
+    on_test = ((quick, [13.5, 34.6]), (full, [16.95, 35.95]))
+    on_validation = ((quick, [17.0, 33.2]), (full, [17.9, 36.8]))
     for function in (figures.accuracy, figures.learning_curves, figures.memory_size):
-        for frame, known in ((quick, [15.7, 34.6]), (full, [17.0, 35.95])):
+        curves = function is figures.learning_curves
+        for frame, known in on_validation if curves else on_test:
             figure = drawn(function, frame, "")
             axis = next(axis for axis in figure.axes if axis.lines)
             lines = [line for line in axis.lines if line.get_color() == style.QUIET]

@@ -143,18 +143,23 @@ def test_removal_has_every_seed_under_every_rule_and_starts_intact(runs: pd.Data
 
 
 @pytest.mark.parametrize(
-    ("name", "level"),
-    [("removal", 34.2), ("exchange", 34.2), ("beginning", 34.2), ("length", 34.6)],
+    ("name", "known"),
+    [
+        ("removal", [13.0, 34.2]),
+        ("exchange", [13.0, 34.2]),
+        ("beginning", [13.0, 34.2]),
+        ("length", [13.5, 34.6]),
+    ],
 )
 def test_levels_are_those_of_the_examples_that_were_asked(
-    runs: pd.DataFrame, name: str, level: float
+    runs: pd.DataFrame, name: str, known: list[float]
 ) -> None:
     draw, load = FIGURES[name]
     axis = draw(load(runs)).axes[0]
     across = name == "exchange"
     quiet = [line for line in axis.lines if line.get_color() == style.QUIET]
     levels = [float((line.get_xdata() if across else line.get_ydata())[0]) for line in quiet]
-    assert levels == pytest.approx([15.7, level])
+    assert levels == pytest.approx(known)
 
 
 def test_exchanges_show_accuracy_and_changed_answers(runs: pd.DataFrame) -> None:
@@ -251,7 +256,7 @@ def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame)
         "first operator alone",
     ]
     known = [line.get_xdata()[0] for line in axis.lines if line.get_color() == style.QUIET]
-    assert known == pytest.approx([100 * levels.majority_share("listops-short"), 34.6])
+    assert known == pytest.approx([100 * levels.levels_of("listops-short").constant, 34.6])
     assert (filled.get_fillstyle(), hollow.get_markerfacecolor()) == ("full", "none")
 
 
@@ -300,6 +305,41 @@ def test_fifths_of_runs_asked_on_other_numbers_of_examples_are_one_curve(tmp_pat
     for line in lines[:3]:  # both runs and the mean
         assert list(line.get_xdata()) == pytest.approx([50, 301])
         assert list(line.get_ydata()) == pytest.approx([50, 70])
+
+
+def test_levels_bend_with_the_fifths_that_were_counted(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-16")
+    known = levels.levels_by_length("listops-short")
+    fifths = pd.DataFrame(
+        [(low, high, 200, one.constant) for low, high, one in known],
+        columns=["low", "high", "examples", "accuracy"],
+    )
+    run = rows.load_lengths(rows.load_runs(tmp_path)).iloc[:1]
+    run = run.drop(columns=list(fifths)).merge(fifths, how="cross")
+
+    def drawn(frame: pd.DataFrame) -> list[list[float]]:
+        lines = memory_figures.by_length(frame).axes[0].lines
+        return [[*line.get_ydata()] for line in lines if line.get_color() == style.QUIET]
+
+    constant, operator = drawn(run)
+    assert constant == pytest.approx([14, 9, 15.5, 16.5, 12.5])
+    assert operator == pytest.approx([35.5, 31, 34.5, 38, 34])
+    # Of other examples nobody has counted: the levels of the whole test set.
+    constant, operator = drawn(run.assign(low=run["low"] + 1))
+    assert {*constant} == {13.5}
+    assert operator == pytest.approx([34.6, 34.6])
+
+
+def test_a_size_that_is_not_planned_has_no_panel(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-1")
+    write_run(tmp_path, "luna-4")
+    write_run(tmp_path, "luna-1", task="text-short")
+    planned = {("luna-1", "text-short")}
+    lengths = rows.load_lengths(rows.load_runs(tmp_path))
+    figure = memory_figures.by_length(lengths, planned=planned)
+    assert [axis.axison for axis in figure.axes] == [True, True, True, False]
+    assert style.NOT_PLANNED in words(figure)
+    assert "not measured" in words(memory_figures.by_length(lengths))
 
 
 def test_kinds_without_a_control_are_no_figure(tmp_path: Path) -> None:

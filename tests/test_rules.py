@@ -8,7 +8,7 @@ import pytest
 from memnb import config, tasks
 from memnb.evidence import levels
 from memnb.probes import causal
-from memnb.tasks import rules
+from memnb.tasks import counts, rules
 from memnb.tasks.base import Dataset, Split
 
 
@@ -23,6 +23,56 @@ def test_rules_learn_from_training_labels_and_are_scored_on_the_tests() -> None:
     data = Dataset(train, train, test)
     assert rules.first_token(data) == 0.75  # 7 -> 4, 9 -> 2, unseen -> 0
     assert rules.commonest_label(data) == 0.25  # 2 and 4 are as common: the smaller
+
+
+def test_the_constant_answer_is_the_one_that_validation_prefers() -> None:
+    validation = split([[7, 1], [7, 2], [9, 1]], [4, 4, 2])
+    test = split([[7, 5], [9, 5], [8, 5], [8, 5]], [4, 2, 2, 2])
+    assert rules.constant_answer(test, validation) == 0.25
+    assert rules.constant_answer(validation, validation) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("task", ["listops", "listops-short", "pathfinder-short"])
+def test_levels_are_those_of_the_set_that_a_figure_shows(task: str) -> None:
+    data = tasks.load(config.task_config(task))
+    asked = rules.first_of(data.test, levels.ASKED_AGAIN)
+    for shown, known in (
+        (data.test, levels.levels_of(task)),
+        (asked, levels.levels_of(task, examples=levels.ASKED_AGAIN)),
+        (data.validation, levels.levels_of(task, "validation")),
+    ):
+        assert rules.constant_answer(shown, data.validation) == known.constant
+        if known.first_operator is not None:
+            assert rules.first_token_on(shown, data.train) == known.first_operator
+
+
+@pytest.mark.parametrize("task", ["listops", "listops-short"])
+def test_levels_of_each_fifth_by_length(task: str) -> None:
+    data = tasks.load(config.task_config(task))
+    found = [
+        (
+            int(part.lengths[0]),
+            int(part.lengths[-1]),
+            levels.Levels(
+                rules.constant_answer(part, data.validation),
+                rules.first_token_on(part, data.train),
+            ),
+        )
+        for part in rules.by_length(data.test)
+    ]
+    assert found == [*levels.levels_by_length(task)]
+
+
+def test_levels_of_image_follow_from_the_committed_counts() -> None:
+    _, validation, test = counts.load()["image"].labels
+    commonest = validation.argmax()
+    assert levels.levels_of("image", "validation").constant == validation.max() / validation.sum()
+    assert levels.levels_of("image").constant == test[commonest] / test.sum()
+
+
+def test_what_has_learned_something_is_judged_as_before() -> None:
+    assert levels.learned_above("listops-short") == pytest.approx(0.177)
+    assert levels.learned_above("pathfinder-short") == pytest.approx(0.52)
 
 
 @pytest.mark.parametrize("task", ["listops", "listops-short"])

@@ -254,6 +254,57 @@ def _labels(axis: Axes, one: Portrait) -> None:
     axis.set_title(title, fontsize=7.5, fontweight="normal")
 
 
+def short_tasks(expression: Expression, drawn: Drawn, each: int = 3) -> Figure:
+    """Examples of the two generated tasks at laptop scale: an expression, and images of each label.
+
+    The first images of each label are taken, none is picked by hand.
+
+    Args:
+        expression: of short ListOps.
+        drawn: images of short Pathfinder, at least ``each`` of each label.
+        each: how many of each label.
+
+    Raises:
+        MemnbError: fewer than ``each`` of a label were drawn.
+    """
+    _enough(drawn, each)
+    side = int(drawn.images.shape[1] ** 0.5)
+    figure, axes = style.canvas(
+        1, 2, 3.0, gap=0.05, gridspec_kw={"width_ratios": [1.35, 1]}
+    )  # fmt: skip
+    top, images = axes[0]
+    top.set_title("ListOps short", fontsize=8.5)
+    _expression(top, expression)
+    images.set_title(f"Pathfinder short, {side} × {side} pixels", fontsize=8.5)
+    images.set(xticks=[], yticks=[])
+    images.set_axis_off()
+    for line, label in enumerate((1, 0)):
+        word = "one contour" if label else "two contours"
+        for column, row in enumerate(np.flatnonzero(drawn.labels == label)[:each].tolist()):
+            inner = images.inset_axes((column / each, 0.53 - 0.53 * line, 1 / each - 0.03, 0.46))
+            _grey(inner, drawn.images[row].reshape(side, side))
+            inner.set_anchor("N")
+            inner.set_in_layout(False)
+            _write(inner, 0.5, -0.05, word, ha="center", va="top")
+    style.heading(
+        figure,
+        "The generated tasks at laptop scale",
+        f"An expression, and the first {each} images of each label: a disc marks the start of a "
+        "contour, another the end of the same contour or of the other one.",
+    )
+    return figure
+
+
+def _enough(drawn: Drawn, each: int) -> None:
+    """Refuse to show ``each`` images of each label where there are fewer."""
+    fewest = min(int((drawn.labels == label).sum()) for label in (0, 1))
+    if fewest < each:
+        raise MemnbError(
+            f"The gallery shows {each} images of each label, but of the {len(drawn.labels):,} "
+            f"drawn only {fewest} have one of them; draw more or show fewer."
+        )
+
+
 # --- Pathfinder ------------------------------------------------------------------------------
 
 
@@ -269,12 +320,7 @@ def pathfinder_gallery(drawn: Drawn, each: int = 4) -> Figure:
     Raises:
         MemnbError: fewer than ``each`` of a label were drawn.
     """
-    fewest = min(int((drawn.labels == label).sum()) for label in (0, 1))
-    if fewest < each:
-        raise MemnbError(
-            f"The gallery shows {each} images of each label, but of the {len(drawn.labels):,} "
-            f"drawn only {fewest} have one of them; draw more or show fewer."
-        )
+    _enough(drawn, each)
     side = int(drawn.images.shape[1] ** 0.5)
     figure, axes = style.canvas(each, 4, 0.95 + 1.83 * each, gap=0.03)
     for label, columns in ((1, axes[:, :2]), (0, axes[:, 2:])):

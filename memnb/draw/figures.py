@@ -35,14 +35,15 @@ from memnb.draw.panels import (
     draw_levels,
     draw_levels_across,
     has_not_learned,
+    leave_out,
     level_marks,
     level_words,
     look_of,
-    majority_level,
     missing,
     moved,
     name_lines,
     name_x,
+    not_planned,
     of_runs,
     plain_models,
     random_choices,
@@ -54,6 +55,7 @@ from memnb.draw.panels import (
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
 from memnb.evidence.claims import ACCURACY, UNJUDGED, Verdict
+from memnb.evidence.levels import Levels, levels_of
 from memnb.tasks import tokens as readable
 
 Stream = Literal["pack", "unpack"]
@@ -84,7 +86,10 @@ HEAT = LinearSegmentedColormap.from_list(
 
 
 def accuracy(
-    runs: pd.DataFrame, published: pd.DataFrame | None = None, subtitle: str = ""
+    runs: pd.DataFrame,
+    published: pd.DataFrame | None = None,
+    subtitle: str = "",
+    planned: tables.Planned | None = None,
 ) -> Figure:
     """Test accuracy per model (rows) and task (columns): every seed, mean, interval, references.
 
@@ -93,6 +98,8 @@ def accuracy(
         published: rows of :func:`memnb.evidence.published.load`; those of models shown here are
             drawn as hollow marks in the model's row.
         subtitle: where the rows come from.
+        planned: of the models without a run only these say *no run yet*, the others *not planned*;
+            without it, all say the former.
     """
     title = "Test accuracy: every seed, and the mean"
     plain = plain_models(runs)
@@ -109,7 +116,7 @@ def accuracy(
     drawn: set[str] = set()
     for axis, task in zip(axes[0], tasks, strict=True):
         there = references[references["task"] == task]
-        drawn |= _accuracy_panel(axis, plain[plain["task"] == task], task, models, there)
+        drawn |= _accuracy_panel(axis, plain[plain["task"] == task], task, models, there, planned)
         for source, rows in there.groupby("source", sort=False):
             mark = _published_mark(sources.index(source))
             mark.set_data(rows["accuracy"], [models.index(name) for name in rows["name"]])
@@ -164,7 +171,12 @@ _HOLLOW = ("o", "s", "^", "v", "P", "X")
 
 
 def _accuracy_panel(
-    axis: Axes, rows: pd.DataFrame, task: str, models: Sequence[str], published: pd.DataFrame
+    axis: Axes,
+    rows: pd.DataFrame,
+    task: str,
+    models: Sequence[str],
+    published: pd.DataFrame,
+    planned: tables.Planned | None,
 ) -> set[str]:
     """Returns what is drawn, in the words of the legend."""
     finished, drawn = rows[rows["outcome"] == "finished"], set[str]()
@@ -175,7 +187,9 @@ def _accuracy_panel(
             drawn |= _accuracy_row(axis, position, values, look_of(name))
         failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
         marks = [*values, *published.loc[published["name"] == name, "accuracy"]]
-        _count(axis, position, marks, len(values), failed, majority_level(task))
+        wanted = planned is None or (name, task) in planned
+        none = style.MISSING if wanted else style.NOT_PLANNED
+        _count(axis, position, marks, len(values), failed, task, none)
     return drawn
 
 
@@ -185,7 +199,7 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     axis.set_xlabel("test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
-    shown = [*shown, *draw_levels_across(axis, task)]
+    shown = [*shown, *draw_levels_across(axis, levels_of(task))]
     # An interval of two or three seeds can be wider than the scale: the dots set the limits.
     low, high = min(shown), max(shown)
     margin = max(0.12 * (high - low), 1.5)
@@ -194,15 +208,23 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
 
 
 def _count(
-    axis: Axes, position: int, marks: list[float], finished: int, failed: int, level: float
+    axis: Axes,
+    position: int,
+    marks: list[float],
+    finished: int,
+    failed: int,
+    task: str,
+    none: str = style.MISSING,
 ) -> None:
-    """Say in a row what its marks cannot: runs that failed, or that there are none.
+    """Say in a row what its marks cannot: runs that failed, or, in the words ``none``, that there
+    are none.
 
-    At the right end of the row; if a mark stands in the way, beside the line of the majority level.
+    At the right end of the row; if a mark stands in the way, beside the dotted line.
     """
     if finished and not failed:
         return
-    text = f"{failed} failed" if failed else style.MISSING
+    text = f"{failed} failed" if failed else none
+    level = 100 * levels_of(task).constant
     low, high = axis.get_xlim()
     left = any(mark > low + 0.6 * (high - low) for mark in marks)
     style.note(
@@ -332,18 +354,33 @@ def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> set[str]
             drawn |= _accuracy_row(axis, position, values, look)
         failed = int((group["outcome"] == "failed").sum())
         # The dashed line, too, is a mark that a note keeps clear of.
-        _count(axis, position, [*values, *levels], len(values), failed, majority_level(task))
+        _count(axis, position, [*values, *levels], len(values), failed, task)
     return drawn
 
 
 # --- learning curves -------------------------------------------------------------------------
 
 
-def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
+def learning_curves(
+    metrics: pd.DataFrame,
+    subtitle: str = "",
+    planned: tables.Planned | None = None,
+    *,
+    label: str = "",
+    known: Levels | None = None,
+) -> Figure:
     """Validation accuracy against step: a row of panels per task, a column per memory size.
 
     Every seed is a thin line; the thick line is the mean of the seeds that reached a step. The
     Transformer, which has no memory, stands for comparison in every panel of a size that has run.
+
+    Args:
+        metrics: long frame of :func:`memnb.evidence.rows.load_metrics`.
+        subtitle: where the rows come from.
+        planned: a panel of a size of which none of these is on the task is left out; without it,
+            such a panel says *no run yet*.
+        label: what the task is called, where its data are of one's own.
+        known: what takes no memory on the validation set of these.
     """
     title = "Learning curves: accuracy on the validation set"
     rows = plain_models(metrics)
@@ -363,15 +400,18 @@ def learning_curves(metrics: pd.DataFrame, subtitle: str = "") -> Figure:
             if there and size not in there:
                 own = own.iloc[:0]  # alone, the Transformer would pass for a model of this size
             ends = curves(axis, own, "step", "accuracy", 100.0)
-            if own.empty:
+            if own.empty and not_planned(planned, task, size):
+                leave_out(axis)
+            elif own.empty:
                 missing(axis)
             if task == tasks[0]:
                 axis.set_title(rows_of_memory(size))
             axis.xaxis.set_major_locator(ticks(4))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
             named.append((axis, ends))
-        draw_levels([axis for axis in line if axis.lines], task, named=False)
-        line[0].set_ylabel(f"{naming.task_label(task)}\nvalidation accuracy (%)")
+        panels = [axis for axis in line if axis.lines]
+        draw_levels(panels, known or levels_of(task, "validation"), named=False)
+        line[0].set_ylabel(f"{label or naming.task_label(task)}\nvalidation accuracy (%)")
     name_x(axes, "training step")
     words = level_words(tasks)
     remarks = f"{words[0].upper()}{words[1:]}. {_validated_on_test(rows)}{subtitle}"
@@ -399,6 +439,7 @@ def degradation(
     measures: Sequence[str] = STREAMS,
     memory: int | None = None,
     task: str | None = None,
+    label: str = "",
 ) -> Figure:
     """Small multiples: one row of panels per measure, one column per block, families overlaid.
 
@@ -411,6 +452,7 @@ def degradation(
         measures: columns of the frame, keys of :data:`MEASURES`.
         memory: memory size to show; the largest one that most families have if not given.
         task: task to show; the one that most families have if not given.
+        label: what the task is called, where its data are of one's own.
     """
     title = _DEGRADATION_TITLES.get(tuple(measures), "Memory over training and depth")
     rows = plain_models(probes)
@@ -448,10 +490,26 @@ def degradation(
         axis.set_title(f"block {block}", pad=14)
     name_x(axes, "training step")
     figure.align_ylabels(axes[:, 0])
-    where = f"{naming.task_label(task)}, {rows_of_memory(size)}"
+    where = f"{label or naming.task_label(task)}, {rows_of_memory(size)}"
     style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
     name_lines(figure, axes, named)
     return style.attach(figure, rows[[*evidence.KEYS, "step", "block", *measures]])
+
+
+def not_learned(runs: pd.DataFrame, known: Levels | None = None) -> str:
+    """Which of a few runs of one task have learned nothing, a sentence each; empty if none.
+
+    Args:
+        runs: rows of :func:`memnb.evidence.rows.load_runs`.
+        known: what takes no memory on the test set, where the data are of one's own.
+    """
+    ended = runs[runs["outcome"] == "finished"]
+    return " ".join(
+        f"{naming.model_label(run['model'])} has not learned this task "
+        f"({100 * run['test_accuracy']:.1f} %)."
+        for _, run in ended.iterrows()
+        if has_not_learned(run["task"], run["test_accuracy"], known)
+    )
 
 
 def _no_degradation(probes: pd.DataFrame, task: str | None, memory: int | None) -> str:
@@ -606,11 +664,13 @@ def attention_of(
     subtitle: str = "",
     *,
     task: str | None = None,
+    known: Levels | None = None,
     **view: Any,
 ) -> Figure:
     """:func:`attention` of a run of ``model`` with this seed; an honest panel if there is none.
 
     Of several tasks the first one of the benchmark is shown whose run has maps, or ``task``.
+    ``known``: what takes no memory on its test set, where the data are of one's own.
     ``view`` is handed on: ``window``, ``blocks``, ``heads``.
 
     Raises:
@@ -628,9 +688,9 @@ def attention_of(
             continue
         # Of the run: a task may have been made shorter or longer.
         read, length = evidence.read_run(Path(run["folder"]))[1].task, int(maps["length"])
-        where = f"{naming.task_label(name)}, seed {seed}, {length:,} "
+        where = f"{naming.data_label(read)}, seed {seed}, {length:,} "
         where += f"{unit_of(read)} of at most {read.max_length:,}. "
-        if has_not_learned(name, run["test_accuracy"]):
+        if has_not_learned(name, run["test_accuracy"], known):
             where += f"Has not learned this task ({100 * run['test_accuracy']:.1f} %). "
         where += subtitle
         return attention(
@@ -766,7 +826,7 @@ def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
             markersize=4.5, alpha=0.6, markeredgewidth=0, zorder=3,
         )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
-    draw_levels([axis], task)
+    draw_levels([axis], levels_of(task))
     return ends
 
 
@@ -800,7 +860,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         own = rows[(rows["task"] == task) & (rows["memory"] == size)]
         axis.set_title(f"{naming.task_label(task)}, {size} rows", fontsize=8.5)
         named.append((axis, against_rows_left(axis, own)))
-        draw_levels([axis], task)
+        draw_levels([axis], levels_of(task))
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "rows left (the others\nremoved at random)")

@@ -7,7 +7,7 @@ row gives an empty panel that says so.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from memnb import config, naming
-from memnb.draw import style
+from memnb.draw import style, tables
 from memnb.draw.panels import (
     Ends,
     against_rows_left,
@@ -27,12 +27,15 @@ from memnb.draw.panels import (
     curves,
     draw_levels,
     draw_levels_across,
+    draw_levels_along,
+    leave_out,
     level_marks,
     level_words,
     look_of,
     missing,
     name_lines,
     name_x,
+    not_planned,
     of_runs,
     plain_models,
     random_choices,
@@ -41,6 +44,7 @@ from memnb.draw.panels import (
     ticks,
 )
 from memnb.draw.point_names import name_points
+from memnb.evidence.levels import levels_by_length, levels_of
 
 RULES = {
     "random": "random rows go first",
@@ -88,7 +92,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
             if task == tasks[0]:
                 axis.set_title(words)
         # A name at the line would stand on curves, which begin at it.
-        draw_levels(line, task, named=False, examples=_asked(rows, task))
+        draw_levels(line, levels_of(task, examples=_asked(rows, task)), named=False)
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "rows left")
     where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
@@ -127,7 +131,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
             axis.tick_params(axis="y", length=0)
             axis.xaxis.set_major_locator(ticks(4))
         column[0].set_title(naming.task_label(task))
-        known = draw_levels_across(column[0], task, _asked(own, task))
+        known = draw_levels_across(column[0], levels_of(task, examples=_asked(own, task)))
         column[0].margins(x=0.12)
         low, high = column[0].get_xlim()
         column[0].set_xlim(min(low, min(known) - 1), max(high, min(known) + 5))
@@ -560,7 +564,7 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         failed = int((own["outcome"] == "failed").sum())
         if failed:
             style.note(axis, f"{failed} failed", (1, place), (-2, 0), ha="right", va="center")
-    known = draw_levels_across(axis, task)
+    known = draw_levels_across(axis, levels_of(task))
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, min(known) - 1.5), max(high, min(known) + 5))
     axis.set_title(naming.task_label(task), loc="center")
@@ -573,8 +577,19 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
 # --- length and cost -------------------------------------------------------------------------
 
 
-def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
-    """Test accuracy against the length of the input, fifths of the test set, a panel per task."""
+def by_length(
+    lengths: pd.DataFrame, subtitle: str = "", planned: tables.Planned | None = None
+) -> Figure:
+    """Test accuracy against the length of the input, fifths of the test set, a panel per task.
+
+    Labels and first operators are not spread alike over the fifths; where these have been counted,
+    the levels that take no memory bend with them.
+
+    Args:
+        lengths: rows of :func:`memnb.evidence.rows.load_lengths`.
+        subtitle: where they come from.
+        planned: a panel of a size of which none of these is on the task is left out.
+    """
     title = "Accuracy against the length of the input"
     rows = plain_models(lengths)
     if rows.empty:
@@ -587,10 +602,25 @@ def by_length(lengths: pd.DataFrame, subtitle: str = "") -> Figure:
         axis.xaxis.set_major_formatter(FuncFormatter(thousands))
         return ends
 
-    return _by_task_and_size(rows, title, subtitle, "tokens of the input", panel)
+    def levels(panels: list[Axes], task: str) -> None:
+        fifths, own = levels_by_length(task), rows[rows["task"] == task]
+        if not {(low, high) for low, high, _ in fifths} <= {
+            *zip(own["low"], own["high"], strict=True)
+        }:
+            fifths = ()  # of other examples than those asked
+        if not fifths:
+            draw_levels(panels, levels_of(task), named=False)
+            return
+        for axis in panels:
+            middles = [(low + high) / 2 for low, high, _ in fifths]
+            draw_levels_along(axis, middles, [known for _, _, known in fifths])
+
+    return _by_task_and_size(rows, title, subtitle, "tokens of the input", panel, levels, planned)
 
 
-def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
+def by_beginning(
+    beginning: pd.DataFrame, subtitle: str = "", planned: tables.Planned | None = None
+) -> Figure:
     """Test accuracy where only the first tokens of an input are its own, a panel per task and M.
 
     Where a line is level, what follows made the answers no more accurate (though it may have
@@ -600,6 +630,7 @@ def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
     Args:
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
         subtitle: where they come from.
+        planned: a panel of a size of which none of these is on the task is left out.
     """
     title = "How much of an input does an answer need?"
     rows = plain_models(beginning)
@@ -616,19 +647,22 @@ def by_beginning(beginning: pd.DataFrame, subtitle: str = "") -> Figure:
         return ends
 
     where = f"{_examples(rows)} test examples; what follows the first tokens is another input's."
-    return _by_task_and_size(
-        rows, title, f"{where} {subtitle}".strip(), "first tokens that stay", panel,
-        {task: _asked(rows, task) for task in rows["task"].unique()},
-    )  # fmt: skip
+    where = f"{where} {subtitle}".strip()
+
+    def levels(panels: list[Axes], task: str) -> None:
+        draw_levels(panels, levels_of(task, examples=_asked(rows, task)), named=False)
+
+    return _by_task_and_size(rows, title, where, "first tokens that stay", panel, levels, planned)
 
 
 def _by_task_and_size(
     rows: pd.DataFrame, title: str, subtitle: str, x: str,
-    panel: Callable[[Axes, pd.DataFrame], Ends], asked: Mapping[str, int] | None = None,
+    panel: Callable[[Axes, pd.DataFrame], Ends], levels: Callable[[list[Axes], str], None],
+    planned: tables.Planned | None,
 ) -> Figure:  # fmt: skip
     """Test accuracy in a grid of panels: a row per task, a column per memory size.
 
-    ``asked``: by task, on how many test examples, if not on all.
+    ``levels`` draws into the panels of a task what takes no memory there.
     """
     tasks, sizes = naming.task_order(rows["task"]), sorted({int(m) for m in rows["memory"]})
     figure, axes = style.canvas(
@@ -641,13 +675,15 @@ def _by_task_and_size(
             own = rows[(rows["task"] == task) & (rows["memory"] == size)]
             if task == tasks[0]:
                 axis.set_title(rows_of_memory(size))
+            if own.empty and not_planned(planned, task, size):
+                leave_out(axis)
+                continue
             if own.empty:
                 missing(axis, "not measured")  # runs that are older than the test may be there
                 continue
             named.append((axis, panel(axis, own)))
         # A name at the line would stand on curves, which mostly run along it.
-        drawn = [axis for axis in line if axis.lines]
-        draw_levels(drawn, task, named=False, examples=(asked or {}).get(task))
+        levels([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     name_x(axes, x)
     words = level_words(tasks)
@@ -723,7 +759,7 @@ def cost_accuracy(
             continue
         _points(axis, own)
         axis.margins(y=0.15)
-        draw_levels([axis], task, named=False)  # a name could cover a point
+        draw_levels([axis], levels_of(task), named=False)  # a name could cover a point
         style.note(axis, words[task], (0, axis.get_ylim()[1]), (0, 3), va="bottom")
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")

@@ -16,9 +16,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from memnb import config, naming
-from memnb.draw import style
-from memnb.evidence.levels import first_operator, learned_above, majority_share
+from memnb.draw import style, tables
+from memnb.evidence.levels import MARGIN, Levels, Which, first_operator, learned_above
 from memnb.evidence.rows import KEYS
+from memnb.tasks import rules
+from memnb.tasks.base import Dataset
 
 Ends = list[tuple[float, str, str]]
 """The lines of a panel: height of the right end in data units, name, colour."""
@@ -135,21 +137,40 @@ _DOTTED: style.Dash = (0, (1, 2))
 _DASH_DOTTED: style.Dash = (0, (6, 2, 1, 2))
 
 
-def draw_levels(
-    panels: Iterable[Axes], task: str, *, named: bool = True, examples: int | None = None
-) -> None:
+def draw_levels(panels: Iterable[Axes], known: Levels, *, named: bool = True) -> None:
     """What takes no memory (:mod:`memnb.evidence.levels`), once the panels' limits are settled.
 
-    The accuracy of always giving the commonest label (dotted) and, on ListOps, that of reading the
-    first operator alone (dash-dotted), on so many ``examples`` of the test set if not on all.
+    The accuracy of always giving one answer (dotted) and, on ListOps, that of reading the first
+    operator alone (dash-dotted), on the set of examples that the panels show.
     """
-    operator = first_operator(task, examples)
     for axis in panels:
         words = MAJORITY_NAME if named else ""
-        style.reference_line(axis, majority_level(task), words, dash=_DOTTED, least=5.0)
-        if operator is not None:
+        style.reference_line(axis, 100 * known.constant, words, dash=_DOTTED, least=5.0)
+        if known.first_operator is not None:
             words = FIRST_OPERATOR_NAME if named else ""
-            style.reference_line(axis, 100 * operator, words, dash=_DASH_DOTTED)
+            style.reference_line(axis, 100 * known.first_operator, words, dash=_DASH_DOTTED)
+
+
+def draw_levels_along(axis: Axes, x: Sequence[float], known: Sequence[Levels]) -> None:
+    """The same where each ``x`` has levels of its own: two lines with bends.
+
+    They lie above the curves, which may run along them.
+    """
+    for dash, levels in (
+        (_DOTTED, [one.constant for one in known]),
+        (_DASH_DOTTED, [one.first_operator for one in known]),
+    ):
+        if None not in levels:
+            axis.plot(x, 100 * np.array(levels, float), color=style.QUIET, linewidth=0.9,
+                      linestyle=dash, zorder=5)  # fmt: skip
+
+
+def levels_in(data: Dataset, which: Which = "test") -> Levels:
+    """The levels on a set of ``data`` of one's own: sequences, counted here and now."""
+    shown = data.test if which == "test" else data.validation
+    return Levels(
+        rules.constant_answer(shown, data.validation), rules.first_token_on(shown, data.train)
+    )
 
 
 MAJORITY_NAME, FIRST_OPERATOR_NAME = "majority class", "first operator alone"
@@ -174,27 +195,23 @@ def level_words(tasks: Iterable[str]) -> str:
     return f"dotted: {MAJORITY_NAME}" + (f"; dash-dotted: {FIRST_OPERATOR_NAME}" if several else "")
 
 
-def draw_levels_across(axis: Axes, task: str, examples: int | None = None) -> list[float]:
+def draw_levels_across(axis: Axes, known: Levels) -> list[float]:
     """:func:`draw_levels` where accuracy runs along x; returns the levels in percent.
 
     The limits stay as they are, and the legend or the axis names the lines.
     """
-    found = {_DOTTED: majority_level(task)}
-    if (operator := first_operator(task, examples)) is not None:
-        found[_DASH_DOTTED] = 100 * operator
+    found = {_DOTTED: 100 * known.constant}
+    if known.first_operator is not None:
+        found[_DASH_DOTTED] = 100 * known.first_operator
     for dash, level in found.items():
         axis.axvline(level, linestyle=dash, color=style.QUIET, linewidth=0.9, zorder=1)
     return [*found.values()]
 
 
-def majority_level(task: str) -> float:
-    """In percent; tasks whose labels nobody has counted are taken for balanced."""
-    return 100 * majority_share(task)
-
-
-def has_not_learned(task: str, accuracy: float) -> bool:
-    """Whether a test accuracy (0..1) is no more than the commonest label gives, as C3 judges."""
-    return accuracy <= learned_above(task)
+def has_not_learned(task: str, accuracy: float, known: Levels | None = None) -> bool:
+    """Whether a test accuracy (0..1) is no more than the commonest label gives, as C3 judges; on
+    data of one's own, whose levels are ``known``, no more than one answer gives there."""
+    return accuracy <= (learned_above(task) if known is None else known.constant + MARGIN)
 
 
 def unit_of(task: config.Task) -> str:
@@ -221,6 +238,20 @@ def name_x(axes: np.ndarray, text: str) -> None:
 
 def rows_of_memory(size: int) -> str:
     return {0: "no memory", 1: "1 memory row"}.get(size, f"{size} memory rows")
+
+
+def not_planned(planned: tables.Planned | None, task: str, memory: int) -> bool:
+    """Whether no model with ``memory`` rows is planned on ``task``; no, if nobody says what is."""
+    if planned is None:
+        return False
+    sizes = {model.partition("-")[2] or "0" for model, there in planned if there == task}
+    return str(memory) not in sizes
+
+
+def leave_out(axis: Axes) -> None:
+    """Take a panel away in whose place nothing is planned; two quiet words stay."""
+    axis.axis("off")
+    missing(axis, style.NOT_PLANNED)
 
 
 def missing(axis: Axes, text: str = style.MISSING) -> None:

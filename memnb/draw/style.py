@@ -35,6 +35,7 @@ QUIET = "#5F6368"
 RULE = "#D5D8DC"
 """Hairlines: grid and frames. Carries no information, so it may be faint."""
 MISSING = "no run yet"
+NOT_PLANNED = "not planned"
 
 
 Dash = Literal["-"] | tuple[float, tuple[float, ...]]

@@ -21,8 +21,16 @@ from memnb.draw import style
 from memnb.errors import DataError
 from memnb.evidence import statistics
 from memnb.evidence.claims import ENOUGH, Verdict
-from memnb.evidence.levels import ASKED_AGAIN, MARGIN, first_operator, in_percent, learned_above
+from memnb.evidence.levels import (
+    ASKED_AGAIN,
+    MARGIN,
+    first_operator,
+    in_percent,
+    learned_above,
+    levels_of,
+)
 from memnb.evidence.rows import first_and_last
+from memnb.tasks import catalogue
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
 from memnb.tasks.portraits import LABELS, Portrait
 
@@ -251,6 +259,35 @@ def at_majority(runs: pd.DataFrame) -> str:
     if not found:
         return "Every run shown has learned its task."
     return f"At the majority level, having learned nothing: {', '.join(found)}."
+
+
+def last_look(probes: pd.DataFrame) -> str:
+    """How alike the packed rows of a few runs are when training ends, a sentence per block.
+
+    Where cosine and effective rank disagree about which run's rows are more alike, it says so.
+
+    Args:
+        probes: rows of :func:`memnb.evidence.rows.load_probes` of one run per model, with several
+            memory rows; empty gives an empty text.
+    """
+    _, last = first_and_last(probes[probes["memory"] > 1])
+    said = []
+    for block, rows in last.groupby("block"):
+        means = rows.groupby("model")[["packed_cosine", "packed_rank"]].mean()
+        names = naming.model_order(means.index)
+        cosines, ranks = (
+            ", ".join(f"{naming.model_label(name)} {float(some[name]):{form}}" for name in names)
+            for some, form in ((means["packed_cosine"], ".2f"), (means["packed_rank"], ".1f"))
+        )
+        said.append(f"Block {block}, last look: cosine {cosines}; effective rank {ranks}.")
+        fewest = str(means["packed_rank"].idxmin())
+        most_alike = str(means["packed_cosine"].idxmax())
+        if fewest != most_alike:
+            said[-1] += (
+                f" By cosine the rows of {naming.model_label(most_alike)} are the most alike, "
+                f"by effective rank those of {naming.model_label(fewest)}."
+            )
+    return "\n".join(said)
 
 
 def first_operator_alone(runs: pd.DataFrame) -> str:
@@ -899,6 +936,61 @@ def _seeds(row: pd.Series[Any]) -> str:
 
 
 # --- data ------------------------------------------------------------------------------------
+
+
+def tasks() -> pd.DataFrame:
+    """What the tasks of both scales are, from their configs: full scale above, laptop scale below.
+
+    Returns:
+        Columns ``Scale``, ``Task``, ``An input``, ``Tokens``, ``Labels``, ``Train / validation /
+        test``, ``One answer always (%)`` and ``First operator alone (%)`` on the test set,
+        ``Steps at most``, ``Epochs at most`` and ``Blocks × width`` of a model.
+    """
+    columns = ["Scale", "Task", "An input", "Tokens", "Labels", "Train / validation / test",
+               "One answer always (%)", "First operator alone (%)", "Steps at most",
+               "Epochs at most", "Blocks × width"]  # fmt: skip
+    laptop = [name for name in config.TASKS if name.endswith("-short")]
+    rows = []
+    for name in (*config.FULL_TASKS, *laptop):
+        task, run = config.TASKS[name], config.run_config("luna-1", name)
+        train, validation, test = catalogue.sizes(task)
+        on_test = isinstance(task, config.Text) and task.validation == "paper"
+        known = levels_of(name)
+        rows.append(
+            [
+                naming.scale_label(name).partition(" ")[0],
+                naming.task_label(name),
+                *_input_of(task),
+                f"{len(LABELS[name.removesuffix('-short')])}",
+                f"{train:,} / {'the test set' if on_test else f'{validation:,}'} / {test:,}",
+                in_percent(known.constant),
+                in_percent(known.first_operator),
+                f"{run.training.steps:,}",
+                f"{run.training.steps * run.training.batch / train:.1f}",
+                f"{run.model.blocks} × {run.model.width}",
+            ]
+        )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _input_of(task: config.Task) -> tuple[str, str]:
+    """What an input of a task is, in words, and how many tokens it has."""
+    length = f"{task.max_length:,}"
+    if isinstance(task, config.ListOps):
+        tokens = f"{task.min_length + 1:,} to {task.max_length - 1:,}"
+        return "nested operations on digits", tokens
+    if isinstance(task, config.Text):
+        return f"the first {length} bytes of a film review", f"up to {length}"
+    if isinstance(task, config.Retrieval | config.RetrievalACL):
+        return f"the first {length} bytes of each of two papers", f"2 × up to {length}"
+    side = math.isqrt(task.max_length)
+    if isinstance(task, config.Pathfinder):
+        most = f"up to {task.distractors}" if task.distractors else "no"
+        return (
+            f"a drawing of {side} × {side} pixels: two contours of {task.contour_length} dashes, "
+            f"{most} distractors"
+        ), length
+    return f"a grey photograph of {side} × {side} pixels", length
 
 
 def datasets(portraits: Sequence[Portrait]) -> pd.DataFrame:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from memnb.config import EXTRA_TASKS, TASKS
 
@@ -34,6 +36,78 @@ FIRST_OPERATOR_ASKED_AGAIN = {"listops": 0.388, "listops-short": 0.342}
 #: further than this above a level has not been shown to be above it. (That one seed of many lies
 #: further is no proof of the contrary.)
 MARGIN = 0.02
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Accuracies, 0 to 1, of two answers that take no memory, on one set of examples.
+
+    Attributes:
+        constant: of always giving one answer, the label that is commonest in the validation set:
+            a run's best weights are chosen there, so this is where a run stands that has learned
+            nothing. Unlike :data:`MAJORITY` it is counted on the set, and no claim rests on it.
+        first_operator: of reading the first token alone; None where no task starts with one.
+    """
+
+    constant: float
+    first_operator: float | None = None
+
+
+Which = Literal["test", "validation"]
+
+#: Task, set, and how many of its examples if not all: counted on the data of seed 0, of Image in
+#: ``data/reference/datasets.csv``. Sets that are not here are balanced, by their definition or as
+#: far as anybody knows.
+_COUNTED: dict[tuple[str, Which, int | None], Levels] = {
+    ("listops", "test", None): Levels(0.1695, FIRST_OPERATOR["listops"]),
+    ("listops", "test", ASKED_AGAIN): Levels(0.17, FIRST_OPERATOR_ASKED_AGAIN["listops"]),
+    ("listops", "validation", None): Levels(0.179, 0.368),
+    ("listops-short", "test", None): Levels(0.135, FIRST_OPERATOR["listops-short"]),
+    ("listops-short", "test", ASKED_AGAIN): Levels(
+        0.13, FIRST_OPERATOR_ASKED_AGAIN["listops-short"]
+    ),
+    ("listops-short", "validation", None): Levels(0.17, 0.332),
+    ("image", "validation", None): Levels(0.1064),
+    ("pathfinder-short", "test", None): Levels(0.481),
+    ("pathfinder-short", "test", ASKED_AGAIN): Levels(0.51),
+    ("pathfinder-short", "validation", None): Levels(0.542),
+}
+#: The fifths of the test set by length: least and greatest length in tokens, and the levels there.
+_FIFTHS: dict[str, tuple[tuple[int, int, Levels], ...]] = {
+    "listops": (
+        (501, 658, Levels(0.16, 0.365)),
+        (658, 833, Levels(0.14, 0.3425)),
+        (833, 1062, Levels(0.1825, 0.3625)),
+        (1062, 1399, Levels(0.1925, 0.36)),
+        (1402, 1998, Levels(0.1725, 0.3675)),
+    ),
+    "listops-short": (
+        (151, 179, Levels(0.14, 0.355)),
+        (179, 209, Levels(0.09, 0.31)),
+        (210, 237, Levels(0.155, 0.345)),
+        (237, 269, Levels(0.165, 0.38)),
+        (269, 299, Levels(0.125, 0.34)),
+    ),
+}
+
+
+def levels_of(task: str, which: Which = "test", examples: int | None = None) -> Levels:
+    """What takes no memory on one set of a task, as a figure of that set draws it.
+
+    Args:
+        task: by name.
+        which: the test set, or the validation set.
+        examples: how many of the test set a model was asked; all of it if not given.
+    """
+    asked = examples if examples == ASKED_AGAIN else None
+    known = _COUNTED.get((task, which, asked)) or _COUNTED.get((task, which, None))
+    return known or Levels(majority_share(task))
+
+
+def levels_by_length(task: str) -> tuple[tuple[int, int, Levels], ...]:
+    """The same for each fifth of the test set by length, shortest first: least length, greatest
+    length, levels. Empty where nobody has counted."""
+    return _FIFTHS.get(task, ())
 
 
 def majority_share(task: str) -> float:

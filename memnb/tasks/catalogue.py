@@ -383,3 +383,24 @@ def _check(name: str) -> Verdict:
             f"{OFFICIAL[name][:12]}; import or download it again",
         )
     return Verdict(name, "good", f"the known data, to the byte; content {digest[:12]}")
+
+
+def sizes(task: config.Task) -> tuple[int, int, int]:
+    """Examples of the training, the validation and the test set of a task of the benchmark, full or
+    short. Where validation is done on the test set (Text, ``validation="paper"``) it counts twice.
+
+    Raises:
+        MemnbError: the task is not of the benchmark.
+    """
+    name = task.name.removesuffix("-short")
+    if name not in CARDS:
+        raise unknown("data set", name, CARDS)
+    there = [int(part.replace(",", "").replace("-", "0")) for part in
+             CARDS[name].contents.split(" / ")]  # fmt: skip
+    kept = [getattr(task, part, None) for part in ("train", "validation", "test")]
+    if isinstance(task, config.Text):
+        tested = task.test or there[2]
+        held = task.holdout if task.validation == "holdout" else 0
+        return task.train or there[0] - held, held or tested, tested
+    train, validation, test = (own or all_ for own, all_ in zip(kept, there, strict=True))
+    return train, validation, test

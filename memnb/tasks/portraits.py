@@ -136,14 +136,25 @@ def _listops(sample: int) -> tuple[counts.Counts, Example]:
     # at least one example in each split.
     made = listops.make(config.ListOps(train=sample, validation=1, test=1))
     lengths, labels = np.diff(made.sequences.offsets)[:sample], made.label[:sample]
-    expressions = []
-    for number in range(min(sample, _TREES)):
-        tokens = tuple(listops.VOCABULARY[token] for token in made.sequences[number].tolist())
-        expressions.append(Expression(tokens, listops.tree(tokens)))
-    # No tree of 500 tokens fits a panel, but one whose top is small can be shown with its deeper
-    # parts folded.
-    shown = min(expressions, key=lambda one: one.tree.ends(3))
+    shown = _with_small_top(made.sequences, min(sample, _TREES))
     return counts.counted("listops", lengths, labels, _only_training(labels)), shown
+
+
+def short_expression() -> Expression:
+    """Of the first training examples of short ListOps the one whose top is smallest."""
+    task = config.task_config("listops-short", train=_TREES, validation=1, test=1)
+    assert isinstance(task, config.ListOps)
+    return _with_small_top(listops.make(task).sequences, _TREES)
+
+
+def _with_small_top(sequences: Sequences, count: int) -> Expression:
+    """Of the first ``count`` expressions one that a panel has room for: no tree of hundreds of
+    tokens has, but one whose top is small can be shown with its deeper parts folded."""
+    expressions = []
+    for number in range(count):
+        tokens = tuple(listops.VOCABULARY[token] for token in sequences[number].tolist())
+        expressions.append(Expression(tokens, listops.tree(tokens)))
+    return min(expressions, key=lambda one: one.tree.ends(3))
 
 
 def _pathfinder(sample: int) -> tuple[counts.Counts, Example]:
