@@ -405,6 +405,20 @@ def test_c3_asks_for_a_change_during_training(tmp_path: Path) -> None:
     assert results(verdict)["packed cosine, change in training", "> 0"] == "not enough runs"
 
 
+def test_c3_says_what_was_alike_before_training(tmp_path: Path) -> None:
+    write_degraded(tmp_path)
+    assert claims.WAS_SO not in check(tmp_path, "C3").reading
+    runs = rows.load_runs(tmp_path)
+    probes = rows.load_probes(runs)
+    early = (probes["model"] == "luna-16") & (probes["step"] == 0)
+    probes.loc[early & (probes["block"] == probes["block"].max()), "packed_cosine"] = 0.95
+    found = claims.check(runs, rows.load_removal(runs), probes)
+    (verdict,) = [v for v in found if (v.claim, v.preset) == ("C3", "quick")]
+    noted = verdict.evidence["note"] == claims.WAS_SO
+    assert verdict.evidence.loc[noted, "measure"].tolist() == ["packed cosine, last block"]
+    assert f"of what is alike at the end 1 was {claims.WAS_SO}" in verdict.reading
+
+
 def test_c3_measures_the_end_of_training_and_all_blocks(tmp_path: Path) -> None:
     write_degraded(tmp_path)
     runs = rows.load_runs(tmp_path)

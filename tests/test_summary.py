@@ -223,10 +223,26 @@ def test_how_alike_rows_are_at_first_and_at_last(tmp_path: Path) -> None:
     assert alike(tmp_path)[0][0].endswith(" → 0.90 to 0.99"), "of runs that end apart a range"
     said = in_short(tmp_path).answers[ALIKE]
     assert "at the last; it falls in 0 of 2 runs." in said
+    assert "comparisons of C3" not in said, "two seeds are too few"
     assert alike(tmp_path)[1][0].endswith(" → 1.2"), "of runs that agree, the mean"
     write_run(tmp_path, "convluna-16", "text", probes=flat)
     assert alike(tmp_path, "ConvLuna-16")[0][1].endswith(" → 0.99")
     assert alike(tmp_path)[0][1:] == ["–"]
+
+
+def test_rows_that_were_alike_before_training_did_not_become_so(tmp_path: Path) -> None:
+    flat = {"packed_cosine": 0.99, "packed_rank": 1.2}
+    for seed in range(3):
+        folder = write_run(tmp_path, "luna-16", "listops", seed, accuracy=0.4, probes=flat)
+        lines = (folder / "probes.jsonl").read_text()
+        at_first = '"packed_cosine": 0.1,'
+        assert at_first in lines
+        (folder / "probes.jsonl").write_text(lines.replace(at_first, '"packed_cosine": 0.98,'))
+    said = in_short(tmp_path).answers[ALIKE]
+    # Cosine and rank, over all blocks and in the last; the rank was not small at first.
+    assert said.endswith(
+        "Of 4 comparisons of C3 that hold at the end of training 2 held at the first look already."
+    )
 
 
 def begun(folder: Path, measure: str) -> float:

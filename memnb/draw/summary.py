@@ -11,7 +11,7 @@ import pandas as pd
 from memnb import config, naming
 from memnb.draw import beside_tables, tables
 from memnb.draw.panels import random_choices
-from memnb.evidence.claims import ENOUGH, UNJUDGED, Verdict
+from memnb.evidence.claims import ENOUGH, PARTS, UNJUDGED, WAS_SO, Verdict
 from memnb.evidence.levels import learned_above, majority_share
 from memnb.evidence.published import PAPER
 from memnb.evidence.rows import looks
@@ -67,7 +67,7 @@ def in_short(
         _gains(full, verdicts),
         _controls(full),
         _on_listops(full, beginning),
-        _alike(full, probes),
+        _alike(full, probes, verdicts),
         _taken_away(full, removal, causal),
     )
     findings = {name: cells for part in parts for name, cells in part.findings.items() if cells}
@@ -224,7 +224,7 @@ def _on_listops(runs: pd.DataFrame, beginning: pd.DataFrame) -> _Part:
     return _Part({}, "Is more of ListOps read than its first token?", " ".join(said).strip())
 
 
-def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
+def _alike(full: pd.DataFrame, probes: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
     """How alike 16 rows are in the last block, at the first look in training and at the last."""
     full = full[full["task"].isin(config.LRA_TASKS)]
     tasks = dict(zip(full["run_id"], full["task"], strict=True))
@@ -244,7 +244,7 @@ def _alike(full: pd.DataFrame, probes: pd.DataFrame) -> _Part:
         "way) and effective rank (1: one direction is left), first and last look; a range where "
         "runs end apart."
     )
-    answer = _over_all_blocks(full, probes)
+    answer = f"{_over_all_blocks(full, probes)}{_alike_from_the_first(verdicts)}"
     return _Part(found, "Do the rows of Luna's memory become alike in training?", answer, note)
 
 
@@ -258,6 +258,20 @@ def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> str:
         f"The paper says so. Over all blocks Luna-16's mean cosine is {begun} at the first look "
         f"and {ended} at the last; it falls in {(ends['last'] < ends['first']).sum()} of "
         f"{len(ends)} runs. The last block, in the table, is another matter."
+    )
+
+
+def _alike_from_the_first(verdicts: Sequence[Verdict]) -> str:
+    """Whether rows that claim C3 finds alike at the end became so."""
+    (claim,) = (v for v in verdicts if v.claim == "C3" and v.preset == "paper")
+    held = claim.evidence[claim.evidence["result"] == "holds"]
+    at_the_end = held[held["part"] == PARTS["C3"][0]]
+    if at_the_end.empty:
+        return ""
+    begun = int(at_the_end["note"].str.contains(WAS_SO, regex=False).sum())
+    return (
+        f" Of {len(at_the_end)} comparisons of C3 that hold at the end of training {begun} held at "
+        "the first look already."
     )
 
 

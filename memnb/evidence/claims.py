@@ -91,6 +91,8 @@ UNJUDGED = ("not enough runs", SILENT, SHALLOW)
 ANY_SUFFICES = ("C2",)
 #: Said where older runs are among those that rows were taken from.
 ONE_CHOICE = "runs that took the same random rows from all examples are among those of row removal"
+#: Said of rows that are alike at the end, where their mean was as alike at the first look.
+WAS_SO = "so at the first look already"
 #: The things a claim says, where it says more than one.
 PARTS = {
     "C3": (
@@ -370,16 +372,24 @@ def _memory_degrades(
             ("packed rank share", "packed_rank", share, "of rank 1 to min(M, H)", FLAT, NEGATIVE),
         ):
             ends = scaled(looks(probes, column))
-            first, end, deepest = (ends[name] for name in ("first", "last", "deepest_last"))
-            for what, values, target, part in (
-                (measure, end, near, at_the_end),
-                (f"{measure}, last block", deepest, near, at_the_end),
-                (f"{measure}, change in training", end - first, more, than_at_first),
+            first, end = ends["first"], ends["last"]
+            for what, begun, values in (
+                (measure, first, end),
+                (f"{measure}, last block", ends["deepest_first"], ends["deepest_last"]),
             ):
-                a = _side(f"luna-{memory}", luna, values)
+                a, before = (_side(f"luna-{memory}", luna, some) for some in (values, begun))
+                was_so = near.above < mean(before.values).mean < near.below
                 found.append(
-                    Comparison(task, memory, what, unit, target, a, part=part, left_out=dull)
-                )
+                    Comparison(
+                        task, memory, what, unit, near, a, part=at_the_end, left_out=dull,
+                        notes=(WAS_SO,) if was_so else (),
+                    )
+                )  # fmt: skip
+            a = _side(f"luna-{memory}", luna, end - first)
+            what = f"{measure}, change in training"
+            found.append(
+                Comparison(task, memory, what, unit, more, a, part=than_at_first, left_out=dull)
+            )
             a = _side(f"luna-{memory}", luna, end)
             b = _side(f"convluna-{memory}", filtered, end)
             found.append(
@@ -638,7 +648,9 @@ def _reading(
     if silent := sum(c.result == SILENT for c in compared):
         parts += [f"between models of which no run has learned: {silent}"]
     parts += _shallow(compared)
-    parts += dict.fromkeys(note for c in compared for note in c.notes)
+    if was_so := sum(c.holds and WAS_SO in c.notes for c in judged):
+        parts += [f"of what is {PARTS[claim][0]} {was_so} was {WAS_SO}"]
+    parts += dict.fromkeys(note for c in compared for note in c.notes if note != WAS_SO)
     parts += _left_out(one for c in compared for one in c.left_out)
     failed = frozenset[str]().union(*(side.failed for c in compared for side in c.sides))
     parts += [f"failed runs, counted but without a value: {len(failed)}"] if failed else []
