@@ -12,7 +12,7 @@ from memnb import config, naming
 from memnb.draw import beside_tables, tables
 from memnb.draw.panels import random_choices
 from memnb.evidence.claims import ENOUGH, PARTS, UNJUDGED, WAS_SO, Verdict
-from memnb.evidence.levels import learned_above, majority_share
+from memnb.evidence.levels import learned_above, levels_of
 from memnb.evidence.published import PAPER
 from memnb.evidence.rows import looks
 from memnb.evidence.sensitivity import AS_JUDGED
@@ -315,7 +315,7 @@ def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame, causal: pd.DataFrame)
     note = (
         f"Rows left: the others are removed. {chosen}. The mean of all: on 500 test "
         "examples. In brackets from seed to seed, where that is more than "
-        f"{_FAR_APART:g} points. Guessing gives {_guessing(found)}."
+        f"{_FAR_APART:g} points. Always the same answer gives {_same_answer(found)}."
     )
     return _Part(found, note=note)
 
@@ -329,10 +329,10 @@ def _lost_by_task(lost: pd.Series[float]) -> dict[str, str]:
     return {str(task): _lost(own) for task, own in lost.groupby("task")}
 
 
-def _guessing(found: Mapping[str, Cells]) -> str:
+def _same_answer(found: Mapping[str, Cells]) -> str:
     """What always giving the commonest answer gives on the tasks of these findings."""
     tasks = naming.task_order({task for cells in found.values() for task in cells})
-    said = [f"{100 * majority_share(task):.0f} on {naming.task_label(task)}" for task in tasks]
+    said = [f"{100 * levels_of(task).constant:.0f} on {naming.task_label(task)}" for task in tasks]
     return ", ".join(said)
 
 
