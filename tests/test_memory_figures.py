@@ -19,7 +19,7 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from memnb import config, paths
-from memnb.draw import looking, memory_figures, style
+from memnb.draw import filter_tables, looking, memory_figures, style
 from memnb.draw.panels import look_of
 from memnb.draw.point_names import name_points
 from memnb.errors import DataError, MemnbError
@@ -41,6 +41,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 def words(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
+
+
+def flat(figure: Figure) -> str:
+    """Its words on one line."""
+    return words(figure).replace("\n", " ")
 
 
 def assert_apart(boxes: Sequence[Bbox]) -> None:
@@ -215,6 +220,59 @@ def test_movement_is_relative_to_the_start(runs: pd.DataFrame) -> None:
     expected = np.mean([0.35 / norm for norm in norms])
     own = last.loc[last["block"] == 1, "moved"]
     assert own.tolist() == pytest.approx([expected] * len(own))
+
+
+#: In percent of the norm, of every head of both blocks of a made-up run: one tap grows by 0.35.
+MOVED = [
+    35 / float(np.linalg.norm([0.1 * head, 0.5, -0.1 * block, 0]))
+    for block in (1, 2)
+    for head in range(1, 5)
+]
+
+
+def test_kernels_say_how_far_they_moved(runs: pd.DataFrame) -> None:
+    figure = memory_figures.kernels(rows.load_filters(runs), "convluna-16")
+    assert f"Median distance from the start: {np.median(MOVED):.0f} % of its norm" in flat(figure)
+
+
+def test_what_training_changes_is_a_line_per_model_with_its_own_root_of_d(
+    runs: pd.DataFrame,
+) -> None:
+    filters = rows.load_filters(runs)
+    table = filter_tables.changes(filters, runs).set_index("Model")
+    assert table["Seeds"].to_dict() == {"ConvLuna-1": "2", "ConvLuna-16": "2"}
+    assert table.loc["ConvLuna-16", "Kernel moved, median"] == f"{np.median(MOVED):.0f} %"
+    assert table.loc["ConvLuna-16", "largest"] == f"{max(MOVED):.0f} %"
+    ends = filters[(filters["model"] == "convluna-16") & (filters["changes"] == "")]
+    ends = ends.loc[ends["step"] == ends["step"].max(), "pack_temperature"]
+    said = f"{ends.median():.2f} ({ends.min():.2f} to {ends.max():.2f})"
+    assert table.loc["ConvLuna-16", "Pack T at the end"] == said
+    assert table.loc["ConvLuna-16", "√d"] == "2.8"  # 8 of the 32 channels
+    assert filter_tables.changes(filters.iloc[:0], runs).iloc[0, 0] == style.MISSING
+
+
+def test_temperatures_are_told_apart_by_scale_and_beside_luna_s(
+    runs: pd.DataFrame, tmp_path: Path
+) -> None:
+    write_run(tmp_path, "convluna-16", "listops")
+    write_run(tmp_path, "luna-16", "listops")
+    both = pd.concat([rows.load_runs(tmp_path), runs], ignore_index=True)
+    said = filter_tables.temperatures(rows.load_filters(both), both)
+    assert "at full scale (1 run)" in said
+    assert "at laptop scale (4 runs)" in said
+    assert "fixed at √d: 5.7 at full scale, 2.8 at laptop scale" in said
+    none = filter_tables.temperatures(rows.load_filters(both).iloc[:0], both)
+    assert "No run says yet" in none
+
+
+def test_other_kernels_are_a_line_each_where_a_control_has_run(runs: pd.DataFrame) -> None:
+    table = filter_tables.other_kernels(runs).set_index("Kernel")["ListOps short"]
+    assert table["random, not trained"] == "40.0 (1)"
+    assert table["learned (ConvLuna)"].startswith("35.5 ± 0.7 (2)")
+    assert table["Luna"].endswith("(2, 1 failed)")
+    assert table["fixed mean"] == style.MISSING
+    without = runs[runs["changes"] == ""]
+    assert filter_tables.other_kernels(without).iloc[0, 0] == style.MISSING
 
 
 def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:
