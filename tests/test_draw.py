@@ -602,7 +602,17 @@ def test_attention_spent_on_padding_is_said_and_not_drawn_as_indifference() -> N
     np.testing.assert_allclose(shown[1], 1.0, rtol=2e-3)
     assert np.ma.getmaskarray(np.ma.masked_invalid(shown[2])).all()
     assert "over the tokens, padding left out" in words(figure).replace("\n", " ")
-    assert "padding" not in words(figures.attention(maps(), "pack", memory=4))
+    assert "padding" not in words(figures.attention(maps(), "pack", memory=4, padded_to=27))
+
+
+def test_what_is_spent_on_padding_stands_beside_what_even_attention_spends() -> None:
+    padded = maps(tokens=6)  # and the CLS vector
+    padded["pack"] /= 4
+    figure = figures.attention(padded, "pack", memory=4, padded_to=27)
+    assert "Even attention spends 75 % on padding." in words(figure).replace("\n", " ")
+    assert "Even" not in words(figures.attention(padded, "unpack", memory=4, padded_to=27))
+    without_cls = maps(tokens=6, cls=0)
+    assert figures.even_on_padding(without_cls, 24) == 0.75
 
 
 def test_no_position_of_a_long_sequence_vanishes() -> None:

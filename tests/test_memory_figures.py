@@ -714,6 +714,14 @@ def test_scales_of_weights_say_what_they_are_relative_to() -> None:
         assert "relative to an even spread over the memory rows" in text
 
 
+def test_what_a_head_spends_on_padding_stands_beside_an_even_share() -> None:
+    task = config.task_config("listops-short")  # padded to 300 tokens, and the CLS vector
+    some = view(29, tokens=np.full(29, 7, np.uint8))
+    some["pack"] = np.full((2, 4, 4, 30), 0.5 / 30)
+    figure = looking.looking(some, task, 4)
+    assert "50 % of the head's weight on padding (even: 90 %)" in words(figure)
+
+
 def test_an_image_is_drawn_with_its_outline_and_an_open_label_is_no_mistake() -> None:
     pixels = view(100, tokens=np.arange(100, dtype=np.uint8), label=np.array(-1))
     figure = looking.looking(pixels, config.task_config("pathfinder-short"), 4)

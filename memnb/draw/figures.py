@@ -517,6 +517,7 @@ def attention(
     heads: Sequence[int] | None = None,
     title: str = "",
     subtitle: str = "",
+    padded_to: int | None = None,
 ) -> Figure:
     """One example's attention of one model: a grid of blocks (rows) and heads (columns).
 
@@ -538,6 +539,8 @@ def attention(
         heads: numbers of the heads to show, from 1; all if not given.
         title: heading, such as the model's name.
         subtitle: where the rows come from.
+        padded_to: tokens of a padded input; says what share of its weight a head that looks
+            everywhere alike spends on padding.
     """
     what = {"pack": "pack: where each memory row looks", "unpack": "unpack: which rows are read"}
     heading = f"{title}, {what[stream]}" if title else what[stream].capitalize()
@@ -594,6 +597,9 @@ def attention(
     letters = int(18 * len(blocks) * (0.42 + 0.05 * max(rows, 6)))  # that fit beside the bar
     bar.set_label(textwrap.fill(f"{over}; scale of this figure alone", letters), fontsize=7.5)
     bar.outline.set_visible(False)
+    if padded_to and padding.max() > 0.02:
+        share = f"{even_on_padding(maps, padded_to):.0%}".replace("%", " %")
+        subtitle = f"Even attention spends {share} on padding. {subtitle}".strip()
     style.heading(figure, heading, subtitle)
     return style.attach(figure, _as_rows(weights, blocks, heads, start, length))
 
@@ -635,7 +641,7 @@ def attention_of(
         where += subtitle
         return attention(
             maps, stream, memory=memory, tokens=readable(read, maps["tokens"], length),
-            title=title, subtitle=where.strip(), **view,
+            title=title, subtitle=where.strip(), padded_to=read.max_length, **view,
         )  # fmt: skip
     return attention(None, stream, memory=memory, title=title, subtitle=subtitle)
 
@@ -672,6 +678,18 @@ def relative_weights(
     if tokens and positions - known in (0, 1):
         labels = [*(["CLS"] * (positions - known)), *map(_visible, tokens)]
     return relative, padding, labels[:positions]
+
+
+def even_on_padding(maps: Mapping[str, np.ndarray], padded_to: int) -> float:
+    """The share (0..1) of pack's weight on padding if all positions of an input get the same.
+
+    Args:
+        maps: arrays of :func:`memnb.evidence.rows.load_attention`.
+        padded_to: tokens of the padded input, the task's greatest length.
+    """
+    length, positions = int(maps["length"]), int(np.asarray(maps["unpack"]).shape[-2])
+    before = positions - length  # the CLS vector, where the model uses one
+    return 1 - positions / (padded_to + before)
 
 
 def _as_rows(
