@@ -455,6 +455,24 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     assert set(attached["model"]) == {"luna-16"}
 
 
+def test_cost_takes_the_device_on_which_most_models_were_timed(tmp_path: Path) -> None:
+    def on(device: str, *folders: Path) -> None:
+        for folder in folders:
+            path = folder / "run.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "device_name": device}))
+
+    on("many runs", *write_runs(tmp_path, "luna-16", [0.2, 0.3, 0.4]))
+    on("many models", *write_runs(tmp_path, "luna-1", [0.2]), *write_runs(tmp_path, "luna-4", [0]))
+    figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
+    assert "many models (not timed on it: Luna-16)" in flat(figure)
+    on("many models", *write_runs(tmp_path, "convluna-1", [None, 0.5]))  # one of them failed
+    for model in ("convluna-4", "convluna-16"):
+        on("many runs", *write_runs(tmp_path, model, [0.2]))
+    # Three models each: then the one that trained most runs.
+    figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
+    assert "many runs (not timed on it" in flat(figure)
+
+
 def test_cost_shows_what_was_timed_on_some_device(tmp_path: Path) -> None:
     def record(folder: Path, **values: Any) -> None:
         path = folder / "run.json"

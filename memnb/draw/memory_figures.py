@@ -701,7 +701,7 @@ def cost_accuracy(
     bar the quartiles, and the mark is filled. Otherwise it is the run's training time over its
     steps, which other runs on the device may have drawn out, its bar spans the seeds, and the mark
     is hollow. Upright bars span the seeds. Times of different kinds of device are never in one
-    panel: it shows the kind that trained most of the runs, and names models not timed on it.
+    panel: it shows the kind on which most models were timed, and names those that were not.
 
     Args:
         runs: rows of runs.
@@ -762,11 +762,11 @@ def _timed_on(device: str, rows: pd.DataFrame, timed: pd.DataFrame) -> str:
 
 
 def _on_one_device(rows: pd.DataFrame, timings: pd.DataFrame | None) -> tuple[str, pd.DataFrame]:
-    """A kind of device and :func:`_with_milliseconds` on it: of those on which anything was timed
-    the one that trained most of the ``rows``."""
+    """A kind of device and :func:`_with_milliseconds` on it: the one on which most models were
+    timed; of several the one that trained most of the ``rows``."""
     devices = map(str, rows["device_name"].fillna("unknown").value_counts().index)
     every = [(device, _with_milliseconds(rows, device, timings)) for device in devices]
-    return next((found for found in every if len(found[1])), every[0])
+    return max(every, key=lambda found: found[1]["model"].nunique())  # the first of equals
 
 
 def _with_milliseconds(
@@ -834,7 +834,7 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
             markerfacecolor=look.colour if own["alone"].all() else "white", alpha=0.75,
         )  # fmt: skip
     low, high = rows["lower"].min(), rows["upper"].max()
-    axis.set_xlim(low / 2.2, high * 2.3)  # room for names
+    axis.set_xlim(low / 2.2, high * 2.8)  # room for names
     ends = np.log10(axis.get_xlim())
     decades = 10.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]))
     axis.xaxis.set_major_locator(FixedLocator([*np.outer(decades, [1, 2, 5]).ravel()]))
