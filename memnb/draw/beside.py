@@ -8,6 +8,7 @@ and a frame without a row gives an empty panel that says so.
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -15,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from memnb import config, naming
 from memnb.draw import style
-from memnb.draw.panels import common_memory, curves, missing, of_runs, rows_of_memory
+from memnb.draw.panels import Ends, common_memory, curves, missing, of_runs, rows_of_memory
 
 _SHADES = {1: 0.35, 4: 0.6, 16: 1.0}
 """Opacity of a line by its number of memory rows: more rows, more ink."""
@@ -31,7 +32,9 @@ _PAIRS = {
 
 
 def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
-    """Recall against the number of facts, a panel per family, a line per number of memory rows.
+    """Recall against the number of facts, a column per family, a line per number of memory rows.
+
+    Above the accuracy; below the facts held (:func:`held`), dotted: all of them.
 
     Args:
         runs: rows of the recall task (:func:`memnb.evidence.rows.of_study`).
@@ -43,36 +46,33 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     if rows.empty:
         return style.empty(title, subtitle)
     rows = rows.assign(facts=rows["task"].map(_facts), recall=100 * rows["test_accuracy"])
-    families = naming.family_order(rows["family"])
+    rows["held"] = held(rows["test_accuracy"], rows["facts"])
+    families, counts = naming.family_order(rows["family"]), sorted(rows["facts"].unique())
     figure, axes = style.canvas(
-        1, len(families), 3.1, sharey=True,
+        2, len(families), 5.0, sharex=True, sharey="row",
         width=style.PAGE_WIDTH if len(families) > 1 else 5.2,
     )  # fmt: skip
     named = []
-    for axis, family in zip(axes[0], families, strict=True):
-        look, own = style.family(family), rows[rows["family"] == family]
-        axis.set_title(look.label)
-        ends = []
-        for memory in sorted(own["memory"].unique()):
-            group = own[own["memory"] == memory]
-            ink, marker = _SHADES.get(memory, 0.8), _MARKERS.get(memory, "^")
-            axis.plot(
-                group["facts"], group["recall"], linestyle="none", marker=marker,
-                color=look.colour, alpha=ink, markersize=4, markeredgewidth=0,
-            )  # fmt: skip
-            mean = group.groupby("facts")["recall"].mean()
-            axis.plot(mean.index, mean, color=look.colour, alpha=ink, linewidth=1.7)
-            ends.append((float(mean.iloc[-1]), f"M = {memory}", look.colour))
-        axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_locator(FixedLocator(sorted(rows["facts"].unique())))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_xlabel("facts before the question")
-        named.append((axis, ends))
+    for (above, below), family in zip(axes.T, families, strict=True):
+        own = rows[rows["family"] == family]
+        above.set_title(style.family(family).label)
+        named += [
+            (above, _by_memory(above, own, "recall")),
+            (below, _by_memory(below, own, "held")),
+        ]
+        below.plot(counts, counts, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)))
+        below.set_xscale("log", base=2)
+        below.xaxis.set_major_locator(FixedLocator(counts))
+        below.xaxis.set_minor_locator(NullLocator())
+        below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        below.set_xlabel("facts before the question")
     axes[0, 0].set_ylim(0, 102)
     axes[0, 0].set_ylabel("test accuracy (%)")
-    for axis, _ in named:
-        style.reference_line(axis, 100 / config.Recall.classes, "chance")
+    axes[1, 0].set_ylim(0, 1.06 * max(counts))
+    axes[1, 0].yaxis.set_major_locator(FixedLocator(range(0, max(counts) + 1, 4)))
+    axes[1, 0].set_ylabel("facts held\n(dotted: all)")
+    for above in axes[0]:
+        style.reference_line(above, 100 / config.Recall.classes, "chance")
     style.heading(figure, title, subtitle)
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
@@ -80,7 +80,23 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     style.settle(figure)
     for axis, ends in named:
         style.label_lines(axis, ends)
-    return style.attach(figure, of_runs(rows))
+    return style.attach(figure, pd.concat([of_runs(rows), rows[["facts", "held"]]], axis=1))
+
+
+def _by_memory(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:
+    """A line per number of memory rows: every seed a mark, the mean a line."""
+    ends = []
+    for memory in sorted({int(size) for size in rows["memory"]}):
+        group = rows[rows["memory"] == memory]
+        look, ink = style.family(group["family"].iloc[0]), _SHADES.get(memory, 0.8)
+        axis.plot(
+            group["facts"], group[value], linestyle="none", marker=_MARKERS.get(memory, "^"),
+            color=look.colour, alpha=ink, markersize=4, markeredgewidth=0,
+        )  # fmt: skip
+        mean = group.groupby("facts")[value].mean()
+        axis.plot(mean.index, mean, color=look.colour, alpha=ink, linewidth=1.7)
+        ends.append((float(mean.iloc[-1]), f"M = {memory}", look.colour))
+    return ends
 
 
 def _facts(task: str) -> int:
@@ -175,6 +191,14 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
 def holding(some: int, count: int) -> float:
     """Accuracy (0..1) at ``count`` facts of a memory that holds ``some`` and guesses otherwise."""
     return (some + (count - some) / config.Recall.classes) / count
+
+
+def held(accuracy: pd.Series[float], count: pd.Series[int]) -> pd.Series[float]:
+    """The other way round: how many of ``count`` facts a memory holds that guesses at the others,
+    if it is right in a share ``accuracy`` (0..1) of the cases. Below 0 where it does worse than
+    guessing."""
+    chance = 1 / config.Recall.classes
+    return count * (accuracy - chance) / (1 - chance)
 
 
 def most_trained(facts: pd.DataFrame) -> int:
