@@ -74,6 +74,23 @@ def test_memories_stand_against_the_better_control_without_one(tmp_path: Path) -
     assert "Local convolution with 45 % at 16 facts: ChunkMem-16 +5.0 and RMT-16 −15.0" in said
 
 
+def test_memories_between_chunks_degrade_in_panels_of_their_own(tmp_path: Path) -> None:
+    for model in ("chunkmem-16", "convchunkmem-16", "rmt-16", "luna-16"):
+        write_run(tmp_path, model)
+    write_run(tmp_path, "chunkmem-16", "text-short")  # ListOps has more of them
+    probes = rows.load_probes(rows.load_runs(tmp_path))
+    figure = beside.degradation(probes)
+    assert len(figure.axes) == 8  # two blocks; two measures of two memories
+    colours = [{line.get_color() for line in axis.lines} for axis in figure.axes[::2]]
+    chunkmem = {style.family(name).colour for name in ("chunkmem", "convchunkmem")}
+    assert colours == [chunkmem, {style.family("rmt").colour}] * 2
+    assert figure.axes[0].get_ylim() == figure.axes[2].get_ylim(), "one scale for both memories"
+    drawn = style.attached(figure)
+    assert drawn is not None
+    assert set(drawn["task"]) == {"listops-short"}
+    assert beside.degradation(probes.iloc[:0]).axes[0].texts[0].get_text() == style.MISSING
+
+
 def test_recall_is_drawn_as_accuracy_and_as_facts_held(tmp_path: Path) -> None:
     for facts, accuracy in ((4, 1.0), (8, 0.625), (16, 0.25)):
         write_run(tmp_path, "chunkmem-16", f"recall-{facts}", accuracy=accuracy)
