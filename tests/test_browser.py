@@ -65,11 +65,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return write_report([shown, later], Training((), out / "runs", {}, 0.0), "quick", out, 1.0)
 
 
-def opened(browser: Any, report: Path, **options: Any) -> Any:
+def opened(browser: Any, report: Path, at: str = "", **options: Any) -> Any:
+    """The report in a browser, where a link to the id ``at`` leads."""
     page = browser.new_context(**options).new_page()
     page.requests = []
     page.on("request", lambda request: page.requests.append(request.url))
-    page.goto(report.as_uri())
+    page.goto(report.as_uri() + (f"#{at}" if at else ""))
     return page
 
 
@@ -111,7 +112,7 @@ def test_the_theme_follows_the_system_until_the_reader_chooses(browser: Any, rep
 
 
 def test_a_download_holds_the_rows_of_its_figure(browser: Any, report: Path) -> None:
-    page = opened(browser, report, accept_downloads=True)
+    page = opened(browser, report, "tiny", accept_downloads=True)
     with page.expect_download() as waiting:
         page.click('a[download="second.csv"]')
     assert waiting.value.suggested_filename == "second.csv"
@@ -121,7 +122,7 @@ def test_a_download_holds_the_rows_of_its_figure(browser: Any, report: Path) -> 
 def test_a_phone_shows_the_whole_width_and_figures_at_a_readable_size(
     browser: Any, report: Path
 ) -> None:
-    page = opened(browser, report, viewport={"width": 390, "height": 844}, is_mobile=True)
+    page = opened(browser, report, "tiny", viewport={"width": 390, "height": 844}, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     width = page.evaluate("document.querySelector('.picture img').getBoundingClientRect().width")
     assert width > 600
@@ -129,7 +130,8 @@ def test_a_phone_shows_the_whole_width_and_figures_at_a_readable_size(
 
 
 def test_what_a_cell_printed_is_read_without_scrolling_sideways(browser: Any, report: Path) -> None:
-    page = opened(browser, report, viewport={"width": 390, "height": 844}, is_mobile=True)
+    page = opened(browser, report, "tiny", viewport={"width": 390, "height": 844}, is_mobile=True)
+    assert page.is_visible("pre.printed")
     hidden = page.eval_on_selector_all(
         "pre.printed", "all => all.map(one => one.scrollWidth - one.clientWidth)"
     )
@@ -140,7 +142,7 @@ def test_what_a_cell_printed_is_read_without_scrolling_sideways(browser: Any, re
 def test_a_phone_keeps_short_cells_on_one_line_and_says_that_a_table_goes_on(
     browser: Any, report: Path
 ) -> None:
-    page = opened(browser, report, viewport={"width": 390, "height": 844}, is_mobile=True)
+    page = opened(browser, report, "tiny", viewport={"width": 390, "height": 844}, is_mobile=True)
     cells = page.eval_on_selector_all(
         "#C1 td", "all => all.map(one => [one.textContent, one.getBoundingClientRect().height])"
     )
@@ -187,9 +189,30 @@ def test_print_is_light_and_without_controls(browser: Any, report: Path) -> None
     page.check("#theme-dark")
     page.emulate_media(media="print")
     assert background(page) == "rgb(255, 255, 255)"
-    for hidden in (".theme", "nav", ".downloads"):
+    for hidden in (".theme", "nav", ".downloads", "details.code"):
         assert not page.is_visible(hidden), hidden
     assert page.is_visible("#C1 .mark")
+
+
+def test_a_page_opens_by_a_link_to_what_is_in_it_and_on_paper(browser: Any, report: Path) -> None:
+    picture = "#figure-second img"
+    page = opened(browser, report)
+    assert not page.is_visible(picture)
+    page.emulate_media(media="print")
+    assert page.is_visible(picture)
+    assert page.is_visible("summary h2 >> text=About tiny")
+    page.emulate_media(media="screen")
+    assert not page.is_visible(picture)
+    page.goto(report.as_uri() + "#figure-second")
+    assert page.is_visible(picture)
+    top = page.evaluate("document.querySelector('#figure-second').getBoundingClientRect().top")
+    assert 0 <= top < page.viewport_size["height"]
+    for options in ({}, {"viewport": {"width": 390, "height": 844}, "is_mobile": True}):
+        page = opened(browser, report, **options)
+        page.click('nav a[href="#tiny"]')
+        heading = page.locator("summary h2").first
+        assert 0 <= heading.bounding_box()["y"] < page.viewport_size["height"]
+        assert page.is_visible(picture)
 
 
 def test_a_wide_table_does_not_widen_the_printed_page(
@@ -209,7 +232,7 @@ def test_a_wide_table_does_not_widen_the_printed_page(
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_keeps_its_contrast(browser: Any, report: Path, theme: str) -> None:
-    page = opened(browser, report, color_scheme=theme)
+    page = opened(browser, report, "tiny", color_scheme=theme)
     faint = page.evaluate(CONTRAST)
     assert faint == []
 

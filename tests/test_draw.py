@@ -546,6 +546,22 @@ def test_every_measure_of_the_probes_can_be_drawn(
     assert len(figure.axes) == 2 * len(measures)
 
 
+def test_gradient_norms_are_drawn_by_their_powers(quick: pd.DataFrame) -> None:
+    probes = rows.load_probes(quick)
+    luna = probes["family"] == "luna"
+    seeds = probes.loc[luna & (probes["memory"] > 1), "run_id"].unique()
+    norms = probes["run_id"].map({run: 10.0 ** -(2 * n) for n, run in enumerate(seeds)}).fillna(1.0)
+    figure = figures.degradation(probes.assign(packed_gradient=norms), measures=figures.GRADIENTS)
+    above, below = figure.axes[0], figure.axes[-1]
+    assert (above.get_yscale(), below.get_yscale()) == ("log", "linear")
+    mean = next(
+        line for line in above.lines
+        if line.get_color() == style.FAMILY["luna"].colour and line.get_alpha() is None
+    )  # fmt: skip
+    assert mean.get_ydata()[0] == pytest.approx(10.0 ** -(len(seeds) - 1))
+    assert "geometric mean" in words(figure)
+
+
 def test_the_axis_of_attention_measures_is_drawn_near_what_they_are(quick: pd.DataFrame) -> None:
     probes = rows.load_probes(quick).assign(pack_entropy=0.97, unpack_entropy=1.0)
     figure = figures.degradation(probes, measures=("pack_entropy", "unpack_entropy"))
@@ -560,7 +576,11 @@ def test_memory_size_draws_seeds_and_the_transformer_as_a_level(quick: pd.DataFr
     assert axis.get_xscale() == "log"
     dots = [line for line in axis.lines if line.get_linestyle() == "None"]
     luna = next(line for line in dots if line.get_color() == style.FAMILY["luna"].colour)
-    assert sorted(luna.get_xdata()) == [1, 1, 1, 16, 16]
+    convluna = next(line for line in dots if line.get_color() == style.FAMILY["convluna"].colour)
+    # Beside each other, each nearest to its number of rows.
+    assert np.round(np.sort(luna.get_xdata())).tolist() == [1, 1, 1, 15, 15]
+    apart = np.log2(min(convluna.get_xdata()) / min(luna.get_xdata()))
+    assert 0.1 < apart < 0.5
     level = next(
         line for line in axis.lines if line.get_color() == style.FAMILY["transformer"].colour
     )
@@ -579,6 +599,13 @@ def test_row_removal_reaches_from_one_row_to_all(quick: pd.DataFrame) -> None:
     assert axis.get_xlim()[0] > axis.get_xlim()[1]
 
 
+def test_levels_of_row_removal_are_named_where_no_seed_runs(quick: pd.DataFrame) -> None:
+    figure = figures.row_removal(rows.load_removal(quick))
+    assert "dotted: majority class; dash-dotted: first operator alone" in words(figure)
+    axis = panel(figure, "ListOps short, 16 rows")
+    assert not [text for text in axis.texts if "operator" in text.get_text()]
+
+
 def test_row_removal_says_whose_choice_the_random_rows_are(quick: pd.DataFrame) -> None:
     removal = rows.load_removal(quick)
     older = removal["family"] == "luna"
@@ -589,7 +616,7 @@ def test_row_removal_says_whose_choice_the_random_rows_are(quick: pd.DataFrame) 
         (mixed, "Random rows: one choice per run, in newer runs one per example."),
         (one, "One random choice of rows per run."),
     ):
-        assert said in words(figures.row_removal(frame))
+        assert said in words(figures.row_removal(frame)).replace("\n", " ")
 
 
 def test_numbers_of_rows_left_have_room_between_them(tmp_path: Path) -> None:
@@ -671,7 +698,17 @@ def test_attention_spent_on_padding_is_said_and_not_drawn_as_indifference() -> N
     np.testing.assert_allclose(shown[1], 1.0, rtol=2e-3)
     assert np.ma.getmaskarray(np.ma.masked_invalid(shown[2])).all()
     assert "over the tokens, padding left out" in words(figure).replace("\n", " ")
-    assert "padding" not in words(figures.attention(maps(), "pack", memory=4))
+    assert "padding" not in words(figures.attention(maps(), "pack", memory=4, padded_to=27))
+
+
+def test_what_is_spent_on_padding_stands_beside_what_even_attention_spends() -> None:
+    padded = maps(tokens=6)  # and the CLS vector
+    padded["pack"] /= 4
+    figure = figures.attention(padded, "pack", memory=4, padded_to=27)
+    assert "Even attention spends 75 % on padding." in words(figure).replace("\n", " ")
+    assert "Even" not in words(figures.attention(padded, "unpack", memory=4, padded_to=27))
+    without_cls = maps(tokens=6, cls=0)
+    assert figures.even_on_padding(without_cls, 24) == 0.75
 
 
 def test_no_position_of_a_long_sequence_vanishes() -> None:

@@ -65,6 +65,50 @@ def test_the_figure_draws_every_seed_and_the_mean(facts: pd.DataFrame) -> None:
     assert set(drawn["model"]) == {"chunkmem-16", "convchunkmem-16"}, "one number of rows"
 
 
+def test_memories_stand_against_the_better_control_without_one(tmp_path: Path) -> None:
+    write(tmp_path, "chunkmem-16", "none", 0, 1.0, 0.5)
+    write(tmp_path, "rmt-16", "none", 0, 1.0, 0.3)
+    for model, end in (("localconv", 0.45), ("memoryless", 0.35)):
+        write(tmp_path, model, "none", 0, 1.0, end)
+    said = " ".join(beside_tables.longer_reading(facts_of(tmp_path)).splitlines())
+    assert "Local convolution with 45 % at 16 facts: ChunkMem-16 +5.0 and RMT-16 −15.0" in said
+
+
+def test_memories_between_chunks_degrade_in_panels_of_their_own(tmp_path: Path) -> None:
+    for model in ("chunkmem-16", "convchunkmem-16", "rmt-16", "luna-16"):
+        write_run(tmp_path, model)
+    write_run(tmp_path, "chunkmem-16", "text-short")  # ListOps has more of them
+    probes = rows.load_probes(rows.load_runs(tmp_path))
+    figure = beside.degradation(probes)
+    assert len(figure.axes) == 8  # two blocks; two measures of two memories
+    colours = [{line.get_color() for line in axis.lines} for axis in figure.axes[::2]]
+    chunkmem = {style.family(name).colour for name in ("chunkmem", "convchunkmem")}
+    assert colours == [chunkmem, {style.family("rmt").colour}] * 2
+    assert figure.axes[0].get_ylim() == figure.axes[2].get_ylim(), "one scale for both memories"
+    drawn = style.attached(figure)
+    assert drawn is not None
+    assert set(drawn["task"]) == {"listops-short"}
+    assert beside.degradation(probes.iloc[:0]).axes[0].texts[0].get_text() == style.MISSING
+
+
+def test_recall_is_drawn_as_accuracy_and_as_facts_held(tmp_path: Path) -> None:
+    for facts, accuracy in ((4, 1.0), (8, 0.625), (16, 0.25)):
+        write_run(tmp_path, "chunkmem-16", f"recall-{facts}", accuracy=accuracy)
+    figure = beside.recall(rows.load_runs(tmp_path))
+    above, below = figure.axes
+    mean, kept = above.lines[1], below.lines[1]
+    assert list(mean.get_xdata()) == list(kept.get_xdata()) == [4, 8, 16]
+    assert list(mean.get_ydata()) == pytest.approx([100, 62.5, 25])
+    # All of 4, half of 8, and of 16 none: those answers are guessed.
+    assert list(kept.get_ydata()) == pytest.approx([4, 4, 0])
+    drawn = style.attached(figure)
+    assert drawn is not None
+    assert drawn.set_index("facts")["held"].to_dict() == pytest.approx({4: 4, 8: 4, 16: 0})
+    for count, some in ((8, 3), (16, 5)):
+        share = pd.Series([beside.holding(some, count)])
+        assert beside.held(share, pd.Series([count]))[0] == pytest.approx(some)
+
+
 def test_the_table_shows_multiples_of_what_training_showed(facts: pd.DataFrame) -> None:
     table = beside_tables.longer(facts)
     assert list(table.columns[2:]) == ["4 facts", "8 facts", "12 facts", "16 facts"]

@@ -166,7 +166,7 @@ def test_whether_the_rows_become_alike_is_one_link_away(out: Path) -> None:
     served = draw(out, f"# Tiny\n\nBefore.\n\n## {heading}\n\nWords.").but(id=page)
     for shown, target in (
         ([entry(out, served, step())], f'<h3 id="{rendering.heading_id(page, heading)}">'),
-        ([entry(out, served, None)], f'<section id="{page}">'),
+        ([entry(out, served, None)], f'<div class="inside" id="{page}">'),
     ):
         html = write(out, *shown)
         link = re.search(r'<a href="#([^"]*)">whether they do</a>', html)
@@ -207,10 +207,11 @@ def test_a_claim_shows_its_figure_its_rows_and_its_code(
     served = draw(out).but(claims=["C1"])
     html = write(out, entry(out, served, step()))
     card = html[html.index('id="C1"') : html.index('id="C2"')]
-    assert "data:image/png" in card
+    assert 'href="#figure-second"' in card
+    assert html.count("data:image/png") == 1, "on its page alone, to which the card leads"
+    assert html.index('<figure id="figure-second">') > html.index('id="tiny"')
     assert "ConvLuna-16 − Luna-16" in card
     assert 'download="claim-c1.csv"' in card
-    assert 'href="notebooks/tiny.ipynb"' in card
     assert "memnb/models/filters.py" in card
     assert '<a href="#tiny">About tiny</a>' in card
 
@@ -291,6 +292,15 @@ def test_the_page_needs_nothing_from_elsewhere(out: Path) -> None:
     inside = {attributes["id"] for _, attributes in elements.found if "id" in attributes}
     targets = [link["href"] or "" for link in elements.all("a")]
     assert {target[1:] for target in targets if target.startswith("#")} <= inside
+
+
+def test_a_page_is_folded_away_unless_something_is_wrong_with_it(out: Path) -> None:
+    fold = '<details class="page"'
+    html = write(out, entry(out, draw(out), step()), entry(out, artefact("later"), None))
+    assert html.count(fold + ">") == 1
+    assert html.count(fold + " open>") == 1
+    assert html.index(fold + " open>") > html.index('id="tiny"')
+    assert fold + " open>" in write(out, entry(out, draw(out), step("failed", error="It broke.")))
 
 
 def test_a_failed_artefact_shows_its_error_and_no_old_output(out: Path) -> None:

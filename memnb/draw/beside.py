@@ -8,6 +8,7 @@ and a frame without a row gives an empty panel that says so.
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -15,7 +16,22 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from memnb import config, naming
 from memnb.draw import style
-from memnb.draw.panels import common_memory, curves, missing, of_runs, rows_of_memory
+from memnb.draw.figures import MEASURES
+from memnb.draw.panels import (
+    Ends,
+    common_memory,
+    common_task,
+    curves,
+    missing,
+    name_lines,
+    name_x,
+    of_runs,
+    plain_models,
+    rows_of_memory,
+    thousands,
+    ticks,
+)
+from memnb.evidence.rows import KEYS
 
 _SHADES = {1: 0.35, 4: 0.6, 16: 1.0}
 """Opacity of a line by its number of memory rows: more rows, more ink."""
@@ -31,7 +47,9 @@ _PAIRS = {
 
 
 def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
-    """Recall against the number of facts, a panel per family, a line per number of memory rows.
+    """Recall against the number of facts, a column per family, a line per number of memory rows.
+
+    Above the accuracy; below the facts held (:func:`held`), dotted: all of them.
 
     Args:
         runs: rows of the recall task (:func:`memnb.evidence.rows.of_study`).
@@ -43,36 +61,33 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     if rows.empty:
         return style.empty(title, subtitle)
     rows = rows.assign(facts=rows["task"].map(_facts), recall=100 * rows["test_accuracy"])
-    families = naming.family_order(rows["family"])
+    rows["held"] = held(rows["test_accuracy"], rows["facts"])
+    families, counts = naming.family_order(rows["family"]), sorted(rows["facts"].unique())
     figure, axes = style.canvas(
-        1, len(families), 3.1, sharey=True,
+        2, len(families), 5.0, sharex=True, sharey="row",
         width=style.PAGE_WIDTH if len(families) > 1 else 5.2,
     )  # fmt: skip
     named = []
-    for axis, family in zip(axes[0], families, strict=True):
-        look, own = style.family(family), rows[rows["family"] == family]
-        axis.set_title(look.label)
-        ends = []
-        for memory in sorted(own["memory"].unique()):
-            group = own[own["memory"] == memory]
-            ink, marker = _SHADES.get(memory, 0.8), _MARKERS.get(memory, "^")
-            axis.plot(
-                group["facts"], group["recall"], linestyle="none", marker=marker,
-                color=look.colour, alpha=ink, markersize=4, markeredgewidth=0,
-            )  # fmt: skip
-            mean = group.groupby("facts")["recall"].mean()
-            axis.plot(mean.index, mean, color=look.colour, alpha=ink, linewidth=1.7)
-            ends.append((float(mean.iloc[-1]), f"M = {memory}", look.colour))
-        axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_locator(FixedLocator(sorted(rows["facts"].unique())))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_xlabel("facts before the question")
-        named.append((axis, ends))
+    for (above, below), family in zip(axes.T, families, strict=True):
+        own = rows[rows["family"] == family]
+        above.set_title(style.family(family).label)
+        named += [
+            (above, _by_memory(above, own, "recall")),
+            (below, _by_memory(below, own, "held")),
+        ]
+        below.plot(counts, counts, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)))
+        below.set_xscale("log", base=2)
+        below.xaxis.set_major_locator(FixedLocator(counts))
+        below.xaxis.set_minor_locator(NullLocator())
+        below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        below.set_xlabel("facts before the question")
     axes[0, 0].set_ylim(0, 102)
     axes[0, 0].set_ylabel("test accuracy (%)")
-    for axis, _ in named:
-        style.reference_line(axis, 100 / config.Recall.classes, "chance")
+    axes[1, 0].set_ylim(0, 1.06 * max(counts))
+    axes[1, 0].yaxis.set_major_locator(FixedLocator(range(0, max(counts) + 1, 4)))
+    axes[1, 0].set_ylabel("facts held\n(dotted: all)")
+    for above in axes[0]:
+        style.reference_line(above, 100 / config.Recall.classes, "chance")
     style.heading(figure, title, subtitle)
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
@@ -80,7 +95,23 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     style.settle(figure)
     for axis, ends in named:
         style.label_lines(axis, ends)
-    return style.attach(figure, of_runs(rows))
+    return style.attach(figure, pd.concat([of_runs(rows), rows[["facts", "held"]]], axis=1))
+
+
+def _by_memory(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:
+    """A line per number of memory rows: every seed a mark, the mean a line."""
+    ends = []
+    for memory in sorted({int(size) for size in rows["memory"]}):
+        group = rows[rows["memory"] == memory]
+        look, ink = style.family(group["family"].iloc[0]), _SHADES.get(memory, 0.8)
+        axis.plot(
+            group["facts"], group[value], linestyle="none", marker=_MARKERS.get(memory, "^"),
+            color=look.colour, alpha=ink, markersize=4, markeredgewidth=0,
+        )  # fmt: skip
+        mean = group.groupby("facts")[value].mean()
+        axis.plot(mean.index, mean, color=look.colour, alpha=ink, linewidth=1.7)
+        ends.append((float(mean.iloc[-1]), f"M = {memory}", look.colour))
+    return ends
 
 
 def _facts(task: str) -> int:
@@ -177,6 +208,14 @@ def holding(some: int, count: int) -> float:
     return (some + (count - some) / config.Recall.classes) / count
 
 
+def held(accuracy: pd.Series[float], count: pd.Series[int]) -> pd.Series[float]:
+    """The other way round: how many of ``count`` facts a memory holds that guesses at the others,
+    if it is right in a share ``accuracy`` (0..1) of the cases. Below 0 where it does worse than
+    guessing."""
+    chance = 1 / config.Recall.classes
+    return count * (accuracy - chance) / (1 - chance)
+
+
 def most_trained(facts: pd.DataFrame) -> int:
     """The greatest number of facts in training."""
     tasks = facts["task"] if len(facts) else config.LONGER_TASKS
@@ -189,6 +228,55 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["task"].isin(tasks)]
 
 
-def between_chunks(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of memory between chunks, filtered or not, as their names define them."""
-    return runs[runs["model"].isin(config.CHUNK_MODELS) & (runs["changes"] == "")]
+def degradation(probes: pd.DataFrame, subtitle: str = "") -> Figure:
+    """How alike the rows are that are written to a memory between chunks, on one task.
+
+    A column per block; a row of panels per measure and memory, without and with the filter. The
+    task is the one that most families have, the size the one that most have on it.
+
+    Args:
+        probes: rows of :func:`memnb.evidence.rows.load_probes`.
+        subtitle: where they come from.
+    """
+    title = "Memory between chunks: how alike the rows are, per block"
+    pairs = {name: _PAIRS[name] for name in ("ChunkMem", "RMT")}
+    rows = plain_models(probes)
+    rows = rows[rows["family"].isin([*sum(pairs.values(), ())]) & (rows["memory"] > 1)]
+    if rows.empty:
+        return style.empty(title, subtitle)
+    task = common_task(rows)
+    rows = rows[rows["task"] == task]
+    size = common_memory(rows)
+    rows = rows[rows["memory"] == size]
+    measures = ("packed_cosine", "packed_rank")
+    shown = [
+        (measure, pair)
+        for measure in measures
+        for pair in pairs.values()
+        if rows["family"].isin(pair).any()
+    ]
+    blocks = sorted({int(block) for block in rows["block"]})
+    figure, axes = style.canvas(
+        len(shown), len(blocks), 0.9 + 1.15 * len(shown), sharex=True, gap=0.1
+    )
+    named = []
+    for line, (measure, pair) in zip(axes, shown, strict=True):
+        for axis, block in zip(line, blocks, strict=True):
+            own = rows[(rows["block"] == block) & rows["family"].isin(pair)]
+            named.append((axis, curves(axis, own.dropna(subset=[measure]), "step", measure)))
+            axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
+            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+            # The same scale for both memories, or they could not be compared.
+            high = 1.08 if measure == "packed_cosine" else max(1.06 * rows[measure].max(), 1.5)
+            axis.set_ylim(min(0.0, 1.1 * rows[measure].min()), high)
+            axis.tick_params(labelleft=axis is line[0])
+        line[0].set_ylabel(MEASURES[measure][0].partition("\n")[2], fontsize=8)
+    for axis, block in zip(axes[0], blocks, strict=True):
+        axis.set_title(f"block {block}")
+    name_x(axes, "training step")
+    figure.align_ylabels(axes[:, 0])
+    where = f"{naming.task_label(task)}, {rows_of_memory(size)}. At 1 all rows point the same way"
+    where += " (cosine), or one direction is left (rank)."
+    style.heading(figure, title, f"{where} {subtitle}".strip())
+    name_lines(figure, axes, named)
+    return style.attach(figure, rows[[*KEYS, "step", "block", *measures]])

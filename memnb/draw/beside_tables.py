@@ -291,6 +291,18 @@ def longer_reading(facts: pd.DataFrame) -> str:
     ]
     if filtered:
         found.append(f"The filter changes accuracy at {last} facts by {_and(filtered)} (points).")
+    alone = [name for name in names if name in config.FILTER_ALONE]
+    if alone and len(alone) < len(names):
+        best = max(alone, key=lambda name: at_end[name])
+        others = [
+            f"{naming.model_label(name)} {tables.signed(at_end[name] - at_end[best])}"
+            for name in names
+            if name not in alone
+        ]
+        found.append(
+            f"Against the better control without a memory, {naming.model_label(best)} with "
+            f"{at_end[best]:.0f} % at {last} facts: {_and(others)} (points)."
+        )
     both = [name for name in names if (name, last) in learned.index]
     changed = [learned[name, last] - at_end[name] for name in both]
     if changed:

@@ -60,6 +60,7 @@ from memnb.tasks import tokens as readable
 
 Stream = Literal["pack", "unpack"]
 
+_NORM = "of one sample's loss, mean over rows; thick: geometric mean of the seeds"
 #: What the probes measure: the name on the axis, and what the two ends of the scale mean.
 MEASURES: dict[str, tuple[str, str]] = {
     "packed_cosine": ("packed rows:\ncosine similarity", "1 = all rows point the same way"),
@@ -69,13 +70,14 @@ MEASURES: dict[str, tuple[str, str]] = {
     "pack_entropy": ("pack attention:\nentropy", "1 = looks everywhere alike"),
     "unpack_entropy": ("unpack attention:\nentropy", "1 = reads all rows alike"),
     "dominant_rows": ("dominant rows:\nshare of all rows", "1/2 = no row dominates"),
-    "packed_gradient": ("packed rows:\ngradient norm", "of one sample's loss, mean over rows"),
-    "memory_gradient": ("memory rows $m'$:\ngradient norm", "of one sample's loss, mean over rows"),
+    "packed_gradient": ("packed rows:\ngradient norm", _NORM),
+    "memory_gradient": ("memory rows $m'$:\ngradient norm", _NORM),
     "gradient_spread": ("packed rows: spread\nof gradient norms", "0 = every row matters alike"),
 }
 STREAMS = ("packed_cosine", "packed_rank", "memory_cosine", "memory_rank")
 ATTENTION = ("pack_entropy", "unpack_entropy", "dominant_rows")
 GRADIENTS = ("packed_gradient", "gradient_spread")
+_LOGARITHMIC = ("packed_gradient", "memory_gradient")
 
 HEAT = LinearSegmentedColormap.from_list(
     "memnb", ["#FFFFFF", "#CFE1F3", "#7FB2DF", "#2F7CC4", "#123F73", "#05142B"]
@@ -476,7 +478,9 @@ def degradation(
         name, meaning = MEASURES[measure]
         for axis, block in zip(line, blocks, strict=True):
             own = rows[rows["block"] == block].dropna(subset=[measure])
-            ends = curves(axis, own, "step", measure)
+            if measure in _LOGARITHMIC:
+                own = own.assign(**{measure: own[measure].clip(lower=1e-12)})
+            ends = curves(axis, own, "step", measure, geometric=measure in _LOGARITHMIC)
             axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
             if own.empty:
@@ -546,6 +550,8 @@ def _scale(axis: Axes, measure: str, size: int) -> None:
         if size <= 1.6 * high:
             axis.set_ylim(0, 1.12 * size)
         axis.yaxis.set_major_locator(ticks(4))
+    elif measure in _LOGARITHMIC:
+        axis.set_yscale("log")  # from block to block a norm can change by powers of ten
     elif "gradient" in measure:
         axis.set_ylim(0, None)
     elif measure in ATTENTION:
@@ -575,6 +581,7 @@ def attention(
     heads: Sequence[int] | None = None,
     title: str = "",
     subtitle: str = "",
+    padded_to: int | None = None,
 ) -> Figure:
     """One example's attention of one model: a grid of blocks (rows) and heads (columns).
 
@@ -596,6 +603,8 @@ def attention(
         heads: numbers of the heads to show, from 1; all if not given.
         title: heading, such as the model's name.
         subtitle: where the rows come from.
+        padded_to: tokens of a padded input; says what share of its weight a head that looks
+            everywhere alike spends on padding.
     """
     what = {"pack": "pack: where each memory row looks", "unpack": "unpack: which rows are read"}
     heading = f"{title}, {what[stream]}" if title else what[stream].capitalize()
@@ -652,6 +661,9 @@ def attention(
     letters = int(18 * len(blocks) * (0.42 + 0.05 * max(rows, 6)))  # that fit beside the bar
     bar.set_label(textwrap.fill(f"{over}; scale of this figure alone", letters), fontsize=7.5)
     bar.outline.set_visible(False)
+    if padded_to and padding.max() > 0.02:
+        share = f"{even_on_padding(maps, padded_to):.0%}".replace("%", " %")
+        subtitle = f"Even attention spends {share} on padding. {subtitle}".strip()
     style.heading(figure, heading, subtitle)
     return style.attach(figure, _as_rows(weights, blocks, heads, start, length))
 
@@ -695,7 +707,7 @@ def attention_of(
         where += subtitle
         return attention(
             maps, stream, memory=memory, tokens=readable(read, maps["tokens"], length),
-            title=title, subtitle=where.strip(), **view,
+            title=title, subtitle=where.strip(), padded_to=read.max_length, **view,
         )  # fmt: skip
     return attention(None, stream, memory=memory, title=title, subtitle=subtitle)
 
@@ -732,6 +744,18 @@ def relative_weights(
     if tokens and positions - known in (0, 1):
         labels = [*(["CLS"] * (positions - known)), *map(_visible, tokens)]
     return relative, padding, labels[:positions]
+
+
+def even_on_padding(maps: Mapping[str, np.ndarray], padded_to: int) -> float:
+    """The share (0..1) of pack's weight on padding if all positions of an input get the same.
+
+    Args:
+        maps: arrays of :func:`memnb.evidence.rows.load_attention`.
+        padded_to: tokens of the padded input, the task's greatest length.
+    """
+    length, positions = int(maps["length"]), int(np.asarray(maps["unpack"]).shape[-2])
+    before = positions - length  # the CLS vector, where the model uses one
+    return 1 - positions / (padded_to + before)
 
 
 def _as_rows(
@@ -811,6 +835,7 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
 def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
     ends = []
     rows = plain[plain["outcome"] == "finished"]
+    beside = _sideways(rows)
     for name in naming.family_order(rows["family"]):
         look, own = style.family(name), rows[rows["family"] == name]
         values = 100 * own["test_accuracy"]
@@ -822,12 +847,22 @@ def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
         mean = values.groupby(own["memory"]).mean()
         axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.7, zorder=2)
         axis.plot(
-            own["memory"], values, linestyle="none", marker=look.marker, color=look.colour,
-            markersize=4.5, alpha=0.6, markeredgewidth=0, zorder=3,
+            beside[name] * own["memory"], values, linestyle="none", marker=look.marker,
+            color=look.colour, markersize=4.5, alpha=0.6, markeredgewidth=0, zorder=3,
         )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
     draw_levels([axis], levels_of(task))
     return ends
+
+
+def _sideways(rows: pd.DataFrame) -> dict[str, float]:
+    """By family, by what its marks' places on a logarithmic axis are multiplied, so that none
+    hides another's of the same size."""
+    families = naming.family_order(rows.loc[rows["memory"] > 0, "family"])
+    octaves = np.log2(rows["memory"].max() / rows.loc[rows["memory"] > 0, "memory"].min())
+    step = 0.035 * max(float(octaves), 1.0)
+    middle = (len(families) - 1) / 2
+    return {name: 2 ** (step * (place - middle)) for place, name in enumerate(families)}
 
 
 # --- row removal -----------------------------------------------------------------------------
@@ -860,11 +895,13 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         own = rows[(rows["task"] == task) & (rows["memory"] == size)]
         axis.set_title(f"{naming.task_label(task)}, {size} rows", fontsize=8.5)
         named.append((axis, against_rows_left(axis, own)))
-        draw_levels([axis], levels_of(task))
+        # A name could not be kept off so many seeds.
+        draw_levels([axis], levels_of(task), named=False)
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "rows left (the others\nremoved at random)")
-    where = f"Whole test set. {random_choices(rows)}. {subtitle}"
+    words = level_words(task for task, _ in shown)
+    where = f"Whole test set; {words}. {random_choices(rows)}. {subtitle}"
     style.heading(figure, title, where.strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows)

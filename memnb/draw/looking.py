@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from memnb import config, naming
 from memnb.draw import style
-from memnb.draw.figures import HEAT, relative_to, relative_weights
+from memnb.draw.figures import HEAT, even_on_padding, relative_to, relative_weights
 from memnb.draw.panels import has_not_learned, unit_of
 from memnb.errors import MemnbError
 from memnb.evidence.views import Shipped, best_of
@@ -74,7 +74,7 @@ def looking(
     if note := _not_there(view, memory, block, head, row):
         return style.empty(heading, subtitle, note)
     names = readable(task, np.asarray(view["tokens"]), int(view["length"]))
-    layers = _layers(view, memory, block, head, row, len(names))
+    layers = _layers(view, task, memory, (block, head, row), len(names))
     if task.layout == "pixels":
         figure = _over_pixels(view, layers)
     else:
@@ -165,8 +165,12 @@ Layers = dict[str, tuple[NDArray[np.float64], str]]
 """Name -> a value per token, NaN where there is none, and a remark."""
 
 
-def _layers(view: View, memory: int, block: int, head: int, row: int, count: int) -> Layers:
+def _layers(
+    view: View, task: config.Task, memory: int, place: tuple[int, int, int], count: int
+) -> Layers:
+    """Of the block, head and memory row in ``place``, from 1, for ``count`` tokens."""
     found: Layers = {}
+    block, head, row = place
     for stream in ("pack", "unpack"):
         weights, padding, _ = relative_weights(view, stream, memory, None)
         line = weights[block - 1, head - 1, row - 1]
@@ -178,7 +182,10 @@ def _layers(view: View, memory: int, block: int, head: int, row: int, count: int
         if stream == "unpack" and memory == 1:
             remark = "one row: every position reads it alike"
         elif padding[block - 1, head - 1] > 0.02:
-            remark = f"{100 * padding[block - 1, head - 1]:.0f} % of the head's weight on padding"
+            share, even = padding[block - 1, head - 1], even_on_padding(view, task.max_length)
+            remark = (
+                f"{100 * share:.0f} % of the head's weight on padding (even: {100 * even:.0f} %)"
+            )
         found[stream] = (line[positions - count :], remark)
     shares = np.asarray(view["attribution"], dtype=np.float64)
     found["attribution"] = (shares[:count], "")

@@ -226,7 +226,7 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
     The bar at 0 is the position itself, those left of it are before it. Where several tasks have a
     run, the first one of the benchmark is shown.
     """
-    title = f"{naming.model_label(model)}: what each head's filter has learned"
+    title = f"{naming.model_label(model)}: each head's filter before and after training"
     rows = _of_run(filters, model, seed)
     if rows.empty:
         return style.empty(title, subtitle, _no_filter(model))
@@ -257,7 +257,11 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
          Line2D([], [], color=style.FAMILY["convluna"].colour, linewidth=5)],
         ["before training", "after training"], loc="outside lower center", ncols=2,
     )  # fmt: skip
-    style.heading(figure, title, _where(rows, subtitle))
+    moved = distances(rows)
+    ended = moved.loc[moved["step"] == end, "moved"]
+    far = f"Median distance from the start: {ended.median():.0%} of its norm."
+    far = far.replace("%", " %")
+    style.heading(figure, title, _where(rows, f"{far} {subtitle}".strip()))
     return style.attach(figure, rows)
 
 
@@ -370,16 +374,27 @@ def _look_of_size(memory: int) -> tuple[str, style.Dash]:
     return _SIZES.get(memory, _SIZES[4])
 
 
+def distances(filters: pd.DataFrame) -> pd.DataFrame:
+    """``filters`` by step, with ``moved``: distance of a kernel from its start over its norm there.
+
+    Args:
+        filters: long frame of :func:`memnb.evidence.rows.load_filters`; rows without a kernel are
+            left out.
+    """
+    taps = _taps(filters)
+    ordered = filters.dropna(subset=taps[:1]).sort_values("step", kind="stable")
+    kernels = ordered[taps].fillna(0.0)  # a tap that a shorter kernel lacks adds nothing
+    keys = [ordered[name] for name in ("run_id", "block", "head")]
+    first = kernels.groupby(keys).transform("first").to_numpy()
+    distance = np.linalg.norm(kernels.to_numpy() - first, axis=1)
+    return ordered.assign(moved=distance / np.linalg.norm(first, axis=1))
+
+
 def _moved(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per run, step and block: ``moved`` and ``pack_temperature``, means over heads."""
-    taps = _taps(rows)
-    keys = ["run_id", "block", "head"]
-    ordered = rows.sort_values("step")
-    first = ordered.groupby(keys)[taps].transform("first").to_numpy()
-    distance = np.linalg.norm(ordered[taps].to_numpy() - first, axis=1)
-    moved = ordered.assign(moved=distance / np.linalg.norm(first, axis=1))
     groups = ["run_id", "task", "model", "memory", "seed", "step", "block"]
-    return moved.groupby(groups, as_index=False)[["moved", "pack_temperature"]].mean()
+    both = ["moved", "pack_temperature"]
+    return distances(rows).groupby(groups, as_index=False)[both].mean()
 
 
 def watched(filters: pd.DataFrame) -> list[str]:
@@ -485,6 +500,8 @@ KERNELS = {
     "none": ("no filter, learned temperature", False),
     "luna": ("Luna", True),
 }
+#: Kinds that are run as controls of learning; a task without them is not shown.
+CONTROLS = ("smooth", "random")
 
 
 def kernel_kinds(runs: pd.DataFrame, subtitle: str = "", memory: int = 16) -> Figure:
@@ -493,8 +510,8 @@ def kernel_kinds(runs: pd.DataFrame, subtitle: str = "", memory: int = 16) -> Fi
     Hollow marks: nothing in the filter's place is trained.
     """
     title = f"What another kernel does in the filter's place (ConvLuna-{memory})"
-    rows = _kinds(runs, memory)
-    tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(["smooth", "random"]), "task"])
+    rows = kinds_of_kernel(runs, memory)
+    tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"])
     if not tasks:
         note = "no run with another kernel yet: nothing to compare the learned one with"
         return style.empty(title, subtitle, note if len(rows) else style.MISSING)
@@ -531,8 +548,8 @@ def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
     )
 
 
-def _kinds(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
-    """The runs that differ in the kernel only, with ``kind_of_kernel``."""
+def kinds_of_kernel(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
+    """The runs that differ in the kernel only; ``kind_of_kernel`` is a key of :data:`KERNELS`."""
     names = {
         "": "learned",
         "filter=none": "none",
@@ -720,7 +737,7 @@ def cost_accuracy(
     bar the quartiles, and the mark is filled. Otherwise it is the run's training time over its
     steps, which other runs on the device may have drawn out, its bar spans the seeds, and the mark
     is hollow. Upright bars span the seeds. Times of different kinds of device are never in one
-    panel: it shows the kind that trained most of the runs, and names models not timed on it.
+    panel: it shows the kind on which most models were timed, and names those that were not.
 
     Args:
         runs: rows of runs.
@@ -781,11 +798,11 @@ def _timed_on(device: str, rows: pd.DataFrame, timed: pd.DataFrame) -> str:
 
 
 def _on_one_device(rows: pd.DataFrame, timings: pd.DataFrame | None) -> tuple[str, pd.DataFrame]:
-    """A kind of device and :func:`_with_milliseconds` on it: of those on which anything was timed
-    the one that trained most of the ``rows``."""
+    """A kind of device and :func:`_with_milliseconds` on it: the one on which most models were
+    timed; of several the one that trained most of the ``rows``."""
     devices = map(str, rows["device_name"].fillna("unknown").value_counts().index)
     every = [(device, _with_milliseconds(rows, device, timings)) for device in devices]
-    return next((found for found in every if len(found[1])), every[0])
+    return max(every, key=lambda found: found[1]["model"].nunique())  # the first of equals
 
 
 def _with_milliseconds(
@@ -853,7 +870,7 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
             markerfacecolor=look.colour if own["alone"].all() else "white", alpha=0.75,
         )  # fmt: skip
     low, high = rows["lower"].min(), rows["upper"].max()
-    axis.set_xlim(low / 2.2, high * 2.3)  # room for names
+    axis.set_xlim(low / 2.2, high * 2.8)  # room for names
     ends = np.log10(axis.get_xlim())
     decades = 10.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]))
     axis.xaxis.set_major_locator(FixedLocator([*np.outer(decades, [1, 2, 5]).ravel()]))

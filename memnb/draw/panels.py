@@ -27,11 +27,19 @@ Ends = list[tuple[float, str, str]]
 
 
 def curves(
-    axis: Axes, rows: pd.DataFrame, x: str, y: str, scale: float = 1.0, *, marks: bool = False
+    axis: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    scale: float = 1.0,
+    *,
+    marks: bool = False,
+    geometric: bool = False,
 ) -> Ends:
     """Per model, every seed as a thin line and their mean as a thick one, column y against x.
 
-    ``scale`` multiplies y; ``marks`` puts the family's marker on the mean.
+    ``scale`` multiplies y; ``marks`` puts the family's marker on the mean; ``geometric`` is for a
+    logarithmic axis: the mean is that of the logarithms.
     """
     ends = []
     for name in naming.model_order(rows["model"]):
@@ -40,7 +48,9 @@ def curves(
             axis.plot(
                 seed[x], scale * seed[y], color=look.colour, linewidth=0.8, alpha=0.4, zorder=2
             )
-        mean = scale * own.groupby(x)[y].mean()
+        values = np.log(own[y]) if geometric else own[y]
+        mean = values.groupby(own[x]).mean()
+        mean = scale * (np.exp(mean) if geometric else mean)
         axis.plot(
             mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.9, zorder=3,
             marker=look.marker if marks else None,

@@ -356,7 +356,7 @@ def _claims(
     entries: Sequence[Entry],
     figures: Mapping[str, rendering.Figure],
 ) -> list[dict[str, Any]]:
-    """One entry per claim: its verdict at each scale, its figures, its rows, its code."""
+    """One entry per claim: its verdict at each scale, links to its figures, its rows, its code."""
     found: dict[str, dict[str, Any]] = {}
     for verdict in verdicts:
         claim = found.setdefault(
@@ -382,10 +382,7 @@ def _claims(
             rendering.Download(file, rendering.csv_address(as_csv(table).encode())),
         )
         names, code = EVIDENCE.get(name, ((), ()))
-        notebooks = {out: e.artefact.notebook for e in entries for out in e.artefact.outputs}
-        claim["figures"] = [
-            (figures[one], notebooks.get(f"{one}.png")) for one in names if one in figures
-        ]
+        claim["figures"] = [figures[one] for one in names if one in figures]
         if name in ASIDES:
             aside = ASIDES[name]
             table = aside.table(runs)

@@ -1,0 +1,113 @@
+"""How far filters and temperatures move in training, and what other kernels do in their place."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from memnb import naming
+from memnb.draw import tables
+from memnb.draw.memory_figures import CONTROLS, KERNELS, distances, kinds_of_kernel
+from memnb.draw.panels import plain_models
+
+_SCALES = {"paper": "full scale", "quick": "laptop scale"}
+
+
+def changes(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """How far kernels and pack temperatures are from their start at the end of training.
+
+    Models as their names define them; a kernel is that of one head of one block of one run.
+
+    Args:
+        filters: long frame of :func:`memnb.evidence.rows.load_filters`.
+        runs: the rows of runs that it was made from.
+
+    Returns:
+        Columns ``Task``, ``Model``, ``Seeds``; ``Kernel moved, median`` and ``largest``, the
+        distance from the start in percent of the start's norm; ``Pack T at the end``, the median
+        and the range of what starts at 1; ``√d``, to which Luna fixes it.
+    """
+    columns = ["Task", "Model", "Seeds", "Kernel moved, median", "largest", "Pack T at the end",
+               "√d"]  # fmt: skip
+    last = _at_the_end(filters)
+    root = (runs["width"] / runs["heads"]) ** 0.5
+    root.index = pd.Index(runs["run_id"])
+    rows = []
+    for task in naming.task_order(last["task"]):
+        there = last[last["task"] == task]
+        for model in naming.model_order(there["model"]):
+            own = there[there["model"] == model]
+            moved, temperature = 100 * own["moved"], own["pack_temperature"]
+            rows.append(
+                [
+                    naming.task_label(task),
+                    naming.model_label(model),
+                    str(own["run_id"].nunique()),
+                    f"{moved.median():.0f} %",
+                    f"{moved.max():.0f} %",
+                    f"{temperature.median():.2f} ({_range(temperature)})",
+                    f"{root[own['run_id'].iloc[0]]:.1f}",
+                ]
+            )
+    return pd.DataFrame(rows, columns=columns) if rows else tables._nothing(columns)
+
+
+def temperatures(filters: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """Where learned pack temperatures end at each scale, beside Luna's, in a sentence or two.
+
+    Args:
+        filters, runs: as for :func:`changes`.
+    """
+    last = _at_the_end(filters)
+    luna = plain_models(runs[runs["family"] == "luna"])
+    ends, fixed = [], []
+    for preset, scale in _SCALES.items():
+        own = last[last["preset"] == preset]
+        if own.empty:
+            continue
+        count = own["run_id"].nunique()
+        ends.append(
+            f"{_range(own['pack_temperature'])} at {scale} ({count} run{'s' * (count != 1)})"
+        )
+        here = luna[luna["preset"] == preset]
+        roots = sorted({f"{root:.1f}" for root in (here["width"] / here["heads"]) ** 0.5})
+        fixed += [f"{' or '.join(roots)} at {scale}"] if roots else []
+    if not ends:
+        return "No run says yet where a learned pack temperature ends."
+    said = (
+        "ConvLuna's learned pack temperatures start at 1; over all blocks and heads they end at "
+        f"{', '.join(ends)}."
+    )
+    return said + (f" Luna's is fixed at √d: {', '.join(fixed)}." if fixed else "")
+
+
+def other_kernels(runs: pd.DataFrame, memory: int = 16) -> pd.DataFrame:
+    """What :func:`memnb.draw.memory_figures.kernel_kinds` shows, in numbers.
+
+    Args:
+        runs: rows of :func:`memnb.evidence.rows.load_runs`.
+        memory: M of the ConvLuna whose kernels are exchanged.
+
+    Returns:
+        Columns ``Kernel`` and one per task that has a control, cells as in
+        :func:`memnb.draw.tables.accuracy`.
+    """
+    rows = kinds_of_kernel(runs, memory)
+    tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"])
+    columns = ["Kernel", *map(naming.task_label, tasks)]
+    if not tasks:
+        return tables._nothing(columns)
+    table = []
+    for kind, (words, _) in KERNELS.items():
+        own = rows[rows["kind_of_kernel"] == kind]
+        table.append([words, *(tables._cell(own[own["task"] == task]) for task in tasks)])
+    return pd.DataFrame(table, columns=columns)
+
+
+def _at_the_end(filters: pd.DataFrame) -> pd.DataFrame:
+    """The last row of every kernel, with ``moved``; of models as their names define them."""
+    rows = distances(plain_models(filters))
+    return rows[rows["step"] == rows.groupby("run_id")["step"].transform("max")]
+
+
+def _range(values: pd.Series[float]) -> str:
+    return f"{values.min():.2f} to {values.max():.2f}"
