@@ -412,7 +412,7 @@ def learning_curves(
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
             named.append((axis, ends))
         panels = [axis for axis in line if axis.lines]
-        draw_levels(panels, known or levels_of(task, "validation"), named=False)
+        draw_levels(panels, known or levels_of(task, "validation"))
         line[0].set_ylabel(f"{label or naming.task_label(task)}\nvalidation accuracy (%)")
     name_x(axes, "training step")
     words = level_words(tasks)
@@ -827,7 +827,8 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "memory rows")
-    style.heading(figure, title, subtitle)
+    words = level_words(tasks)
+    style.heading(figure, title, f"{words[0].upper()}{words[1:]}. {subtitle}".strip())
     name_lines(figure, axes, named)
     return style.attach(figure, of_runs(plain))
 
@@ -895,8 +896,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         own = rows[(rows["task"] == task) & (rows["memory"] == size)]
         axis.set_title(f"{naming.task_label(task)}, {size} rows", fontsize=8.5)
         named.append((axis, against_rows_left(axis, own)))
-        # A name could not be kept off so many seeds.
-        draw_levels([axis], levels_of(task), named=False)
+        draw_levels([axis], levels_of(task))
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "rows left (the others\nremoved at random)")

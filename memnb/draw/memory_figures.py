@@ -92,7 +92,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
             if task == tasks[0]:
                 axis.set_title(words)
         # A name at the line would stand on curves, which begin at it.
-        draw_levels(line, levels_of(task, examples=_asked(rows, task)), named=False)
+        draw_levels(line, levels_of(task, examples=_asked(rows, task)))
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     name_x(axes, "rows left")
     where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
@@ -626,7 +626,7 @@ def by_length(
         }:
             fifths = ()  # of other examples than those asked
         if not fifths:
-            draw_levels(panels, levels_of(task), named=False)
+            draw_levels(panels, levels_of(task))
             return
         for axis in panels:
             middles = [(low + high) / 2 for low, high, _ in fifths]
@@ -667,7 +667,7 @@ def by_beginning(
     where = f"{where} {subtitle}".strip()
 
     def levels(panels: list[Axes], task: str) -> None:
-        draw_levels(panels, levels_of(task, examples=_asked(rows, task)), named=False)
+        draw_levels(panels, levels_of(task, examples=_asked(rows, task)))
 
     return _by_task_and_size(rows, title, where, "first tokens that stay", panel, levels, planned)
 
@@ -776,7 +776,7 @@ def cost_accuracy(
             continue
         _points(axis, own)
         axis.margins(y=0.15)
-        draw_levels([axis], levels_of(task), named=False)  # a name could cover a point
+        draw_levels([axis], levels_of(task))
         style.note(axis, words[task], (0, axis.get_ylim()[1]), (0, 3), va="bottom")
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")

@@ -147,18 +147,17 @@ _DOTTED: style.Dash = (0, (1, 2))
 _DASH_DOTTED: style.Dash = (0, (6, 2, 1, 2))
 
 
-def draw_levels(panels: Iterable[Axes], known: Levels, *, named: bool = True) -> None:
+def draw_levels(panels: Iterable[Axes], known: Levels) -> None:
     """What takes no memory (:mod:`memnb.evidence.levels`), once the panels' limits are settled.
 
     The accuracy of always giving one answer (dotted) and, on ListOps, that of reading the first
-    operator alone (dash-dotted), on the set of examples that the panels show.
+    operator alone (dash-dotted), on the set of examples that the panels show. A heading or a
+    legend names them: a name beside a line could cover a point.
     """
     for axis in panels:
-        words = MAJORITY_NAME if named else ""
-        style.reference_line(axis, 100 * known.constant, words, dash=_DOTTED, least=5.0)
+        style.reference_line(axis, 100 * known.constant, dash=_DOTTED, least=5.0)
         if known.first_operator is not None:
-            words = FIRST_OPERATOR_NAME if named else ""
-            style.reference_line(axis, 100 * known.first_operator, words, dash=_DASH_DOTTED)
+            style.reference_line(axis, 100 * known.first_operator, dash=_DASH_DOTTED)
 
 
 def draw_levels_along(axis: Axes, x: Sequence[float], known: Sequence[Levels]) -> None:

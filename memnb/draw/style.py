@@ -244,7 +244,7 @@ def empty(title: str, subtitle: str = "", note: str = MISSING) -> Figure:
 
 
 def reference_line(
-    axis: Axes, level: float, text: str, *, dash: Dash = (0.0, (1.0, 2.0)), least: float = 0.0
+    axis: Axes, level: float, text: str = "", *, dash: Dash = (0.0, (1.0, 2.0)), least: float = 0.0
 ) -> None:
     """A quiet line, dotted unless ``dash`` says otherwise, at ``level``, named below its right end,
     inside the panel's limits.
