@@ -66,6 +66,18 @@ def _says(text: str) -> PngInfo:
     return information
 
 
+def test_committed_rows_are_of_committed_code() -> None:
+    """A plus sign stands behind a commit whose files had been changed: such code is nowhere."""
+    runs = rows.load_runs(ROOT / "data" / "results")
+    assert len(runs) > 700
+    changed = [
+        run_id
+        for run_id, commits in zip(runs["run_id"], runs["commits"], strict=True)
+        if any(commit is None or commit.endswith("+") for commit in commits)
+    ]
+    assert changed == []
+
+
 def test_what_two_pages_say_of_every_full_scale_run_of_luna_holds() -> None:
     """That m' becomes more alike while the packed rows part, by cosine over all blocks."""
     for page in ("docs/deviations.md", "notebooks/05_degradation.ipynb"):

@@ -77,16 +77,6 @@ def test_what_learned_nothing_can_be_counted(tmp_path: Path) -> None:
     assert answers(tmp_path, "C3")[sensitivity.ALL_COUNT] == "partly supported"
 
 
-def test_runs_of_changed_code_can_be_left_aside(tmp_path: Path) -> None:
-    folders = write_runs(tmp_path, "convluna-16", HIGH)
-    write_runs(tmp_path, "luna-16", LOW)
-    record = json.loads((folders[0] / "run.json").read_text())
-    (folders[0] / "run.json").write_text(json.dumps(record | {"commit": "0123456789ab+"}))
-    found = answers(tmp_path)
-    assert found[sensitivity.AS_JUDGED] == "supported"
-    assert found[sensitivity.COMMITTED] == "not enough runs"
-
-
 def test_the_table_has_a_row_for_what_any_choice_judges(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-16", [0.17, 0.171, 0.172])
     write_runs(tmp_path, "luna-16", [0.13, 0.131, 0.132], probes=False, removal=False)

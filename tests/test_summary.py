@@ -186,7 +186,7 @@ def test_verdicts_that_hang_on_a_choice_are_named(tmp_path: Path) -> None:
     )
     said = summary.under_other_choices(under)
     assert said == (
-        "Of 2 verdicts 1 stays as they are under each of 4 other choices of seeds, accuracies and "
+        "Of 2 verdicts 1 stays as they are under each of 3 other choices of seeds, accuracies and "
         "runs. C1 at full scale would be *supported* (seeds 0 to 2 only)."
     )
     same = dict.fromkeys(under, under[sensitivity.AS_JUDGED])

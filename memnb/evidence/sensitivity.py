@@ -22,8 +22,6 @@ FIRST_SEEDS = f"seeds 0 to {ENOUGH - 1} only"
 AT_THE_END = "accuracy at the end"
 #: What has learned nothing, or no more than one token, is not left out.
 ALL_COUNT = "all runs count"
-#: Without runs of code with changes that no commit holds.
-COMMITTED = "committed code only"
 
 #: What is turned, in a sentence each, in the order of a table.
 CHOICES: Mapping[str, str] = {
@@ -32,7 +30,6 @@ CHOICES: Mapping[str, str] = {
     AT_THE_END: "validation accuracy, mean of the last fifth of the evaluations, instead of the "
     "test accuracy of the best weights",
     ALL_COUNT: "runs and comparisons count even where nothing was learned, or one token would do",
-    COMMITTED: "without runs of code with changes that no commit holds",
 }
 
 #: The share of a run's evaluations, from the last one back, that :data:`AT_THE_END` takes.
@@ -57,19 +54,12 @@ def verdicts(
         rule if rule.claim == "C3" else other
         for rule, other in zip(judged, other_accuracies, strict=True)
     ]
-    clean = runs[~runs["commits"].map(_was_changed).astype(bool)]
     return {
         AS_JUDGED: judged,
         FIRST_SEEDS: check(runs[runs["seed"] < ENOUGH], removal, probes),
         AT_THE_END: at_the_end,
         ALL_COUNT: check(runs, removal, probes, count_all=True),
-        COMMITTED: check(clean, removal, probes),
     }
-
-
-def _was_changed(commits: tuple[str | None, ...]) -> bool:
-    """A plus sign stands behind a commit whose files had been changed."""
-    return any(commit is not None and commit.endswith("+") for commit in commits)
 
 
 def _at_the_end(runs: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
