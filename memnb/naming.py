@@ -73,6 +73,11 @@ def data_label(task: config.Task) -> str:
     return f"{task_label(task.name)} (changed)"
 
 
+def preset_label(preset: str) -> str:
+    """The scale that a preset of settings stands for, in words; another preset as it is."""
+    return {"paper": "full scale", "quick": "laptop scale"}.get(preset, preset)
+
+
 def scale_label(task: str) -> str:
     """Which of the two scales a task belongs to, in words."""
     return "laptop scale" if task.endswith("-short") else "full scale"

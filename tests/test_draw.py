@@ -433,7 +433,7 @@ def test_what_is_not_planned_is_not_awaited(tmp_path: Path) -> None:
         said = words(figure)
         assert said.count(style.NOT_PLANNED) == 1  # Luna-4 on Pathfinder
         assert said.count(style.MISSING) == 1  # Luna-4 on Text
-    empty = [axis for axis in figure.axes if not axis.axison]
+    empty = [axis for axis in figure.axes if not axis.get_frame_on()]
     assert [axis.texts[0].get_text() for axis in empty] == [style.NOT_PLANNED]
     assert style.NOT_PLANNED not in words(figures.accuracy(frame))
 
@@ -451,7 +451,7 @@ def test_the_legend_of_accuracies_names_only_what_is_drawn(tmp_path: Path) -> No
         return [text.get_text() for text in figure.legends[0].get_texts()]
 
     write_runs(tmp_path, "luna-1", [0.22])
-    levels = ["majority class", "first operator alone"]
+    levels = ["one answer always", "first operator alone"]
     assert legend() == ["one seed", *levels]
     write_runs(tmp_path, "convluna-1", [0.330, 0.331, 0.332])
     assert legend() == ["one seed", "mean", "95 % interval", *levels]
@@ -601,7 +601,7 @@ def test_row_removal_reaches_from_one_row_to_all(quick: pd.DataFrame) -> None:
 
 def test_levels_of_row_removal_are_named_where_no_seed_runs(quick: pd.DataFrame) -> None:
     figure = figures.row_removal(rows.load_removal(quick))
-    assert "dotted: majority class; dash-dotted: first operator alone" in words(figure)
+    assert "dotted: one answer always; dash-dotted: first operator alone" in words(figure)
     axis = panel(figure, "ListOps short, 16 rows")
     assert not [text for text in axis.texts if "operator" in text.get_text()]
 
@@ -1085,7 +1085,7 @@ def test_ablation_figure_has_a_row_per_combination(quick: pd.DataFrame) -> None:
     assert words(figure).count(style.MISSING) == 6
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     # Dotted, dash-dotted, dashed.
-    assert legend[-3:] == ["majority class", "first operator alone", "mean of ConvLuna-16"]
+    assert legend[-3:] == ["one answer always", "first operator alone", "mean of ConvLuna-16"]
     plain = quick[quick["changes"] == ""]
     said = words(figures.ablation(plain))
     assert "only whole models have run yet" in said

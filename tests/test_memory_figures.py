@@ -19,7 +19,7 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from memnb import config, paths
-from memnb.draw import causal_tables, filter_tables, looking, memory_figures, style
+from memnb.draw import causal_sentences, filter_tables, looking, memory_figures, style
 from memnb.draw.panels import look_of
 from memnb.draw.point_names import name_points
 from memnb.errors import DataError, MemnbError
@@ -133,9 +133,9 @@ def test_points_lost_without_the_memory_stream_are_means_over_seeds() -> None:
             asked("convluna-16", {intact: 0.5, freeze: 0.51}),
         ]
     )
-    said = causal_tables.without_the_stream(causal)
+    said = causal_sentences.without_the_stream(causal)
     assert said.splitlines()[1:] == ["  Image: Luna-16 15.0, ConvLuna-16 −1.0"]
-    assert "No run has been asked yet" in causal_tables.without_the_stream(causal.iloc[:0])
+    assert "No run has been asked yet" in causal_sentences.without_the_stream(causal.iloc[:0])
 
 
 def test_rows_that_are_read_least_and_missed_most_are_named() -> None:
@@ -145,12 +145,12 @@ def test_rows_that_are_read_least_and_missed_most_are_named() -> None:
         return asked(model, halves | {("remove", rule, 1): 0.1 for rule in rules})
 
     usual = removal("convluna-16", 0.4, 0.2)
-    said = causal_tables.order_by_use(pd.concat([usual, removal("luna-16", 0.268, 0.332)]))
+    said = causal_sentences.order_by_use(pd.concat([usual, removal("luna-16", 0.268, 0.332)]))
     assert "Luna-16 on Image (8 rows left: 26.8 % without the least used, 33.2 %" in said
     assert "ConvLuna" not in said
     small = removal("luna-16", 0.31, 0.32)
-    assert "Nowhere" in causal_tables.order_by_use(pd.concat([usual, small]))
-    assert "No run has lost" in causal_tables.order_by_use(usual.iloc[:0])
+    assert "Nowhere" in causal_sentences.order_by_use(pd.concat([usual, small]))
+    assert "No run has lost" in causal_sentences.order_by_use(usual.iloc[:0])
 
 
 def test_runs_that_nobody_asked_are_named(tmp_path: Path) -> None:
@@ -160,10 +160,10 @@ def test_runs_that_nobody_asked_are_named(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-1")  # nothing to take away
     found = rows.load_runs(tmp_path)
     causal = rows.load_causal(found)
-    said = causal_tables.not_asked(found, causal)
+    said = causal_sentences.not_asked(found, causal)
     assert said == "Runs without causal rows: Luna-16 on ListOps short (seeds 1, 2)."
-    assert causal_tables.not_asked(found[found["seed"] == 0], causal) == "Every run was asked."
-    assert "No run" in causal_tables.not_asked(found, causal.iloc[:0])
+    assert causal_sentences.not_asked(found[found["seed"] == 0], causal) == "Every run was asked."
+    assert "No run" in causal_sentences.not_asked(found, causal.iloc[:0])
 
 
 @pytest.mark.parametrize("name", ["length", "beginning"])
@@ -172,8 +172,8 @@ def test_levels_are_named_above_panels_whose_curves_run_along_them(
 ) -> None:
     function, load = FIGURES[name]
     figure = function(load(runs), "")
-    assert "Dotted: majority class; dash-dotted: first operator alone" in words(figure)
-    assert not [text for text in figure.texts if text.get_text() == "majority class"]
+    assert "Dotted: one answer always; dash-dotted: first operator alone" in words(figure)
+    assert not [text for text in figure.texts if text.get_text() == "one answer always"]
 
 
 def test_a_panel_of_runs_that_nobody_asked_does_not_say_that_there_are_none(
@@ -365,7 +365,7 @@ def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame)
     assert [text.get_text() for text in legend.get_texts()] == [
         "kernel trained",
         "nothing in the filter's place trained",
-        "majority class",
+        "one answer always",
         "first operator alone",
     ]
     known = [line.get_xdata()[0] for line in axis.lines if line.get_color() == style.QUIET]
@@ -450,7 +450,7 @@ def test_a_size_that_is_not_planned_has_no_panel(tmp_path: Path) -> None:
     planned = {("luna-1", "text-short")}
     lengths = rows.load_lengths(rows.load_runs(tmp_path))
     figure = memory_figures.by_length(lengths, planned=planned)
-    assert [axis.axison for axis in figure.axes] == [True, True, True, False]
+    assert [axis.get_frame_on() for axis in figure.axes] == [True, True, True, False]
     assert style.NOT_PLANNED in words(figure)
     assert "not measured" in words(memory_figures.by_length(lengths))
 

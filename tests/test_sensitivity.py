@@ -49,15 +49,17 @@ def test_the_end_of_training_is_the_last_fifth_of_the_evaluations(tmp_path: Path
     for folder in write_runs(tmp_path, "convluna-16", HIGH):
         accuracies = [0.9] * 8 + [0.60, 0.62]
         lines = [
-            {"step": 10 * k, "split": split, "loss": 1.0, "accuracy": accuracy}
+            {"step": 10 * k, "split": split, "loss": 1.0, "accuracy": seen}
             for k, accuracy in enumerate(accuracies, start=1)
-            for split in ("train", "validation")
+            for split, seen in (("validation", accuracy), ("train", 1.0))
         ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     write_runs(tmp_path, "luna-16", LOW)
     found = {v.claim: v for v in under(tmp_path)[sensitivity.AT_THE_END] if v.preset == "quick"}
     assert found["C1"].verdict == "not supported"
     assert found["C1"].effect == pytest.approx(0)
+    rule = {v.claim: v for v in under(tmp_path)[sensitivity.AS_JUDGED] if v.preset == "quick"}
+    assert found["C3"].evidence.equals(rule["C3"].evidence), "it rests on no such accuracy"
     assert answers(tmp_path)[sensitivity.AS_JUDGED] == "supported"
 
 
@@ -82,6 +84,7 @@ def test_the_table_has_a_row_for_what_any_choice_judges(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-16", [0.13, 0.131, 0.132], probes=False, removal=False)
     write_run(tmp_path, "transformer")
     table = tables.sensitivity(under(tmp_path)).set_index(["Claim", "Scale"])
-    expected = pd.Series("not enough runs", index=[*sensitivity.CHOICES])
+    expected = pd.Series("the same rows", index=[*sensitivity.CHOICES])
+    expected[sensitivity.AS_JUDGED] = "not enough runs"
     expected[sensitivity.ALL_COUNT] = "supported (1 of 1)"
     assert table.to_dict("index") == {("C1", "laptop"): expected.to_dict()}

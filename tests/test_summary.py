@@ -170,6 +170,9 @@ def test_rows_that_are_all_their_mean_cost_what_the_same_examples_say(tmp_path: 
     asked = {"intact": 0.69, "mean": 0.64}
     changed = [line | {"accuracy": asked.get(line["test"], 0.5)} for line in lines]
     (folder / "causal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
+    # A run that has learned nothing has nothing to lose.
+    dull = write_run(tmp_path, "luna-16", "text", 1, accuracy=0.51)
+    (dull / "causal.jsonl").write_text((folder / "causal.jsonl").read_text().replace("0.64", "0.1"))
     name = "points lost with every row the mean of all"
     assert findings(tmp_path)[f"Luna-16, {name}"] == ["5.0"]
     assert f"ConvLuna-16, {name}" not in findings(tmp_path)
@@ -186,11 +189,13 @@ def test_verdicts_that_hang_on_a_choice_are_named(tmp_path: Path) -> None:
     )
     said = summary.under_other_choices(under)
     assert said == (
-        "Of 2 verdicts 1 stays as they are under each of 3 other choices of seeds, accuracies and "
-        "runs. C1 at full scale would be *supported* (seeds 0 to 2 only)."
+        "3 other choices of seeds, accuracies and runs give other numbers to 2 of the verdicts, "
+        "and change 1 of them: C1 at full scale would be *supported* (seeds 0 to 2 only)."
     )
     same = dict.fromkeys(under, under[sensitivity.AS_JUDGED])
-    assert summary.under_other_choices(same).startswith("Of 2 verdicts 2 stay as they are")
+    assert summary.under_other_choices(same).endswith(
+        "give other numbers to 0 of the verdicts, and change 0 of them."
+    )
 
 
 def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> None:
@@ -222,7 +227,7 @@ def test_how_alike_rows_are_at_first_and_at_last(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-1", "image")
     assert alike(tmp_path)[0][0].endswith(" → 0.90 to 0.99"), "of runs that end apart a range"
     said = in_short(tmp_path).answers[ALIKE]
-    assert "at the last; it falls in 0 of 2 runs." in said
+    assert "at the last: it falls in 0 of 2 runs." in said
     assert "comparisons of C3" not in said, "two seeds are too few"
     assert alike(tmp_path)[1][0].endswith(" → 1.2"), "of runs that agree, the mean"
     write_run(tmp_path, "convluna-16", "text", probes=flat)

@@ -13,9 +13,9 @@ from memnb.evidence import statistics
 from memnb.evidence.claims import ENOUGH, EQUIVALENT
 from memnb.evidence.levels import (
     first_operator,
+    have_all_learned_nothing,
     in_percent,
     is_first_operator_enough,
-    learned_above,
 )
 
 
@@ -75,8 +75,8 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
 
     With enough seeds, the whole interval of what is left to ConvLuna above the better control is
     held against :data:`memnb.evidence.claims.EQUIVALENT`, the points that claim C3 takes for no
-    change. Where neither is above the level of the majority class, nothing follows, nor where no
-    run of ConvLuna is much above the first operator of ListOps, which takes no memory. Rows of
+    change. Where no run of either is above the level of the majority class, nothing follows, nor
+    where none is much above the first operator of ListOps, which takes no memory. Rows of
     ConvLuna that read CLS and rows that read the mean of positions, as the controls do, stand
     apart.
 
@@ -110,8 +110,8 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
     finished = _finished(runs, preset)
     shares = shares_of(finished)
     if not shares:
-        scale = tables._SCALES[preset]
-        return f"No task has both ConvLuna and the filter without a memory at {scale} scale yet."
+        scale = naming.preset_label(preset)
+        return f"No task has both ConvLuna and the filter without a memory at {scale} yet."
     found = [
         "M: memory rows. Filter alone: the better of ConvLuna without memory and Local "
         "convolution, which read the mean of all positions. Left: ConvLuna above it, in points; up "
@@ -141,7 +141,7 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
         found.append(f"On {names} no control has finished: how a gain may be read is open there.")
     if any(share.answer == "operator" for share in shares):
         found.append(
-            "Where no run of ConvLuna is more than 2 points above what the first operator of "
+            "Where no run of either is more than 2 points above what the first operator of "
             "ListOps gives alone, what is left is no sign of a memory."
         )
     if seeds := tables.too_few_seeds(n for share in shares for n in share.seeds):
@@ -191,10 +191,10 @@ class Share:
 
     @property
     def answer(self) -> str:
-        best = max(self.ours.mean(), self.controls[self.best].mean())
-        if best <= 100 * learned_above(self.task):
+        both = [*self.ours / 100, *self.controls[self.best] / 100]
+        if have_all_learned_nothing(self.task, both):
             return "silent"
-        if is_first_operator_enough(self.task, self.ours / 100):
+        if is_first_operator_enough(self.task, both):
             return "operator"
         if not self.judged:
             return "few"

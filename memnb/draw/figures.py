@@ -914,7 +914,7 @@ _UNITS = {
     "points": "effect in points of accuracy",
     _LOST: "points of accuracy lost",
     "cosine": "mean pairwise cosine of the packed rows",
-    "of rank 1 to min(M, H)": "effective rank of the packed rows: 0 is one direction, 1 all that "
+    "of the rank range": "effective rank of the packed rows: 0 is one direction, 1 all that "
     "are possible",
 }
 

@@ -9,8 +9,6 @@ from memnb.draw import tables
 from memnb.draw.memory_figures import CONTROLS, KERNELS, distances, kinds_of_kernel
 from memnb.draw.panels import plain_models
 
-_SCALES = {"paper": "full scale", "quick": "laptop scale"}
-
 
 def changes(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """How far kernels and pack temperatures are from their start at the end of training.
@@ -28,7 +26,7 @@ def changes(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["Task", "Model", "Seeds", "Kernel moved, median", "largest", "Pack T at the end",
                "√d"]  # fmt: skip
-    last = _at_the_end(filters)
+    last = _at_the_end(filters[filters["run_id"].isin(runs["run_id"])])
     root = (runs["width"] / runs["heads"]) ** 0.5
     root.index = pd.Index(runs["run_id"])
     rows = []
@@ -60,10 +58,11 @@ def temperatures(filters: pd.DataFrame, runs: pd.DataFrame) -> str:
     last = _at_the_end(filters)
     luna = plain_models(runs[runs["family"] == "luna"])
     ends, fixed = [], []
-    for preset, scale in _SCALES.items():
-        own = last[last["preset"] == preset]
+    for preset in ("paper", "quick"):
+        own = last[(last["preset"] == preset) & last["pack_temperature"].notna()]
         if own.empty:
             continue
+        scale = naming.preset_label(preset)
         count = own["run_id"].nunique()
         ends.append(
             f"{_range(own['pack_temperature'])} at {scale} ({count} run{'s' * (count != 1)})"

@@ -182,7 +182,7 @@ def levels_in(data: Dataset, which: Which = "test") -> Levels:
     )
 
 
-MAJORITY_NAME, FIRST_OPERATOR_NAME = "majority class", "first operator alone"
+MAJORITY_NAME, FIRST_OPERATOR_NAME = "one answer always", "first operator alone"
 """The names of the two levels."""
 
 
@@ -242,7 +242,7 @@ def name_x(axes: np.ndarray, text: str) -> None:
     """Name the x axis below the lowest panel of each column, or of the middle one of many."""
     columns = axes.T if axes.shape[1] <= 3 else axes.T[axes.shape[1] // 2 :][:1]
     for column in columns:
-        [axis for axis in column if axis.axison][-1].set_xlabel(text)
+        [axis for axis in column if axis.axison and axis.get_frame_on()][-1].set_xlabel(text)
 
 
 def rows_of_memory(size: int) -> str:
@@ -259,7 +259,9 @@ def not_planned(planned: tables.Planned | None, task: str, memory: int) -> bool:
 
 def leave_out(axis: Axes) -> None:
     """Take a panel away in whose place nothing is planned; two quiet words stay."""
-    axis.axis("off")
+    axis.set_frame_on(False)  # not axis("off"), which would take the name of its row along
+    axis.grid(visible=False)
+    axis.tick_params(length=0, labelbottom=False, labelleft=False)
     missing(axis, style.NOT_PLANNED)
 
 

@@ -110,25 +110,24 @@ def under_other_choices(by_choice: Mapping[str, Sequence[Verdict]]) -> str:
         by_choice: of :func:`memnb.evidence.sensitivity.verdicts`.
     """
     others = {choice: found for choice, found in by_choice.items() if choice != AS_JUDGED}
-    judged, changed = 0, []
+    touched, changed = 0, []
     for place, rule in enumerate(by_choice[AS_JUDGED]):
         choices: dict[str, list[str]] = {}
         for choice, found in others.items():
             if found[place].verdict != rule.verdict:
                 choices.setdefault(found[place].verdict, []).append(choice)
-        judged += any(found[place].held[1] for found in by_choice.values())
+        touched += any(
+            found[place].held[1] and not found[place].evidence.equals(rule.evidence)
+            for found in others.values()
+        )
         if choices:
             to = " or ".join(f"*{answer}* ({', '.join(by)})" for answer, by in choices.items())
-            changed.append(f"{rule.claim} at {_SCALE[rule.preset]} scale would be {to}")
-    which = f" {'; '.join(changed)}." if changed else ""
-    same = judged - len(changed)
+            changed.append(f"{rule.claim} at {naming.preset_label(rule.preset)} would be {to}")
+    which = f": {'; '.join(changed)}" if changed else ""
     return (
-        f"Of {judged} verdicts {same} stay{'s' if same == 1 else ''} as they are under each of "
-        f"{len(others)} other choices of seeds, accuracies and runs.{which}"
+        f"{len(others)} other choices of seeds, accuracies and runs give other numbers to "
+        f"{touched} of the verdicts, and change {len(changed)} of them{which}."
     )
-
-
-_SCALE = {"paper": "full", "quick": "laptop"}
 
 
 def _full(runs: pd.DataFrame) -> pd.DataFrame:
@@ -255,8 +254,8 @@ def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> str:
         return ""
     begun, ended = (f"{ends[end].min():.2f} to {ends[end].max():.2f}" for end in ("first", "last"))
     return (
-        f"The paper says so. Over all blocks Luna-16's mean cosine is {begun} at the first look "
-        f"and {ended} at the last; it falls in {(ends['last'] < ends['first']).sum()} of "
+        f"The paper says yes. Over all blocks Luna-16's mean cosine is {begun} at the first look "
+        f"and {ended} at the last: it falls in {(ends['last'] < ends['first']).sum()} of "
         f"{len(ends)} runs. The last block, in the table, is another matter."
     )
 

@@ -270,7 +270,8 @@ def last_look(probes: pd.DataFrame) -> str:
         probes: rows of :func:`memnb.evidence.rows.load_probes` of one run per model, with several
             memory rows; empty gives an empty text.
     """
-    _, last = first_and_last(probes[probes["memory"] > 1])
+    looked = probes[probes["memory"] > 1].dropna(subset=["packed_cosine", "packed_rank"])
+    _, last = first_and_last(looked)
     said = []
     for block, rows in last.groupby("block"):
         means = rows.groupby("model")[["packed_cosine", "packed_rank"]].mean()
@@ -807,8 +808,6 @@ def deviations() -> pd.DataFrame:
 
 # --- claims ----------------------------------------------------------------------------------
 
-_SCALES = {"paper": "full", "quick": "laptop"}
-
 
 def claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """One row per claim and scale: the verdict, the deciding effect, and how to read it.
@@ -821,7 +820,7 @@ def claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         [
             verdict.claim,
             verdict.statement,
-            _SCALES.get(verdict.preset, verdict.preset),
+            _scale(verdict),
             verdict.verdict,
             _effect(verdict.effect, verdict.low, verdict.high, verdict.unit)
             + (f", {verdict.wanted}" if verdict.wanted else ""),
@@ -872,15 +871,15 @@ def sensitivity(by_choice: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
         by_choice: of :func:`memnb.evidence.sensitivity.verdicts`.
 
     Returns:
-        Columns ``Claim`` and ``Scale``, then one per choice; no row where nothing is judged under
-        any.
+        Columns ``Claim`` and ``Scale``, then one per choice, which says so where it changes no
+        comparison; no row where nothing is judged under any.
     """
     columns = ["Claim", "Scale", *by_choice]
     rows = [
         [
             same[0].claim,
-            _SCALES.get(same[0].preset, same[0].preset),
-            *(_verdict_and_share(verdict) for verdict in same),
+            _scale(same[0]),
+            *(_verdict_and_share(verdict, same[0]) for verdict in same),
         ]
         for same in zip(*by_choice.values(), strict=True)
         if any(verdict.held[1] for verdict in same)
@@ -888,7 +887,13 @@ def sensitivity(by_choice: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
 
 
-def _verdict_and_share(verdict: Verdict) -> str:
+def _scale(verdict: Verdict) -> str:
+    return naming.preset_label(verdict.preset).removesuffix(" scale")
+
+
+def _verdict_and_share(verdict: Verdict, rule: Verdict) -> str:
+    if verdict is not rule and verdict.evidence.equals(rule.evidence):
+        return "the same rows"
     held, judged = verdict.held
     return f"{verdict.verdict} ({held} of {judged})" if judged else verdict.verdict
 
@@ -905,7 +910,7 @@ def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     rows = [
         [
             verdict.claim,
-            _SCALES.get(verdict.preset, verdict.preset),
+            _scale(verdict),
             naming.task_label(row["task"]),
             naming.comparison_label(row["a"], row["b"]),
             row["measure"],

@@ -9,9 +9,10 @@ majority class, or none is more than two points above what the first operator of
 Models that know no more than that say nothing of what a memory, or a part of it, is good for. The
 verdict then follows one of two rules:
 
-* *every* (C1, C3, C4, C5): supported if all judged comparisons hold, partly supported if some do,
-  not supported if none does. C3 and C4 say several things each (:data:`PARTS`); as long as nothing
-  can be judged about one of them, the claim is at best partly supported;
+* *every* (C1, C3, C4, C5): supported if all judged comparisons hold, partly supported if some do
+  (one of them with an interval for all together, see below), not supported otherwise. C3 and C4
+  say several things each (:data:`PARTS`); as long as nothing can be judged about one of them, the
+  claim is at best partly supported;
 * *any* (C2, "at least one task"): supported if one holds, not supported otherwise.
 
 Where nothing can be judged the verdict is "not enough runs". "Not supported" means that these
@@ -40,7 +41,9 @@ import pandas as pd
 
 from memnb.config import EXTRA_TASKS, FULL_TASKS, LRA_TASKS, TASKS
 from memnb.evidence.levels import (
+    Which,
     first_operator,
+    have_all_learned_nothing,
     in_percent,
     is_first_operator_enough,
     learned_above,
@@ -91,7 +94,7 @@ UNJUDGED = ("not enough runs", SILENT, SHALLOW)
 ANY_SUFFICES = ("C2",)
 #: Said where older runs are among those that rows were taken from.
 ONE_CHOICE = "runs that took the same random rows from all examples are among those of row removal"
-#: Said of rows that are alike at the end, where their mean was as alike at the first look.
+#: Said of rows that are alike at the end, where the same comparison holds at the first look.
 WAS_SO = "so at the first look already"
 #: The things a claim says, where it says more than one.
 PARTS = {
@@ -149,14 +152,20 @@ class Verdict:
 
 
 def check(
-    runs: pd.DataFrame, removal: pd.DataFrame, probes: pd.DataFrame, *, count_all: bool = False
+    runs: pd.DataFrame,
+    removal: pd.DataFrame,
+    probes: pd.DataFrame,
+    *,
+    count_all: bool = False,
+    which: Which = "test",
 ) -> list[Verdict]:
     """The verdict on each claim, C1 to C5, at full scale and then at laptop scale.
 
     The frames are those of :func:`memnb.evidence.rows.load_runs`, ``load_removal`` and
-    ``load_probes``; empty ones are welcome. With ``count_all`` what has learned nothing, or no more
-    than one token, counts like everything else: not the rule, but what
-    :func:`memnb.evidence.sensitivity.verdicts` sets beside it.
+    ``load_probes``; empty ones are welcome. Two options are not the rule, but what
+    :func:`memnb.evidence.sensitivity.verdicts` sets beside it: with ``count_all`` what has learned
+    nothing, or no more than one token, counts like everything else; ``which`` says on which set
+    the accuracies of ``runs`` were measured.
     """
     verdicts = []
     for preset in PRESETS:
@@ -169,9 +178,8 @@ def check(
             "C5": _filter_helps_between_chunks(here),
         }
         for claim, found in compared.items():
-            if count_all:
-                found = [replace(c, silent=False, shallow=False) for c in found]
-            verdicts.append(_judge(claim, preset, found))
+            known = [c if count_all else _beyond_levels(c, which) for c in found]
+            verdicts.append(_judge(claim, preset, known))
     return verdicts
 
 
@@ -369,7 +377,7 @@ def _memory_degrades(
         )
         for measure, column, scaled, unit, near, more in (
             ("packed cosine", "packed_cosine", _as_it_is, "cosine", COLLAPSED, POSITIVE),
-            ("packed rank share", "packed_rank", share, "of rank 1 to min(M, H)", FLAT, NEGATIVE),
+            ("packed rank share", "packed_rank", share, "of the rank range", FLAT, NEGATIVE),
         ):
             ends = scaled(looks(probes, column))
             first, end = ends["first"], ends["last"]
@@ -378,13 +386,11 @@ def _memory_degrades(
                 (f"{measure}, last block", ends["deepest_first"], ends["deepest_last"]),
             ):
                 a, before = (_side(f"luna-{memory}", luna, some) for some in (values, begun))
-                was_so = near.above < mean(before.values).mean < near.below
-                found.append(
-                    Comparison(
-                        task, memory, what, unit, near, a, part=at_the_end, left_out=dull,
-                        notes=(WAS_SO,) if was_so else (),
-                    )
-                )  # fmt: skip
+                ended = Comparison(
+                    task, memory, what, unit, near, a, part=at_the_end, left_out=dull
+                )
+                was_so = replace(ended, a=before).holds
+                found.append(replace(ended, notes=(WAS_SO,)) if was_so else ended)
             a = _side(f"luna-{memory}", luna, end - first)
             what = f"{measure}, change in training"
             found.append(
@@ -527,14 +533,18 @@ def _accuracy(runs: pd.DataFrame, task: str, name: str, changes: str = "") -> Si
 def _gain(
     task: str, memory: int, a: Side, b: Side, level: float = LEVEL, part: str = ""
 ) -> Comparison:
-    both = [value / 100 for side in (a, b) for value in side.values]
-    of_each = bool(a.values and b.values)
-    silent = of_each and max(both) <= learned_above(task)
-    shallow = of_each and is_first_operator_enough(task, both)
-    return Comparison(
-        task, memory, ACCURACY, "points", POSITIVE, a, b, level, part, silent=silent,
-        shallow=shallow,
-    )  # fmt: skip
+    return Comparison(task, memory, ACCURACY, "points", POSITIVE, a, b, level, part)
+
+
+def _beyond_levels(comparison: Comparison, which: Which) -> Comparison:
+    """A comparison of accuracies, with what no more than the levels without a memory make of it."""
+    if comparison.measure != ACCURACY or not all(side.values for side in comparison.sides):
+        return comparison
+    task = comparison.task
+    both = [value / 100 for side in comparison.sides for value in side.values]
+    silent = have_all_learned_nothing(task, both, which)
+    shallow = not silent and is_first_operator_enough(task, both, which)
+    return replace(comparison, silent=silent, shallow=shallow)
 
 
 def _as_it_is(looked: pd.DataFrame) -> pd.DataFrame:
@@ -665,7 +675,7 @@ def _shallow(compared: Sequence[Comparison]) -> Iterator[str]:
         some = f"{count} of {len(there)}" if count < len(there) else f"any of {count}"
         some = "the one" if len(there) == 1 else some
         yield (
-            f"nothing follows from {some} on {task_label(task)}, where no run is more than 2 "
+            f"nothing follows from {some} on {task_label(task)} in which no run is more than 2 "
             "points above what reading the first operator alone gives "
             f"({in_percent(first_operator(task))} %)"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
 from memnb.config import EXTRA_TASKS, TASKS
@@ -115,9 +116,21 @@ def majority_share(task: str) -> float:
     return MAJORITY.get(task, 1 / TASKS[task].classes)
 
 
-def learned_above(task: str) -> float:
-    """The accuracy, 0 to 1, above which a run has learned something."""
-    return majority_share(task) + MARGIN
+def learned_above(task: str, which: Which = "test") -> float:
+    """The accuracy, 0 to 1, above which a run has learned something.
+
+    On the validation set, where best weights are chosen, one answer can be right more often.
+    """
+    share = majority_share(task)
+    if which == "validation":
+        share = max(share, levels_of(task, which).constant)
+    return share + MARGIN
+
+
+def have_all_learned_nothing(task: str, accuracies: Iterable[float], which: Which = "test") -> bool:
+    """Whether ``accuracies`` (0 to 1, at least one) are all no more than :func:`learned_above`."""
+    found = list(accuracies)
+    return bool(found) and max(found) <= learned_above(task, which)
 
 
 def first_operator(task: str, examples: int | None = None) -> float | None:
@@ -131,12 +144,15 @@ def first_operator(task: str, examples: int | None = None) -> float | None:
     return known.get(task)
 
 
-def is_first_operator_enough(task: str, accuracies: Iterable[float]) -> bool:
+def is_first_operator_enough(task: str, accuracies: Iterable[float], which: Which = "test") -> bool:
     """Whether ``accuracies`` (0 to 1, at least one) are all within reach of the first operator."""
-    level, found = first_operator(task), list(accuracies)
+    level, found = levels_of(task, which).first_operator, list(accuracies)
     return level is not None and bool(found) and max(found) <= level + MARGIN
 
 
 def in_percent(level: float | None) -> str:
-    """A level in percent, with one digit; a dash for None."""
-    return "–" if level is None else f"{round(100 * level, 2):.1f}"
+    """A level in percent, with one digit, a half upwards; a dash for None."""
+    if level is None:
+        return "–"
+    percent = 100 * Decimal(str(level))
+    return f"{percent.quantize(Decimal('0.1'), ROUND_HALF_UP)}"

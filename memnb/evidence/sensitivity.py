@@ -49,7 +49,7 @@ def verdicts(
     """
     judged = check(runs, removal, probes)
     # C3 rests on no accuracy of a whole model, but for which runs have learned.
-    other_accuracies = check(_at_the_end(runs, metrics), removal, probes)
+    other_accuracies = check(_at_the_end(runs, metrics), removal, probes, which="validation")
     at_the_end = [
         rule if rule.claim == "C3" else other
         for rule, other in zip(judged, other_accuracies, strict=True)

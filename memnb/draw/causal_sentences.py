@@ -23,6 +23,8 @@ def without_the_stream(causal: pd.DataFrame) -> str:
     if not {"intact", "freeze"} <= set(accuracy.columns):
         return "No run has been asked yet with the initial memory in every block."
     lost = 100 * (accuracy["intact"] - accuracy["freeze"]).dropna()
+    if lost.empty:
+        return "No run has been asked yet with the initial memory in every block."
     means = lost.groupby(["task", "model"]).mean()
     said = ["Points lost with the initial memory in every block, means over seeds:"]
     for task in naming.task_order(means.index.unique("task")):
@@ -60,8 +62,13 @@ def order_by_use(causal: pd.DataFrame) -> str:
                     f"{naming.model_label(model)} on {naming.task_label(task)} ({kept} rows left: "
                     f"{least:.1f} % without the least used, {most:.1f} % without the most used)"
                 )
+    if by_rule.empty:
+        return "No run has lost its rows by use yet."
     if not found:
-        return "Nowhere are the least used rows missed more than the most used ones."
+        return (
+            "Nowhere are the least used rows missed more than the most used ones, by more than "
+            f"{100 * MARGIN:g} points."
+        )
     return f"The least used rows are missed more than the most used ones: {'; '.join(found)}."
 
 
