@@ -32,7 +32,7 @@ Retrieval's substitute. The thresholds are this project's choice, not the paper'
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -366,7 +366,10 @@ def _memory_degrades(
     left out of all four, unless ``count_all``.
     """
     at_the_end, than_at_first, than_the_filtered, _ = PARTS["C3"]
-    share = _share_of_ranks(runs)
+    # min(M, H) is the greatest rank of an M x H matrix, 1 the least.
+    ranks = runs.set_index("run_id")[["memory", "width"]].min(axis=1) - 1
+    cosine, rank = looks(probes, "packed_cosine"), looks(probes, "packed_rank")
+    rank = (rank - 1).div(ranks, axis=0)
     found = []
     for task, memory in _places(runs, "luna"):
         if memory == 1:
@@ -375,11 +378,10 @@ def _memory_degrades(
             _that_learned(_model(runs, task, f"{kind}-{memory}"), task, count_all)
             for kind in ("luna", "convluna")
         )
-        for measure, column, scaled, unit, near, more in (
-            ("packed cosine", "packed_cosine", _as_it_is, "cosine", COLLAPSED, POSITIVE),
-            ("packed rank share", "packed_rank", share, "of the rank range", FLAT, NEGATIVE),
+        for measure, ends, unit, near, more in (
+            ("packed cosine", cosine, "cosine", COLLAPSED, POSITIVE),
+            ("packed rank share", rank, "of the rank range", FLAT, NEGATIVE),
         ):
-            ends = scaled(looks(probes, column))
             first, end = ends["first"], ends["last"]
             for what, begun, values in (
                 (measure, first, end),
@@ -545,21 +547,6 @@ def _beyond_levels(comparison: Comparison, which: Which) -> Comparison:
     silent = have_all_learned_nothing(task, both, which)
     shallow = not silent and is_first_operator_enough(task, both, which)
     return replace(comparison, silent=silent, shallow=shallow)
-
-
-def _as_it_is(looked: pd.DataFrame) -> pd.DataFrame:
-    return looked
-
-
-def _share_of_ranks(runs: pd.DataFrame) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Ranks by run id to shares: 0 is rank 1, and 1 is min(M, H), the rank of no M x H matrix is
-    greater."""
-    most = runs.set_index("run_id")[["memory", "width"]].min(axis=1)
-
-    def share(ranks: pd.DataFrame) -> pd.DataFrame:
-        return (ranks - 1).div(most - 1, axis=0)
-
-    return share
 
 
 # --- from comparisons to a verdict -----------------------------------------------------------
