@@ -81,7 +81,7 @@ def test_the_first_operator_gives_what_figures_say(task: str) -> None:
     assert rules.first_token(data) == levels.first_operator(task)
     again = levels.ASKED_AGAIN
     assert again == causal.EXAMPLES
-    assert rules.first_token(data, again) == levels.first_operator(task, again)
+    assert rules.first_token(data, again) == levels.levels_of(task, examples=again).first_operator
     labels = np.concatenate([data.train.labels, data.validation.labels, data.test.labels])
     share = np.bincount(labels).max() / len(labels)
     assert share == pytest.approx(levels.majority_share(task), abs=0.01)
@@ -91,7 +91,9 @@ def test_the_level_of_every_task_is_known() -> None:
     assert set(levels.MAJORITY) >= set(config.TASKS)
     # Every variant of ListOps begins with an operator; nothing else does.
     listops = {name for name, task in config.TASKS.items() if isinstance(task, config.ListOps)}
-    assert set(levels.FIRST_OPERATOR) == set(levels.FIRST_OPERATOR_ASKED_AGAIN) == listops
+    for examples in (None, levels.ASKED_AGAIN):
+        known = {name: levels.levels_of(name, examples=examples) for name in config.TASKS}
+        assert {n for n, level in known.items() if level.first_operator is not None} == listops
     assert levels.first_operator("text") is None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from memnb import config, naming
-from memnb.draw import beside, tables
+from memnb.draw import beside, style, tables
 from memnb.evidence import statistics
 from memnb.evidence.claims import ENOUGH, EQUIVALENT
 from memnb.evidence.levels import (
@@ -19,7 +19,7 @@ from memnb.evidence.levels import (
 )
 
 
-def controls(runs: pd.DataFrame, planned: tables.Planned | None = None) -> pd.DataFrame:
+def controls(runs: pd.DataFrame, planned: style.Planned | None = None) -> pd.DataFrame:
     """Test accuracy of all models, those that were changed in what the head reads included.
 
     Args:

@@ -91,7 +91,7 @@ def accuracy(
     runs: pd.DataFrame,
     published: pd.DataFrame | None = None,
     subtitle: str = "",
-    planned: tables.Planned | None = None,
+    planned: style.Planned | None = None,
 ) -> Figure:
     """Test accuracy per model (rows) and task (columns): every seed, mean, interval, references.
 
@@ -178,7 +178,7 @@ def _accuracy_panel(
     task: str,
     models: Sequence[str],
     published: pd.DataFrame,
-    planned: tables.Planned | None,
+    planned: style.Planned | None,
 ) -> set[str]:
     """Returns what is drawn, in the words of the legend."""
     finished, drawn = rows[rows["outcome"] == "finished"], set[str]()
@@ -366,7 +366,7 @@ def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> set[str]
 def learning_curves(
     metrics: pd.DataFrame,
     subtitle: str = "",
-    planned: tables.Planned | None = None,
+    planned: style.Planned | None = None,
     *,
     label: str = "",
     known: Levels | None = None,

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from memnb import config, naming
-from memnb.draw import style, tables
+from memnb.draw import style
 from memnb.draw.panels import (
     Ends,
     against_rows_left,
@@ -595,7 +595,7 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
 
 
 def by_length(
-    lengths: pd.DataFrame, subtitle: str = "", planned: tables.Planned | None = None
+    lengths: pd.DataFrame, subtitle: str = "", planned: style.Planned | None = None
 ) -> Figure:
     """Test accuracy against the length of the input, fifths of the test set, a panel per task.
 
@@ -636,7 +636,7 @@ def by_length(
 
 
 def by_beginning(
-    beginning: pd.DataFrame, subtitle: str = "", planned: tables.Planned | None = None
+    beginning: pd.DataFrame, subtitle: str = "", planned: style.Planned | None = None
 ) -> Figure:
     """Test accuracy where only the first tokens of an input are its own, a panel per task and M.
 
@@ -675,7 +675,7 @@ def by_beginning(
 def _by_task_and_size(
     rows: pd.DataFrame, title: str, subtitle: str, x: str,
     panel: Callable[[Axes, pd.DataFrame], Ends], levels: Callable[[list[Axes], str], None],
-    planned: tables.Planned | None,
+    planned: style.Planned | None,
 ) -> Figure:  # fmt: skip
     """Test accuracy in a grid of panels: a row per task, a column per memory size.
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from memnb import config, naming
-from memnb.draw import style, tables
+from memnb.draw import style
 from memnb.evidence.levels import MARGIN, Levels, Which, first_operator, learned_above
 from memnb.evidence.rows import KEYS
 from memnb.tasks import rules
@@ -249,7 +249,7 @@ def rows_of_memory(size: int) -> str:
     return {0: "no memory", 1: "1 memory row"}.get(size, f"{size} memory rows")
 
 
-def not_planned(planned: tables.Planned | None, task: str, memory: int) -> bool:
+def not_planned(planned: style.Planned | None, task: str, memory: int) -> bool:
     """Whether no model with ``memory`` rows is planned on ``task``; no, if nobody says what is."""
     if planned is None:
         return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import textwrap
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -36,6 +37,8 @@ RULE = "#D5D8DC"
 """Hairlines: grid and frames. Carries no information, so it may be faint."""
 MISSING = "no run yet"
 NOT_PLANNED = "not planned"
+Planned = Collection[tuple[str, str]]
+"""(model, task) of planned runs: of the others a figure or table says that they are not planned."""
 
 
 Dash = Literal["-"] | tuple[float, tuple[float, ...]]

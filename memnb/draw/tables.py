@@ -11,7 +11,7 @@ import csv
 import math
 import tomllib
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -46,15 +46,11 @@ READINGS = {"full": ("as_coded", "as_intended"), "quick": ("as_coded",)}
 # --- accuracy --------------------------------------------------------------------------------
 
 
-Planned = Collection[tuple[str, str]]
-"""(model, task) of planned runs."""
-
-
 def accuracy(
     runs: pd.DataFrame,
     published: pd.DataFrame | None = None,
     scale: Scale = "full",
-    planned: Planned | None = None,
+    planned: style.Planned | None = None,
 ) -> pd.DataFrame:
     """The benchmark table: a row per model and source, a column per task.
 
@@ -94,7 +90,7 @@ def accuracy(
     return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
 
 
-def without_run(model: str, task: str, planned: Planned | None) -> str:
+def without_run(model: str, task: str, planned: style.Planned | None) -> str:
     """The cell of a model that has no run on a task."""
     return style.MISSING if planned is None or (model, task) in planned else "–"
 
