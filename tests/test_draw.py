@@ -554,6 +554,9 @@ def test_gradient_norms_are_drawn_by_their_powers(quick: pd.DataFrame) -> None:
     figure = figures.degradation(probes.assign(packed_gradient=norms), measures=figures.GRADIENTS)
     above, below = figure.axes[0], figure.axes[-1]
     assert (above.get_yscale(), below.get_yscale()) == ("log", "linear")
+    low, high = above.get_ylim()
+    shown = np.concatenate([np.asarray(line.get_ydata(), float) for line in above.lines])
+    assert low < shown.min() <= shown.max() < high
     mean = next(
         line for line in above.lines
         if line.get_color() == style.FAMILY["luna"].colour and line.get_alpha() is None

@@ -15,23 +15,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from memnb import config, naming
-from memnb.draw import style
-from memnb.draw.figures import MEASURES
+from memnb.draw import figures, style
 from memnb.draw.panels import (
     Ends,
     common_memory,
-    common_task,
     curves,
     missing,
-    name_lines,
-    name_x,
     of_runs,
-    plain_models,
     rows_of_memory,
-    thousands,
-    ticks,
 )
-from memnb.evidence.rows import KEYS
 
 _SHADES = {1: 0.35, 4: 0.6, 16: 1.0}
 """Opacity of a line by its number of memory rows: more rows, more ink."""
@@ -238,45 +230,10 @@ def degradation(probes: pd.DataFrame, subtitle: str = "") -> Figure:
         probes: rows of :func:`memnb.evidence.rows.load_probes`.
         subtitle: where they come from.
     """
-    title = "Memory between chunks: how alike the rows are, per block"
-    pairs = {name: _PAIRS[name] for name in ("ChunkMem", "RMT")}
-    rows = plain_models(probes)
-    rows = rows[rows["family"].isin([*sum(pairs.values(), ())]) & (rows["memory"] > 1)]
-    if rows.empty:
-        return style.empty(title, subtitle)
-    task = common_task(rows)
-    rows = rows[rows["task"] == task]
-    size = common_memory(rows)
-    rows = rows[rows["memory"] == size]
-    measures = ("packed_cosine", "packed_rank")
-    shown = [
-        (measure, pair)
-        for measure in measures
-        for pair in pairs.values()
-        if rows["family"].isin(pair).any()
-    ]
-    blocks = sorted({int(block) for block in rows["block"]})
-    figure, axes = style.canvas(
-        len(shown), len(blocks), 0.9 + 1.15 * len(shown), sharex=True, gap=0.1
+    return figures.degradation(
+        probes,
+        subtitle,
+        measures=("packed_cosine", "packed_rank"),
+        apart=[_PAIRS["ChunkMem"], _PAIRS["RMT"]],
+        title="Memory between chunks: how alike the rows are, per block",
     )
-    named = []
-    for line, (measure, pair) in zip(axes, shown, strict=True):
-        for axis, block in zip(line, blocks, strict=True):
-            own = rows[(rows["block"] == block) & rows["family"].isin(pair)]
-            named.append((axis, curves(axis, own.dropna(subset=[measure]), "step", measure)))
-            axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
-            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
-            # The same scale for both memories, or they could not be compared.
-            high = 1.08 if measure == "packed_cosine" else max(1.06 * rows[measure].max(), 1.5)
-            axis.set_ylim(min(0.0, 1.1 * rows[measure].min()), high)
-            axis.tick_params(labelleft=axis is line[0])
-        line[0].set_ylabel(MEASURES[measure][0].partition("\n")[2], fontsize=8)
-    for axis, block in zip(axes[0], blocks, strict=True):
-        axis.set_title(f"block {block}")
-    name_x(axes, "training step")
-    figure.align_ylabels(axes[:, 0])
-    where = f"{naming.task_label(task)}, {rows_of_memory(size)}. At 1 all rows point the same way"
-    where += " (cosine), or one direction is left (rank)."
-    style.heading(figure, title, f"{where} {subtitle}".strip())
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows[[*KEYS, "step", "block", *measures]])

@@ -442,6 +442,8 @@ def degradation(
     memory: int | None = None,
     task: str | None = None,
     label: str = "",
+    apart: Sequence[Sequence[str]] = (),
+    title: str = "",
 ) -> Figure:
     """Small multiples: one row of panels per measure, one column per block, families overlaid.
 
@@ -455,10 +457,15 @@ def degradation(
         memory: memory size to show; the largest one that most families have if not given.
         task: task to show; the one that most families have if not given.
         label: what the task is called, where its data are of one's own.
+        apart: groups of families, and no others, that have rows of panels of their own for every
+            measure, on the same scale.
+        title: another than that of the measures.
     """
-    title = _DEGRADATION_TITLES.get(tuple(measures), "Memory over training and depth")
+    title = title or _DEGRADATION_TITLES.get(tuple(measures), "Memory over training and depth")
     rows = plain_models(probes)
     rows = rows[rows["memory"] > 1]
+    if apart:
+        rows = rows[rows["family"].isin([name for group in apart for name in group])]
     if task is not None:
         rows = rows[rows["task"] == task]
     if memory is not None:
@@ -470,15 +477,19 @@ def degradation(
     size = common_memory(rows)
     rows = rows[rows["memory"] == size]
     blocks = sorted({int(block) for block in rows["block"]})
+    families = list(rows["family"].unique())
+    groups = [some for group in apart or [families] if (some := {*group} & {*families})]
+    lines = [(measure, group) for measure in measures for group in groups]
     figure, axes = style.canvas(
-        len(measures), len(blocks), 0.85 + 1.2 * len(measures), sharex=True, sharey="row", gap=0.1
+        len(lines), len(blocks), 0.85 + 1.2 * len(lines), sharex=True, sharey="row", gap=0.1
     )
     named = []
-    for line, measure in zip(axes, measures, strict=True):
-        name, meaning = MEASURES[measure]
+    for line, (measure, group) in zip(axes, lines, strict=True):
         for axis, block in zip(line, blocks, strict=True):
-            own = rows[rows["block"] == block].dropna(subset=[measure])
+            own = rows[(rows["block"] == block) & rows["family"].isin(group)]
+            own = own.dropna(subset=[measure])
             if measure in _LOGARITHMIC:
+                axis.set_yscale("log")  # from block to block a norm can change by powers of ten
                 own = own.assign(**{measure: own[measure].clip(lower=1e-12)})
             ends = curves(axis, own, "step", measure, geometric=measure in _LOGARITHMIC)
             axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
@@ -486,10 +497,17 @@ def degradation(
             if own.empty:
                 missing(axis)
             named.append((axis, ends))
-        _scale(line[0], measure, size)
-        line[0].set_ylabel(name, fontsize=8)
+    for measure in measures:
+        name, meaning = MEASURES[measure]
+        beginnings = [line[0] for line, (of, _) in zip(axes, lines, strict=True) if of == measure]
+        low, high = zip(*(axis.get_ylim() for axis in beginnings), strict=True)
+        for axis in beginnings:
+            axis.set_ylim(min(low), max(high))
+            _scale(axis, measure, size)
+            axis.set_ylabel(name, fontsize=8)
         if meaning:
-            style.note(line[0], meaning, (0, line[0].get_ylim()[1]), (2, 2), va="bottom")
+            top = beginnings[0]
+            style.note(top, meaning, (0, top.get_ylim()[1]), (2, 2), va="bottom")
     for axis, block in zip(axes[0], blocks, strict=True):
         axis.set_title(f"block {block}", pad=14)
     name_x(axes, "training step")
@@ -551,7 +569,7 @@ def _scale(axis: Axes, measure: str, size: int) -> None:
             axis.set_ylim(0, 1.12 * size)
         axis.yaxis.set_major_locator(ticks(4))
     elif measure in _LOGARITHMIC:
-        axis.set_yscale("log")  # from block to block a norm can change by powers of ten
+        return
     elif "gradient" in measure:
         axis.set_ylim(0, None)
     elif measure in ATTENTION:
