@@ -36,12 +36,12 @@ def controls(runs: pd.DataFrame, planned: style.Planned | None = None) -> pd.Dat
     allowed = runs["changes"].isin(["", *(f"representation={r}" for r in ("cls", "mean"))])
     some = runs[runs["task"].isin(tasks) & allowed]
     if some.empty:
-        return tables._nothing(columns)
+        return tables.no_rows(columns)
     table = []
     for name in naming.model_order(some["model"]):
         for reads, group in some[some["model"] == name].groupby("representation", sort=True):
             cells = [
-                tables._cell(own)
+                tables.accuracy_cell(own)
                 if len(own := group[group["task"] == task])
                 else tables.without_run(name, task, planned)
                 for task in tasks
@@ -102,7 +102,7 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
         ]
         for share in shares_of(_finished(runs, preset))
     ]
-    return pd.DataFrame(table, columns=columns) if table else tables._nothing(columns)
+    return pd.DataFrame(table, columns=columns) if table else tables.no_rows(columns)
 
 
 def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
@@ -155,7 +155,7 @@ def _finished(runs: pd.DataFrame, preset: str) -> pd.DataFrame:
 
 def _accuracy(percents: pd.Series[float]) -> str:
     finished = pd.DataFrame({"test_accuracy": percents / 100, "outcome": "finished"})
-    return tables._cell(finished)
+    return tables.accuracy_cell(finished)
 
 
 @dataclass(frozen=True)
@@ -247,14 +247,14 @@ def longer(facts: pd.DataFrame) -> pd.DataFrame:
     counts = [count for count in sorted(facts["facts"].unique()) if count % most == 0]
     columns = ["Model", "Positions", *(f"{count} facts" for count in counts)]
     if facts.empty:
-        return tables._nothing(columns)
+        return tables.no_rows(columns)
     table = []
     for positions in beside.POSITIONS:
         some = facts[facts["positions"] == positions]
         for name in naming.model_order(some["model"]):
             own = some[some["model"] == name].assign(outcome="finished")
             own = own.rename(columns={"accuracy": "test_accuracy"})
-            cells = [tables._cell(own[own["facts"] == count]) for count in counts]
+            cells = [tables.accuracy_cell(own[own["facts"] == count]) for count in counts]
             table.append([naming.model_label(name), positions, *cells])
     return pd.DataFrame(table, columns=columns)
 

@@ -46,7 +46,7 @@ def changes(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                     f"{root[own['run_id'].iloc[0]]:.1f}",
                 ]
             )
-    return pd.DataFrame(rows, columns=columns) if rows else tables._nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else tables.no_rows(columns)
 
 
 def temperatures(filters: pd.DataFrame, runs: pd.DataFrame) -> str:
@@ -94,11 +94,11 @@ def other_kernels(runs: pd.DataFrame, memory: int = 16) -> pd.DataFrame:
     tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"])
     columns = ["Kernel", *map(naming.task_label, tasks)]
     if not tasks:
-        return tables._nothing(columns)
+        return tables.no_rows(columns)
     table = []
     for kind, (words, _) in KERNELS.items():
         own = rows[rows["kind_of_kernel"] == kind]
-        table.append([words, *(tables._cell(own[own["task"] == task]) for task in tasks)])
+        table.append([words, *(tables.accuracy_cell(own[own["task"] == task]) for task in tasks)])
     return pd.DataFrame(table, columns=columns)
 
 

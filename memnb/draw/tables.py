@@ -72,7 +72,7 @@ def accuracy(
     plain = plain[plain["task"].isin(tasks)]
     columns = ["Model", "Source", *map(naming.task_label, tasks)]
     ours = {
-        (name, task): _cell(group)
+        (name, task): accuracy_cell(group)
         for (name, task), group in plain.groupby(["model", "task"], sort=False)
     }
     theirs = _published_rows(published, tasks)
@@ -87,7 +87,7 @@ def accuracy(
     operator = [in_percent(first_operator(task)) for task in tasks]
     if rows and set(operator) != {"–"}:
         rows.append([OPERATOR_ROW, "a rule", *operator])
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
 def without_run(model: str, task: str, planned: style.Planned | None) -> str:
@@ -136,7 +136,7 @@ def _published_rows(published: pd.DataFrame | None, tasks: Sequence[str]) -> lis
     return rows
 
 
-def _cell(group: pd.DataFrame) -> str:
+def accuracy_cell(group: pd.DataFrame) -> str:
     """Runs of one model on one task as ``mean ± sd (n, k failed)`` in percent."""
     finished = group.loc[group["outcome"] == "finished", "test_accuracy"]
     failed = int((group["outcome"] == "failed").sum())
@@ -180,7 +180,7 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
                 _code(group),
             ]
         )
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
 def _code(group: pd.DataFrame) -> str:
@@ -230,7 +230,7 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
                     cells.append(" → ".join(f"{mean:.2f}" for mean in means))
             seeds = str(own["run_id"].nunique())
             rows.append([naming.task_label(task), naming.model_label(model), seeds, *cells])
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
 def at_majority(runs: pd.DataFrame) -> str:
@@ -343,7 +343,7 @@ def first_token_kept(beginning: pd.DataFrame) -> pd.DataFrame:
             own = there[there["model"] == model]
             cells = [f"{100 * own[name].mean():.1f}" for name in ("whole", "first", "stay")]
             rows.append([naming.task_label(task), naming.model_label(model), str(len(own)), *cells])
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
 def first_token_reading(beginning: pd.DataFrame) -> str:
@@ -431,10 +431,10 @@ def probe_cost(shares: pd.DataFrame) -> pd.DataFrame:
         ]
         for _, row in shares.iterrows()
     ]
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
-def _nothing(columns: Sequence[str]) -> pd.DataFrame:
+def no_rows(columns: Sequence[str]) -> pd.DataFrame:
     """A table that says that there is nothing in it."""
     return pd.DataFrame([[style.MISSING, *[""] * (len(columns) - 1)]], columns=list(columns))
 
@@ -474,7 +474,7 @@ def cost_spent(costs: pd.DataFrame) -> pd.DataFrame:
         ]
         for line in costs.to_dict("records")
     ]
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
 def cost_rerun(costs: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:
@@ -499,7 +499,7 @@ def cost_rerun(costs: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:
         ]
         for line in costs.to_dict("records")
     ]
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
 def _mark(basis: str) -> str:
@@ -543,7 +543,9 @@ def ablation(runs: pd.DataFrame, scale: Scale = "full", *, memory: int = 16) -> 
     tasks = tasks or (["listops", "text"] if scale == "full" else ["listops-short"])
     keys = ["filter", "filter_width", "filter_stride", "pack_temperature", "reading", "task"]
     found: dict[tuple[Any, ...], str] = {
-        key: _cell(group) for key, group in some.groupby(keys, sort=False) if isinstance(key, tuple)
+        key: accuracy_cell(group)
+        for key, group in some.groupby(keys, sort=False)
+        if isinstance(key, tuple)
     }
     rows = []
     for kind, width, stride in filters_of(some):
@@ -760,12 +762,12 @@ def both_ways(runs: pd.DataFrame, changes: str) -> pd.DataFrame:
                     [
                         naming.task_label(task),
                         naming.model_label(model),
-                        _cell(default),
-                        _cell(changed),
+                        accuracy_cell(default),
+                        accuracy_cell(changed),
                         _effect(effect, low, high, "points"),
                     ]
                 )
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
 def _choices(key: str) -> str:
@@ -857,7 +859,7 @@ def judged_claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 line["Seeds"],
             ]
         )
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
 def sensitivity(by_choice: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
@@ -880,7 +882,7 @@ def sensitivity(by_choice: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
         for same in zip(*by_choice.values(), strict=True)
         if any(verdict.held[1] for verdict in same)
     ]
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
 def _scale(verdict: Verdict) -> str:
@@ -918,7 +920,7 @@ def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         for verdict in verdicts
         for _, row in verdict.evidence.iterrows()
     ]
-    return pd.DataFrame(rows, columns=columns) if rows else _nothing(columns)
+    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
 
 
 def _effect(effect: float, low: float, high: float, unit: str) -> str:

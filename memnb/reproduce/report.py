@@ -236,9 +236,15 @@ def write_report(
         "short": _short(short),
         "seeds": summary.seeds(runs),
         "becoming": _becoming(cells, entries),
-        "layers": [(layer.title, len(layer.runs), len(layer.runs) - len(some),
-                    int((layer.runs["outcome"] == "failed").sum()))
-                   for layer, some in zip(layers, judged, strict=True)],
+        "layers": [
+            (
+                layer.title,
+                len(layer.runs),
+                len(layer.runs) - len(some),
+                int((layer.runs["outcome"] == "failed").sum()),
+            )
+            for layer, some in zip(layers, judged, strict=True)
+        ],
         "entries": entries,
         "training": training,
         "training_rows": training.rows(),
@@ -251,7 +257,7 @@ def write_report(
             "percent": lambda share: "" if share is None else f"{share:.1%}",
             "slug": lambda text: text.replace(" ", "-"),
         },
-    }  # fmt: skip
+    }
     links = {entry.artefact.notebook: entry.artefact.id for entry in entries}
     page = rendering.to_html(cells, folder, links, context)
     _copy_code(folder)
