@@ -590,6 +590,16 @@ def test_memory_size_draws_seeds_and_the_transformer_as_a_level(quick: pd.DataFr
     assert list(level.get_ydata()) == pytest.approx([30.0, 30.0])
 
 
+def test_no_mark_of_a_memory_size_stands_on_the_frame(tmp_path: Path) -> None:
+    for model in ("luna-1", "luna-256", "convluna-1", "convluna-256", "poolluna-16"):
+        write_run(tmp_path, model, "text", accuracy=0.7)
+    (axis,) = panels(figures.memory_size(rows.load_runs(tmp_path)))
+    marks = [line.get_xdata() for line in axis.lines if line.get_linestyle() == "None"]
+    low, high = axis.get_xlim()
+    places = np.concatenate(marks)
+    assert low * 1.2 < places.min() < places.max() < high / 1.2
+
+
 def test_row_removal_reaches_from_one_row_to_all(quick: pd.DataFrame) -> None:
     axis = panel(figures.row_removal(rows.load_removal(quick)), "ListOps short, 16 rows")
     colour = style.FAMILY["luna"].colour

@@ -830,6 +830,7 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         lines, columns, 0.7 + 2.3 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.2
     )
     sizes = sorted({int(size) for size in rows["memory"]})
+    margin = 1.25 * max(_sideways(rows).values())
     named = []
     for axis in axes.flat[len(tasks) :]:
         axis.axis("off")
@@ -841,7 +842,7 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         axis.xaxis.set_major_locator(FixedLocator(sizes))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_xlim(min(sizes) / 1.35, max(sizes) * 1.35)
+        axis.set_xlim(min(sizes) / margin, max(sizes) * margin)
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "memory rows")
