@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from memnb import tasks
+from memnb import paths, tasks
 from memnb.config import Run, run_config
 from memnb.errors import MemnbError, RunError
 from memnb.models.network import Network
@@ -248,6 +249,38 @@ def test_a_run_says_which_machines_and_which_code_trained_it(
     *before, (step, last) = go_on("d", 10**9)
     assert (before, last) == ([(0, "a"), second], "d")
     assert step > second[0]
+
+
+def test_code_counts_as_changed_if_the_package_was_not_if_rows_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        done = subprocess.run(
+            ["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
+    monkeypatch.setenv("MEMNB_COMMIT", "what somebody says")
+    assert loop.commit_of_checkout() == "what somebody says", "there is no history"
+    row, module = tmp_path / "data" / "row.json", tmp_path / "memnb" / "loop.py"
+    for file in (row, module):
+        file.parent.mkdir()
+        file.write_text("1")
+    git("init")
+    assert loop.commit_of_checkout() is None, "there is no commit"
+    git("add", ".")
+    git("commit", "-m", "first")
+    commit = git("rev-parse", "HEAD")[:12]
+    assert loop.commit_of_checkout() == commit
+    row.unlink()
+    assert loop.commit_of_checkout() == commit
+    (module.parent / "new.py").write_text("2")
+    assert loop.commit_of_checkout() == commit + "+"
+    (module.parent / "new.py").unlink()
+    module.write_text("2")
+    assert loop.commit_of_checkout() == commit + "+"
 
 
 def test_a_machine_that_only_tests_has_not_trained(

@@ -700,21 +700,26 @@ def _some(split: DeviceSplit, first: int, count: int) -> Tensor:
 
 
 def commit_of_checkout() -> str | None:
-    """The commit of the checkout that is running, with a + if it was changed; None if unknown.
+    """The commit of the checkout that is running, None if unknown.
 
-    Where the code travels without its history (a container, a cluster), MEMNB_COMMIT says it.
+    A + says that the package itself was changed; rows, notebooks and tests train nothing. Where the
+    code travels without its history (a container, a cluster), MEMNB_COMMIT says the commit.
     """
     root = paths.checkout()
     if root is None or not (root / ".git").exists():
         return os.environ.get("MEMNB_COMMIT")
-    try:
+
+    def git(*words: str) -> str:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            cwd=root, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+            ["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return commit + "+" if git("status", "--porcelain", "--", "memnb") else commit
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
 
 
 def peak_memory(device: Device) -> int:
