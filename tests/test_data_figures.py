@@ -101,8 +101,9 @@ def test_lengths_of_short_listops_are_those_of_the_table():
         assert len(split) == count
 
 
-def test_the_readme_says_what_a_laptop_task_is():
-    text = " ".join(Path(__file__).parents[1].joinpath("README.md").read_text("utf-8").split())
+def test_the_docs_say_what_a_laptop_task_is():
+    page = Path(__file__).parents[1] / "docs" / "reading.md"
+    text = " ".join(page.read_text("utf-8").split())
     short = {name: config.TASKS[f"{name}-short"] for name in ("listops", "text", "pathfinder")}
     listops, reviews, drawing = short.values()
     steps = config.run_config("luna-1", "image-short").training.steps

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -79,64 +79,52 @@ def is_current(file: Path, picture: Figure) -> bool:
 
 
 def results(folder: Path, drawn: Figure) -> str:
-    """The section: findings and verdicts, the picture, then accuracy at both scales."""
+    """The section: verdicts, accuracy, answers and the picture; on a click the numbers behind."""
     runs = rows.load_runs(folder)
-    probes = rows.load_probes(runs)
+    probes, removal = rows.load_probes(runs), rows.load_removal(runs)
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
+    every = rows.of_study(runs, "chunks")
     planned = plan.models_and_tasks()
-    removal = rows.load_removal(runs)
     under = sensitivity.verdicts(runs, removal, probes, rows.load_metrics(runs))
     verdicts = under[sensitivity.AS_JUDGED]
-    every = rows.of_study(runs, "chunks")
     short = summary.in_short(
         every, verdicts, published.load(),
         removal=removal, probes=probes, causal=rows.load_causal(every),
         beginning=rows.load_beginning(every),
     )  # fmt: skip
-    parts = []
-    if len(short.table):
-        parts += [
-            f"**In short**, at full scale (the benchmark's own sizes; {summary.seeds(every)}):\n",
-            "\n".join(f"- **{asked}** {said}" for asked, said in short.answers.items()) + "\n",
-            as_markdown(short.table),
-            " ".join(short.notes) + "\n",
-        ]
-    too_few = [v.claim for v in verdicts if v.preset == "paper" and v.verdict == "not enough runs"]
-    parts += [
-        "**The claims.** *Hold*: comparisons whose whole 95 % interval lies inside its target, of "
-        "those that can be judged. *Decided by*: the weakest (C2, where one task is enough: the "
-        "strongest, with an interval for all tasks together; C3: the weakest cosine, of runs that "
-        "have learned something). `memnb check --evidence` lists them all."
-        + (f" At full scale {', '.join(too_few)} have not enough runs yet.\n" if too_few else "\n"),
-        as_markdown(tables.judged_claims(verdicts)),
-        "Laptop verdicts describe small tasks that were tuned so that ConvLuna-16 learns; they are "
-        f"no evidence for full scale (see [Limits](#limits)).{first_operator_in(verdicts)}\n",
-        f"{summary.under_other_choices(under)} What each choice is, and every number, stands in "
-        "[notebooks/08_claims.ipynb](notebooks/08_claims.ipynb).\n",
+    table, limit = full_scale(every, plain, planned)
+    parts = [
+        as_markdown(by_scale(verdicts)),
+        "A claim holds in a comparison whose whole 95 % interval lies inside its target. *Full "
+        f"scale* is the authors' settings at the benchmark's own sizes{limit}; *laptop scale* is "
+        "small tasks that were tuned so that ConvLuna-16 learns: no evidence for full scale. All of this "
+        "section is written by `make readme` from the rows in `data/results/`.\n",
+        "**Test accuracy at full scale**, percent, mean ± standard deviation over seeds (number of "
+        "seeds); the number in a name is M:\n",
+        as_markdown(table),
+        "PoolLuna filters by max pooling. ChunkMem and RMT carry a memory from chunk to chunk. "
+        "Local convolution and ConvLuna without memory are controls: the filter, and no memory "
+        "([the models](docs/reading.md#the-models)). –: not planned, or no such rule.\n",
+        "\n".join(f"- **{asked}** {said}" for asked, said in short.answers.items()) + "\n",
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
         f"training](docs/{PICTURE.name})\n",
         f"*{caption(rows_of(drawn))}*\n",
     ]
-    # At full scale what the paper's models are compared with stands below them: memories between
-    # chunks (C5), and the controls that decide how a gain of the filter may be read.
-    others = every[(every["changes"] == "") & ~every["family"].isin(plain["family"])]
-    full = pd.concat([plain, others], ignore_index=True)
-    full = full[full["preset"] == "paper"]
-    table = tables.accuracy(full, planned=planned).drop(columns="Source")
-    of_models = table[table["Model"] != tables.OPERATOR_ROW]
-    shown = [c for c in table if not of_models[c].isin([style.MISSING, "–"]).all()]
-    without = " and ".join(str(column) for column in table if column not in shown)
-    limit = f"; no run yet on {without}" if without else ""
-    table = table[shown]
-    ran = (~table.drop(columns="Model").isin([style.MISSING, "–"])).any(axis=1)
-    ran |= table["Model"] == naming.model_label("transformer")  # what claim C2 compares with
-    parts += [
-        f"**Full scale** (the authors' settings{limit}): test accuracy in percent, mean ± standard "
-        "deviation over seeds (number of seeds); –: not planned, or no such rule. Written by `make "
-        "readme` from the rows in `data/results/`, like all of this section.\n",
-        as_markdown(table[ran].reset_index(drop=True)),
-        "ChunkMem and RMT mask padding; the other models look at it, as the authors' code does.\n",
-    ]
+    if len(short.table):
+        parts += folded(
+            "The numbers behind these answers",
+            as_markdown(short.table),
+            " ".join(short.notes) + "\n",
+        )
+    parts += folded(
+        "The verdicts in numbers, and under other choices",
+        as_markdown(tables.judged_claims(verdicts)),
+        "*Decided by*: the weakest comparison (C2, where one task is enough: the strongest, with "
+        "an interval for all tasks together; C3: the weakest cosine, of runs that have learned "
+        "something). `memnb check --evidence` lists them all.\n",
+        f"{first_operator_in(verdicts)}{summary.under_other_choices(under)} What each choice is, "
+        "and every number, stands in [notebooks/08_claims.ipynb](notebooks/08_claims.ipynb).\n",
+    )
     parts += folded(
         "What the filter does without a memory, which decides how the gains of ConvLuna may be "
         "read",
@@ -157,6 +145,43 @@ def results(folder: Path, drawn: Figure) -> str:
     return "\n".join(parts)
 
 
+def by_scale(verdicts: Sequence[evidence.Verdict]) -> pd.DataFrame:
+    """A claim per row, its verdict and how much of it holds at each scale."""
+    cells: dict[str, dict[str, str]] = {}
+    for verdict in verdicts:
+        held, judged = verdict.held
+        count = (
+            f"<br>holds in {held} of {judged} comparison{'s' if judged > 1 else ''}"
+            if judged
+            else ""
+        )
+        line = cells.setdefault(f"**{verdict.claim}** {verdict.statement}", {})
+        scale = naming.preset_label(verdict.preset)
+        line[scale[0].upper() + scale[1:]] = f"**{verdict.verdict}**{count}"
+    return pd.DataFrame.from_dict(cells, orient="index").reset_index(names="Claim")
+
+
+def full_scale(
+    every: pd.DataFrame, plain: pd.DataFrame, planned: Collection[tuple[str, str]]
+) -> tuple[pd.DataFrame, str]:
+    """The table of accuracy, of models and tasks that have run, and which tasks have not.
+
+    What the paper's models are compared with stands below them: memories between chunks (C5), and
+    the controls that decide how a gain of the filter may be read.
+    """
+    others = every[(every["changes"] == "") & ~every["family"].isin(plain["family"])]
+    full = pd.concat([plain, others], ignore_index=True)
+    full = full[full["preset"] == "paper"]
+    table = tables.accuracy(full, planned=planned).drop(columns="Source")
+    of_models = table[table["Model"] != tables.OPERATOR_ROW]
+    shown = [c for c in table if not of_models[c].isin([style.MISSING, "–"]).all()]
+    without = " and ".join(str(column) for column in table if column not in shown)
+    table = table[shown]
+    ran = (~table.drop(columns="Model").isin([style.MISSING, "–"])).any(axis=1)
+    ran |= table["Model"] == naming.model_label("transformer")  # what claim C2 compares with
+    return table[ran].reset_index(drop=True), f" (no run yet on {without})" if without else ""
+
+
 def folded(summary: str, *parts: str) -> list[str]:
     """What is shown on a click; Markdown within HTML stands between empty lines."""
     return [f"<details><summary>{summary}</summary>\n", *parts, "</details>\n"]
@@ -169,8 +194,8 @@ def first_operator_in(verdicts: Sequence[evidence.Verdict]) -> str:
     if not count:
         return ""
     return (
-        f" Nothing is concluded from {count} of their comparisons, all on short ListOps: no run of "
-        "either side is more than 2 points above what its first operator alone gives."
+        f"Nothing is concluded from {count} laptop comparisons, all on short ListOps: no run of "
+        "either side is more than 2 points above what its first operator alone gives. "
     )
 
 
