@@ -97,8 +97,8 @@ def results(folder: Path, drawn: Figure) -> str:
         as_markdown(by_scale(verdicts)),
         "A claim holds in a comparison whose whole 95 % interval lies inside its target. *Full "
         f"scale* is the authors' settings at the benchmark's own sizes{limit}; *laptop scale* is "
-        "small tasks that were tuned so that ConvLuna-16 learns: no evidence for full scale. All of this "
-        "section is written by `make readme` from the rows in `data/results/`.\n",
+        "small tasks that were tuned so that ConvLuna-16 learns: no evidence for full scale. All "
+        "of this section is written by `make readme` from the rows in `data/results/`.\n",
         "**Test accuracy at full scale**, percent, mean ± standard deviation over seeds (number of "
         "seeds); the number in a name is M:\n",
         as_markdown(table),
