@@ -6,8 +6,8 @@ import pandas as pd
 
 from memnb import naming
 from memnb.draw import tables
-from memnb.draw.memory_figures import CONTROLS, KERNELS, distances, kinds_of_kernel
 from memnb.draw.panels import plain_models
+from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel
 
 
 def changes(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
