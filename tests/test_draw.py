@@ -1384,6 +1384,20 @@ def test_degradation_table_compares_the_first_look_with_the_last() -> None:
         *["3.00 → 3.00"] * 3,
     ]
     assert tables.degradation(looks.assign(memory=1)).iloc[0, 0] == style.MISSING
+    ablated = looks.assign(changes="filter=none", packed_cosine=0.9, run_id=looks["run_id"] + "n")
+    other = looks.assign(task="image", packed_cosine=0.5, run_id=looks["run_id"] + "i")
+    every = tables.degradation(pd.concat([looks, ablated, other]))
+    assert every[["Task", "Model", "Seeds", "Cosine, all"]].to_numpy().tolist() == [
+        ["Text", "Luna-4", "2", "0.40 → 0.65"],
+        ["Text", "ConvLuna-4", "2", "0.40 → 0.65"],
+        ["Image", "Luna-4", "2", "0.50 → 0.50"],
+        ["Image", "ConvLuna-4", "2", "0.50 → 0.50"],
+    ]
+    assert list(every)[3:] == [
+        f"{measure}, {place}"
+        for measure in ("Cosine", "Effective rank")
+        for place in ("block 1", "last block", "all")
+    ]
 
 
 def test_probe_cost_is_a_share_of_the_steps() -> None:

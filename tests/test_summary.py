@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from made_up_runs import write_run, write_runs
 
 from memnb import evidence
 from memnb.draw import summary
-from memnb.evidence import published, rows, sensitivity
+from memnb.evidence import claims, published, rows, sensitivity
 
 LISTOPS = "Is more of ListOps read than its first token?"
 ALIKE = "Do the rows of Luna's memory become alike in training?"
@@ -246,6 +247,40 @@ def test_verdicts_that_hang_on_a_choice_are_named(tmp_path: Path) -> None:
     assert summary.under_other_choices(same).endswith(
         "give other numbers to 0 of the verdicts, and change 0 of them."
     )
+
+
+def judged(answer: str, claim: str, preset: str, *results: str) -> claims.Verdict:
+    """A verdict whose comparisons ended so."""
+    nothing = rows.load_runs()
+    (some, *_) = evidence.check(nothing, rows.load_removal(nothing), rows.load_probes(nothing))
+    return dataclasses.replace(
+        some, claim=claim, preset=preset, verdict=answer, evidence=pd.DataFrame({"result": results})
+    )
+
+
+def test_each_other_verdict_is_named_with_the_choices_that_give_it() -> None:
+    first = judged("supported", "C1", "paper", "holds")
+    second = judged("not supported", "C2", "quick", "not shown")
+    third = judged("not enough runs", "C3", "quick", "not enough runs")
+    partly = judged("partly supported", "C1", "paper", "holds", "not shown")
+    under = {
+        sensitivity.AS_JUDGED: [first, second, third],
+        "one": [partly, judged("not supported", "C2", "quick", "ruled out"), third],
+        "two": [
+            partly,
+            judged("supported", "C2", "quick", "holds"),
+            judged("not enough runs", "C3", "quick", "neither has learned"),  # none is judged
+        ],
+        "three": [judged("not supported", "C1", "paper", "not shown"), second, third],
+    }
+    assert summary.under_other_choices(under) == (
+        "3 other choices of seeds, accuracies and runs give other numbers to 2 of the verdicts, "
+        "and change 2 of them: C1 at full scale would be *partly supported* (one, two) or *not "
+        "supported* (three); C2 at laptop scale would be *supported* (two)."
+    )
+    # Other numbers count, whether or not a comparison holds.
+    same = {sensitivity.AS_JUDGED: [second], "one": [under["one"][1]]}
+    assert "other numbers to 1 of the verdicts, and change 0" in summary.under_other_choices(same)
 
 
 def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ class Share:
 
     @property
     def left_said(self) -> str:
-        interval = f" [{self.left.low:.1f}, {self.left.high:.1f}]" if self.judged else ""
+        interval = f" [{self.left.low:z.1f}, {self.left.high:z.1f}]" if self.judged else ""
         return tables.signed(self.left.effect) + interval.replace("-", "−")
 
 
