@@ -38,6 +38,9 @@ def test_what_is_left_is_what_convluna_has_above_the_better_control(tmp_path: Pa
     assert words.endswith("Here each side has 1 seed; to say what follows takes 3.")
     runs = rows.of_study(rows.load_runs(tmp_path), "chunks")
     whole = beside_tables.filter_alone(runs)
+    assert list(whole) == [
+        "Task", "M", "Luna", "ConvLuna", "Filter alone", "Left", "What follows",
+    ]  # fmt: skip
     assert list(whole["Luna"]) == ["65.0 (1)", "66.0 (1)"]
     assert list(whole["ConvLuna"]) == ["77.0 (1)", "83.0 (1)"]
 

@@ -1275,6 +1275,50 @@ def test_the_comparisons_count_failed_runs(verdicts: list[claims.Verdict]) -> No
     assert tables.comparisons([])["Claim"][0] == style.MISSING
 
 
+def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
+    """Deviations of a point and three seeds a side: 2.78 · √(2 / 3) points either way."""
+    write_runs(tmp_path, "convluna-16", [0.50, 0.51, 0.52], probes=False, removal=False)
+    write_runs(tmp_path, "luna-16", [0.40, 0.41, 0.42, None], probes=False, removal=False)
+    runs = rows.load_runs(tmp_path)
+    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    first = [verdict for verdict in verdicts if (verdict.claim, verdict.preset) == ("C1", "quick")]
+    effect = "10.0 [7.7, 12.3] points"
+    assert tables.comparisons(first).to_dict("records") == [
+        {
+            "Claim": "C1",
+            "Scale": "laptop",
+            "Task": "ListOps short",
+            "Comparison": "ConvLuna-16 − Luna-16",
+            "Measure": "test accuracy",
+            "Effect": effect,
+            "Target": "> 0",
+            "Seeds": "3 and 3, 1 failed",
+            "Result": "holds",
+        }
+    ]
+    (claim,) = tables.claims(first).to_dict("records")
+    assert claim == {
+        "Claim": "C1",
+        "Statement": claims.STATEMENTS["C1"],
+        "Scale": "laptop",
+        "Verdict": "supported",
+        "Effect": effect,
+        "Seeds": "3",
+        "Reading": first[0].reading,
+    }
+    assert tables.judged_claims(first).to_dict("records") == [
+        {
+            "Claim": f"C1. {claims.STATEMENTS['C1']}",
+            "Scale": "laptop",
+            "Verdict": "supported",
+            "Hold": "1 of 1",
+            "Decided by": "ListOps short, ConvLuna-16 − Luna-16",
+            "Effect": effect,
+            "Seeds": "3",
+        }
+    ]
+
+
 def test_models_that_may_know_one_token_only_are_named(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-1", [0.135, 0.34])
     write_runs(tmp_path, "luna-16", [0.135])
@@ -1301,6 +1345,9 @@ def test_what_the_first_token_leaves_of_the_answers_is_told_of_runs_that_learned
     write_runs(tmp_path, "convluna-16", [0.3], model_changes={"filter": "none"})
     write_runs(tmp_path, "convluna-16", [0.8], task="text-short")
     table = tables.first_token_kept(rows.load_beginning(rows.load_runs(tmp_path)))
+    assert list(table) == [
+        "Task", "Model", "Seeds", "Whole inputs", "First token alone", "Answers that stay",
+    ]  # fmt: skip
     assert table.to_numpy().tolist() == [
         ["ListOps short", "Luna-16", "2", "32.0", "16.0", "20.0"],
         ["Text short", "ConvLuna-16", "1", "80.0", "16.0", "20.0"],
@@ -1343,8 +1390,25 @@ def test_the_origin_of_every_run_is_listed(quick: pd.DataFrame) -> None:
     table = tables.runs(quick)
     assert len(table) == quick.groupby(["task", "model", "changes"]).ngroups
     luna = row(table, Model="Luna-16")
-    assert luna["Seeds"] == "0, 1, 2"
-    assert luna["Failed"].startswith("2: ")
+    steps = config.run_config("luna-16", "listops-short").training.steps
+    assert luna.to_dict() == {
+        "Model": "Luna-16",
+        "Task": "ListOps short",
+        "Changed settings": "–",
+        "Seeds": "0, 1, 2",
+        "Failed": "2: the loss became NaN at step 300",
+        "Parameters": "25,000",
+        "Steps": f"{steps:,}, {steps * 3 // 5:,}",
+        "Seconds per run": "60",
+        "Device": "made-up CPU",
+        "Precision": "fp32",
+        "Code": "0.1.0 at 0123456",
+    }
+    unknown = quick.assign(parameters=float("nan"), precision=None)
+    assert set(tables.runs(unknown)["Parameters"]) == {"–"}
+    assert set(tables.runs(unknown)["Precision"]) == {"–"}
+    times = quick[quick["model"] == "luna-1"].assign(seconds=[10.0, 20.0, 60.0])
+    assert list(tables.runs(times)["Seconds per run"]) == ["30"]
     assert row(table, Changed_settings="filter=none")["Seeds"] == "0"
     assert set(table["Device"]) == set(quick["device_name"])
     several = {"devices": ("card A", "card B"), "commits": ("a", "b")}
@@ -1410,4 +1474,5 @@ def test_probe_cost_is_a_share_of_the_steps() -> None:
     )  # fmt: skip
     table = tables.probe_cost(benchmarks.probe_shares(measured))
     assert table.to_numpy().tolist() == [["Text", "Luna-256", "a card", "3.0", "200", "1.5 %"]]
+    assert list(table)[3:] == ["Looks (s)", "Steps (s)", "Looks / steps"]
     assert tables.probe_cost(benchmarks.probe_shares(measured[2:])).iloc[0, 0] == style.MISSING
