@@ -85,7 +85,17 @@ def test_a_run_that_has_not_finished_is_not_at_the_end_of_training() -> None:
     assert (row["Seeds"], row["largest"]) == ("1", "90 %")
     assert "end at 0.80 to 2.00 at full scale (1 run)." in filter_tables.temperatures(filters, runs)
     assert filter_tables.changes(watched(others), others).iloc[0, 0] == style.MISSING
-    assert "No run says yet" in filter_tables.temperatures(watched(others), others)
+    nothing = "No run says yet where a learned pack temperature ends."
+    assert filter_tables.temperatures(watched(others), others) == nothing
+
+
+def test_a_filter_without_a_memory_has_no_temperature() -> None:
+    both = pd.DataFrame([run("a"), run("b", "localconv", memory=0, preset="quick")])
+    filters = watched(both)
+    without = filters["model"] == "localconv"
+    filters["pack_temperature"] = filters["pack_temperature"].mask(without)
+    said = filter_tables.temperatures(filters, both)
+    assert said.endswith("they end at 0.80 to 2.00 at full scale (1 run).")
 
 
 def test_temperatures_of_each_scale_stand_beside_those_of_luna_there() -> None:
@@ -95,6 +105,8 @@ def test_temperatures_of_each_scale_stand_beside_those_of_luna_there() -> None:
         [
             run("d", "luna-16", task="listops", width=512),
             run("e", "luna-1"),
+            run("g", "luna-4"),
+            run("h", "luna-16", task="text-short", preset="quick", width=16),
             run("f", "luna-1", changes="cls_init=xavier", width=1024),
         ]
     )
@@ -103,7 +115,7 @@ def test_temperatures_of_each_scale_stand_beside_those_of_luna_there() -> None:
     assert filter_tables.temperatures(filters, runs) == (
         "ConvLuna's learned pack temperatures start at 1; over all blocks and heads they end at "
         "0.80 to 2.00 at full scale (2 runs), 0.90 to 1.20 at laptop scale (1 run). Luna's is "
-        "fixed at √d: 4.0 or 11.3 at full scale."
+        "fixed at √d: 4.0 or 11.3 at full scale, 2.0 at laptop scale."
     )
     alone = pd.concat([full, laptop])
     assert filter_tables.temperatures(filters, alone).endswith("at laptop scale (1 run).")
