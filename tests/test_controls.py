@@ -86,6 +86,15 @@ def test_the_words_to_the_table_in_full(tmp_path: Path) -> None:
     )
 
 
+def test_the_better_control_is_better_in_the_mean(tmp_path: Path) -> None:
+    write_runs(tmp_path, "memoryless", [0.70, 0.70, 0.76], task="text")
+    write_runs(tmp_path, "localconv", [0.71, 0.71, 0.71], task="text")
+    write_runs(tmp_path, "convluna-1", [0.80, 0.81, 0.82], task="text")
+    ((*_, control, left, _),) = alone(tmp_path)[0]
+    assert control == "72.0 ± 3.5 (3) ConvLuna without memory"
+    assert left.startswith("+9.0 [")
+
+
 def test_both_sides_need_enough_seeds(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-1", [0.80, 0.81, 0.82], task="text")
     write_runs(tmp_path, "memoryless", [0.60, 0.61], task="text")

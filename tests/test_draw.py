@@ -1418,6 +1418,14 @@ def test_the_origin_of_every_run_is_listed(quick: pd.DataFrame) -> None:
     assert tables.runs(quick.iloc[:0])["Model"][0] == style.MISSING
 
 
+def test_a_task_beside_the_benchmark_has_a_column_where_it_has_run(full: pd.DataFrame) -> None:
+    """The substitute of Retrieval; the benchmark's own five tasks are always there."""
+    own = [naming.task_label(task) for task in config.LRA_TASKS]
+    assert list(tables.accuracy(full))[2:] == own
+    both = tables.accuracy(pd.concat([full, full.assign(task="retrieval-acl")]))
+    assert set(both) - {"Model", "Source"} == {*own, naming.task_label("retrieval-acl")}
+
+
 def test_every_cell_is_text(quick: pd.DataFrame, verdicts: list[claims.Verdict]) -> None:
     for table in (
         tables.accuracy(quick, published.load()), tables.ablation(quick, "quick"),
@@ -1449,19 +1457,36 @@ def test_degradation_table_compares_the_first_look_with_the_last() -> None:
     ]
     assert tables.degradation(looks.assign(memory=1)).iloc[0, 0] == style.MISSING
     ablated = looks.assign(changes="filter=none", packed_cosine=0.9, run_id=looks["run_id"] + "n")
-    other = looks.assign(task="image", packed_cosine=0.5, run_id=looks["run_id"] + "i")
+    others = looks["model"].map({"luna-4": 0.5, "convluna-4": 0.25})
+    other = looks.assign(task="image", packed_cosine=others, run_id=looks["run_id"] + "i")
     every = tables.degradation(pd.concat([looks, ablated, other]))
     assert every[["Task", "Model", "Seeds", "Cosine, all"]].to_numpy().tolist() == [
         ["Text", "Luna-4", "2", "0.40 → 0.65"],
         ["Text", "ConvLuna-4", "2", "0.40 → 0.65"],
         ["Image", "Luna-4", "2", "0.50 → 0.50"],
-        ["Image", "ConvLuna-4", "2", "0.50 → 0.50"],
+        ["Image", "ConvLuna-4", "2", "0.25 → 0.25"],
     ]
     assert list(every)[3:] == [
         f"{measure}, {place}"
         for measure in ("Cosine", "Effective rank")
         for place in ("block 1", "last block", "all")
     ]
+
+
+def test_degradation_is_a_mean_over_blocks_and_over_seeds() -> None:
+    frame = pd.DataFrame(
+        [
+            (f"{seed}", "text", "luna-4", "", 4, step, block, seed_more + block_more, 3.0)
+            for seed, seed_more in enumerate((0.0, 0.0, 0.3))
+            for block, block_more in ((1, 0.2), (2, 0.2), (3, 0.5))
+            for step in (0, 9)
+        ],
+        columns=["run_id", "task", "model", "changes", "memory", "step", "block",
+                 "packed_cosine", "packed_rank"],
+    )  # fmt: skip
+    (line,) = tables.degradation(frame).to_dict("records")
+    assert line["Cosine, block 1"] == "0.30 → 0.30"
+    assert line["Cosine, all"] == "0.40 → 0.40"
 
 
 def test_probe_cost_is_a_share_of_the_steps() -> None:

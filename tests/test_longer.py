@@ -140,7 +140,7 @@ def test_every_number_of_the_reading_is_that_of_its_models(tmp_path: Path) -> No
         for seed, end in enumerate(ends):
             write(tmp_path, model, "none", seed, start, end)
     write(tmp_path, "chunkmem-16", "learned", 0, 1.0, 0.26)
-    write(tmp_path, "rmt-16", "learned", 0, 1.0, 0.30)
+    write(tmp_path, "rmt-16", "learned", 0, 1.0, 0.295)
     write(tmp_path, "convrmt-16", "learned", 0, 1.0, 0.33)
     assert " ".join(beside_tables.longer_reading(facts_of(tmp_path)).splitlines()) == (
         "Without positions, from 4 facts, the most in training, to 16: ChunkMem-16 from 81 to "
@@ -150,7 +150,7 @@ def test_every_number_of_the_reading_is_that_of_its_models(tmp_path: Path) -> No
         "accuracy at 16 facts by +14.0 for ChunkMem-16 and −7.0 for RMT-16 (points). Against the "
         "better control without a memory, Local convolution with 58 % at 16 facts: ChunkMem-16 "
         "−28.0, ConvChunkMem-16 −14.0, RMT-16 −28.0 and ConvRMT-16 −35.0 (points). With learned "
-        "positions, accuracy at 16 facts is lower for 1 of 3 models (from −4.0 to +10.0 points)."
+        "positions, accuracy at 16 facts is lower for 2 of 3 models (from −4.0 to +10.0 points)."
     )
 
 

@@ -94,7 +94,8 @@ def test_what_the_first_token_keeps_is_a_mean_over_all_runs_that_have_learned() 
             beginnings(
                 ("luna-16", 0.40, 0.20, 0.3),
                 ("luna-16", 0.41, 0.21, 0.3),
-                ("convluna-16", 0.60, 0.31, 0.9),
+                ("luna-16", 0.57, 0.22, 0.6),
+                ("convluna-16", 0.60, 0.31, 0.8),
                 ("luna-1", 0.177, 0.90, 0.9),  # 2 points above the commonest answer: not learned
             ),
             beginnings(("luna-16", 0.38, 0.36, 0.95), task="listops"),
@@ -103,8 +104,22 @@ def test_what_the_first_token_keeps_is_a_mean_over_all_runs_that_have_learned() 
         ]
     )
     kept = first_token("38.0 % before, 36.0 % after; 95 %", "keep", "one run", "ListOps")
-    lost = first_token("47.0 % before, 24.0 % after; 50 %", "do not keep", "3 runs")
+    lost = first_token("49.5 % before, 23.5 % after; 50 %", "do not keep", "4 runs")
     assert tables.first_token_reading(frame) == f"{kept} {lost}"
+    assert tables.first_token_kept(frame).to_numpy().tolist() == [
+        ["ListOps", "Luna-16", "1", "38.0", "36.0", "95.0"],
+        ["ListOps short", "Luna-16", "3", "46.0", "21.0", "40.0"],
+        ["ListOps short", "ConvLuna-16", "1", "60.0", "31.0", "80.0"],
+        ["Text short", "Luna-16", "1", "90.0", "90.0", "90.0"],
+    ]
+
+
+def test_a_file_that_ends_before_the_whole_inputs_says_nothing() -> None:
+    frame = beginnings(("luna-16", 0.40, 0.38, 1.0))
+    answers_changed = frame["changed"].mask(frame["kept"] == 64, 0.1)
+    assert tables.first_token_reading(frame) != ""
+    for torn in (frame[frame["kept"] == 1], frame.assign(changed=answers_changed).iloc[:2]):
+        assert tables.first_token_reading(torn) == ""
 
 
 @pytest.mark.parametrize(("first", "keep"), [(0.37, "do not keep"), (0.43, "do not keep"),
@@ -144,6 +159,7 @@ def test_a_run_of_two_points_above_the_majority_has_learned_nothing() -> None:
         ("convluna-4", 0.13),
         ("convluna-16", 0.5),
         ("poolluna-16", 0.1, {"outcome": "failed"}),
+        ("poolluna-16", 0.1, {"changes": "filter_stride=4"}),
         ("luna-1", 0.1),  # its one row has no others to be alike
         ("luna-4", 0.19, {"task": "listops"}),
     )
@@ -180,6 +196,22 @@ def test_where_both_measures_agree_the_last_look_is_its_numbers() -> None:
         "Block 1, last look: cosine Luna-16 0.90, ConvLuna-16 0.25; effective rank Luna-16 2.0, "
         "ConvLuna-16 6.0."
     )
+
+
+def test_where_the_measures_disagree_the_last_look_names_both_models() -> None:
+    frame = pd.concat(
+        [
+            looks(("luna-16", 0.9, 4.0), ("convluna-16", 0.3, 3.0), ("poolluna-16", 0.5, 8.0)),
+            looks(("luna-16", 0.8, 2.0), ("convluna-16", 0.3, 3.0), block=2),
+        ]
+    )
+    assert tables.last_look(frame).splitlines() == [
+        "Block 1, last look: cosine Luna-16 0.90, ConvLuna-16 0.30, PoolLuna-16 0.50; effective "
+        "rank Luna-16 4.0, ConvLuna-16 3.0, PoolLuna-16 8.0. By cosine the rows of Luna-16 are the "
+        "most alike, by effective rank those of ConvLuna-16.",
+        "Block 2, last look: cosine Luna-16 0.80, ConvLuna-16 0.30; effective rank Luna-16 2.0, "
+        "ConvLuna-16 3.0.",
+    ]
 
 
 @pytest.mark.parametrize(
