@@ -1275,6 +1275,50 @@ def test_the_comparisons_count_failed_runs(verdicts: list[claims.Verdict]) -> No
     assert tables.comparisons([])["Claim"][0] == style.MISSING
 
 
+def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
+    """Deviations of a point and three seeds a side: 2.78 · √(2 / 3) points either way."""
+    write_runs(tmp_path, "convluna-16", [0.50, 0.51, 0.52], probes=False, removal=False)
+    write_runs(tmp_path, "luna-16", [0.40, 0.41, 0.42, None], probes=False, removal=False)
+    runs = rows.load_runs(tmp_path)
+    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    first = [verdict for verdict in verdicts if (verdict.claim, verdict.preset) == ("C1", "quick")]
+    effect = "10.0 [7.7, 12.3] points"
+    assert tables.comparisons(first).to_dict("records") == [
+        {
+            "Claim": "C1",
+            "Scale": "laptop",
+            "Task": "ListOps short",
+            "Comparison": "ConvLuna-16 − Luna-16",
+            "Measure": "test accuracy",
+            "Effect": effect,
+            "Target": "> 0",
+            "Seeds": "3 and 3, 1 failed",
+            "Result": "holds",
+        }
+    ]
+    (claim,) = tables.claims(first).to_dict("records")
+    assert claim == {
+        "Claim": "C1",
+        "Statement": claims.STATEMENTS["C1"],
+        "Scale": "laptop",
+        "Verdict": "supported",
+        "Effect": effect,
+        "Seeds": "3",
+        "Reading": first[0].reading,
+    }
+    assert tables.judged_claims(first).to_dict("records") == [
+        {
+            "Claim": f"C1. {claims.STATEMENTS['C1']}",
+            "Scale": "laptop",
+            "Verdict": "supported",
+            "Hold": "1 of 1",
+            "Decided by": "ListOps short, ConvLuna-16 − Luna-16",
+            "Effect": effect,
+            "Seeds": "3",
+        }
+    ]
+
+
 def test_models_that_may_know_one_token_only_are_named(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-1", [0.135, 0.34])
     write_runs(tmp_path, "luna-16", [0.135])
@@ -1301,6 +1345,9 @@ def test_what_the_first_token_leaves_of_the_answers_is_told_of_runs_that_learned
     write_runs(tmp_path, "convluna-16", [0.3], model_changes={"filter": "none"})
     write_runs(tmp_path, "convluna-16", [0.8], task="text-short")
     table = tables.first_token_kept(rows.load_beginning(rows.load_runs(tmp_path)))
+    assert list(table) == [
+        "Task", "Model", "Seeds", "Whole inputs", "First token alone", "Answers that stay",
+    ]  # fmt: skip
     assert table.to_numpy().tolist() == [
         ["ListOps short", "Luna-16", "2", "32.0", "16.0", "20.0"],
         ["Text short", "ConvLuna-16", "1", "80.0", "16.0", "20.0"],
@@ -1343,8 +1390,25 @@ def test_the_origin_of_every_run_is_listed(quick: pd.DataFrame) -> None:
     table = tables.runs(quick)
     assert len(table) == quick.groupby(["task", "model", "changes"]).ngroups
     luna = row(table, Model="Luna-16")
-    assert luna["Seeds"] == "0, 1, 2"
-    assert luna["Failed"].startswith("2: ")
+    steps = config.run_config("luna-16", "listops-short").training.steps
+    assert luna.to_dict() == {
+        "Model": "Luna-16",
+        "Task": "ListOps short",
+        "Changed settings": "–",
+        "Seeds": "0, 1, 2",
+        "Failed": "2: the loss became NaN at step 300",
+        "Parameters": "25,000",
+        "Steps": f"{steps:,}, {steps * 3 // 5:,}",
+        "Seconds per run": "60",
+        "Device": "made-up CPU",
+        "Precision": "fp32",
+        "Code": "0.1.0 at 0123456",
+    }
+    unknown = quick.assign(parameters=float("nan"), precision=None)
+    assert set(tables.runs(unknown)["Parameters"]) == {"–"}
+    assert set(tables.runs(unknown)["Precision"]) == {"–"}
+    times = quick[quick["model"] == "luna-1"].assign(seconds=[10.0, 20.0, 60.0])
+    assert list(tables.runs(times)["Seconds per run"]) == ["30"]
     assert row(table, Changed_settings="filter=none")["Seeds"] == "0"
     assert set(table["Device"]) == set(quick["device_name"])
     several = {"devices": ("card A", "card B"), "commits": ("a", "b")}
@@ -1352,6 +1416,14 @@ def test_the_origin_of_every_run_is_listed(quick: pd.DataFrame) -> None:
     assert set(tables.runs(moved)["Device"]) == {"card A, card B"}
     assert set(tables.runs(moved)["Code"]) == {"0.1.0 at a, b"}
     assert tables.runs(quick.iloc[:0])["Model"][0] == style.MISSING
+
+
+def test_a_task_beside_the_benchmark_has_a_column_where_it_has_run(full: pd.DataFrame) -> None:
+    """The substitute of Retrieval; the benchmark's own five tasks are always there."""
+    own = [naming.task_label(task) for task in config.LRA_TASKS]
+    assert list(tables.accuracy(full))[2:] == own
+    both = tables.accuracy(pd.concat([full, full.assign(task="retrieval-acl")]))
+    assert set(both) - {"Model", "Source"} == {*own, naming.task_label("retrieval-acl")}
 
 
 def test_every_cell_is_text(quick: pd.DataFrame, verdicts: list[claims.Verdict]) -> None:
@@ -1384,6 +1456,37 @@ def test_degradation_table_compares_the_first_look_with_the_last() -> None:
         *["3.00 → 3.00"] * 3,
     ]
     assert tables.degradation(looks.assign(memory=1)).iloc[0, 0] == style.MISSING
+    ablated = looks.assign(changes="filter=none", packed_cosine=0.9, run_id=looks["run_id"] + "n")
+    others = looks["model"].map({"luna-4": 0.5, "convluna-4": 0.25})
+    other = looks.assign(task="image", packed_cosine=others, run_id=looks["run_id"] + "i")
+    every = tables.degradation(pd.concat([looks, ablated, other]))
+    assert every[["Task", "Model", "Seeds", "Cosine, all"]].to_numpy().tolist() == [
+        ["Text", "Luna-4", "2", "0.40 → 0.65"],
+        ["Text", "ConvLuna-4", "2", "0.40 → 0.65"],
+        ["Image", "Luna-4", "2", "0.50 → 0.50"],
+        ["Image", "ConvLuna-4", "2", "0.25 → 0.25"],
+    ]
+    assert list(every)[3:] == [
+        f"{measure}, {place}"
+        for measure in ("Cosine", "Effective rank")
+        for place in ("block 1", "last block", "all")
+    ]
+
+
+def test_degradation_is_a_mean_over_blocks_and_over_seeds() -> None:
+    frame = pd.DataFrame(
+        [
+            (f"{seed}", "text", "luna-4", "", 4, step, block, seed_more + block_more, 3.0)
+            for seed, seed_more in enumerate((0.0, 0.0, 0.3))
+            for block, block_more in ((1, 0.2), (2, 0.2), (3, 0.5))
+            for step in (0, 9)
+        ],
+        columns=["run_id", "task", "model", "changes", "memory", "step", "block",
+                 "packed_cosine", "packed_rank"],
+    )  # fmt: skip
+    (line,) = tables.degradation(frame).to_dict("records")
+    assert line["Cosine, block 1"] == "0.30 → 0.30"
+    assert line["Cosine, all"] == "0.40 → 0.40"
 
 
 def test_probe_cost_is_a_share_of_the_steps() -> None:
@@ -1396,4 +1499,5 @@ def test_probe_cost_is_a_share_of_the_steps() -> None:
     )  # fmt: skip
     table = tables.probe_cost(benchmarks.probe_shares(measured))
     assert table.to_numpy().tolist() == [["Text", "Luna-256", "a card", "3.0", "200", "1.5 %"]]
+    assert list(table)[3:] == ["Looks (s)", "Steps (s)", "Looks / steps"]
     assert tables.probe_cost(benchmarks.probe_shares(measured[2:])).iloc[0, 0] == style.MISSING

@@ -19,7 +19,7 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from memnb import config, paths
-from memnb.draw import causal_sentences, filter_tables, looking, memory_figures, style
+from memnb.draw import looking, memory_figures, style
 from memnb.draw.panels import look_of
 from memnb.draw.point_names import name_points
 from memnb.errors import DataError, MemnbError
@@ -109,61 +109,6 @@ def test_kernels_move_on_the_task_that_has_most_memory_sizes(tmp_path: Path) -> 
     assert "ListOps short" in words(memory_figures.kernel_movement(filters, task="listops-short"))
     one_each = filters[filters["memory"] == 16]
     assert "ListOps short" in words(memory_figures.kernel_movement(one_each))
-
-
-def asked(model: str, accuracies: dict[tuple[str, str, int], float], seed: int = 0) -> pd.DataFrame:
-    """Causal rows of one run of a model with 16 memory rows: accuracy by test, rule and kept."""
-    return pd.DataFrame(
-        [
-            {"run_id": f"{model}-{seed}", "task": "image", "model": model, "memory": 16,
-             "family": model.partition("-")[0], "seed": seed, "changes": "", "test": test,
-             "rule": rule, "kept": kept, "accuracy": accuracy}
-            for (test, rule, kept), accuracy in accuracies.items()
-        ]
-    )  # fmt: skip
-
-
-def test_points_lost_without_the_memory_stream_are_means_over_seeds() -> None:
-    intact, freeze = ("intact", "", 16), ("freeze", "", 16)
-    causal = pd.concat(
-        [
-            asked("luna-16", {intact: 0.5, freeze: 0.3}, 0),
-            asked("luna-16", {intact: 0.5, freeze: 0.4}, 1),
-            asked("luna-16", {intact: 0.9}, 2),  # nobody asked it so
-            asked("convluna-16", {intact: 0.5, freeze: 0.51}),
-        ]
-    )
-    said = causal_sentences.without_the_stream(causal)
-    assert said.splitlines()[1:] == ["  Image: Luna-16 15.0, ConvLuna-16 −1.0"]
-    assert "No run has been asked yet" in causal_sentences.without_the_stream(causal.iloc[:0])
-
-
-def test_rows_that_are_read_least_and_missed_most_are_named() -> None:
-    def removal(model: str, least: float, most: float) -> pd.DataFrame:
-        rules = {"least used": least, "most used": most}
-        halves = {("remove", rule, 8): accuracy for rule, accuracy in rules.items()}
-        return asked(model, halves | {("remove", rule, 1): 0.1 for rule in rules})
-
-    usual = removal("convluna-16", 0.4, 0.2)
-    said = causal_sentences.order_by_use(pd.concat([usual, removal("luna-16", 0.268, 0.332)]))
-    assert "Luna-16 on Image (8 rows left: 26.8 % without the least used, 33.2 %" in said
-    assert "ConvLuna" not in said
-    small = removal("luna-16", 0.31, 0.32)
-    assert "Nowhere" in causal_sentences.order_by_use(pd.concat([usual, small]))
-    assert "No run has lost" in causal_sentences.order_by_use(usual.iloc[:0])
-
-
-def test_runs_that_nobody_asked_are_named(tmp_path: Path) -> None:
-    folders = write_runs(tmp_path, "luna-16", [0.2, 0.3, 0.4])
-    for folder in folders[1:]:
-        (folder / "causal.jsonl").unlink()
-    write_run(tmp_path, "luna-1")  # nothing to take away
-    found = rows.load_runs(tmp_path)
-    causal = rows.load_causal(found)
-    said = causal_sentences.not_asked(found, causal)
-    assert said == "Runs without causal rows: Luna-16 on ListOps short (seeds 1, 2)."
-    assert causal_sentences.not_asked(found[found["seed"] == 0], causal) == "Every run was asked."
-    assert "No run" in causal_sentences.not_asked(found, causal.iloc[:0])
 
 
 @pytest.mark.parametrize("name", ["length", "beginning"])
@@ -293,46 +238,6 @@ MOVED = [
 def test_kernels_say_how_far_they_moved(runs: pd.DataFrame) -> None:
     figure = memory_figures.kernels(rows.load_filters(runs), "convluna-16")
     assert f"Median distance from the start: {np.median(MOVED):.0f} % of its norm" in flat(figure)
-
-
-def test_what_training_changes_is_a_line_per_model_with_its_own_root_of_d(
-    runs: pd.DataFrame,
-) -> None:
-    filters = rows.load_filters(runs)
-    table = filter_tables.changes(filters, runs).set_index("Model")
-    assert table["Seeds"].to_dict() == {"ConvLuna-1": "2", "ConvLuna-16": "2"}
-    assert table.loc["ConvLuna-16", "Kernel moved, median"] == f"{np.median(MOVED):.0f} %"
-    assert table.loc["ConvLuna-16", "largest"] == f"{max(MOVED):.0f} %"
-    ends = filters[(filters["model"] == "convluna-16") & (filters["changes"] == "")]
-    ends = ends.loc[ends["step"] == ends["step"].max(), "pack_temperature"]
-    said = f"{ends.median():.2f} ({ends.min():.2f} to {ends.max():.2f})"
-    assert table.loc["ConvLuna-16", "Pack T at the end"] == said
-    assert table.loc["ConvLuna-16", "√d"] == "2.8"  # 8 of the 32 channels
-    assert filter_tables.changes(filters.iloc[:0], runs).iloc[0, 0] == style.MISSING
-
-
-def test_temperatures_are_told_apart_by_scale_and_beside_luna_s(
-    runs: pd.DataFrame, tmp_path: Path
-) -> None:
-    write_run(tmp_path, "convluna-16", "listops")
-    write_run(tmp_path, "luna-16", "listops")
-    both = pd.concat([rows.load_runs(tmp_path), runs], ignore_index=True)
-    said = filter_tables.temperatures(rows.load_filters(both), both)
-    assert "at full scale (1 run)" in said
-    assert "at laptop scale (4 runs)" in said
-    assert "fixed at √d: 5.7 at full scale, 2.8 at laptop scale" in said
-    none = filter_tables.temperatures(rows.load_filters(both).iloc[:0], both)
-    assert "No run says yet" in none
-
-
-def test_other_kernels_are_a_line_each_where_a_control_has_run(runs: pd.DataFrame) -> None:
-    table = filter_tables.other_kernels(runs).set_index("Kernel")["ListOps short"]
-    assert table["random, not trained"] == "40.0 (1)"
-    assert table["learned (ConvLuna)"].startswith("35.5 ± 0.7 (2)")
-    assert table["Luna"].endswith("(2, 1 failed)")
-    assert table["fixed mean"] == style.MISSING
-    without = runs[runs["changes"] == ""]
-    assert filter_tables.other_kernels(without).iloc[0, 0] == style.MISSING
 
 
 def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:

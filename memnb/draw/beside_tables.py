@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -203,7 +204,7 @@ class Share:
 
     @property
     def left_said(self) -> str:
-        interval = f" [{self.left.low:.1f}, {self.left.high:.1f}]" if self.judged else ""
+        interval = f" [{self.left.low:z.1f}, {self.left.high:z.1f}]" if self.judged else ""
         return tables.signed(self.left.effect) + interval.replace("-", "−")
 
 
@@ -273,52 +274,73 @@ def longer_reading(facts: pd.DataFrame) -> str:
     if plain.empty:
         return "No model without positions has a run yet."
     last = int(facts["facts"].max())
-    names = naming.model_order(name for name, _ in plain.index)
+    at_end, with_positions = (
+        {
+            name: float(means[name, last])
+            for name in naming.model_order(means.index.unique("model"))
+            if (name, last) in means.index
+        }
+        for means in (plain, learned)
+    )
     falls = [
-        f"{naming.model_label(name)} from {plain[name, most]:.0f} to {plain[name, last]:.0f} %"
-        for name in names
+        f"{naming.model_label(name)} from {plain[name, most]:.0f} to {reached:.0f} %"
+        for name, reached in at_end.items()
     ]
     found = [
         f"Without positions, from {most} facts, the most in training, to {last}: "
         f"{', '.join(falls)}. Guessing gives {100 / config.Recall.classes:.0f} %, holding "
-        f"{most} facts and guessing at the others {100 * beside.holding(most, last):.0f} %."
+        f"{most} facts and guessing at the others {100 * beside.holding(most, last):.0f} %.",
+        _with_the_filter(at_end, last),
+        _above_the_controls(at_end, last),
+        _with_positions(at_end, with_positions, last),
     ]
-    at_end = plain.xs(last, level="facts")
-    filtered = [
-        f"{tables.signed(at_end[f'conv{name}'] - at_end[name])} for {naming.model_label(name)}"
-        for name in names
+    return _filled([sentence for sentence in found if sentence])
+
+
+def _with_the_filter(at_end: Mapping[str, float], last: int) -> str:
+    """What the filter adds to each memory; "" where none has run with it and without."""
+    added = [
+        f"{tables.signed(at_end[f'conv{name}'] - reached)} for {naming.model_label(name)}"
+        for name, reached in at_end.items()
         if f"conv{name}" in at_end
     ]
-    if filtered:
-        found.append(f"The filter changes accuracy at {last} facts by {_and(filtered)} (points).")
-    alone = [name for name in names if name in config.FILTER_ALONE]
-    if alone and len(alone) < len(names):
-        best = max(alone, key=lambda name: at_end[name])
-        others = [
-            f"{naming.model_label(name)} {tables.signed(at_end[name] - at_end[best])}"
-            for name in names
-            if name not in alone
-        ]
-        found.append(
-            f"Against the better control without a memory, {naming.model_label(best)} with "
-            f"{at_end[best]:.0f} % at {last} facts: {_and(others)} (points)."
-        )
-    both = [name for name in names if (name, last) in learned.index]
-    changed = [learned[name, last] - at_end[name] for name in both]
-    if changed:
-        lower = sum(change < 0 for change in changed)
-        least, greatest = tables.signed(min(changed)), tables.signed(max(changed))
-        found.append(
-            f"With learned positions, accuracy at {last} facts is lower for {lower} of {len(both)} "
-            f"models (from {least} to {greatest} points)."
-        )
-    return _filled(found)
+    if not added:
+        return ""
+    return f"The filter changes accuracy at {last} facts by {_and(added)} (points)."
+
+
+def _above_the_controls(at_end: Mapping[str, float], last: int) -> str:
+    """Memories against the better control without one; "" where one of the two is missing."""
+    controls = [name for name in at_end if name in config.FILTER_ALONE]
+    memories = [name for name in at_end if name not in controls]
+    if not controls or not memories:
+        return ""
+    better = max(controls, key=lambda name: at_end[name])
+    above = [
+        f"{naming.model_label(name)} {tables.signed(at_end[name] - at_end[better])}"
+        for name in memories
+    ]
+    return (
+        f"Against the better control without a memory, {naming.model_label(better)} with "
+        f"{at_end[better]:.0f} % at {last} facts: {_and(above)} (points)."
+    )
+
+
+def _with_positions(at_end: Mapping[str, float], learned: Mapping[str, float], last: int) -> str:
+    """What learned positions change, of models with and without; "" where there is none."""
+    changes = [learned[name] - reached for name, reached in at_end.items() if name in learned]
+    if not changes:
+        return ""
+    lower = sum(change < 0 for change in changes)
+    return (
+        f"With learned positions, accuracy at {last} facts is lower for {lower} of {len(changes)} "
+        f"models (from {tables.signed(min(changes))} to {tables.signed(max(changes))} points)."
+    )
 
 
 def _filled(sentences: list[str]) -> str:
     """Lines of at most 100 characters, a new one for each sentence."""
-    # What belongs to a number stays on its line.
-    whole = (one.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0") for one in sentences)
+    whole = (one.replace(" %", "\u00a0%") for one in sentences)  # stays beside its number
     return "\n".join(textwrap.fill(one, 100) for one in whole).replace("\u00a0", " ")
 
 

@@ -44,7 +44,7 @@ def order_by_use(causal: pd.DataFrame) -> str:
         causal: long frame of :func:`memnb.evidence.rows.load_causal`.
     """
     rows = _plain(causal)
-    rows = rows[(rows["test"] == "remove") & (rows["kept"] < rows["memory"])]
+    # Only removal has a rule.
     by_rule = 100 * rows.pivot_table("accuracy", ["task", "model", "kept"], "rule", observed=True)
     rules = ["least used", "most used"]
     if not set(rules) <= set(by_rule.columns):

@@ -20,6 +20,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -487,27 +488,12 @@ def degradation(
     for line, (measure, group) in zip(axes, lines, strict=True):
         for axis, block in zip(line, blocks, strict=True):
             own = rows[(rows["block"] == block) & rows["family"].isin(group)]
-            own = own.dropna(subset=[measure])
-            if measure in _LOGARITHMIC:
-                axis.set_yscale("log")  # from block to block a norm can change by powers of ten
-                own = own.assign(**{measure: own[measure].clip(lower=1e-12)})
-            ends = curves(axis, own, "step", measure, geometric=measure in _LOGARITHMIC)
+            named.append((axis, _measure_panel(axis, own, measure)))
             axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
             axis.xaxis.set_major_formatter(FuncFormatter(thousands))
-            if own.empty:
-                missing(axis)
-            named.append((axis, ends))
     for measure in measures:
-        name, meaning = MEASURES[measure]
-        beginnings = [line[0] for line, (of, _) in zip(axes, lines, strict=True) if of == measure]
-        low, high = zip(*(axis.get_ylim() for axis in beginnings), strict=True)
-        for axis in beginnings:
-            axis.set_ylim(min(low), max(high))
-            _scale(axis, measure, size)
-            axis.set_ylabel(name, fontsize=8)
-        if meaning:
-            top = beginnings[0]
-            style.note(top, meaning, (0, top.get_ylim()[1]), (2, 2), va="bottom")
+        firsts = [line[0] for line, (of, _) in zip(axes, lines, strict=True) if of == measure]
+        _one_scale(firsts, measure, size)
     for axis, block in zip(axes[0], blocks, strict=True):
         axis.set_title(f"block {block}", pad=14)
     name_x(axes, "training step")
@@ -516,6 +502,31 @@ def degradation(
     style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
     name_lines(figure, axes, named)
     return style.attach(figure, rows[[*evidence.KEYS, "step", "block", *measures]])
+
+
+def _measure_panel(axis: Axes, rows: pd.DataFrame, measure: str) -> Ends:
+    """A measure over training in one block; an empty panel says so."""
+    rows = rows.dropna(subset=[measure])
+    if measure in _LOGARITHMIC:
+        axis.set_yscale("log")  # from block to block a norm can change by powers of ten
+        rows = rows.assign(**{measure: rows[measure].clip(lower=1e-12)})
+    ends = curves(axis, rows, "step", measure, geometric=measure in _LOGARITHMIC)
+    if rows.empty:
+        missing(axis)
+    return ends
+
+
+def _one_scale(firsts: Sequence[Axes], measure: str, memory: int) -> None:
+    """The same limits and names for all rows of panels of a measure, by the first panel of each;
+    above the topmost what its scale means."""
+    name, meaning = MEASURES[measure]
+    low, high = zip(*(axis.get_ylim() for axis in firsts), strict=True)
+    for axis in firsts:
+        axis.set_ylim(min(low), max(high))
+        _scale(axis, measure, memory)
+        axis.set_ylabel(name, fontsize=8)
+    if meaning:
+        style.note(firsts[0], meaning, (0, firsts[0].get_ylim()[1]), (2, 2), va="bottom")
 
 
 def not_learned(runs: pd.DataFrame, known: Levels | None = None) -> str:
@@ -635,6 +646,7 @@ def attention(
         )
         return style.empty(heading, subtitle, note)
     weights, padding, labels = relative_weights(maps, stream, memory, tokens)
+    is_padded = bool(padding.max() > _WORTH_SAYING)
     start, stop = window or (0, weights.shape[-1])
     weights, labels = weights[..., start:stop], labels[start:stop]
     blocks = list(blocks or range(1, weights.shape[0] + 1))
@@ -650,40 +662,60 @@ def attention(
     high = max(float(np.nanquantile(weights, 0.998)), 2.0)
     for line, block in zip(axes, blocks, strict=True):
         for axis, head in zip(line, heads, strict=True):
-            # Log scale: twice and half the even share are equally far from it.
-            image = axis.imshow(
-                np.clip(weights[block - 1, head - 1], 1 / high, high), aspect="auto", cmap=HEAT,
-                norm=LogNorm(1 / high, high), interpolation="nearest",
-                extent=(start - 0.5, start + length - 0.5, rows + 0.5, 0.5),
-            )  # fmt: skip
-            axis.grid(visible=False)
-            for spine in axis.spines.values():
-                spine.set(visible=True, color=style.RULE)
-            axis.yaxis.set_major_locator(FixedLocator(sorted({1, rows})))
+            image = _draw_map(axis, weights[block - 1, head - 1], start, length, high)
             if fits:
                 axis.set_xticks(range(start, start + length), labels, rotation=90, fontsize=7)
             else:
                 axis.xaxis.set_major_locator(ticks(4))
             if block == blocks[0]:
-                axis.set_title(f"head {head}", fontsize=8.5, pad=12 if padding.max() > 0.02 else 5)
-            if padding[block - 1, head - 1] > 0.02:
+                axis.set_title(f"head {head}", fontsize=8.5, pad=12 if is_padded else 5)
+            if padding[block - 1, head - 1] > _WORTH_SAYING:
                 share = f"{padding[block - 1, head - 1]:.0%} on padding".replace("%", " %")
                 style.note(axis, share, (1, 0.5), (0, 1), ha="right", va="bottom", fontsize=6.5)
         # Beside a row or two there is no room for the second line.
         line[0].set_ylabel(f"block {block}" + ("\nmemory row" if rows > 3 else ""), fontsize=8)
     name_x(axes, "token" if fits else "position in the sequence")
-    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
-    bar.set_ticks([1 / high, 1, high], labels=[f"≤ {1 / high:.2g}", "1 (even)", f"≥ {high:.2g}"])
-    bar.ax.yaxis.set_minor_locator(NullLocator())
-    over = relative_to(stream, padded=bool(padding.max() > 0.02))
+    over = relative_to(stream, padded=is_padded)
     letters = int(18 * len(blocks) * (0.42 + 0.05 * max(rows, 6)))  # that fit beside the bar
-    bar.set_label(textwrap.fill(f"{over}; scale of this figure alone", letters), fontsize=7.5)
-    bar.outline.set_visible(False)
-    if padded_to and padding.max() > 0.02:
+    words = textwrap.fill(f"{over}; scale of this figure alone", letters)
+    _name_colours(figure, axes, image, high, words)
+    if padded_to and is_padded:
         share = f"{even_on_padding(maps, padded_to):.0%}".replace("%", " %")
         subtitle = f"Even attention spends {share} on padding. {subtitle}".strip()
     style.heading(figure, heading, subtitle)
     return style.attach(figure, _as_rows(weights, blocks, heads, start, length))
+
+
+#: The share of a head's weight on padding above which it is said.
+_WORTH_SAYING = 0.02
+
+
+def _draw_map(axis: Axes, weights: np.ndarray, start: int, length: int, high: float) -> AxesImage:
+    """One head's relative weights (rows, columns) over ``length`` positions from ``start`` on, in
+    colours from 1 / ``high`` to ``high``."""
+    rows = len(weights)
+    # Log scale: twice and half the even share are equally far from it.
+    image = axis.imshow(
+        np.clip(weights, 1 / high, high), aspect="auto", cmap=HEAT,
+        norm=LogNorm(1 / high, high), interpolation="nearest",
+        extent=(start - 0.5, start + length - 0.5, rows + 0.5, 0.5),
+    )  # fmt: skip
+    axis.grid(visible=False)
+    for spine in axis.spines.values():
+        spine.set(visible=True, color=style.RULE)
+    axis.yaxis.set_major_locator(FixedLocator(sorted({1, rows})))
+    return image
+
+
+def _name_colours(
+    figure: Figure, axes: np.ndarray, image: AxesImage, high: float, words: str
+) -> None:
+    """The bar of colours beside the panels; ``words`` say what 1 is relative to."""
+    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
+    bar.set_ticks([1 / high, 1, high], labels=[f"≤ {1 / high:.2g}", "1 (even)", f"≥ {high:.2g}"])
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.set_label(words, fontsize=7.5)
+    bar.outline.set_visible(False)
 
 
 def attention_of(

@@ -6,14 +6,15 @@ import pandas as pd
 
 from memnb import naming
 from memnb.draw import tables
-from memnb.draw.memory_figures import CONTROLS, KERNELS, distances, kinds_of_kernel
 from memnb.draw.panels import plain_models
+from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel
 
 
 def changes(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """How far kernels and pack temperatures are from their start at the end of training.
 
-    Models as their names define them; a kernel is that of one head of one block of one run.
+    Finished runs of models as their names define them; a kernel is that of one head of one block
+    of one run.
 
     Args:
         filters: long frame of :func:`memnb.evidence.rows.load_filters`.
@@ -26,7 +27,7 @@ def changes(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["Task", "Model", "Seeds", "Kernel moved, median", "largest", "Pack T at the end",
                "√d"]  # fmt: skip
-    last = _at_the_end(filters[filters["run_id"].isin(runs["run_id"])])
+    last = _at_the_end(filters, runs)
     root = (runs["width"] / runs["heads"]) ** 0.5
     root.index = pd.Index(runs["run_id"])
     rows = []
@@ -55,7 +56,7 @@ def temperatures(filters: pd.DataFrame, runs: pd.DataFrame) -> str:
     Args:
         filters, runs: as for :func:`changes`.
     """
-    last = _at_the_end(filters)
+    last = _at_the_end(filters, runs)
     luna = plain_models(runs[runs["family"] == "luna"])
     ends, fixed = [], []
     for preset in ("paper", "quick"):
@@ -68,8 +69,8 @@ def temperatures(filters: pd.DataFrame, runs: pd.DataFrame) -> str:
             f"{_range(own['pack_temperature'])} at {scale} ({count} run{'s' * (count != 1)})"
         )
         here = luna[luna["preset"] == preset]
-        roots = sorted({f"{root:.1f}" for root in (here["width"] / here["heads"]) ** 0.5})
-        fixed += [f"{' or '.join(roots)} at {scale}"] if roots else []
+        roots = ((here["width"] / here["heads"]) ** 0.5).round(1).drop_duplicates().sort_values()
+        fixed += [f"{' or '.join(map(str, roots))} at {scale}"] if len(roots) else []
     if not ends:
         return "No run says yet where a learned pack temperature ends."
     said = (
@@ -102,9 +103,11 @@ def other_kernels(runs: pd.DataFrame, memory: int = 16) -> pd.DataFrame:
     return pd.DataFrame(table, columns=columns)
 
 
-def _at_the_end(filters: pd.DataFrame) -> pd.DataFrame:
-    """The last row of every kernel, with ``moved``; of models as their names define them."""
-    rows = distances(plain_models(filters))
+def _at_the_end(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The last row of every kernel of those of ``runs`` that have finished, with ``moved``; of
+    models as their names define them."""
+    finished = runs.loc[runs["outcome"] == "finished", "run_id"]
+    rows = distances(plain_models(filters[filters["run_id"].isin(finished)]))
     return rows[rows["step"] == rows.groupby("run_id")["step"].transform("max")]
 
 

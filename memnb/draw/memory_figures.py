@@ -44,6 +44,7 @@ from memnb.draw.panels import (
     ticks,
 )
 from memnb.draw.point_names import name_points
+from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel, taps_of
 from memnb.evidence.levels import levels_by_length, levels_of
 
 RULES = {
@@ -59,7 +60,6 @@ EXCHANGES = {
     "swap": "all rows of another input",
     "freeze": "initial memory in every block",
 }
-_TAPS = "tap_"
 HEADS = ("#0072B2", "#C4480A", "#00795A", "#8A1C7C", "#6B5B00", "#333333", "#B0306A", "#4B5FB5")
 """Colours of heads: at least 4.5 : 1 on white."""
 
@@ -230,7 +230,7 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
     rows = _of_run(filters, model, seed)
     if rows.empty:
         return style.empty(title, subtitle, _no_filter(model))
-    taps = _taps(rows)
+    taps = taps_of(rows)
     blocks = sorted({int(b) for b in rows["block"]})
     heads = sorted({int(h) for h in rows["head"]})
     figure, axes = style.canvas(
@@ -282,7 +282,7 @@ def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = 
         lines, columns, 0.95 + 1.75 * lines, sharex=True, sharey=True,
         width=style.PAGE_WIDTH if columns > 1 else 5.2,
     )  # fmt: skip
-    taps, start, end = _taps(rows), rows["step"].min(), rows["step"].max()
+    taps, start, end = taps_of(rows), rows["step"].min(), rows["step"].max()
     frequency = np.linspace(0, 0.5, 65)
     heads = sorted({int(h) for h in rows["head"]})
     for axis in axes.flat[len(blocks) :]:
@@ -374,22 +374,6 @@ def _look_of_size(memory: int) -> tuple[str, style.Dash]:
     return _SIZES.get(memory, _SIZES[4])
 
 
-def distances(filters: pd.DataFrame) -> pd.DataFrame:
-    """``filters`` by step, with ``moved``: distance of a kernel from its start over its norm there.
-
-    Args:
-        filters: long frame of :func:`memnb.evidence.rows.load_filters`; rows without a kernel are
-            left out.
-    """
-    taps = _taps(filters)
-    ordered = filters.dropna(subset=taps[:1]).sort_values("step", kind="stable")
-    kernels = ordered[taps].fillna(0.0)  # a tap that a shorter kernel lacks adds nothing
-    keys = [ordered[name] for name in ("run_id", "block", "head")]
-    first = kernels.groupby(keys).transform("first").to_numpy()
-    distance = np.linalg.norm(kernels.to_numpy() - first, axis=1)
-    return ordered.assign(moved=distance / np.linalg.norm(first, axis=1))
-
-
 def _moved(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per run, step and block: ``moved`` and ``pack_temperature``, means over heads."""
     groups = ["run_id", "task", "model", "memory", "seed", "step", "block"]
@@ -441,7 +425,7 @@ def moment(
     rows = rows[(rows["block"] == block) & (rows["head"] == head)]
     if rows.empty:
         return style.empty(title, subtitle)
-    taps = _taps(rows)
+    taps = taps_of(rows)
     own = rows.set_index("step").sort_index()
     now = int(own.index.max()) if step is None else step
     start, kernel = (own.loc[at, taps].to_numpy(dtype=float) for at in (own.index.min(), now))
@@ -490,20 +474,6 @@ def _at_step(axis: Axes, probes: pd.DataFrame, step: int) -> None:
     legend.get_frame().set(linewidth=0, alpha=0.9)
 
 
-#: Kinds of kernel: name on the axis, and whether the taps are trained (filled marks).
-KERNELS = {
-    "learned": ("learned (ConvLuna)", True),
-    "shuffled": ("learned, taps at shuffled places", True),
-    "random": ("random, not trained", False),
-    "smooth": ("fixed mean", False),
-    "difference": ("fixed difference", False),
-    "none": ("no filter, learned temperature", False),
-    "luna": ("Luna", True),
-}
-#: Kinds that are run as controls of learning; a task without them is not shown.
-CONTROLS = ("smooth", "random")
-
-
 def kernel_kinds(runs: pd.DataFrame, subtitle: str = "", memory: int = 16) -> Figure:
     """Accuracy of ConvLuna with other kernels, beside Luna: every seed, a panel per task.
 
@@ -546,22 +516,6 @@ def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
     figure.legend(
         [*marks.values()], [*marks], loc="outside lower center", ncols=2, handletextpad=0.5
     )
-
-
-def kinds_of_kernel(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
-    """The runs that differ in the kernel only; ``kind_of_kernel`` is a key of :data:`KERNELS`."""
-    names = {
-        "": "learned",
-        "filter=none": "none",
-        **{f"filter_kernel={kind}": kind for kind in KERNELS},
-    }
-    rows = runs[runs["memory"] == memory]
-    kinds = rows["changes"].map(names)
-    kinds = kinds.where(rows["family"] != "luna", "luna")
-    standard = (rows["family"] == "convluna") | (
-        (rows["family"] == "luna") & (rows["changes"] == "")
-    )
-    return rows.assign(kind_of_kernel=kinds)[standard & kinds.notna()]
 
 
 def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
@@ -915,11 +869,6 @@ def _of_run(filters: pd.DataFrame, model: str, seed: int) -> pd.DataFrame:
     rows = plain_models(filters)
     rows = rows[(rows["model"] == model) & (rows["seed"] == seed)]
     return rows if rows.empty else rows[rows["task"] == naming.task_order(rows["task"])[0]]
-
-
-def _taps(rows: pd.DataFrame) -> list[str]:
-    names = [name for name in rows.columns if name.startswith(_TAPS)]
-    return [name for name in names if rows[name].notna().any()]
 
 
 def _asked(rows: pd.DataFrame, task: str) -> int:

@@ -234,7 +234,7 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_majority(runs: pd.DataFrame) -> str:
-    """Which models with several memory rows have not learned their task, in a sentence or none.
+    """Which models with several memory rows have not learned their task, in a sentence.
 
     The level is that of claim C3 (:func:`memnb.evidence.levels.learned_above`). Models as their
     names define them.
@@ -243,6 +243,8 @@ def at_majority(runs: pd.DataFrame) -> str:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
     """
     plain = runs[(runs["changes"] == "") & (runs["memory"] > 1) & (runs["outcome"] == "finished")]
+    if plain.empty:
+        return "No run with several memory rows has finished yet."
     found = []
     for task in naming.task_order(plain["task"]):
         there = plain[plain["task"] == task]
@@ -303,7 +305,10 @@ def first_operator_alone(runs: pd.DataFrame) -> str:
         if level is None:
             continue
         best = plain[plain["task"] == task].groupby("model", sort=False)["test_accuracy"].max()
-        above, within = best[best > level + MARGIN], best[(best - level).abs() <= MARGIN]
+        above, within = (
+            best[best > level + MARGIN],
+            best[best.between(level - MARGIN, level + MARGIN)],
+        )
         said.append(
             f"On {naming.task_label(task)} a rule that reads the first token alone, the outermost "
             f"operator, is right on {in_percent(level)} % of the test set."
