@@ -187,6 +187,46 @@ def test_at_laptop_scale_where_nobody_has_learned_nothing_follows(tmp_path: Path
     assert "at full scale yet" in beside_tables.filter_alone_reading(runs)
 
 
+def test_a_control_that_fails_for_what_it_reads_says_nothing_of_the_filter(tmp_path: Path) -> None:
+    """ConvLuna itself fails once it reads the mean, as controls do: no memory makes up for it."""
+    for seed in range(3):
+        for task, with_mean in (("pathfinder-short", 0.481), ("text-short", 0.64)):
+            write_run(tmp_path, "convluna-1", task, seed, 0.80 + seed / 100)
+            write_run(tmp_path, "convluna-16", task, seed, with_mean, model_changes=MEAN)
+            write_run(tmp_path, "memoryless", task, seed, 0.481)
+    found = {tuple(row[:2]): row[4] for row in alone(tmp_path, "quick")[0]}
+    assert found["Pathfinder short", "1"] == (
+        "no conclusion: with the mean ConvLuna has not learned either"
+    )
+    assert found["Text short", "1"] == NOT
+    assert found["Pathfinder short", "16, mean"] == "no conclusion: neither has learned"
+
+
+def test_what_follows_is_told_in_a_sentence_by_answer(tmp_path: Path) -> None:
+    def said(preset: str = "quick") -> str:
+        runs = rows.of_study(rows.load_runs(tmp_path), "chunks")
+        return beside_tables.filter_alone_in_short(runs, preset)
+
+    assert said() == ""
+    write_runs(tmp_path, "memoryless", [0.60, 0.60, 0.60], task="text-short")
+    write_runs(tmp_path, "memoryless", [0.30, 0.30, 0.30], task="image-short")
+    assert said() == ""
+    for model in ("convluna-1", "convluna-4"):
+        write_runs(tmp_path, model, [0.597, 0.60, 0.60], task="text-short")
+    assert said() == (
+        "The filter without a memory explains ConvLuna on Text short with M = 1 and 4."
+    )
+    write_runs(tmp_path, "convluna-1", [0.40, 0.40, 0.40], task="image-short")
+    write_runs(tmp_path, "convluna-4", [0.20, 0.30, 0.40], task="image-short")
+    write_run(tmp_path, "memoryless", "listops-short", accuracy=0.3)
+    write_run(tmp_path, "convluna-1", "listops-short", accuracy=0.9)  # too few seeds
+    assert said() == (
+        "The filter without a memory explains ConvLuna on Text short with M = 1 and 4; it does not "
+        "explain ConvLuna on Image short with M = 1; it leaves it open on Image short with M = 4."
+    )
+    assert said("paper") == ""
+
+
 def test_what_the_first_operator_gives_as_well_is_no_sign_of_a_memory(tmp_path: Path) -> None:
     said = "is no sign of a memory"
     for seed, (ours, better) in enumerate(((0.33, 0.33), (0.34, 0.34), (0.366, 0.367))):

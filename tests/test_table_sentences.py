@@ -130,7 +130,7 @@ def test_an_accuracy_is_kept_that_is_neither_lower_nor_higher(first: float, keep
     assert said == first_token(after, keep, "one run")
 
 
-def test_points_lost_without_the_rest_are_means_of_each_model_on_one_task() -> None:
+def test_what_is_left_without_the_rest_are_means_of_each_model_on_one_task() -> None:
     frame = pd.concat(
         [
             beginnings(
@@ -143,12 +143,16 @@ def test_points_lost_without_the_rest_are_means_of_each_model_on_one_task() -> N
             beginnings(("luna-16", 0.40, 0.35, 0.5), task="listops"),
         ]
     )
-    assert tables.lost_without_the_rest(frame, "listops-short") == (
-        "Points lost when every token but the first is swapped for another input's (500 test "
-        "examples): Luna-1 0.0, Luna-16 20.0, ConvLuna-16 −1.0."
+    assert tables.without_the_rest(frame, "listops-short") == (
+        "ListOps short, 500 test examples, where the first operator alone has 34.2: accuracy as "
+        "they are → with another input's tokens behind the first: Luna-1 40.0 → 40.0, Luna-16 53.3 "
+        "→ 33.3, ConvLuna-16 40.0 → 41.0. What falls below that operator shows that a model looks "
+        "at the rest, not that the rest helps it."
     )
-    assert tables.lost_without_the_rest(frame, "listops").endswith(": Luna-16 5.0.")
-    assert tables.lost_without_the_rest(frame, "text") == ""
+    full = tables.without_the_rest(frame, "listops")
+    assert "alone has 38.8: accuracy" in full
+    assert "first: Luna-16 40.0 → 35.0. What" in full
+    assert tables.without_the_rest(frame, "text") == ""
 
 
 def test_a_run_of_two_points_above_the_majority_has_learned_nothing() -> None:

@@ -114,7 +114,7 @@ def results(folder: Path, drawn: Figure) -> str:
         parts += folded(
             "The numbers behind these answers",
             as_markdown(short.table),
-            " ".join(short.notes) + "\n",
+            "\n".join(f"- {note}" for note in short.notes) + "\n",
         )
     parts += folded(
         "The verdicts in numbers, and under other choices",
@@ -141,6 +141,7 @@ def results(folder: Path, drawn: Figure) -> str:
         "of the Transformer and PoolLuna-16.\n",
         *([CONSTANT] if "± 0.0 " in as_markdown(table) else []),
         f"{tables.first_operator_alone(quick)} {asked}".strip() + "\n",
+        beside_tables.filter_alone_in_short(every, "quick") + "\n",
     )
     return "\n".join(parts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -67,6 +67,7 @@ FOLLOWS = {
     "open": "open",
     "few": "open: too few seeds",
     "silent": "no conclusion: neither has learned",
+    "mean": "no conclusion: with the mean ConvLuna has not learned either",
     "operator": "no conclusion: the first operator would do",
 }
 
@@ -77,7 +78,8 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
     With enough seeds, the whole interval of what is left to ConvLuna above the better control is
     held against :data:`memnb.evidence.claims.EQUIVALENT`, the points that claim C3 takes for no
     change. Where no run of either is above the level of the majority class, nothing follows, nor
-    where none is much above the first operator of ListOps, which takes no memory. Rows of
+    where none is much above the first operator of ListOps, which takes no memory, nor from a
+    control that fails where ConvLuna fails too once it reads the mean, as the control does. Rows of
     ConvLuna that read CLS and rows that read the mean of positions, as the controls do, stand
     apart.
 
@@ -162,7 +164,9 @@ def _accuracy(percents: pd.Series[float]) -> str:
 @dataclass(frozen=True)
 class Share:
     """ConvLuna beside the filter alone and Luna, at one task and M: accuracies in percent, best
-    control first; ``luna`` is empty where it has no run that reads the same."""
+    control first; ``luna`` is empty where it has no run that reads the same. ``mean_fails`` says of
+    a ConvLuna that reads CLS that one which reads the mean, as the controls do, has learned nothing
+    there: then the control may fail for what it reads."""
 
     task: str
     memory: int
@@ -170,6 +174,7 @@ class Share:
     controls: dict[str, pd.Series[float]]
     ours: pd.Series[float]
     luna: pd.Series[float]
+    mean_fails: bool = False
 
     @property
     def best(self) -> str:
@@ -200,7 +205,9 @@ class Share:
         if not self.judged:
             return "few"
         _, low, high = self.left[:3]
-        return "left" if low > EQUIVALENT else "enough" if high <= EQUIVALENT else "open"
+        if low > EQUIVALENT:
+            return "mean" if self.mean_fails else "left"
+        return "enough" if high <= EQUIVALENT else "open"
 
     @property
     def left_said(self) -> str:
@@ -231,7 +238,33 @@ def shares_of(finished: pd.DataFrame) -> list[Share]:
                     luna = accuracies(task, f"luna-{memory}", changes)
                     controls = {name: alone[name] for name in ran}
                     found.append(Share(task, int(memory), reads, controls, ours, luna))
-    return found
+    fails = {share.task for share in found if share.reads == "mean" and share.answer == "silent"}
+    return [replace(s, mean_fails=s.reads == "cls" and s.task in fails) for s in found]
+
+
+#: What a sentence says of a filter without a memory, in this order; nothing follows from the rest.
+_SAID = {
+    "enough": "explains ConvLuna",
+    "left": "does not explain ConvLuna",
+    "open": "leaves it open",
+}
+
+
+def filter_alone_in_short(runs: pd.DataFrame, preset: str = "paper") -> str:
+    """The last column of :func:`filter_alone` in a sentence, without rows from which nothing
+    follows; empty if there are no others."""
+    shares = shares_of(_finished(runs, preset))
+    said = []
+    for answer, words in _SAID.items():
+        sizes: dict[str, list[str]] = {}
+        for share in shares:
+            if share.answer == answer:
+                size = f"{share.memory}" + (" (mean)" if share.reads == "mean" else "")
+                sizes.setdefault(naming.task_label(share.task), []).append(size)
+        if sizes:
+            places = [f"{task} with M = {_and(some)}" for task, some in sizes.items()]
+            said.append(f"{words} on {_and(places)}")
+    return f"The filter without a memory {'; it '.join(said)}." if said else ""
 
 
 def longer(facts: pd.DataFrame) -> pd.DataFrame:

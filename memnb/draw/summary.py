@@ -64,7 +64,7 @@ def in_short(
     full = _full(runs)
     parts = (
         _baselines(full, published),
-        _gains(full, verdicts),
+        _gains(verdicts),
         _controls(full),
         _on_listops(full, beginning),
         _alike(full, probes, verdicts),
@@ -155,10 +155,9 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
             if len(values):
                 ends = dict.fromkeys(f"{value:.1f}" for value in (values.min(), values.max()))
                 cells[task] = f"{ours:.1f} ({' to '.join(ends)})"
-        found[f"{naming.model_label(model)} (others)"] = cells
+        found[f"{naming.model_label(model)}, accuracy (others')"] = cells
     said = (
-        "First rows: accuracy in percent, mean over seeds; in brackets what others published, of "
-        "other setups."
+        "Accuracy: in percent, mean over seeds; in brackets what others published, of other setups."
     )
     if any("text" in cells for cells in found.values()):
         said += (
@@ -168,33 +167,27 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
     return _Part(found, note=said)
 
 
-def _gains(runs: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
-    """The comparisons of claim C1 at full scale, and the same of a filter without weights."""
+def _gains(verdicts: Sequence[Verdict]) -> _Part:
+    """The comparisons of claim C1 at full scale: from where to where their effects go."""
     (claim,) = (v for v in verdicts if v.claim == "C1" and v.preset == "paper")
-    rows = claim.evidence.dropna(subset="effect").sort_values("memory", kind="stable")
-    found: dict[str, dict[str, str]] = {}
-    for _, row in rows.iterrows():
-        name = f"{naming.comparison_label(row['a'], row['b'])}, points"
-        found.setdefault(name, {})[row["task"]] = tables.signed(row["effect"])
-    pooled, plain = _means(runs, "poolluna-16"), _means(runs, "luna-16")
-    found[f"{naming.comparison_label('poolluna-16', 'luna-16')}, points"] = {
-        task: tables.signed(pooled[task] - plain[task]) for task in pooled if task in plain
-    }
+    rows = claim.evidence.dropna(subset="effect")
     ranges = []
     for task in naming.task_order(rows["task"]):
         own = rows[rows["task"] == task]
         ends = dict.fromkeys(tables.signed(own["effect"].agg(end)) for end in ("min", "max"))
         judged = own[~own["result"].isin(UNJUDGED)]
-        held = f"{judged['result'].eq('holds').sum()} of {len(judged)} comparisons hold"
+        held = f"holds in {judged['result'].eq('holds').sum()} of {len(judged)}"
+        held += " comparisons" if len(judged) == len(own) else " that can be judged"
         so_far = held if len(judged) else "none can be judged yet"
         ranges.append(f"{' to '.join(ends)} on {naming.task_label(task)} ({so_far})")
-    with_same = f"With as many memory rows, in points: {', '.join(ranges)}. " if ranges else ""
+    if not ranges:
+        return _Part({})
     said = (
-        f"{with_same}ConvLuna has four things that Luna has not: the filter, pack's learned "
-        "temperature, unpack's temperature of 1, and no value projection; claim C4 takes the first "
-        "two apart. PoolLuna has them with max pooling, which has no weights."
+        f"With as many memory rows, in points: {', '.join(ranges)}. Besides the filter ConvLuna "
+        "has a learned temperature of pack, 1 as that of unpack, and no value projection; claim C4 "
+        "takes filter and temperature of pack apart."
     )
-    return _Part(found, "Is ConvLuna more accurate than Luna?", said)
+    return _Part({}, "Is ConvLuna more accurate than Luna?", said)
 
 
 def _controls(runs: pd.DataFrame) -> _Part:
@@ -219,8 +212,9 @@ def _controls(runs: pd.DataFrame) -> _Part:
 def _on_listops(runs: pd.DataFrame, beginning: pd.DataFrame) -> _Part:
     """What takes no memory on ListOps, and whether models make anything of the rest."""
     asked = beginning[beginning["run_id"].isin(runs["run_id"])]
-    said = tables.first_operator_alone(runs), tables.lost_without_the_rest(asked, "listops")
-    return _Part({}, "Is more of ListOps read than its first token?", " ".join(said).strip())
+    note = tables.without_the_rest(asked, "listops")
+    said = tables.first_operator_alone(runs)
+    return _Part({}, "Is more of ListOps read than its first token?", said, note)
 
 
 def _alike(full: pd.DataFrame, probes: pd.DataFrame, verdicts: Sequence[Verdict]) -> _Part:
@@ -243,20 +237,28 @@ def _alike(full: pd.DataFrame, probes: pd.DataFrame, verdicts: Sequence[Verdict]
         "way) and effective rank (1: one direction is left), first and last look; a range where "
         "runs end apart."
     )
-    answer = f"{_over_all_blocks(full, probes)}{_alike_from_the_first(verdicts)}"
+    answer = f"{_over_all_blocks(full, probes, tasks)}{_alike_from_the_first(verdicts)}"
     return _Part(found, "Do the rows of Luna's memory become alike in training?", answer, note)
 
 
-def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> str:
-    """Where Luna-16's mean cosine over all blocks begins and ends."""
+def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame, tasks: Mapping[str, str]) -> str:
+    """Where Luna-16's mean cosine over all blocks begins and ends, and its effective rank."""
     ends = _ends(full, probes, "luna-16", "packed_cosine")
     if ends.empty:
         return ""
     begun, ended = (f"{ends[end].min():.2f} to {ends[end].max():.2f}" for end in ("first", "last"))
+    ranks = _ends(full, probes, "luna-16", "packed_rank")
+    by_task = ranks.groupby(ranks.index.map(tasks))[["first", "last"]].mean()
+    went = ", ".join(
+        f"{by_task.loc[task, 'first']:.1f} → {by_task.loc[task, 'last']:.1f} on "
+        f"{naming.task_label(task)}"
+        for task in naming.task_order(by_task.index)
+    )
     return (
         f"The paper says yes. Over all blocks Luna-16's mean cosine is {begun} at the first look "
         f"and {ended} at the last: it falls in {(ends['last'] < ends['first']).sum()} of "
-        f"{len(ends)} runs. The last block, in the table, is another matter."
+        f"{len(ends)} runs. Their mean effective rank, lower where rows are more alike, goes "
+        f"{went}. The last block, in the table, is another matter."
     )
 
 
@@ -269,8 +271,8 @@ def _alike_from_the_first(verdicts: Sequence[Verdict]) -> str:
         return ""
     begun = int(at_the_end["note"].str.contains(WAS_SO, regex=False).sum())
     return (
-        f" Of {len(at_the_end)} comparisons of C3 that hold at the end of training {begun} held at "
-        "the first look already."
+        f" Of {len(at_the_end)} comparisons of C3 that find rows alike at the end, {begun} did so "
+        "at the first look."
     )
 
 

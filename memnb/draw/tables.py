@@ -374,25 +374,29 @@ def first_token_reading(beginning: pd.DataFrame) -> str:
     return " ".join(said)
 
 
-def lost_without_the_rest(beginning: pd.DataFrame, task: str) -> str:
-    """What models that have learned ``task`` lose without all but the first token; "" for none.
+def without_the_rest(beginning: pd.DataFrame, task: str) -> str:
+    """What models that have learned ``task`` make of the first token alone; "" for none.
 
     Args:
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
-        task: by name.
+        task: a task of operations on lists, by name.
     """
     found = _first_and_whole(beginning)
     found = found[found["task"] == task]
     if found.empty:
         return ""
-    lost = 100 * (found["whole"] - found["first"]).groupby(found["model"]).mean()
+    means = 100 * found.groupby("model")[["whole", "first"]].mean()
     said = ", ".join(
-        f"{naming.model_label(model)} {lost[model]:z.1f}"
-        for model in naming.model_order(lost.index)
+        f"{naming.model_label(model)} {means.loc[model, 'whole']:.1f} → "
+        f"{means.loc[model, 'first']:.1f}"
+        for model in naming.model_order(means.index)
     )
+    level = levels_of(task, examples=ASKED_AGAIN).first_operator
     return (
-        "Points lost when every token but the first is swapped for another input's "
-        f"({ASKED_AGAIN} test examples): {said}.".replace(" -", " −")
+        f"{naming.task_label(task)}, {ASKED_AGAIN} test examples, where the first operator alone "
+        f"has {in_percent(level)}: accuracy as they are → with another input's tokens behind the "
+        f"first: {said}. What falls below that operator shows that a model looks at the rest, not "
+        "that the rest helps it."
     )
 
 

@@ -646,7 +646,8 @@ def _reading(
         parts += [f"between models of which no run has learned: {silent}"]
     parts += _shallow(compared)
     if was_so := sum(c.holds and WAS_SO in c.notes for c in judged):
-        parts += [f"of what is {PARTS[claim][0]} {was_so} was {WAS_SO}"]
+        verb = "was" if was_so == 1 else "were"
+        parts += [f"of what is {PARTS[claim][0]} {was_so} {verb} {WAS_SO}"]
     parts += dict.fromkeys(note for c in compared for note in c.notes if note != WAS_SO)
     parts += _left_out(one for c in compared for one in c.left_out)
     failed = frozenset[str]().union(*(side.failed for c in compared for side in c.sides))
