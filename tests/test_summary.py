@@ -112,6 +112,8 @@ def test_gains_of_more_rows_stand_below_those_of_fewer(tmp_path: Path) -> None:
 def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     write_run(tmp_path, "transformer", "text", accuracy=0.66)
     write_run(tmp_path, "convluna-1", "text", accuracy=0.7)  # nobody else's model
+    xavier = {"cls_init": "xavier"}
+    write_run(tmp_path, "transformer", "text", accuracy=0.9, model_changes=xavier)
     assert findings(tmp_path)["Transformer (others)"] == ["66.0 (64.3 to 65.2)"]
     assert not any("ConvLuna-1 (" in name for name in findings(tmp_path))
     assert in_short(tmp_path).notes[0] == (
@@ -122,6 +124,13 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     known = published.load()
     without = known.assign(accuracy=known["accuracy"].where(known["task"] != "text"))
     assert not any("others" in name for name in in_short(tmp_path, without).table.iloc[:, 0])
+
+
+def test_only_numbers_on_text_are_the_best_of_many_evaluations(tmp_path: Path) -> None:
+    write_run(tmp_path, "transformer", "listops", accuracy=0.35)
+    assert (
+        in_short(tmp_path).notes[0].endswith("in brackets what others published, of other setups.")
+    )
 
 
 def test_numbers_of_the_paper_itself_are_not_those_of_others(tmp_path: Path) -> None:
@@ -379,6 +388,8 @@ def test_cosines_over_all_blocks_and_those_of_the_last_are_told_apart(tmp_path: 
         "look and 0.50 to 0.60 at the last: it falls in 1 of 3 runs. The last block, in the "
         "table, is another matter."
     )
+    write_looks(tmp_path / "alone", "convluna-16", 0, ((0.0, 0.2), (0.0, 0.3)))
+    assert ALIKE not in in_short(tmp_path / "alone").answers, "it asks of Luna"
     (note,) = (note for note in short.notes if "Last block" in note)
     assert "mean cosine of the 16 vectors" in note
     assert "(1: all point the same way) and effective rank (1: one direction is left)" in note
