@@ -247,9 +247,9 @@ def test_what_full_scale_says_in_short_follows_the_verdicts(
     html = write(out, entry(out, draw(out), step()))
     overview = html[html.index('id="overview"') : html.index('id="C1"')]
     assert "In short: full scale, 1 seed of each model and task so far" in overview
-    assert "Transformer (others)" in overview
+    assert "Transformer, accuracy (others" in overview
     assert "66.0 (64.3 to 65.2)" in overview
-    assert "First rows: accuracy in percent" in overview
+    assert "Accuracy: in percent" in overview
     (paths.reference() / "published.csv").write_text("nothing")
     html = write(out, entry(out, draw(out), step()))
     assert "published.csv must start with the header" in html[: html.index('id="overview"')]
