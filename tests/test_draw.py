@@ -1040,6 +1040,22 @@ def test_accuracy_says_no_run_yet_and_shows_published_rows(quick: pd.DataFrame) 
     assert not table["Source"].str.contains("2404.00798").any()
 
 
+def test_what_a_source_or_a_rule_says_nothing_of_is_a_dash(full: pd.DataFrame) -> None:
+    numbers = {"text": 64.5, "image": math.nan}
+    some = pd.DataFrame(
+        [("somewhere", task, "Longformer", value) for task, value in numbers.items()],
+        columns=["source", "task", "model", "accuracy"],
+    )
+    table = tables.accuracy(full, some).set_index("Model")
+    tasks = [naming.task_label(task) for task in config.LRA_TASKS]
+    assert table.loc["Longformer", tasks].to_dict() == dict.fromkeys(tasks, "–") | {"Text": "64.50"}
+    assert table.loc[tables.OPERATOR_ROW, tasks].to_dict() == dict.fromkeys(tasks, "–") | {
+        "ListOps": "36.0"
+    }
+    laptop = full.assign(task="text-short")
+    assert tables.OPERATOR_ROW not in set(tables.accuracy(laptop, scale="quick")["Model"])
+
+
 def test_accuracy_without_rows_or_models_says_so(quick: pd.DataFrame) -> None:
     table = tables.accuracy(quick.iloc[:0], scale="quick")
     assert list(table["Model"]) == [style.MISSING]
