@@ -440,7 +440,9 @@ def test_what_is_not_planned_is_not_awaited(tmp_path: Path) -> None:
 
 def test_learning_curves_say_whose_validation_set_is_the_test_set(full: pd.DataFrame) -> None:
     metrics = rows.load_metrics(full.assign(preset="paper"))
-    assert "Text: validation set = test set." in words(figures.learning_curves(metrics))
+    said = " ".join(words(figures.learning_curves(metrics)).split())
+    assert "Thin: a seed; thick: the mean; dotted: one answer always" in said
+    assert "Text: validation set = test set." in said
     changed = rows.load_metrics(full.assign(preset="custom"))
     assert "test set" not in words(figures.learning_curves(changed))
 
@@ -455,6 +457,49 @@ def test_the_legend_of_accuracies_names_only_what_is_drawn(tmp_path: Path) -> No
     assert legend() == ["one seed", *levels]
     write_runs(tmp_path, "convluna-1", [0.330, 0.331, 0.332])
     assert legend() == ["one seed", "mean", "95 % interval", *levels]
+
+
+def test_a_level_far_below_all_accuracies_is_said_and_does_not_press_them_together(
+    tmp_path: Path,
+) -> None:
+    for task, accuracy in (("listops", 0.38), ("text", 0.66)):
+        for model, more in (("luna-1", 0), ("convluna-1", 0.02)):
+            write_runs(tmp_path, model, [accuracy + more, accuracy + more + 0.01], task=task)
+    figure = figures.accuracy(rows.load_runs(tmp_path))
+    listops, text = panels(figure)
+    assert listops.get_xlabel() == "accuracy (%)\none answer always: 17"
+    low, high = listops.get_xlim()
+    assert 30 < low < 36 < 41 < high < 45, "the first operator's level is shown"
+    legend = [entry.get_text() for entry in figure.legends[0].get_texts()]
+    assert "one answer always: 50" in text.get_xlabel()
+    assert "one answer always" not in legend
+    write_runs(tmp_path, "luna-16", [0.55], task="text")
+    figure = figures.accuracy(rows.load_runs(tmp_path))
+    listops, text = panels(figure)
+    assert text.get_xlabel() == "accuracy (%)"
+    assert text.get_xlim()[0] < 50
+    assert "one answer always" in [entry.get_text() for entry in figure.legends[0].get_texts()]
+
+
+def test_the_names_of_a_logarithmic_scale_do_not_touch(tmp_path: Path) -> None:
+    """Also where the scale is shorter than a power of ten."""
+    write_run(tmp_path, "luna-16")
+    probes = rows.load_probes(rows.load_runs(tmp_path))
+    for high in (0.06, 0.9, 400.0):
+        values = np.geomspace(0.011, high, len(probes))
+        shown = probes.assign(packed_gradient=values)
+        figure = figures.degradation(shown, measures=("packed_gradient",))
+        figure.draw_without_rendering()
+        axis = panels(figure)[0]
+        low, top = axis.get_ylim()
+        names = [*axis.get_yticklabels(), *axis.get_yticklabels(minor=True)]
+        boxes = sorted(
+            (name.get_window_extent() for name in names
+             if name.get_text() and low <= name.get_position()[1] <= top),
+            key=lambda box: box.y0,
+        )  # fmt: skip
+        assert 2 <= len(boxes) <= 4
+        assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
 
 
 def test_an_interval_that_is_cut_ends_inside_its_panel(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ says so.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from memnb import config, naming
 from memnb.draw import style, tables
 from memnb.draw.panels import (
+    MAJORITY_NAME,
     Ends,
     against_rows_left,
     common_memory,
@@ -43,6 +44,7 @@ from memnb.draw.panels import (
     missing,
     moved,
     name_lines,
+    name_powers,
     name_x,
     not_planned,
     of_runs,
@@ -129,7 +131,7 @@ def accuracy(
     for tick, name in zip(first.get_yticklabels(), models, strict=True):
         tick.set(color=look_of(name).colour, fontweight="bold")
     first.set_ylim(len(models) - 0.45, -0.55)
-    marks = level_marks(tasks)
+    marks = _marks_of_levels(axes[0], tasks)
     marks |= {f"published: {source}": _published_mark(i) for i, source in enumerate(sources)}
     _explain(figure, drawn, marks)
     style.heading(figure, title, subtitle)
@@ -196,18 +198,39 @@ def _accuracy_panel(
     return drawn
 
 
+#: Points within which one answer's level is drawn, however close together the marks are.
+_REACH = 10.0
+
+
 def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
-    """Title, levels that take no memory, and an x axis in percent that holds them and ``shown``."""
+    """Title, levels that take no memory, and an x axis in percent that holds them and ``shown``.
+
+    What one answer gives is said in words where it would press what is shown together.
+    """
     axis.set_title(naming.task_label(task), loc="center")
-    axis.set_xlabel("test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)")
+    name = "test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)"
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
-    shown = [*shown, *draw_levels_across(axis, levels_of(task))]
+    constant, *others = draw_levels_across(axis, levels_of(task))
+    shown = [*shown, *others] or [constant]
+    reach = max(max(shown) - min(shown), _REACH)
+    near = min(shown) - reach <= constant <= max(shown) + reach
+    axis.set_xlabel(name if near else f"{name}\none answer always: {constant:.0f}")
+    shown += [constant] * near
     # An interval of two or three seeds can be wider than the scale: the dots set the limits.
     low, high = min(shown), max(shown)
     margin = max(0.12 * (high - low), 1.5)
     axis.set_xlim(max(low - margin, 0), min(high + margin, 100))
     axis.xaxis.set_major_locator(ticks(4))
+
+
+def _marks_of_levels(axes: Iterable[Axes], tasks: Sequence[str]) -> dict[str, Line2D]:
+    """For a legend, without what one answer gives where no panel draws it."""
+    marks = level_marks(tasks)
+    limits = ((*axis.get_xlim(), task) for axis, task in zip(axes, tasks, strict=True))
+    if not any(low <= 100 * levels_of(task).constant <= high for low, high, task in limits):
+        marks.pop(MAJORITY_NAME)
+    return marks
 
 
 def _count(
@@ -227,8 +250,8 @@ def _count(
     if finished and not failed:
         return
     text = f"{failed} failed" if failed else none
-    level = 100 * levels_of(task).constant
     low, high = axis.get_xlim()
+    level = max(100 * levels_of(task).constant, low)
     left = any(mark > low + 0.6 * (high - low) for mark in marks)
     style.note(
         axis, text, ((level - low) / (high - low) if left else 1, position), (4 if left else -2, 0),
@@ -327,7 +350,7 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
     axes[0, 0].set_yticks(range(len(labels)), labels)
     axes[0, 0].set_ylim(len(labels) - 0.45, -0.55)
     whole = Line2D([], [], color=style.FAMILY["convluna"].colour, **_WHOLE)
-    more = {**level_marks(tasks), f"mean of ConvLuna-{memory}": whole}
+    more = {**_marks_of_levels(axes[0], tasks), f"mean of ConvLuna-{memory}": whole}
     _explain(figure, drawn, more)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(rows[rows["task"].isin(tasks)]))
@@ -417,7 +440,7 @@ def learning_curves(
         line[0].set_ylabel(f"{label or naming.task_label(task)}\nvalidation accuracy (%)")
     name_x(axes, "training step")
     words = level_words(tasks)
-    remarks = f"{words[0].upper()}{words[1:]}. {_validated_on_test(rows)}{subtitle}"
+    remarks = f"Thin: a seed; thick: the mean; {words}. {_validated_on_test(rows)}{subtitle}"
     style.heading(figure, title, remarks.strip())
     name_lines(figure, axes, named)
     return style.attach(figure, rows[[*evidence.KEYS, "step", "accuracy", "loss"]])
@@ -498,7 +521,8 @@ def degradation(
         axis.set_title(f"block {block}", pad=14)
     name_x(axes, "training step")
     figure.align_ylabels(axes[:, 0])
-    where = f"{label or naming.task_label(task)}, {rows_of_memory(size)}"
+    of_task = f"{label or naming.task_label(task)}, {rows_of_memory(size)}"
+    where = f"{of_task}; thin: a seed, thick: the mean"
     style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
     name_lines(figure, axes, named)
     return style.attach(figure, rows[[*evidence.KEYS, "step", "block", *measures]])
@@ -580,7 +604,7 @@ def _scale(axis: Axes, measure: str, size: int) -> None:
             axis.set_ylim(0, 1.12 * size)
         axis.yaxis.set_major_locator(ticks(4))
     elif measure in _LOGARITHMIC:
-        return
+        name_powers(axis)
     elif "gradient" in measure:
         axis.set_ylim(0, None)
     elif measure in ATTENTION:

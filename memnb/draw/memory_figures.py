@@ -34,6 +34,7 @@ from memnb.draw.panels import (
     look_of,
     missing,
     name_lines,
+    name_powers,
     name_x,
     not_planned,
     of_runs,
@@ -191,6 +192,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
     axes[1, 0].set_ylabel("gradient norm of the loss\n(thick: geometric mean)", fontsize=7.5)
     axes[0, 0].set_ylim(0, 1.06 * rows["usage"].max())
     axes[1, 0].set_yscale("log")
+    name_powers(axes[1, 0])
     for axis in axes.flat:
         axis.xaxis.set_major_locator(ticks(4))
     name_x(axes, "memory row, most read first")

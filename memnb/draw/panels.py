@@ -12,7 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogFormatterSciNotation,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from memnb import config, naming
@@ -145,6 +152,21 @@ def look_of(model: str) -> style.Family:
 
 _DOTTED: style.Dash = (0, (1, 2))
 _DASH_DOTTED: style.Dash = (0, (6, 2, 1, 2))
+
+
+def name_powers(axis: Axes) -> None:
+    """Two to four names along a logarithmic y axis whose limits are settled: powers of ten, or what
+    lies between them where there are too few."""
+    low, high = axis.get_ylim()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
+        marks = [digit * 10.0**power for power in powers for digit in digits]
+        marks = [mark for mark in marks if low <= mark <= high]
+        if len(marks) > 1:
+            break
+    axis.yaxis.set_major_locator(FixedLocator(marks[:: -(-len(marks) // 4)]))
+    axis.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_levels(panels: Iterable[Axes], known: Levels) -> None:

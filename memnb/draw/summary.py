@@ -248,11 +248,10 @@ def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame, tasks: Mapping[st
         return ""
     begun, ended = (f"{ends[end].min():.2f} to {ends[end].max():.2f}" for end in ("first", "last"))
     ranks = _ends(full, probes, "luna-16", "packed_rank")
-    by_task = ranks.groupby(ranks.index.map(tasks))[["first", "last"]].mean()
+    first, last = (ranks[end].groupby(ranks.index.map(tasks)).mean() for end in ("first", "last"))
     went = ", ".join(
-        f"{by_task.loc[task, 'first']:.1f} → {by_task.loc[task, 'last']:.1f} on "
-        f"{naming.task_label(task)}"
-        for task in naming.task_order(by_task.index)
+        f"{first[task]:.1f} → {last[task]:.1f} on {naming.task_label(task)}"
+        for task in naming.task_order(first.index)
     )
     return (
         f"The paper says yes. Over all blocks Luna-16's mean cosine is {begun} at the first look "

@@ -385,11 +385,10 @@ def without_the_rest(beginning: pd.DataFrame, task: str) -> str:
     found = found[found["task"] == task]
     if found.empty:
         return ""
-    means = 100 * found.groupby("model")[["whole", "first"]].mean()
+    whole, first = (100 * found.groupby("model")[name].mean() for name in ("whole", "first"))
     said = ", ".join(
-        f"{naming.model_label(model)} {means.loc[model, 'whole']:.1f} → "
-        f"{means.loc[model, 'first']:.1f}"
-        for model in naming.model_order(means.index)
+        f"{naming.model_label(model)} {whole[model]:.1f} → {first[model]:.1f}"
+        for model in naming.model_order(whole.index)
     )
     level = levels_of(task, examples=ASKED_AGAIN).first_operator
     return (
