@@ -22,20 +22,14 @@ from memnb.models.attention import (
     split_heads,
 )
 from memnb.models.blocks import (
-    LAYER_NORM_EPS,
     FeedForward,
     LinearMaps,
     Trace,
+    layer_norm,
     norm_first_half,
     second_half,
 )
 from memnb.models.filters import ConvFilter, PoolFilter, make_filter
-
-_PARTS = ("query", "key", "value", "out")
-
-
-def _norm(model: Model) -> nn.LayerNorm:
-    return nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
 
 
 def _filter(model: Model) -> ConvFilter | PoolFilter:
@@ -60,9 +54,9 @@ class PerceiverBlock(nn.Module):
         super().__init__()
         self.heads, self.dropout = model.heads, model.dropout
         self.temperature = math.sqrt(model.width // model.heads)
-        self.cross, self.latent = (LinearMaps(model.width, _PARTS) for _ in range(2))
-        self.norm_x, self.norm_cross, self.norm_latent = (_norm(model) for _ in range(3))
-        self.norm_ffn1, self.norm_ffn2 = (_norm(model) for _ in range(2))
+        self.cross, self.latent = (LinearMaps(model.width) for _ in range(2))
+        self.norm_x, self.norm_cross, self.norm_latent = (layer_norm(model) for _ in range(3))
+        self.norm_ffn1, self.norm_ffn2 = (layer_norm(model) for _ in range(2))
         self.ffn1, self.ffn2 = (
             FeedForward(model.width, model.mlp, model.dropout) for _ in range(2)
         )
@@ -119,9 +113,9 @@ class LinformerBlock(nn.Module):
         super().__init__()
         self.heads, self.dropout = model.heads, model.dropout
         self.temperature = math.sqrt(model.width // model.heads)
-        self.maps = LinearMaps(model.width, _PARTS)
+        self.maps = LinearMaps(model.width)
         self.mixture = nn.Parameter(torch.randn(model.memory, positions) * model.memory**-0.5)
-        self.norm1, self.norm2 = _norm(model), _norm(model)
+        self.norm1, self.norm2 = layer_norm(model), layer_norm(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(
@@ -165,7 +159,7 @@ class LocalConvBlock(nn.Module):
         super().__init__()
         self.maps = LinearMaps(model.width, ("value", "out"))
         self.filter = _filter(model)
-        self.norm1, self.norm2 = _norm(model), _norm(model)
+        self.norm1, self.norm2 = layer_norm(model), layer_norm(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(
@@ -194,7 +188,7 @@ class MemorylessBlock(nn.Module):
         super().__init__()
         self.out = nn.Linear(model.width, model.width)
         self.filter = _filter(model)
-        self.norm_in, self.norm_out = _norm(model), _norm(model)
+        self.norm_in, self.norm_out = layer_norm(model), layer_norm(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(

@@ -34,7 +34,6 @@ from memnb.models.attention import (
 from memnb.models.filters import ConvFilter, make_filter
 from memnb.models.sums import mix, weighted_sums
 
-LAYER_NORM_EPS = 1e-6
 _PARTS = ("query", "key", "value", "out")
 _SHARED = {"full": _PARTS, "qk": ("query", "key"), "none": ()}
 
@@ -58,9 +57,9 @@ class Trace:
 
 
 class LinearMaps(nn.ModuleDict):
-    """Linear(H, H) maps by name."""
+    """Linear(H, H) maps by name; those of an attention where no others are named."""
 
-    def __init__(self, width: int, parts: Iterable[str]) -> None:
+    def __init__(self, width: int, parts: Iterable[str] = _PARTS) -> None:
         super().__init__({part: nn.Linear(width, width) for part in parts})
 
     def __getitem__(self, part: str) -> nn.Linear:
@@ -91,6 +90,11 @@ class FeedForward(nn.Sequential):
         return cast(nn.Linear, self[3])
 
 
+def layer_norm(model: Model) -> nn.LayerNorm:
+    """Over the width of ``model``, as every block and the encoder norm."""
+    return nn.LayerNorm(model.width, eps=1e-6)
+
+
 def second_half(x: Tensor, ffn: FeedForward, norm: nn.LayerNorm) -> Tensor:
     """LN(x + FFN(x)), as one kernel where there is one: (..., H) -> (..., H)."""
     if fused.why_not(x, norm, ffn.up.out_features) is None:
@@ -116,9 +120,9 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.heads, self.dropout = model.heads, model.dropout
         self.temperature = math.sqrt(model.width // model.heads)
-        self.norm1 = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.norm2 = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.maps = LinearMaps(model.width, _PARTS)
+        self.norm1 = layer_norm(model)
+        self.norm2 = layer_norm(model)
+        self.maps = LinearMaps(model.width)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(
@@ -425,9 +429,9 @@ class SharedMemoryBlock(nn.Module):
         super().__init__()
         simplified = model.kind == "convluna" and model.variant == "simplified"
         self.attention = ConvLunaAttention(model) if simplified else LunaAttention(model)
-        self.norm_in = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.norm_memory = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.norm_out = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
+        self.norm_in = layer_norm(model)
+        self.norm_memory = layer_norm(model)
+        self.norm_out = layer_norm(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(

@@ -30,11 +30,10 @@ from memnb.models.attention import (
     row_mask,
     split_heads,
 )
-from memnb.models.blocks import LAYER_NORM_EPS, FeedForward, LinearMaps, Trace, norm_first_half
+from memnb.models.blocks import FeedForward, LinearMaps, Trace, layer_norm, norm_first_half
 from memnb.models.filters import make_filter
 
 Recurrence = Literal["layer", "stack"]
-_PARTS = ("query", "key", "value", "out")
 
 
 class ChunkMemoryBlock(nn.Module):
@@ -62,15 +61,13 @@ class ChunkMemoryBlock(nn.Module):
         self.heads, self.dropout = model.heads, model.dropout
         head_width = model.width // model.heads
         self.constant = math.sqrt(head_width)
-        self.within = LinearMaps(model.width, _PARTS)
-        self.write = LinearMaps(model.width, _PARTS)
-        self.read = LinearMaps(model.width, _PARTS)
+        self.within = LinearMaps(model.width)
+        self.write = LinearMaps(model.width)
+        self.read = LinearMaps(model.width)
         self.filter = make_filter(model)
         self.write_temperature = Temperature(model.pack_temperature, head_width)
         norms = ("within", "exchange", "memory", "ffn")
-        self.norms = nn.ModuleDict(
-            {name: nn.LayerNorm(model.width, eps=LAYER_NORM_EPS) for name in norms}
-        )
+        self.norms = nn.ModuleDict({name: layer_norm(model) for name in norms})
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(
@@ -217,9 +214,9 @@ class RecurrentMemoryBlock(nn.Module):
         super().__init__()
         self.heads, self.dropout, self.memory_rows = model.heads, model.dropout, model.memory
         self.temperature = math.sqrt(model.width // model.heads)
-        self.norm1 = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.norm2 = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.maps = LinearMaps(model.width, _PARTS)
+        self.norm1 = layer_norm(model)
+        self.norm2 = layer_norm(model)
+        self.maps = LinearMaps(model.width)
         self.filter = make_filter(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
@@ -234,7 +231,8 @@ class RecurrentMemoryBlock(nn.Module):
         """One chunk: (B, K, H), (B, M, H) -> (B, rows or K, H), (B, M, H)."""
         count = self.memory_rows
         z = torch.cat([memory.to(x.dtype), x], dim=1)
-        query, key, value = project(self.norm1(z), *(self.maps[part] for part in _PARTS[:3]))
+        y, maps = self.norm1(z), self.maps
+        query, key, value = project(y, maps["query"], maps["key"], maps["value"])
         if rows is not None:
             query, z = query[:, : count + rows], z[:, : count + rows]
         query = split_heads(query, self.heads)

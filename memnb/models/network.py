@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.config import Model, Task, model_config, task_config
-from memnb.models.blocks import LAYER_NORM_EPS, Trace
+from memnb.models.blocks import Trace, layer_norm
 from memnb.models.chunks import ChunkMemoryBlock, Watch, carry, flows, hold
 from memnb.models.registry import make_block
 
@@ -119,7 +119,7 @@ class Encoder(nn.Module):
         positions = task.max_length + int(self._has_cls)
         self.blocks = nn.ModuleList(make_block(model, positions) for _ in range(model.blocks))
         paired = task.layout == "pair"
-        self.norm = nn.Identity() if paired else nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
+        self.norm = nn.Identity() if paired else layer_norm(model)
 
     @property
     def _has_cls(self) -> bool:
@@ -186,7 +186,7 @@ class ChunkEncoder(Encoder):
         self.chunk, self.gradients = model.chunk, model.chunk_gradients
         # A stack's memory is normed between its last block and the next chunk's first.
         stack = getattr(self.blocks[0], "recurrence", "layer") == "stack"
-        self.carry_norm = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS) if stack else None
+        self.carry_norm = layer_norm(model) if stack else None
         self.can_be_together = not stack and hasattr(self.blocks[0], "forward_chunks")
 
     def parts_to_compile(self) -> list[tuple[nn.Module, str]]:
