@@ -121,3 +121,20 @@ def attend(
     return functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale
     )
+
+
+def attend_shown(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    temperature: float | Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    shown: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """As :func:`attend`; where it is to be ``shown``, written out, without dropout, and with the
+    weights (B, n, Q, K) beside what was read."""
+    if not shown:
+        return attend(query, key, value, temperature, mask, dropout), None
+    weights = attention_weights(query, key, temperature, mask)
+    return weights @ value, weights

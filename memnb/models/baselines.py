@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from memnb.config import Model
 from memnb.models.attention import (
-    attend,
-    attention_weights,
+    attend_shown,
     join_heads,
     project,
     row_mask,
@@ -87,15 +86,13 @@ class PerceiverBlock(nn.Module):
         return x[:, :rows], memory
 
     def _attention(
-        self, maps: LinearMaps, query: Tensor, source: Tensor, mask: Tensor | None, written: bool
+        self, maps: LinearMaps, query: Tensor, source: Tensor, mask: Tensor | None, shown: bool
     ) -> tuple[Tensor, Tensor | None]:
         key, value = project(source, maps["key"], maps["value"])
         q, k, v = (split_heads(part, self.heads) for part in (maps["query"](query), key, value))
-        if written:
-            weights = attention_weights(q, k, self.temperature, mask)
-            return maps["out"](join_heads(weights @ v)), weights
         dropout = self.dropout if self.training else 0.0
-        return maps["out"](join_heads(attend(q, k, v, self.temperature, mask, dropout))), None
+        read, weights = attend_shown(q, k, v, self.temperature, mask, dropout, shown)
+        return maps["out"](join_heads(read)), weights
 
 
 class LinformerBlock(nn.Module):
@@ -136,12 +133,9 @@ class LinformerBlock(nn.Module):
         query = split_heads(self.maps["query"](y[:, :rows]), self.heads)
         key, value = split_heads(key, self.heads), split_heads(packed, self.heads)
         kept = row_mask(self.keep_rows)
-        if trace is None:
-            dropout = self.dropout if self.training else 0.0
-            read = attend(query, key, value, self.temperature, kept, dropout)
-        else:
-            weights = attention_weights(query, key, self.temperature, kept)
-            read = weights @ value
+        dropout, shown = self.dropout if self.training else 0.0, trace is not None
+        read, weights = attend_shown(query, key, value, self.temperature, kept, dropout, shown)
+        if trace is not None:
             trace.append(Trace(packed, packed, None, weights))
         x = x[:, :rows] + self.maps["out"](join_heads(read))
         return norm_first_half(x, self.ffn, self.norm2), memory

@@ -24,8 +24,7 @@ from memnb.models import fused
 from memnb.models.attention import (
     Temperature,
     absorbed_logits,
-    attend,
-    attention_weights,
+    attend_shown,
     join_heads,
     project,
     row_mask,
@@ -139,11 +138,9 @@ class TransformerBlock(nn.Module):
         query, key, value = (split_heads(t, self.heads) for t in (query, key, value))
         x, query = x[:, :rows], query[:, :, :rows]
         key_mask = None if mask is None else mask[:, None, None, :]
-        if trace is None:
-            dropout = self.dropout if self.training else 0.0
-            read = attend(query, key, value, self.temperature, key_mask, dropout)
-        else:
-            read = attention_weights(query, key, self.temperature, key_mask) @ value
+        dropout = self.dropout if self.training else 0.0
+        shown = trace is not None
+        read, _ = attend_shown(query, key, value, self.temperature, key_mask, dropout, shown)
         x = x + self.maps["out"](join_heads(read))
         return norm_first_half(x, self.ffn, self.norm2), memory
 
@@ -212,27 +209,31 @@ class SharedMemoryAttention(nn.Module, ABC):
         memory: Tensor,
         mask: Tensor | None,
         rows: int | None = None,
-        trace: list[tuple[Tensor, Tensor]] | None = None,
+        trace: list[tuple[Tensor | None, Tensor | None]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(packed (B, M, H), unpacked (B, rows or L, H or broadcastable to it))."""
         dropout = self.dropout if self.training else 0.0
         if trace is not None:
-            packed, pack_weights = self._pack_written_out(x, memory, mask)
+            packed, pack_weights = self._pack(x, memory, mask, dropout, shown=True)
             packed = self._edited(packed)
-            unpacked, unpack_weights = self._unpack_written_out(x[:, :rows], packed)
+            unpacked, unpack_weights = self._unpack(x[:, :rows], packed, dropout, shown=True)
             trace.append((pack_weights, unpack_weights))
             return packed, unpacked
-        pack = self._pack_few if self.few_rows and self.filter_can_move else self._pack
-        unpack = self._unpack_few if self.few_rows else self._unpack
-        packed = self._edited(pack(x, memory, mask, dropout))
-        return packed, unpack(x[:, :rows], packed, dropout)
+        if self.few_rows and self.filter_can_move:
+            packed = self._pack_few(x, memory, mask, dropout)
+        else:
+            packed, _ = self._pack(x, memory, mask, dropout)
+        packed = self._edited(packed)
+        if self.few_rows:
+            return packed, self._unpack_few(x[:, :rows], packed, dropout)
+        return packed, self._unpack(x[:, :rows], packed, dropout)[0]
 
     # --- pack: (B, L, H), (B, M, H) -> (B, M, H) ----------------------------------------------
 
-    def _pack_inputs(
-        self, x: Tensor, memory: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Query (B, n, M, d), filtered keys and values (B, n, L', d), their mask."""
+    def _pack(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None, dropout: float, shown: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """What is written, and the weights (B, n, M, L') where they are ``shown``."""
         maps = self.pack_maps
         if maps.value is None:
             key = maps.key(x)
@@ -242,19 +243,10 @@ class SharedMemoryAttention(nn.Module, ABC):
         if self.filter is not None:
             key, value, mask = self.filter(key, value, mask)
         query, key, value = (split_heads(t, self.heads) for t in (maps.query(memory), key, value))
-        return query, key, value, None if mask is None else mask[:, None, None, :]
-
-    def _pack_written_out(
-        self, x: Tensor, memory: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        query, key, value, key_mask = self._pack_inputs(x, memory, mask)
-        weights = attention_weights(query, key, self.pack_temperature(), key_mask)
-        return _mapped(self.pack_maps.out, join_heads(weights @ value)), weights
-
-    def _pack(self, x: Tensor, memory: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        query, key, value, key_mask = self._pack_inputs(x, memory, mask)
-        packed = attend(query, key, value, self.pack_temperature(), key_mask, dropout)
-        return _mapped(self.pack_maps.out, join_heads(packed))
+        key_mask = None if mask is None else mask[:, None, None, :]
+        temperature = self.pack_temperature()
+        packed, weights = attend_shown(query, key, value, temperature, key_mask, dropout, shown)
+        return _mapped(maps.out, join_heads(packed)), weights
 
     def _pack_few(self, x: Tensor, memory: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
         maps = self.pack_maps
@@ -289,24 +281,16 @@ class SharedMemoryAttention(nn.Module, ABC):
 
     # --- unpack: (B, L, H), (B, M, H) -> (B, L, H) --------------------------------------------
 
-    def _unpack_inputs(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query (B, n, L, d), keys and values (B, n, M, d)."""
+    def _unpack(
+        self, x: Tensor, packed: Tensor, dropout: float, shown: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """What is read, and the weights (B, n, L, M) where they are ``shown``."""
         maps = self.unpack_maps
         mapped = maps.query(x), maps.key(packed), _mapped(maps.value, packed)
         query, key, value = (split_heads(each, self.heads) for each in mapped)
-        return query, key, value
-
-    def _unpack_written_out(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
-        query, key, value = self._unpack_inputs(x, packed)
-        weights = attention_weights(query, key, self.unpack_temperature(), row_mask(self.keep_rows))
-        return _mapped(self.unpack_maps.out, join_heads(weights @ value)), weights
-
-    def _unpack(self, x: Tensor, packed: Tensor, dropout: float) -> Tensor:
-        query, key, value = self._unpack_inputs(x, packed)
-        read = attend(
-            query, key, value, self.unpack_temperature(), row_mask(self.keep_rows), dropout
-        )
-        return _mapped(self.unpack_maps.out, join_heads(read))
+        temperature, kept = self.unpack_temperature(), row_mask(self.keep_rows)
+        read, weights = attend_shown(query, key, value, temperature, kept, dropout, shown)
+        return _mapped(maps.out, join_heads(read)), weights
 
     def _unpack_few(self, x: Tensor, packed: Tensor, dropout: float) -> Tensor:
         """As :meth:`_unpack`; with M = 1 and no dropout (B, 1, H).
@@ -444,7 +428,7 @@ class SharedMemoryBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(B, L, H), (B, M, H) -> (B, rows or L, H), (B, M, H)."""
         assert memory is not None
-        weights: list[tuple[Tensor, Tensor]] | None = None if trace is None else []
+        weights: list[tuple[Tensor | None, Tensor | None]] | None = None if trace is None else []
         packed, unpacked = self.attention(x, memory, mask, rows, weights)
         memory = self.norm_memory(memory + packed)
         x = second_half(self.norm_in(x[:, :rows] + unpacked), self.ffn, self.norm_out)
