@@ -166,10 +166,11 @@ class SharedMemoryAttention(nn.Module, ABC):
     which is linear along the sequence, is moved from keys and values to logits and weights.
 
     Subclasses say which projections and temperatures there are. Attributes: ``filter`` is F or
-    None.
+    None; ``temperatures`` are those of pack and unpack, or None where T = sqrt d in both.
     """
 
     filter: nn.Module | None
+    temperatures: nn.ModuleDict | None
     # Set by tests on trained models: (M,) or (B, M), True where unpack may read; a change of
     # (B, M, H) packed.
     keep_rows: Tensor | None = None
@@ -179,19 +180,20 @@ class SharedMemoryAttention(nn.Module, ABC):
         super().__init__()
         self.heads, self.dropout, self.memory_rows = model.heads, model.dropout, model.memory
         self.filter = make_filter(model)
+        self._constant = math.sqrt(model.width // model.heads)
         self.few_rows = model.heads * model.memory <= model.width
         # A convolution that keeps the length can act on the weights instead; a maximum cannot.
         self.filter_can_move = model.filter == "none" or (
             model.filter == "conv" and model.filter_stride == 1
         )
 
-    @abstractmethod
     def pack_temperature(self) -> float | Tensor:
         """T of the pack attention."""
+        return self.temperatures["pack"]() if self.temperatures else self._constant
 
-    @abstractmethod
     def unpack_temperature(self) -> float | Tensor:
         """T of the unpack attention."""
+        return self.temperatures["unpack"]() if self.temperatures else self._constant
 
     @property
     @abstractmethod
@@ -326,6 +328,12 @@ def _mapped(linear: nn.Linear | None, x: Tensor) -> Tensor:
     return x if linear is None else linear(x)
 
 
+def _temperatures(model: Model) -> nn.ModuleDict:
+    kinds = {"pack": model.pack_temperature, "unpack": model.unpack_temperature_used}
+    head_width = model.width // model.heads
+    return nn.ModuleDict({part: Temperature(kind, head_width) for part, kind in kinds.items()})
+
+
 class LunaAttention(SharedMemoryAttention):
     """Four projections per attention; pack and unpack share all, query and key, or none.
 
@@ -342,23 +350,8 @@ class LunaAttention(SharedMemoryAttention):
         pack_parts = [part for part in _PARTS if part != "out" or model.pack_output]
         self.pack = LinearMaps(model.width, pack_parts)
         self.unpack = LinearMaps(model.width, [part for part in _PARTS if part in own])
-        head_width = model.width // model.heads
         self.pack_output = model.pack_output
-        self._constant = math.sqrt(head_width)
-        self.temperatures: nn.ModuleDict | None = None
-        if model.kind == "convluna":
-            self.temperatures = nn.ModuleDict(
-                {
-                    "pack": Temperature(model.pack_temperature, head_width),
-                    "unpack": Temperature(model.unpack_temperature_used, head_width),
-                }
-            )
-
-    def pack_temperature(self) -> float | Tensor:
-        return self.temperatures["pack"]() if self.temperatures else self._constant
-
-    def unpack_temperature(self) -> float | Tensor:
-        return self.temperatures["unpack"]() if self.temperatures else self._constant
+        self.temperatures = _temperatures(model) if model.kind == "convluna" else None
 
     @property
     def pack_maps(self) -> Maps:
@@ -380,19 +373,7 @@ class ConvLunaAttention(SharedMemoryAttention):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self.maps = LinearMaps(model.width, ("query", "key", "out"))
-        head_width = model.width // model.heads
-        self.temperatures = nn.ModuleDict(
-            {
-                "pack": Temperature(model.pack_temperature, head_width),
-                "unpack": Temperature(model.unpack_temperature_used, head_width),
-            }
-        )
-
-    def pack_temperature(self) -> float | Tensor:
-        return self.temperatures["pack"]()
-
-    def unpack_temperature(self) -> float | Tensor:
-        return self.temperatures["unpack"]()
+        self.temperatures = _temperatures(model)
 
     @property
     def pack_maps(self) -> Maps:
