@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -402,6 +404,18 @@ class Network(nn.Module):
     def parameter_count(self) -> int:
         """Trained and frozen parameters, each shared one once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+@contextmanager
+def evaluating(network: Network) -> Iterator[None]:
+    """While open, the network is in evaluation mode; then in the one that it was in, whatever
+    happened."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 def build_model(name: str, task: str | Task, **changes: Any) -> Network:

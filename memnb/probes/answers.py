@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memnb.config import EXTRA_TASKS
-from memnb.models.network import Network
+from memnb.models.network import Network, evaluating
 
 # A batch holds about so many positions.
 _POSITIONS = {"cpu": 2**14, "cuda": 2**18}
@@ -18,15 +18,13 @@ _POSITIONS = {"cpu": 2**14, "cuda": 2**18}
 @torch.no_grad()
 def answers(network: Network, inputs: Tensor, lengths: Tensor) -> Tensor:
     """The class that the network gives to each example: (N, ...) -> (N,)."""
-    training = network.training
-    network.eval()
     # Exchanging memories needs at least two examples in a batch.
     batch = max(2, _POSITIONS[inputs.device.type] // inputs[0].numel())
-    given = [
-        network(inputs[start : start + batch], lengths[start : start + batch]).argmax(-1)
-        for start in range(0, len(inputs), batch)
-    ]
-    network.train(training)
+    with evaluating(network):
+        given = [
+            network(inputs[start : start + batch], lengths[start : start + batch]).argmax(-1)
+            for start in range(0, len(inputs), batch)
+        ]
     return torch.cat(given)
 
 

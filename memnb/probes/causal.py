@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.models.blocks import SharedMemoryAttention, SharedMemoryBlock, Trace
-from memnb.models.network import Network
+from memnb.models.network import Network, evaluating
 from memnb.probes.answers import accuracy_by_length, answers, answers_by_beginning, in_all
 from memnb.probes.degradation import real_positions, received
 from memnb.probes.row_removal import ORDERS, keeping_random_rows, rows_left, sequences
@@ -165,24 +165,22 @@ def row_usage(
     """
     if not _attentions(network):
         return []
-    training = network.training
-    network.eval()
     sums: list[list[Tensor]] = []
-    for start in range(0, len(inputs), _TRACED):
-        part = slice(start, start + _TRACED)
-        trace: list[Trace] = []
-        real = real_positions(network, inputs[part], lengths[part])
-        with torch.enable_grad():
-            scores = network(inputs[part], lengths[part], trace)
-            loss = functional.cross_entropy(scores, labels[part], reduction="sum")
-            gradients = torch.autograd.grad(loss, [block.packed for block in trace])
-        for index, (block, gradient) in enumerate(zip(trace, gradients, strict=True)):
-            if index == len(sums):
-                sums.append([gradient.new_zeros(gradient.shape[1]) for _ in range(2)])
-            assert block.unpack is not None  # blocks with this attention say where they looked
-            sums[index][0] += received(block.unpack.detach(), real).sum(dim=0)
-            sums[index][1] += gradient.norm(dim=-1).sum(dim=0)
-    network.train(training)
+    with evaluating(network):
+        for start in range(0, len(inputs), _TRACED):
+            part = slice(start, start + _TRACED)
+            trace: list[Trace] = []
+            real = real_positions(network, inputs[part], lengths[part])
+            with torch.enable_grad():
+                scores = network(inputs[part], lengths[part], trace)
+                loss = functional.cross_entropy(scores, labels[part], reduction="sum")
+                gradients = torch.autograd.grad(loss, [block.packed for block in trace])
+            for index, (block, gradient) in enumerate(zip(trace, gradients, strict=True)):
+                if index == len(sums):
+                    sums.append([gradient.new_zeros(gradient.shape[1]) for _ in range(2)])
+                assert block.unpack is not None  # blocks with this attention say where they looked
+                sums[index][0] += received(block.unpack.detach(), real).sum(dim=0)
+                sums[index][1] += gradient.norm(dim=-1).sum(dim=0)
     samples = len(inputs) * sequences(network)
     return [
         {
