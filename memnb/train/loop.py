@@ -415,7 +415,9 @@ class _Trainer:
         if accuracy > self.best["accuracy"]:
             weights = {k: v.clone() for k, v in self.engine.network.state_dict().items()}
             self.best = {"step": step, "accuracy": accuracy, "loss": loss, "network": weights}
-        self._probe(step)
+        if step in self._looks:
+            self._look(step)
+            self._watch_filters(step)
         self.seconds["evaluation"] += time.monotonic() - begun
         self._tell(train_loss)
 
@@ -428,16 +430,8 @@ class _Trainer:
                 f"the training loss diverged to {train_loss:.3g} at step {self.engine.step}"
             )
 
-    def _probe(self, step: int) -> None:
-        """Look at memory and filters, if it is time."""
-        if self.run.model.memory and step in self._looks:
-            self._look(step)
-            self._watch_filters(step)
-
     def _look(self, step: int) -> None:
         """Measure the memory, if there is one, on a few examples of the validation set."""
-        if not self.run.model.memory:
-            return
         split, some = self.engine.validation, self._looked_at
         network = self.engine.network
         for row in measure(network, split.inputs[some], split.lengths[some], split.labels[some]):
