@@ -59,20 +59,23 @@ def answers_by_beginning(
     longest = int(lengths.max())
     whole = answers(network, inputs, lengths)
 
-    def row(kept: int, given: Tensor) -> dict[str, Any]:
-        return {
-            "kept": kept,
-            "examples": len(labels),
-            "accuracy": float((given == labels).double().mean()),
-            "changed": float((given != whole).double().mean()),
-        }
-
     found, kept = [], 1
     while kept < longest:
         hear()
-        found.append(row(kept, answers(network, *ending_otherwise(inputs, lengths, kept))))
+        given = answers(network, *ending_otherwise(inputs, lengths, kept))
+        found.append({"kept": kept, **compared(given, labels, whole)})
         kept *= 4
-    return [*found, row(longest, whole)]
+    return [*found, {"kept": longest, **compared(whole, labels, whole)}]
+
+
+def compared(given: Tensor, labels: Tensor, intact: Tensor) -> dict[str, Any]:
+    """What a row says of the answers ``given``: to how many ``examples``, their ``accuracy``, and
+    ``changed``, the share that differs from the ``intact`` ones; all are (N,)."""
+    return {
+        "examples": len(labels),
+        "accuracy": float((given == labels).double().mean()),
+        "changed": float((given != intact).double().mean()),
+    }
 
 
 def ending_otherwise(inputs: Tensor, lengths: Tensor, kept: int) -> tuple[Tensor, Tensor]:

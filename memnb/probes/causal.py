@@ -19,7 +19,13 @@ from torch.nn import functional
 
 from memnb.models.blocks import SharedMemoryAttention, SharedMemoryBlock, Trace
 from memnb.models.network import Network, evaluating
-from memnb.probes.answers import accuracy_by_length, answers, answers_by_beginning, in_all
+from memnb.probes.answers import (
+    accuracy_by_length,
+    answers,
+    answers_by_beginning,
+    compared,
+    in_all,
+)
 from memnb.probes.degradation import real_positions, received
 from memnb.probes.row_removal import ORDERS, keeping_random_rows, rows_left, sequences
 
@@ -119,16 +125,8 @@ def causal_tests(
 
     def row(test: str, rule: str = "", kept: int = memory) -> dict[str, Any]:
         hear()
-        given = answers(network, inputs, lengths)
-        return {
-            "test": test,
-            "rule": rule,
-            "kept": kept,
-            "memory": memory,
-            "examples": len(labels),
-            "accuracy": float((given == labels).double().mean()),
-            "changed": float((given != intact).double().mean()),
-        }
+        said = compared(answers(network, inputs, lengths), labels, intact)
+        return {"test": test, "rule": rule, "kept": kept, "memory": memory, **said}
 
     found = [row("intact")]
     if memory > 1:
