@@ -28,8 +28,7 @@ def evaluations(run: Run) -> int:
 
 def example_operations(run: Run) -> float:
     """Of one forward pass over one example; a pair is two sequences."""
-    sequences = 2 if run.task.layout == "pair" else 1
-    return sequences * forward_operations(run.model, run.task.max_length)
+    return run.task.sequences * forward_operations(run.model, run.task.max_length)
 
 
 def step_operations(run: Run) -> float:
@@ -44,8 +43,7 @@ def step_bytes(run: Run) -> float:
     its input and write its output; on the way back read input and gradient, write the gradient,
     and write and read the hidden layer and its gradient, from which the weights learn.
     """
-    sequences = 2 if run.task.layout == "pair" else 1
-    positions = sequences * run.training.batch * run.task.max_length
+    positions = run.task.sequences * run.training.batch * run.task.max_length
     return 2.0 * run.model.blocks * positions * (5 * run.model.width + 4 * run.model.mlp)
 
 

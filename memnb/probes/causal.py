@@ -27,7 +27,7 @@ from memnb.probes.answers import (
     in_all,
 )
 from memnb.probes.degradation import real_positions, received
-from memnb.probes.row_removal import ORDERS, keeping_random_rows, rows_left, sequences
+from memnb.probes.row_removal import ORDERS, keeping_random_rows, rows_left
 
 EXAMPLES = 500  # the tests ask a model a dozen times: so many examples, the same for all of them
 USAGE_EXAMPLES = 16
@@ -179,7 +179,7 @@ def row_usage(
                 assert block.unpack is not None  # blocks with this attention say where they looked
                 sums[index][0] += received(block.unpack.detach(), real).sum(dim=0)
                 sums[index][1] += gradient.norm(dim=-1).sum(dim=0)
-    samples = len(inputs) * sequences(network)
+    samples = len(inputs) * network.task.sequences
     return [
         {
             "block": index + 1,
@@ -248,7 +248,7 @@ def mean_row(packed: Tensor) -> Tensor:
 
 def swapped(network: Network) -> Edit:
     """Every example receives the memory of the example before it in the batch."""
-    step = sequences(network)
+    step = network.task.sequences
     return lambda packed: packed.roll(step, dims=0)
 
 
@@ -258,7 +258,7 @@ def shuffled(network: Network, seed: int) -> Edit:
     The s_j are random and all different; only where a batch has no more than M examples they are
     used again in the same order.
     """
-    step = sequences(network)
+    step = network.task.sequences
 
     def edit(packed: Tensor) -> Tensor:
         examples = len(packed) // step

@@ -112,7 +112,7 @@ def measure(
         return []
     size = _samples_at_a_time(network, inputs)
     parts: list[list[dict[str, Tensor]]] = []  # of each part of the batch, a dict per block
-    samples = len(inputs) * (2 if network.task.layout == "pair" else 1)
+    samples = len(inputs) * network.task.sequences
     counted: dict[str, int | Tensor] = {}  # samples, where a measure has no meaning for some
     rows: list[tuple[Tensor, Tensor]] = []  # packed and memory, each (blocks, B, M, H)
     with evaluating(network):

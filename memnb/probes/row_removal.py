@@ -55,7 +55,8 @@ def keeping_random_rows(network: Network, kept: int, seed: int) -> Iterator[None
         examples = len(given[0])
         turns = torch.arange(asked, asked + examples, device=device) % ORDERS
         asked += examples
-        _keep(network, keep[turns].repeat_interleave(sequences(network), dim=0))
+        # The two documents of a pair stand side by side in a batch.
+        _keep(network, keep[turns].repeat_interleave(network.task.sequences, dim=0))
 
     handle = network.register_forward_pre_hook(choose)
     try:
@@ -63,11 +64,6 @@ def keeping_random_rows(network: Network, kept: int, seed: int) -> Iterator[None
     finally:
         handle.remove()
         _keep(network, None)
-
-
-def sequences(network: Network) -> int:
-    """Sequences of one example: the two documents of a pair stand side by side in a batch."""
-    return 2 if network.task.layout == "pair" else 1
 
 
 def _keep(network: Network, keep: Tensor | None) -> None:
