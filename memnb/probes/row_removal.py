@@ -19,21 +19,6 @@ ORDERS = 500
 
 
 @contextmanager
-def keeping_rows(network: Network, keep: Tensor) -> Iterator[None]:
-    """While open, only the memory rows where ``keep`` is True are read, in every block.
-
-    Args:
-        network: a model with a memory.
-        keep: (M,), or (B, M) for the B sequences of every batch.
-    """
-    try:
-        _keep(network, keep)
-        yield
-    finally:
-        _keep(network, None)
-
-
-@contextmanager
 def keeping_random_rows(network: Network, kept: int, seed: int) -> Iterator[None]:
     """While open, every example has ``kept`` random rows of its own left, the same in all blocks.
 
