@@ -282,7 +282,7 @@ def _medians(values: Bytes, first: Ints, arguments: Ints) -> Bytes:
     return (low + high) // np.uint8(2)
 
 
-# --- reading and writing ---------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------
 
 
 def evaluate(tokens: Sequence[str]) -> int:
@@ -357,28 +357,6 @@ def tree(tokens: Sequence[str]) -> Node:
             stack[-1].append(Node(operator, value, length, tuple(parts)))
         else:
             stack[-1].append(Node(token, int(token), 1))
-    return stack[0][0]
-
-
-def to_source(tokens: Sequence[str]) -> str:
-    """The expression in LRA's file format, where an operator takes its arguments one by one.
-
-    ``[MAX 4 7 ]`` becomes ``( ( ( [MAX 4 ) 7 ) ] )``.
-
-    Raises:
-        DataError: the tokens are no complete expression.
-    """
-    evaluate(tokens)
-    stack: list[list[str]] = [[]]
-    for token in tokens:
-        if token in OPERATORS:
-            stack.append([token])
-        elif token == "]":
-            operator, *arguments = stack.pop()
-            opened = "( " * (len(arguments) + 1) + operator
-            stack[-1].append(opened + "".join(f" {one} )" for one in arguments) + " ] )")
-        else:
-            stack[-1].append(token)
     return stack[0][0]
 
 
@@ -468,12 +446,3 @@ def _example(line: bytes, source: int, target: int, most: int, where: str) -> tu
             "max_length, or get the file again."
         )
     return sequence, int(label)
-
-
-def write_tsv(path: Path, sequences: Sequences, labels: Sequence[int]) -> None:
-    """Write examples (token ids) to ``path`` in LRA's file format."""
-    with path.open("w", encoding="ascii", newline="\n") as file:
-        file.write(LRA_HEADER + "\n")
-        for index, label in enumerate(labels):
-            tokens = [VOCABULARY[token] for token in sequences[index].tolist()]
-            file.write(f"{to_source(tokens)}\t{label}\n")
