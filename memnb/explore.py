@@ -37,13 +37,12 @@ FIRST_INPUT = {
 # --- training --------------------------------------------------------------------------------
 
 
-def training(filters: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Any:
+def training(filters: pd.DataFrame, probes: pd.DataFrame) -> Any:
     """Sliders for step, block and head over one run's filters and its memory.
 
     Args:
         filters: frame of :func:`memnb.evidence.rows.load_filters`.
         probes: frame of :func:`memnb.evidence.rows.load_probes`.
-        subtitle: where the rows come from.
 
     Raises:
         MemnbError: ipywidgets is not installed, or there is no run with a filter.
@@ -71,11 +70,7 @@ def training(filters: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") ->
         controls["block"].max = int(own["block"].max())
         controls["head"].max = int(own["head"].max())
 
-    return _live(
-        lambda **at: memory_figures.moment(filters, probes, subtitle=subtitle, **at),
-        controls,
-        adapt=adapt,
-    )
+    return _live(functools.partial(memory_figures.moment, filters, probes), controls, adapt=adapt)
 
 
 # --- trained models --------------------------------------------------------------------------
@@ -167,20 +162,14 @@ def typed(found: Sequence[Shipped]) -> Any:
     return _live(look, controls, fill, adapt=adapt)
 
 
-def read_typed(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
-    """What shipped weights make of a typed input: a view (:func:`memnb.probes.views.view`).
+def _looked(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
+    """What shipped weights make of a typed input: a view (:func:`memnb.probes.views.view`) without
+    the filling, which takes most of its time.
 
     Raises:
         MemnbError: the text is empty, too long, or no expression of ListOps.
         DataError: the weights are damaged.
     """
-    from memnb.probes.views import view
-
-    return view(*_prepared(one, text))
-
-
-def _looked(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
-    """:func:`read_typed` without the filling, which takes most of its time."""
     from memnb.probes.views import view
 
     network, inputs, length, label = _prepared(one, text)
