@@ -64,16 +64,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Status:
-    """A card and what lies in the cache of this machine.
-
-    ``lra`` says whether LRA's own examples of a generated task were imported (``source="lra"``).
-    """
+    """A card and what lies in the cache of this machine."""
 
     card: Card
     ready: bool
     path: Path
     size: int
-    lra: bool
 
 
 @dataclass(frozen=True)
@@ -237,7 +233,7 @@ def status(name: str) -> Status:
     path = _where(name)
     ready = path.is_file()
     size = path.stat().st_size if ready else 0
-    return Status(found, ready, path, size, name in _LRA and _LRA[name]().exists())
+    return Status(found, ready, path, size)
 
 
 def data_of(task: config.Task) -> Status | None:
@@ -320,10 +316,6 @@ def _listops_tables() -> Path:
     return paths.data_cache() / "lra" / "listops-1000"
 
 
-_LRA: dict[str, Callable[[], Path]] = {
-    "listops": _listops_tables,
-    "pathfinder": lambda: prepared.file("pathfinder"),
-}
 _LISTOPS = re.compile(r"(?:^|/)listops-1000/(basic_(?:train|val|test)\.tsv)$")
 
 
