@@ -23,6 +23,7 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
+from memnb import config, paths
 from memnb.errors import DataError
 
 Arrays = dict[str, NDArray[Any]]
@@ -30,6 +31,11 @@ Result = TypeVar("Result")
 
 MOST_BYTES = 4 * 2**30
 log = logging.getLogger(__name__)
+
+
+def file(task: config.Task) -> Path:
+    """Where the data of a generated task lie, or would lie."""
+    return paths.data_cache() / f"{task.name}-{task.digest}.npz"
 
 
 def read(path: Path, members: Mapping[str, str]) -> Arrays:

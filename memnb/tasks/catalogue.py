@@ -213,8 +213,7 @@ def card(name: str) -> Card:
 
 def _where(name: str) -> Path:
     if CARDS[name].kind == "generated":
-        task = config.task_config(name)
-        return paths.data_cache() / f"{name}-{task.digest}.npz"
+        return cache.file(config.task_config(name))
     return prepared.file(name)
 
 
@@ -312,17 +311,13 @@ def import_data(name: str, source: Path) -> Path:
     return prepared.store(name, _READERS[name](source))
 
 
-def _listops_tables() -> Path:
-    return paths.data_cache() / "lra" / "listops-1000"
-
-
 _LISTOPS = re.compile(r"(?:^|/)listops-1000/(basic_(?:train|val|test)\.tsv)$")
 
 
 def _import_listops(source: Path) -> Path:
     """LRA's three tables, copied to where ``source="lra"`` looks for them."""
     task = config.ListOps(source="lra")
-    folder = _listops_tables()
+    folder = listops.lra_folder()
     new = folder.with_name("listops-1000.part")
     try:
         shutil.rmtree(new, ignore_errors=True)

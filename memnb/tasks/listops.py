@@ -60,7 +60,7 @@ def load(task: config.ListOps) -> Dataset:
     Raises:
         DataError: see :func:`make`, or the cache cannot be written.
     """
-    path = paths.data_cache() / f"{task.name}-{task.digest}.npz"
+    path = cache.file(task)
     return cache.cached(path, lambda: read(task, path), lambda: _arrays(make(task)))
 
 
@@ -106,8 +106,13 @@ def make(task: config.ListOps) -> Examples:
         DataError: LRA's files are missing or damaged, or there are not as many distinct trees.
     """
     if task.source == "lra":
-        return _read_lra(task, paths.data_cache() / "lra" / "listops-1000")
+        return _read_lra(task)
     return _generate(task)
+
+
+def lra_folder() -> Path:
+    """Where LRA's three tables lie, or would lie."""
+    return paths.data_cache() / "lra" / "listops-1000"
 
 
 # --- generation ------------------------------------------------------------------------------
@@ -383,11 +388,11 @@ def from_source(source: bytes) -> Bytes:
 _PARENTHESES_TO_SPACES = bytes.maketrans(b"()", b"  ")
 
 
-def _read_lra(task: config.ListOps, folder: Path) -> Examples:
+def _read_lra(task: config.ListOps) -> Examples:
     sequences: list[Bytes] = []
     labels: list[int] = []
     for name, rows in zip(LRA_FILES, (task.train, task.validation, task.test), strict=True):
-        for sequence, label in read_tsv(folder / name, rows, task.max_length):
+        for sequence, label in read_tsv(lra_folder() / name, rows, task.max_length):
             sequences.append(sequence)
             labels.append(label)
     return Examples(Sequences.of(sequences), np.array(labels, np.uint8), _split(task))
