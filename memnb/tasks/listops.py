@@ -291,27 +291,12 @@ def _medians(values: Bytes, first: Ints, arguments: Ints) -> Bytes:
 
 
 def evaluate(tokens: Sequence[str]) -> int:
-    """The value of an expression such as ``["[SM", "7", "8", "]"]`` (here 5), read left to right.
+    """The value of an expression such as ``["[SM", "7", "8", "]"]`` (here 5).
 
     Raises:
         DataError: the tokens are no complete expression.
     """
-    stack: list[tuple[str, list[int]]] = [("", [])]
-    for token in tokens:
-        if token in OPERATORS:
-            stack.append((token, []))
-        elif token == "]" and len(stack) > 1 and stack[-1][1]:
-            operator, values = stack.pop()
-            stack[-1][1].append(_apply(operator, values))
-        elif token.isdecimal() and token in TOKEN_ID:
-            stack[-1][1].append(int(token))
-        else:
-            raise DataError(
-                f"A ListOps expression cannot go on with {token!r}; check its brackets."
-            )
-    if len(stack) > 1 or len(stack[0][1]) != 1:
-        raise DataError(f"{len(tokens)} tokens are not one complete ListOps expression.")
-    return stack[0][1][0]
+    return tree(tokens).value
 
 
 def _apply(operator: str, values: list[int]) -> int:
@@ -343,26 +328,29 @@ class Node:
 
 
 def tree(tokens: Sequence[str]) -> Node:
-    """The expression as a tree.
+    """The expression as a tree, read left to right.
 
     Raises:
         DataError: the tokens are no complete expression.
     """
-    evaluate(tokens)
-    stack: list[list[Node]] = [[]]
-    operators: list[str] = []
+    stack: list[tuple[str, list[Node]]] = [("", [])]
     for token in tokens:
         if token in OPERATORS:
-            operators.append(token)
-            stack.append([])
-        elif token == "]":
-            operator, parts = operators.pop(), stack.pop()
+            stack.append((token, []))
+        elif token == "]" and len(stack) > 1 and stack[-1][1]:
+            operator, parts = stack.pop()
             value = _apply(operator, [one.value for one in parts])
             length = 2 + sum(one.length for one in parts)
-            stack[-1].append(Node(operator, value, length, tuple(parts)))
+            stack[-1][1].append(Node(operator, value, length, tuple(parts)))
+        elif token.isdecimal() and token in TOKEN_ID:
+            stack[-1][1].append(Node(token, int(token), 1))
         else:
-            stack[-1].append(Node(token, int(token), 1))
-    return stack[0][0]
+            raise DataError(
+                f"A ListOps expression cannot go on with {token!r}; check its brackets."
+            )
+    if len(stack) > 1 or len(stack[0][1]) != 1:
+        raise DataError(f"{len(tokens)} tokens are not one complete ListOps expression.")
+    return stack[0][1][0]
 
 
 _ID_OF_BYTES = {token.encode(): index for token, index in TOKEN_ID.items() if index}
