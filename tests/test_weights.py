@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,21 @@ def test_an_export_comes_back_as_the_best_network_in_half_precision(
         assert torch.equal(value, best[name].half().float()), name
     with safe_open(exported, framework="pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+
+
+def test_where_the_disk_is_full_nothing_is_left_of_an_export(
+    trained: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = exported.parent
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(RunError, match=r"No space left on device.*--to"):
+        weights.export(trained, folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_buffers_that_count_stay_whole_numbers(tmp_path: Path) -> None:
