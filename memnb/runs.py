@@ -184,7 +184,8 @@ def _ask(folder: Path, device: str) -> list[str]:
     from memnb.train.checkpoint import write_atomically
     from memnb.train.device import choose_device
     from memnb.train.engine import DeviceSplit
-    from memnb.train.loop import commit_of_checkout, examination, refuse_another_block
+    from memnb.train.loop import examination, refuse_another_block
+    from memnb.train.record import commit_of_checkout
 
     record, run = rows.read_run(folder)
     if record.outcome != "finished":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,7 +30,7 @@ from memnb.reproduce.page import Page, as_csv
 from memnb.reproduce.progress import duration
 from memnb.reproduce.trainer import why_no_result
 from memnb.reproduce.workers import Ended, cores
-from memnb.train.record import outcome
+from memnb.train.record import commit_of_checkout, outcome
 
 #: Preset of a row -> what its scale is called.
 SCALES = {"paper": "Full scale", "quick": "Laptop scale"}
@@ -327,22 +326,12 @@ def environment() -> dict[str, str]:
 
 def commit() -> str:
     """The commit of the checkout, marked when files differ from it; or that there is none."""
-    root = paths.checkout()
-    if root is None:
+    if paths.checkout() is None:
         return "installed package"
-    try:
-        head = _git(root, "rev-parse", "--short=12", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
+    found = commit_of_checkout()
+    if found is None:
         return "no git commit"
-    return f"commit {head}" + (", changed files" if changed else "")
-
-
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()
+    return f"commit {found.removesuffix('+')}" + (", changed files" if found.endswith("+") else "")
 
 
 def _short(short: summary.Short) -> dict[str, Any] | None:

@@ -45,11 +45,11 @@ from memnb.train.loop import (
     PROBE_SAMPLES,
     SAVE_EVERY,
     SAVE_SHARE,
-    commit_of_checkout,
     look_closely,
     looks,
     peak_memory,
 )
+from memnb.train.record import commit_of_checkout
 from memnb.train.sampler import EpochSampler
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,8 @@ import io
 import json
 import logging
 import math
-import os
 import platform
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -31,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memnb import __version__, paths, tasks
+from memnb import __version__, tasks
 from memnb.config import Run, Training
 from memnb.errors import RunError, RunInUse
 from memnb.models.network import Network
@@ -48,7 +46,7 @@ from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
 from memnb.train.engine import DeviceSplit, Engine, Interrupted
-from memnb.train.record import has_ended, outcome
+from memnb.train.record import commit_of_checkout, has_ended, outcome
 from memnb.train.sampler import EpochSampler
 
 log = logging.getLogger(__name__)
@@ -691,24 +689,6 @@ def _some(split: DeviceSplit, first: int, count: int) -> Tensor:
     """Positions of at most ``count`` examples (:func:`memnb.tasks.base.asked`), on their device."""
     labels = split.labels
     return torch.from_numpy(asked(labels.cpu().numpy(), first, count)).to(labels.device)
-
-
-def commit_of_checkout() -> str | None:
-    """The commit of the checkout that is running, with a + if it was changed; None if unknown.
-
-    Where the code travels without its history (a container, a cluster), MEMNB_COMMIT says it.
-    """
-    root = paths.checkout()
-    if root is None or not (root / ".git").exists():
-        return os.environ.get("MEMNB_COMMIT")
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            cwd=root, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def peak_memory(device: Device) -> int:
