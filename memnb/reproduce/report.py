@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,7 +215,8 @@ def write_report(
     runs = pd.concat(filled, ignore_index=True)
     removal, probes = rows.load_removal(runs), rows.load_probes(runs)
     others, unreadable = _published()
-    problems = [*_problems(layers), *_attrs(removal), *_attrs(probes), *unreadable]
+    problems = [problem for layer in layers for problem in layer.problems]
+    problems += [*removal.attrs["problems"], *probes.attrs["problems"], *unreadable]
     folder = paths.report(out)
     cells, unread = _cells(entries)
     verdicts = claims.check(runs, removal, probes)
@@ -413,15 +414,6 @@ def effect(verdict: claims.Verdict) -> str:
 def _interval(claim: str) -> str:
     # Where one task is enough, each of several could hold by chance: the intervals are widened.
     return "95 % interval" + (" for all tasks together" if claim in claims.ANY_SUFFICES else "")
-
-
-def _problems(layers: Sequence[Any]) -> Iterator[str]:
-    for layer in layers:
-        yield from layer.problems
-
-
-def _attrs(frame: pd.DataFrame) -> list[str]:
-    return list(frame.attrs.get("problems", ()))
 
 
 def _why_not(record: dict[str, Any]) -> str:
