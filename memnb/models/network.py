@@ -218,7 +218,7 @@ class ChunkEncoder(Encoder):
             x = functional.pad(x, (0, 0, 0, missing))
             known = starts.new_full((batch,), length) if known is None else known
         x = self._with_cls(x.view(batch * count, self.chunk, -1)).unflatten(0, (batch, count))
-        mask, alive = self._masks(known, starts, self.chunk)
+        mask, alive = self._masks(known, starts)
         flowing = flows(alive, count, self.gradients, inputs.device)
         first = memory = self._first_memory(batch)
         for index, block in enumerate(self.blocks):
@@ -241,7 +241,7 @@ class ChunkEncoder(Encoder):
     def _streamed(self, inputs: Tensor, known: Tensor | None, trace: list[Trace] | None) -> Tensor:
         """Chunk after chunk, each through all blocks."""
         starts = self._starts(inputs)
-        mask, alive = self._masks(known, starts, self.chunk)
+        mask, alive = self._masks(known, starts)
         flowing = flows(alive, len(starts), self.gradients, inputs.device)
         # One tensor each, laid out as those after them, so that compiled code serves all chunks.
         streams = 1 if self.carry_norm else len(self.blocks)
@@ -294,9 +294,7 @@ class ChunkEncoder(Encoder):
         """Where each chunk begins: (C,)."""
         return torch.arange(0, inputs.shape[1], self.chunk, device=inputs.device)
 
-    def _masks(
-        self, known: Tensor | None, starts: Tensor, size: int
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def _masks(self, known: Tensor | None, starts: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """(B, C, K) True at CLS and tokens, and (B, C) True where a chunk has tokens.
 
         A chunk without tokens keeps its first position, so that no softmax is over nothing.
@@ -304,7 +302,7 @@ class ChunkEncoder(Encoder):
         if known is None:
             return None, None
         left = known[:, None] - starts
-        places = torch.arange(size + int(self._has_cls), device=starts.device)
+        places = torch.arange(self.chunk + int(self._has_cls), device=starts.device)
         within = places - int(self._has_cls) < left[:, :, None]
         return within | (places == 0), left > 0
 
