@@ -15,10 +15,11 @@ _VALIDATION = {"text": 25_000, "retrieval": 18_090, "retrieval-acl": 2_067, "ima
 
 def examples_scored(task: Task) -> int:
     """How many examples an evaluation scores: the size of the validation set."""
-    if isinstance(task, Text) and task.validation == "holdout":
-        return task.holdout
-    own = getattr(task, "validation", None)
-    return own if isinstance(own, int) else _VALIDATION[task.name]
+    if isinstance(task, Text):
+        own = task.holdout if task.validation == "holdout" else task.test
+    else:
+        own = getattr(task, "validation", None)
+    return own or _VALIDATION[task.name.removesuffix("-short")]
 
 
 def evaluations(run: Run) -> int:
