@@ -339,11 +339,18 @@ def _short(short: summary.Short) -> dict[str, Any] | None:
     """The answers, and a table of the page with its notes; None without any."""
     if short.table.empty:
         return None
-    table = rendering.Table(
-        "in-short", list(short.table.columns), short.table.to_numpy().tolist(),
-        " ".join(short.notes), None,
-    )  # fmt: skip
-    return {"answers": short.answers, "table": table}
+    return {
+        "answers": short.answers,
+        "table": _table("in-short", short.table, " ".join(short.notes)),
+    }
+
+
+def _table(
+    name: str, frame: pd.DataFrame, caption: str, data: rendering.Download | None = None
+) -> rendering.Table:
+    """A frame whose cells are ready to print as a table of the page."""
+    header, body = list(frame.columns), frame.to_numpy().tolist()
+    return rendering.Table(name, header, body, caption, data)
 
 
 def _claims(
@@ -367,30 +374,22 @@ def _claims(
             }
         )
     for name, claim in found.items():
-        table = tables.comparisons([one for one in verdicts if one.claim == name])
-        table = table.drop(columns="Claim")
-        file = f"claim-{name.lower()}.csv"
-        claim["rows"] = rendering.Table(
-            f"claim-{name.lower()}",
-            list(table.columns),
-            table.to_numpy().tolist(),
+        judged = tables.comparisons([one for one in verdicts if one.claim == name])
+        judged = judged.drop(columns="Claim")
+        file = f"claim-{name.lower()}"
+        claim["rows"] = _table(
+            file,
+            judged,
             f"Every comparison behind the verdict. Each interval is a {_interval(name)}.",
-            rendering.Download(file, rendering.csv_address(as_csv(table).encode())),
+            rendering.Download(f"{file}.csv", rendering.csv_address(as_csv(judged).encode())),
         )
         names, code = EVIDENCE.get(name, ((), ()))
         claim["figures"] = [figures[one] for one in names if one in figures]
         if name in ASIDES:
             aside = ASIDES[name]
-            table = aside.table(runs)
             claim["aside"] = {
                 "heading": f"{aside.heading}, at full scale",
-                "table": rendering.Table(
-                    f"aside-{name.lower()}",
-                    list(table.columns),
-                    table.to_numpy().tolist(),
-                    aside.words(runs),
-                    None,
-                ),
+                "table": _table(f"aside-{name.lower()}", aside.table(runs), aside.words(runs)),
                 "page": next((e.artefact for e in entries if e.artefact.id == aside.page), None),
             }
         claim["code"] = [_CLAIMS, *code]
