@@ -75,8 +75,9 @@ class Temperature(nn.Module):
         return self.log_temp.exp() if self._frozen is None else self._frozen
 
 
-def row_mask(keep: Tensor | None) -> Tensor | None:
-    """Memory rows that may be read, (M,) or (B, M), as a mask (1 or B, 1, 1, M) for :func:`attend`.
+def as_key_mask(keep: Tensor | None) -> Tensor | None:
+    """Positions or memory rows that may be read, (K,) or (B, K), as a mask (1 or B, 1, 1, K) for
+    :func:`attend`.
 
     None, which keeps all of them, stays None.
     """

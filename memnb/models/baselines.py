@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from memnb.config import Model
 from memnb.models.attention import (
+    as_key_mask,
     attend_shown,
     join_heads,
     project,
-    row_mask,
     split_heads,
 )
 from memnb.models.blocks import (
@@ -70,14 +70,14 @@ class PerceiverBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(B, L, H), (B, M, H) -> (B, rows or L, H) untouched, (B, M, H)."""
         assert memory is not None
-        key_mask = None if mask is None else mask[:, None, None, :]
+        key_mask = as_key_mask(mask)
         packed, weights = self._attention(
             self.cross, self.norm_cross(memory), self.norm_x(x), key_mask, trace is not None
         )
         memory = memory + packed
         memory = memory + self.ffn1(self.norm_ffn1(memory))
         y = self.norm_latent(memory)
-        kept = row_mask(self.keep_rows)
+        kept = as_key_mask(self.keep_rows)
         read, _ = self._attention(self.latent, y, y, kept, trace is not None)
         memory = memory + read
         memory = memory + self.ffn2(self.norm_ffn2(memory))
@@ -132,7 +132,7 @@ class LinformerBlock(nn.Module):
         key, packed = mixture @ key, mixture @ value
         query = split_heads(self.maps["query"](y[:, :rows]), self.heads)
         key, value = split_heads(key, self.heads), split_heads(packed, self.heads)
-        kept = row_mask(self.keep_rows)
+        kept = as_key_mask(self.keep_rows)
         dropout, shown = self.dropout if self.training else 0.0, trace is not None
         read, weights = attend_shown(query, key, value, self.temperature, kept, dropout, shown)
         if trace is not None:

@@ -24,10 +24,10 @@ from memnb.models import fused
 from memnb.models.attention import (
     Temperature,
     absorbed_logits,
+    as_key_mask,
     attend_shown,
     join_heads,
     project,
-    row_mask,
     split_heads,
 )
 from memnb.models.filters import ConvFilter, make_filter
@@ -137,7 +137,7 @@ class TransformerBlock(nn.Module):
         query, key, value = project(y, self.maps["query"], self.maps["key"], self.maps["value"])
         query, key, value = (split_heads(t, self.heads) for t in (query, key, value))
         x, query = x[:, :rows], query[:, :, :rows]
-        key_mask = None if mask is None else mask[:, None, None, :]
+        key_mask = as_key_mask(mask)
         dropout = self.dropout if self.training else 0.0
         shown = trace is not None
         read, _ = attend_shown(query, key, value, self.temperature, key_mask, dropout, shown)
@@ -245,7 +245,7 @@ class SharedMemoryAttention(nn.Module, ABC):
         if self.filter is not None:
             key, value, mask = self.filter(key, value, mask)
         query, key, value = (split_heads(t, self.heads) for t in (maps.query(memory), key, value))
-        key_mask = None if mask is None else mask[:, None, None, :]
+        key_mask = as_key_mask(mask)
         temperature = self.pack_temperature()
         packed, weights = attend_shown(query, key, value, temperature, key_mask, dropout, shown)
         return _mapped(maps.out, join_heads(packed)), weights
@@ -290,7 +290,7 @@ class SharedMemoryAttention(nn.Module, ABC):
         maps = self.unpack_maps
         mapped = maps.query(x), maps.key(packed), _mapped(maps.value, packed)
         query, key, value = (split_heads(each, self.heads) for each in mapped)
-        temperature, kept = self.unpack_temperature(), row_mask(self.keep_rows)
+        temperature, kept = self.unpack_temperature(), as_key_mask(self.keep_rows)
         read, weights = attend_shown(query, key, value, temperature, kept, dropout, shown)
         return _mapped(maps.out, join_heads(read)), weights
 
@@ -310,7 +310,7 @@ class SharedMemoryAttention(nn.Module, ABC):
         else:
             key = split_heads(maps.key(packed), self.heads) / self.unpack_temperature()
             logits = absorbed_logits(x, key, maps.query).unflatten(2, (self.heads, -1))
-            kept = row_mask(self.keep_rows)
+            kept = as_key_mask(self.keep_rows)
             if kept is not None:
                 logits = logits.masked_fill(~kept, float("-inf"))
             weights = logits.softmax(dim=3).flatten(2)

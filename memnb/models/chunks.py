@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from memnb.config import Model
 from memnb.models.attention import (
     Temperature,
+    as_key_mask,
     attend_shown,
     join_heads,
     project,
-    row_mask,
     split_heads,
 )
 from memnb.models.blocks import FeedForward, LinearMaps, Trace, layer_norm, norm_first_half
@@ -138,7 +138,7 @@ class ChunkMemoryBlock(nn.Module):
         y, maps = self.norms["within"](x), self.within
         query, key, value = project(y, maps["query"], maps["key"], maps["value"])
         query, key, value = (split_heads(part, self.heads) for part in (query, key, value))
-        key_mask = None if mask is None else mask[:, None, None, :]
+        key_mask = as_key_mask(mask)
         read, _ = self._attention(query, key, value, self.constant, key_mask, shown)
         return x + maps["out"](join_heads(read))
 
@@ -151,7 +151,7 @@ class ChunkMemoryBlock(nn.Module):
         if self.filter is not None:
             key, value, mask = self.filter(key, value, mask)
         query, key, value = (split_heads(part, self.heads) for part in (query, key, value))
-        return query, key, value, None if mask is None else mask[:, None, None, :]
+        return query, key, value, as_key_mask(mask)
 
     def _write(
         self, memory: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, shown: bool
@@ -172,7 +172,7 @@ class ChunkMemoryBlock(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         key, value = project(memory, self.read["key"], self.read["value"])
         key, value = split_heads(key, self.heads), split_heads(value, self.heads)
-        kept = row_mask(self.keep_rows)
+        kept = as_key_mask(self.keep_rows)
         if kept is not None and len(kept) > 1:  # all chunks of a sequence lose the same rows
             kept = kept.repeat_interleave(len(query) // len(kept), dim=0)
         read, weights = self._attention(query, key, value, self.constant, kept, shown)
