@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from memnb import config, naming
 from memnb.draw import looking, memory_figures
 from memnb.errors import DataError, MemnbError
-from memnb.evidence.views import ROWS, Shipped
+from memnb.evidence.views import ROWS, Shipped, View
 from memnb.tasks import listops
 from memnb.tasks import text as reviews
 
@@ -100,11 +100,7 @@ def shipped(found: Sequence[Shipped]) -> Any:
         _fit(controls, seen[model])
 
     def draw(model: str, example: int, **at: Any) -> Figure:
-        one = seen[model]
-        return looking.looking(
-            views[model][example - 1], one.run.task, one.run.model.memory,
-            title=naming.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
-        )  # fmt: skip
+        return _picture(looking.looking, seen[model], views[model][example - 1], **at)
 
     return _live(draw, controls, adapt=adapt)
 
@@ -145,21 +141,21 @@ def typed(found: Sequence[Shipped]) -> Any:
     filled = functools.lru_cache(8)(lambda model, text: _filled(seen[model], text))
 
     def look(model: str, text: str, **at: Any) -> Figure:
-        one = seen[model]
-        return looking.looking(
-            looked(model, text), one.run.task, one.run.model.memory,
-            title=naming.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
-        )  # fmt: skip
+        return _picture(looking.looking, seen[model], looked(model, text), **at)
 
     def fill(model: str, text: str, **at: Any) -> Figure:
         del at
-        one = seen[model]
-        return looking.filling(
-            looked(model, text) | filled(model, text), one.run.task, one.run.model.memory,
-            title=naming.model_label(one.run.model.name), subtitle=looking.origin(one),
-        )  # fmt: skip
+        return _picture(looking.filling, seen[model], looked(model, text) | filled(model, text))
 
     return _live(look, controls, fill, adapt=adapt)
+
+
+def _picture(draw: Callable[..., Figure], one: Shipped, view: View, **at: Any) -> Figure:
+    """``draw``, a function of :mod:`memnb.draw.looking`, on a view of shipped weights."""
+    return draw(
+        view, one.run.task, one.run.model.memory,
+        title=naming.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
+    )  # fmt: skip
 
 
 def _looked(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
