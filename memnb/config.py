@@ -102,6 +102,11 @@ class Task(Config):
         """Hash of the definition: the key under which the data are cached."""
         return _digest(self)
 
+    @property
+    def sequences(self) -> int:
+        """How many sequences an example is: the two documents of a pair, else one."""
+        return 2 if self.layout == "pair" else 1
+
 
 class ListOps(Task):
     """Nested list operations (Long Range Arena, arXiv 2011.04006), generated from ``seed``."""

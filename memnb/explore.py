@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from memnb import config, naming
 from memnb.draw import looking, memory_figures
 from memnb.errors import DataError, MemnbError
-from memnb.evidence.views import ROWS, Shipped
+from memnb.evidence.views import ROWS, Shipped, View
 from memnb.tasks import listops
 from memnb.tasks import text as reviews
 
@@ -37,13 +37,12 @@ FIRST_INPUT = {
 # --- training --------------------------------------------------------------------------------
 
 
-def training(filters: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Any:
+def training(filters: pd.DataFrame, probes: pd.DataFrame) -> Any:
     """Sliders for step, block and head over one run's filters and its memory.
 
     Args:
         filters: frame of :func:`memnb.evidence.rows.load_filters`.
         probes: frame of :func:`memnb.evidence.rows.load_probes`.
-        subtitle: where the rows come from.
 
     Raises:
         MemnbError: ipywidgets is not installed, or there is no run with a filter.
@@ -71,11 +70,7 @@ def training(filters: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") ->
         controls["block"].max = int(own["block"].max())
         controls["head"].max = int(own["head"].max())
 
-    return _live(
-        lambda **at: memory_figures.moment(filters, probes, subtitle=subtitle, **at),
-        controls,
-        adapt=adapt,
-    )
+    return _live(functools.partial(memory_figures.moment, filters, probes), controls, adapt=adapt)
 
 
 # --- trained models --------------------------------------------------------------------------
@@ -105,11 +100,7 @@ def shipped(found: Sequence[Shipped]) -> Any:
         _fit(controls, seen[model])
 
     def draw(model: str, example: int, **at: Any) -> Figure:
-        one = seen[model]
-        return looking.looking(
-            views[model][example - 1], one.run.task, one.run.model.memory,
-            title=naming.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
-        )  # fmt: skip
+        return _picture(looking.looking, seen[model], views[model][example - 1], **at)
 
     return _live(draw, controls, adapt=adapt)
 
@@ -150,37 +141,31 @@ def typed(found: Sequence[Shipped]) -> Any:
     filled = functools.lru_cache(8)(lambda model, text: _filled(seen[model], text))
 
     def look(model: str, text: str, **at: Any) -> Figure:
-        one = seen[model]
-        return looking.looking(
-            looked(model, text), one.run.task, one.run.model.memory,
-            title=naming.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
-        )  # fmt: skip
+        return _picture(looking.looking, seen[model], looked(model, text), **at)
 
     def fill(model: str, text: str, **at: Any) -> Figure:
         del at
-        one = seen[model]
-        return looking.filling(
-            looked(model, text) | filled(model, text), one.run.task, one.run.model.memory,
-            title=naming.model_label(one.run.model.name), subtitle=looking.origin(one),
-        )  # fmt: skip
+        return _picture(looking.filling, seen[model], looked(model, text) | filled(model, text))
 
     return _live(look, controls, fill, adapt=adapt)
 
 
-def read_typed(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
-    """What shipped weights make of a typed input: a view (:func:`memnb.probes.views.view`).
+def _picture(draw: Callable[..., Figure], one: Shipped, view: View, **at: Any) -> Figure:
+    """``draw``, a function of :mod:`memnb.draw.looking`, on a view of shipped weights."""
+    return draw(
+        view, one.run.task, one.run.model.memory,
+        title=naming.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
+    )  # fmt: skip
+
+
+def _looked(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
+    """What shipped weights make of a typed input: a view (:func:`memnb.probes.views.view`) without
+    the filling, which takes most of its time.
 
     Raises:
         MemnbError: the text is empty, too long, or no expression of ListOps.
         DataError: the weights are damaged.
     """
-    from memnb.probes.views import view
-
-    return view(*_prepared(one, text))
-
-
-def _looked(one: Shipped, text: str) -> dict[str, NDArray[Any]]:
-    """:func:`read_typed` without the filling, which takes most of its time."""
     from memnb.probes.views import view
 
     network, inputs, length, label = _prepared(one, text)

@@ -15,10 +15,11 @@ _VALIDATION = {"text": 25_000, "retrieval": 18_090, "retrieval-acl": 2_067, "ima
 
 def examples_scored(task: Task) -> int:
     """How many examples an evaluation scores: the size of the validation set."""
-    if isinstance(task, Text) and task.validation == "holdout":
-        return task.holdout
-    own = getattr(task, "validation", None)
-    return own if isinstance(own, int) else _VALIDATION[task.name]
+    if isinstance(task, Text):
+        own = task.holdout if task.validation == "holdout" else task.test
+    else:
+        own = getattr(task, "validation", None)
+    return own or _VALIDATION[task.name.removesuffix("-short")]
 
 
 def evaluations(run: Run) -> int:
@@ -28,8 +29,7 @@ def evaluations(run: Run) -> int:
 
 def example_operations(run: Run) -> float:
     """Of one forward pass over one example; a pair is two sequences."""
-    sequences = 2 if run.task.layout == "pair" else 1
-    return sequences * forward_operations(run.model, run.task.max_length)
+    return run.task.sequences * forward_operations(run.model, run.task.max_length)
 
 
 def step_operations(run: Run) -> float:
@@ -44,8 +44,7 @@ def step_bytes(run: Run) -> float:
     its input and write its output; on the way back read input and gradient, write the gradient,
     and write and read the hidden layer and its gradient, from which the weights learn.
     """
-    sequences = 2 if run.task.layout == "pair" else 1
-    positions = sequences * run.training.batch * run.task.max_length
+    positions = run.task.sequences * run.training.batch * run.task.max_length
     return 2.0 * run.model.blocks * positions * (5 * run.model.width + 4 * run.model.mlp)
 
 

@@ -184,7 +184,8 @@ def _ask(folder: Path, device: str) -> list[str]:
     from memnb.train.checkpoint import write_atomically
     from memnb.train.device import choose_device
     from memnb.train.engine import DeviceSplit
-    from memnb.train.loop import commit_of_checkout, examination, refuse_another_block
+    from memnb.train.loop import examination, refuse_another_block
+    from memnb.train.record import commit_of_code
 
     record, run = rows.read_run(folder)
     if record.outcome != "finished":
@@ -201,7 +202,7 @@ def _ask(folder: Path, device: str) -> list[str]:
     there = [path.name for path in folder.iterdir()]
     found = examination(network, test, run.seed, without=there)
     if found:
-        said = {"files": [*found], "weights": source, "commit": commit_of_checkout()}
+        said = {"files": [*found], "weights": source, "commit": commit_of_code()}
         said |= {"torch": str(torch.__version__), "device_name": chosen.name}
         before = told.get("examined_again", [])
         # The note first: a file without one would never be explained, one that is missing is asked

@@ -20,6 +20,7 @@ from memnb import paths, tasks
 from memnb.config import Run
 from memnb.errors import DataError, MemnbError, RunError, unknown
 from memnb.evidence import rows, views
+from memnb.files import replacing
 from memnb.models.network import Network
 from memnb.probes.views import view
 from memnb.tasks import shown
@@ -88,8 +89,9 @@ def export(run_folder: Path, destination: Path | None = None) -> Path:
     _refuse_too_much(folder, path, len(content) + len(seen))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(path, content)
-        _write(path.with_suffix(".npz"), seen)
+        for file, whole in ((path, content), (path.with_suffix(".npz"), seen)):
+            with replacing(file) as opened:
+                opened.write(whole)
     except OSError as error:
         raise RunError(
             f"The weights of {run.run_id} could not be written to {folder} "
@@ -190,9 +192,3 @@ def _refuse_too_much(folder: Path, path: Path, size: int) -> None:
             f"{total / 1e6:.1f} MB; remove another file there, or export to another folder with "
             "--to."
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

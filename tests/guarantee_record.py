@@ -69,7 +69,7 @@ def _test(nodeid: str) -> str:
 
 
 def _commit() -> str | None:
-    from memnb.train.loop import commit_of_checkout
+    from memnb.train.record import commit_of_checkout
 
     return os.environ.get("MEMNB_COMMIT") or commit_of_checkout()
 

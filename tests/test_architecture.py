@@ -14,12 +14,13 @@ import memnb
 
 PACKAGE = Path(memnb.__file__).parent
 
-GROUND = {"errors", "paths", "config"}
+GROUND = {"errors", "paths", "config", "files"}
 # Every import inside memnb, also one within a function, has to stand here.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "paths": {"errors"},
     "logs": set(),
+    "files": set(),
     "config": {"errors"},
     "operations": {"config"},
     "naming": {"config"},
@@ -45,6 +46,7 @@ ARROWS: dict[str, set[str]] = {
 WITHOUT_TORCH = (
     "errors",
     "paths",
+    "files",
     "logs",
     "config",
     "operations",

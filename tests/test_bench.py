@@ -86,6 +86,13 @@ def test_the_validation_set_of_a_whole_run_has_its_own_size() -> None:
     assert sizes["pathfinder"] == 20_000
 
 
+def test_a_changed_validation_set_is_scored_as_it_is() -> None:
+    """Text's is its test set, as the authors have it; a short task may take all that there is."""
+    assert examples_scored(config.task_config("text", test=1_000)) == 1_000
+    assert examples_scored(config.task_config("text", validation="holdout", test=1_000)) == 2_500
+    assert examples_scored(config.task_config("image-short", validation=None)) == 5_000
+
+
 def test_ceilings_are_above_what_a_step_reaches() -> None:
     best = bench.ceilings("cpu", size=256)
     row = bench.measure("step", tiny(), "cpu", repeats=2, seconds=0.05)

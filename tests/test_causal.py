@@ -14,9 +14,12 @@ from memnb import build_model, config
 from memnb.models.blocks import Trace
 from memnb.models.network import Network
 from memnb.probes import answers, causal
+from memnb.probes.attention_maps import attention_maps
 from memnb.probes.attribution import attribution
+from memnb.probes.degradation import measure
 from memnb.probes.filters import filter_state
 from memnb.probes.row_removal import ORDERS, keeping_random_rows
+from memnb.probes.views import filling
 
 
 def network(name: str = "luna-4", task: str = "listops-short", **changes: Any) -> Network:
@@ -69,6 +72,24 @@ def test_the_model_is_given_back_as_it_was(name: str) -> None:
     assert model.training
     assert torch.equal(model(inputs, lengths), before)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_mode_is_given_back_where_an_input_is_refused() -> None:
+    model = network().train()
+    _, lengths, labels = batch()
+    inputs = torch.full((6, 30), 99, dtype=torch.uint8)  # no such token
+    one = inputs[0], lengths[0], labels[0]
+    for ask in (
+        lambda: answers.answers(model, inputs, lengths),
+        lambda: causal.row_usage(model, inputs, lengths, labels),
+        lambda: measure(model, inputs, lengths, labels),
+        lambda: attention_maps(model, *one),
+        lambda: attribution(model, *one[:2]),
+        lambda: filling(model, *one[:2]),
+    ):
+        with pytest.raises(IndexError):
+            ask()
+        assert model.training
 
 
 def test_edits_reach_the_fast_path_and_the_written_out_one_alike() -> None:

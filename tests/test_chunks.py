@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kept_rows import keeping_rows
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,7 +24,6 @@ from memnb.models.network import ChunkEncoder, Network
 from memnb.operations import forward_operations
 from memnb.probes.attention_maps import attention_maps
 from memnb.probes.degradation import measure
-from memnb.probes.row_removal import keeping_rows
 from memnb.train.cuda_graph import compiled
 from memnb.train.loop import train
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from kept_rows import keeping_rows
 
 from memnb import config, tasks
 from memnb.config import Run, run_config
 from memnb.models.network import Network
 from memnb.probes import degradation
-from memnb.probes.row_removal import keeping_random_rows, keeping_rows
+from memnb.probes.row_removal import keeping_random_rows
 from memnb.train import cuda_graph
 from memnb.train.cuda_graph import GraphEngine, make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums

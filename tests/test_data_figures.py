@@ -308,7 +308,7 @@ def test_the_cards_stand_in_a_table(absent: list[Portrait], tmp_path: Path):
     assert table.loc["Text", "On this machine"].startswith("no: `memnb data get text`")
     assert table.loc["ListOps", "On this machine"].startswith("no: it is generated")
     assert table.loc["ListOps", "Counted"] == "the first 40 training examples"
-    here = catalogue.Status(catalogue.CARDS["text"], True, tmp_path, 66_000_000, False)
+    here = catalogue.Status(catalogue.CARDS["text"], True, tmp_path, 66_000_000)
     there = tables.datasets([described(named(absent, "text"), status=here)])
     assert there["On this machine"][0] == "yes, 66 MB"
 

@@ -201,6 +201,34 @@ def test_evaluate_refuses_what_is_no_expression(broken: str):
 
 # --- LRA's files -----------------------------------------------------------------------------
 
+
+def to_source(tokens: list[str]) -> str:
+    """The expression in LRA's file format, where an operator takes its arguments one by one.
+
+    ``[MAX 4 7 ]`` becomes ``( ( ( [MAX 4 ) 7 ) ] )``.
+    """
+    stack: list[list[str]] = [[]]
+    for token in tokens:
+        if token in listops.OPERATORS:
+            stack.append([token])
+        elif token == "]":
+            operator, *arguments = stack.pop()
+            opened = "( " * (len(arguments) + 1) + operator
+            stack[-1].append(opened + "".join(f" {one} )" for one in arguments) + " ] )")
+        else:
+            stack[-1].append(token)
+    return stack[0][0]
+
+
+def write_tsv(path: Path, sequences: tasks.base.Sequences, labels: list[int]) -> None:
+    """Write examples (token ids) to ``path`` in LRA's file format."""
+    with path.open("w", encoding="ascii", newline="\n") as file:
+        file.write(listops.LRA_HEADER + "\n")
+        for index, label in enumerate(labels):
+            tokens = [listops.VOCABULARY[token] for token in sequences[index].tolist()]
+            file.write(f"{to_source(tokens)}\t{label}\n")
+
+
 # Written by hand from the description of the format, not by our writer.
 LRA_LINES = [
     ("( ( ( [MAX 4 ) 7 ) ] )", "[MAX 4 7 ]", 7),
@@ -213,7 +241,7 @@ LRA_LINES = [
 @pytest.mark.parametrize(("source", "expression", "value"), LRA_LINES)
 def test_the_file_format_by_hand(source: str, expression: str, value: int):
     assert words(listops.from_source(source.encode())) == expression.split()
-    assert listops.to_source(expression.split()) == source
+    assert to_source(expression.split()) == source
     assert listops.evaluate(expression.split()) == value
 
 
@@ -249,7 +277,7 @@ def test_generated_examples_survive_lra_files(cache: Path):
     for number, name in enumerate(listops.LRA_FILES):
         rows = np.flatnonzero(made.split == number)
         chosen = tasks.base.Sequences.of([made.sequences[row] for row in rows])
-        listops.write_tsv(folder / name, chosen, made.label[rows].tolist())
+        write_tsv(folder / name, chosen, made.label[rows].tolist())
     read = listops.make(TINY.but(source="lra"))
     assert fingerprint(read) == fingerprint(made)
 

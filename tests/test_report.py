@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -424,15 +425,21 @@ def test_the_commit_is_named_and_changed_files_are_admitted(
     monkeypatch.setattr(paths, "checkout", lambda: None)
     assert report.commit() == "installed package"
     monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("MEMNB_COMMIT", raising=False)
     assert report.commit() == "no git commit"
+    monkeypatch.setenv("MEMNB_COMMIT", "0f3a9c1b2d3e")
+    assert report.commit() == "commit 0f3a9c1b2d3e", "of code that came without its history"
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
+
     for arguments in (
         ["init", "-q"],
         ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "a", "--allow-empty"],
     ):
-        report._git(tmp_path, *arguments)
+        git(*arguments)
     assert report.commit().startswith("commit ")
     assert "changed" not in report.commit()
     (tmp_path / "file").write_text("new")
-    report._git(tmp_path, "add", "file")
+    git("add", "file")
     assert report.commit().endswith(", changed files")

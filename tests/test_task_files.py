@@ -462,9 +462,9 @@ def test_a_task_without_a_data_set_of_its_own_is_told_as_such(task: str, says: s
 
 def test_pathfinder_from_lras_folder(folder: Path):
     files = made.pathfinder_folder()
-    assert not catalogue.status("pathfinder").lra
+    assert not prepared.file("pathfinder").exists()
     catalogue.import_data("pathfinder", made.unpacked(folder / "there", files))
-    assert catalogue.status("pathfinder").lra
+    assert prepared.file("pathfinder").exists()
     data = tasks.load(PATHFINDER)
     assert [len(split) for split in (data.train, data.validation, data.test)] == [48, 6, 6]
     assert np.array_equal(data.train.inputs[0], made.drawing(0).ravel())

@@ -26,6 +26,7 @@ from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device
 from memnb.train.engine import Engine, Interrupted
 from memnb.train.loop import Progress, train
+from memnb.train.record import commit_of_checkout, commit_of_code
 from memnb.train.sampler import EpochSampler
 from memnb.train.schedule import learning_rate
 
@@ -233,7 +234,7 @@ def test_a_run_says_which_machines_and_which_code_trained_it(
     monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)
 
     def go_on(commit: str, calls: int) -> list[tuple[int, str]]:
-        monkeypatch.setattr(loop, "commit_of_checkout", lambda: commit)
+        monkeypatch.setattr(loop, "commit_of_code", lambda: commit)
         record = train(run, tmp_path, device="cpu", should_stop=stop_after(calls))
         assert record == json.loads((tmp_path / "run.json").read_text())
         assert record["machines"][-1]["device_name"] == record["device_name"]
@@ -263,24 +264,25 @@ def test_code_counts_as_changed_if_the_package_was_not_if_rows_were(
 
     monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
     monkeypatch.setenv("MEMNB_COMMIT", "what somebody says")
-    assert loop.commit_of_checkout() == "what somebody says", "there is no history"
+    assert commit_of_code() == "what somebody says", "there is no history"
     row, module = tmp_path / "data" / "row.json", tmp_path / "memnb" / "loop.py"
     for file in (row, module):
         file.parent.mkdir()
         file.write_text("1")
     git("init")
-    assert loop.commit_of_checkout() is None, "there is no commit"
+    assert commit_of_code() is None, "there is no commit"
     git("add", ".")
     git("commit", "-m", "first")
     commit = git("rev-parse", "HEAD")[:12]
-    assert loop.commit_of_checkout() == commit
+    assert commit_of_code() == commit
     row.unlink()
-    assert loop.commit_of_checkout() == commit
+    assert commit_of_code() == commit
+    assert commit_of_checkout() == commit + "+"
     (module.parent / "new.py").write_text("2")
-    assert loop.commit_of_checkout() == commit + "+"
+    assert commit_of_code() == commit + "+"
     (module.parent / "new.py").unlink()
     module.write_text("2")
-    assert loop.commit_of_checkout() == commit + "+"
+    assert commit_of_code() == commit + "+"
 
 
 def test_a_machine_that_only_tests_has_not_trained(
@@ -293,7 +295,7 @@ def test_a_machine_that_only_tests_has_not_trained(
         patch.setattr(loop, "look_closely", stopped)
         record = train(tiny("luna-4"), tmp_path, device="cpu")
     assert (record["outcome"], record["step"]) == ("interrupted", 40)
-    monkeypatch.setattr(loop, "commit_of_checkout", lambda: "another")
+    monkeypatch.setattr(loop, "commit_of_code", lambda: "another")
     record = train(tiny("luna-4"), tmp_path, device="cpu")
     assert (record["outcome"], record["commit"]) == ("finished", "another")
     (one,) = record["machines"]

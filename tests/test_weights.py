@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from memnb.errors import DataError, MemnbError, RunError
 from memnb.evidence import views
 from memnb.models.network import Network
 from memnb.probes import attention_maps
+from memnb.probes import views as probes
 from memnb.train import loop
 from memnb.train.loop import train
 
@@ -58,6 +60,21 @@ def test_an_export_comes_back_as_the_best_network_in_half_precision(
         assert torch.equal(value, best[name].half().float()), name
     with safe_open(exported, framework="pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+
+
+def test_where_the_disk_is_full_nothing_is_left_of_an_export(
+    trained: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = exported.parent
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(RunError, match=r"No space left on device.*--to"):
+        weights.export(trained, folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_buffers_that_count_stay_whole_numbers(tmp_path: Path) -> None:
@@ -234,7 +251,7 @@ def test_what_is_shipped_can_be_loaded_and_fits_its_limit() -> None:
 
 def test_a_typed_expression_is_read_like_a_generated_one(exported: Path) -> None:
     (one,) = views.shipped(exported.parent)
-    view = explore.read_typed(one, "[max 4 [MIN 2 7] 0]")
+    view = explore._looked(one, "[max 4 [MIN 2 7] 0]")
     assert view["tokens"].tolist() == [2, 10, 1, 8, 13, 5, 6, 5]
     assert int(view["label"]) == 4
     assert view["pack"].shape == (2, 4, 4, 9)
@@ -307,7 +324,7 @@ def test_moving_a_slider_reads_nothing_anew(
 
 def test_what_is_typed_is_drawn_as_it_is_read(exported: Path) -> None:
     (one,) = views.shipped(exported.parent)
-    whole = explore.read_typed(one, "[MAX 4 2 ]")
+    whole = probes.view(*explore._prepared(one, "[MAX 4 2 ]"))
     parts = explore._looked(one, "[MAX 4 2 ]") | explore._filled(one, "[MAX 4 2 ]")
     assert whole.keys() == parts.keys()
     for name in whole:

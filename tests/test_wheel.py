@@ -187,6 +187,6 @@ def test_the_installed_package_shows_and_reads_its_own_weights(installed: Path, 
         "        figure = looking.of_shipped(found, task, family)\n"
         "        print(any('Shipped weights' in text.get_text() for text in figure.texts))\n"
         "one = next(one for one in found if one.run.task.title == 'ListOps')\n"
-        "print(explore.read_typed(one, '[MAX 4 2 ]')['tokens'].tolist() != [])\n"
+        "print(explore._looked(one, '[MAX 4 2 ]')['tokens'].tolist() != [])\n"
     )
     assert printed_by(installed, code, elsewhere) == ["True"] * 7

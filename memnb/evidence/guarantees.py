@@ -58,13 +58,13 @@ class Outcome(BaseModel):
         return f"{text}: {self.reason}" if self.outcome == "skipped" else text
 
 
-def promises(path: Path | None = None) -> dict[str, list[str]]:
+def promises() -> dict[str, list[str]]:
     """Each promise with its tests, as ``tests/file.py::function``.
 
     Raises:
         DataError: the file is missing or damaged.
     """
-    path = path or paths.reference() / "guarantees.toml"
+    path = paths.reference() / "guarantees.toml"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         return {entry["promise"]: list(entry["tests"]) for entry in content["guarantee"]}

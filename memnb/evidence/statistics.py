@@ -71,9 +71,7 @@ def difference(a: Iterable[float], b: Iterable[float], level: float = LEVEL) -> 
     return Effect(effect, effect - half, effect + half, left.n, right.n)
 
 
-def summarise(
-    runs: pd.DataFrame, by: Sequence[str], value: str = "test_accuracy", level: float = LEVEL
-) -> pd.DataFrame:
+def summarise(runs: pd.DataFrame, by: Sequence[str], value: str = "test_accuracy") -> pd.DataFrame:
     """One row per group of ``by``, in order of first appearance.
 
     Columns: ``by``, then mean, sd, n, failed, low, high. ``n`` counts the runs that have a value,
@@ -91,7 +89,7 @@ def summarise(
     records = []
     for key, group in runs.groupby(list(by), sort=False, dropna=False, observed=True):
         outcome = group["outcome"] if "outcome" in group else pd.Series("finished", group.index)
-        found = mean(group.loc[outcome == "finished", value], level)
+        found = mean(group.loc[outcome == "finished", value])
         failed = int((outcome == "failed").sum())
         records.append((*key, found.mean, found.sd, found.n, failed, found.low, found.high))
     return pd.DataFrame(records, columns=[*by, "mean", "sd", "n", "failed", "low", "high"])

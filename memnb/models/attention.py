@@ -75,8 +75,9 @@ class Temperature(nn.Module):
         return self.log_temp.exp() if self._frozen is None else self._frozen
 
 
-def row_mask(keep: Tensor | None) -> Tensor | None:
-    """Memory rows that may be read, (M,) or (B, M), as a mask (1 or B, 1, 1, M) for :func:`attend`.
+def as_key_mask(keep: Tensor | None) -> Tensor | None:
+    """Positions or memory rows that may be read, (K,) or (B, K), as a mask (1 or B, 1, 1, K) for
+    :func:`attend`.
 
     None, which keeps all of them, stays None.
     """
@@ -121,3 +122,20 @@ def attend(
     return functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale
     )
+
+
+def attend_shown(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    temperature: float | Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    shown: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """As :func:`attend`; where it is to be ``shown``, written out, without dropout, and with the
+    weights (B, n, Q, K) beside what was read."""
+    if not shown:
+        return attend(query, key, value, temperature, mask, dropout), None
+    weights = attention_weights(query, key, temperature, mask)
+    return weights @ value, weights

@@ -14,28 +14,21 @@ from torch import Tensor, nn
 
 from memnb.config import Model
 from memnb.models.attention import (
-    attend,
-    attention_weights,
+    as_key_mask,
+    attend_shown,
     join_heads,
     project,
-    row_mask,
     split_heads,
 )
 from memnb.models.blocks import (
-    LAYER_NORM_EPS,
     FeedForward,
     LinearMaps,
     Trace,
+    layer_norm,
     norm_first_half,
     second_half,
 )
 from memnb.models.filters import ConvFilter, PoolFilter, make_filter
-
-_PARTS = ("query", "key", "value", "out")
-
-
-def _norm(model: Model) -> nn.LayerNorm:
-    return nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
 
 
 def _filter(model: Model) -> ConvFilter | PoolFilter:
@@ -60,9 +53,9 @@ class PerceiverBlock(nn.Module):
         super().__init__()
         self.heads, self.dropout = model.heads, model.dropout
         self.temperature = math.sqrt(model.width // model.heads)
-        self.cross, self.latent = (LinearMaps(model.width, _PARTS) for _ in range(2))
-        self.norm_x, self.norm_cross, self.norm_latent = (_norm(model) for _ in range(3))
-        self.norm_ffn1, self.norm_ffn2 = (_norm(model) for _ in range(2))
+        self.cross, self.latent = (LinearMaps(model.width) for _ in range(2))
+        self.norm_x, self.norm_cross, self.norm_latent = (layer_norm(model) for _ in range(3))
+        self.norm_ffn1, self.norm_ffn2 = (layer_norm(model) for _ in range(2))
         self.ffn1, self.ffn2 = (
             FeedForward(model.width, model.mlp, model.dropout) for _ in range(2)
         )
@@ -77,14 +70,14 @@ class PerceiverBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(B, L, H), (B, M, H) -> (B, rows or L, H) untouched, (B, M, H)."""
         assert memory is not None
-        key_mask = None if mask is None else mask[:, None, None, :]
+        key_mask = as_key_mask(mask)
         packed, weights = self._attention(
             self.cross, self.norm_cross(memory), self.norm_x(x), key_mask, trace is not None
         )
         memory = memory + packed
         memory = memory + self.ffn1(self.norm_ffn1(memory))
         y = self.norm_latent(memory)
-        kept = row_mask(self.keep_rows)
+        kept = as_key_mask(self.keep_rows)
         read, _ = self._attention(self.latent, y, y, kept, trace is not None)
         memory = memory + read
         memory = memory + self.ffn2(self.norm_ffn2(memory))
@@ -93,15 +86,13 @@ class PerceiverBlock(nn.Module):
         return x[:, :rows], memory
 
     def _attention(
-        self, maps: LinearMaps, query: Tensor, source: Tensor, mask: Tensor | None, written: bool
+        self, maps: LinearMaps, query: Tensor, source: Tensor, mask: Tensor | None, shown: bool
     ) -> tuple[Tensor, Tensor | None]:
         key, value = project(source, maps["key"], maps["value"])
         q, k, v = (split_heads(part, self.heads) for part in (maps["query"](query), key, value))
-        if written:
-            weights = attention_weights(q, k, self.temperature, mask)
-            return maps["out"](join_heads(weights @ v)), weights
         dropout = self.dropout if self.training else 0.0
-        return maps["out"](join_heads(attend(q, k, v, self.temperature, mask, dropout))), None
+        read, weights = attend_shown(q, k, v, self.temperature, mask, dropout, shown)
+        return maps["out"](join_heads(read)), weights
 
 
 class LinformerBlock(nn.Module):
@@ -119,9 +110,9 @@ class LinformerBlock(nn.Module):
         super().__init__()
         self.heads, self.dropout = model.heads, model.dropout
         self.temperature = math.sqrt(model.width // model.heads)
-        self.maps = LinearMaps(model.width, _PARTS)
+        self.maps = LinearMaps(model.width)
         self.mixture = nn.Parameter(torch.randn(model.memory, positions) * model.memory**-0.5)
-        self.norm1, self.norm2 = _norm(model), _norm(model)
+        self.norm1, self.norm2 = layer_norm(model), layer_norm(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(
@@ -141,13 +132,10 @@ class LinformerBlock(nn.Module):
         key, packed = mixture @ key, mixture @ value
         query = split_heads(self.maps["query"](y[:, :rows]), self.heads)
         key, value = split_heads(key, self.heads), split_heads(packed, self.heads)
-        kept = row_mask(self.keep_rows)
-        if trace is None:
-            dropout = self.dropout if self.training else 0.0
-            read = attend(query, key, value, self.temperature, kept, dropout)
-        else:
-            weights = attention_weights(query, key, self.temperature, kept)
-            read = weights @ value
+        kept = as_key_mask(self.keep_rows)
+        dropout, shown = self.dropout if self.training else 0.0, trace is not None
+        read, weights = attend_shown(query, key, value, self.temperature, kept, dropout, shown)
+        if trace is not None:
             trace.append(Trace(packed, packed, None, weights))
         x = x[:, :rows] + self.maps["out"](join_heads(read))
         return norm_first_half(x, self.ffn, self.norm2), memory
@@ -165,7 +153,7 @@ class LocalConvBlock(nn.Module):
         super().__init__()
         self.maps = LinearMaps(model.width, ("value", "out"))
         self.filter = _filter(model)
-        self.norm1, self.norm2 = _norm(model), _norm(model)
+        self.norm1, self.norm2 = layer_norm(model), layer_norm(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(
@@ -194,7 +182,7 @@ class MemorylessBlock(nn.Module):
         super().__init__()
         self.out = nn.Linear(model.width, model.width)
         self.filter = _filter(model)
-        self.norm_in, self.norm_out = _norm(model), _norm(model)
+        self.norm_in, self.norm_out = layer_norm(model), layer_norm(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(

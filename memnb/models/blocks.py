@@ -24,17 +24,15 @@ from memnb.models import fused
 from memnb.models.attention import (
     Temperature,
     absorbed_logits,
-    attend,
-    attention_weights,
+    as_key_mask,
+    attend_shown,
     join_heads,
     project,
-    row_mask,
     split_heads,
 )
 from memnb.models.filters import ConvFilter, make_filter
 from memnb.models.sums import mix, weighted_sums
 
-LAYER_NORM_EPS = 1e-6
 _PARTS = ("query", "key", "value", "out")
 _SHARED = {"full": _PARTS, "qk": ("query", "key"), "none": ()}
 
@@ -58,9 +56,9 @@ class Trace:
 
 
 class LinearMaps(nn.ModuleDict):
-    """Linear(H, H) maps by name."""
+    """Linear(H, H) maps by name; those of an attention where no others are named."""
 
-    def __init__(self, width: int, parts: Iterable[str]) -> None:
+    def __init__(self, width: int, parts: Iterable[str] = _PARTS) -> None:
         super().__init__({part: nn.Linear(width, width) for part in parts})
 
     def __getitem__(self, part: str) -> nn.Linear:
@@ -91,6 +89,11 @@ class FeedForward(nn.Sequential):
         return cast(nn.Linear, self[3])
 
 
+def layer_norm(model: Model) -> nn.LayerNorm:
+    """Over the width of ``model``, as every block and the encoder norm."""
+    return nn.LayerNorm(model.width, eps=1e-6)
+
+
 def second_half(x: Tensor, ffn: FeedForward, norm: nn.LayerNorm) -> Tensor:
     """LN(x + FFN(x)), as one kernel where there is one: (..., H) -> (..., H)."""
     if fused.why_not(x, norm, ffn.up.out_features) is None:
@@ -116,9 +119,9 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.heads, self.dropout = model.heads, model.dropout
         self.temperature = math.sqrt(model.width // model.heads)
-        self.norm1 = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.norm2 = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.maps = LinearMaps(model.width, _PARTS)
+        self.norm1 = layer_norm(model)
+        self.norm2 = layer_norm(model)
+        self.maps = LinearMaps(model.width)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(
@@ -134,12 +137,10 @@ class TransformerBlock(nn.Module):
         query, key, value = project(y, self.maps["query"], self.maps["key"], self.maps["value"])
         query, key, value = (split_heads(t, self.heads) for t in (query, key, value))
         x, query = x[:, :rows], query[:, :, :rows]
-        key_mask = None if mask is None else mask[:, None, None, :]
-        if trace is None:
-            dropout = self.dropout if self.training else 0.0
-            read = attend(query, key, value, self.temperature, key_mask, dropout)
-        else:
-            read = attention_weights(query, key, self.temperature, key_mask) @ value
+        key_mask = as_key_mask(mask)
+        dropout = self.dropout if self.training else 0.0
+        shown = trace is not None
+        read, _ = attend_shown(query, key, value, self.temperature, key_mask, dropout, shown)
         x = x + self.maps["out"](join_heads(read))
         return norm_first_half(x, self.ffn, self.norm2), memory
 
@@ -165,10 +166,11 @@ class SharedMemoryAttention(nn.Module, ABC):
     which is linear along the sequence, is moved from keys and values to logits and weights.
 
     Subclasses say which projections and temperatures there are. Attributes: ``filter`` is F or
-    None.
+    None; ``temperatures`` are those of pack and unpack, or None where T = sqrt d in both.
     """
 
     filter: nn.Module | None
+    temperatures: nn.ModuleDict | None
     # Set by tests on trained models: (M,) or (B, M), True where unpack may read; a change of
     # (B, M, H) packed.
     keep_rows: Tensor | None = None
@@ -178,19 +180,20 @@ class SharedMemoryAttention(nn.Module, ABC):
         super().__init__()
         self.heads, self.dropout, self.memory_rows = model.heads, model.dropout, model.memory
         self.filter = make_filter(model)
+        self._constant = math.sqrt(model.width // model.heads)
         self.few_rows = model.heads * model.memory <= model.width
         # A convolution that keeps the length can act on the weights instead; a maximum cannot.
         self.filter_can_move = model.filter == "none" or (
             model.filter == "conv" and model.filter_stride == 1
         )
 
-    @abstractmethod
     def pack_temperature(self) -> float | Tensor:
         """T of the pack attention."""
+        return self.temperatures["pack"]() if self.temperatures else self._constant
 
-    @abstractmethod
     def unpack_temperature(self) -> float | Tensor:
         """T of the unpack attention."""
+        return self.temperatures["unpack"]() if self.temperatures else self._constant
 
     @property
     @abstractmethod
@@ -208,27 +211,31 @@ class SharedMemoryAttention(nn.Module, ABC):
         memory: Tensor,
         mask: Tensor | None,
         rows: int | None = None,
-        trace: list[tuple[Tensor, Tensor]] | None = None,
+        trace: list[tuple[Tensor | None, Tensor | None]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(packed (B, M, H), unpacked (B, rows or L, H or broadcastable to it))."""
         dropout = self.dropout if self.training else 0.0
         if trace is not None:
-            packed, pack_weights = self._pack_written_out(x, memory, mask)
+            packed, pack_weights = self._pack(x, memory, mask, dropout, shown=True)
             packed = self._edited(packed)
-            unpacked, unpack_weights = self._unpack_written_out(x[:, :rows], packed)
+            unpacked, unpack_weights = self._unpack(x[:, :rows], packed, dropout, shown=True)
             trace.append((pack_weights, unpack_weights))
             return packed, unpacked
-        pack = self._pack_few if self.few_rows and self.filter_can_move else self._pack
-        unpack = self._unpack_few if self.few_rows else self._unpack
-        packed = self._edited(pack(x, memory, mask, dropout))
-        return packed, unpack(x[:, :rows], packed, dropout)
+        if self.few_rows and self.filter_can_move:
+            packed = self._pack_few(x, memory, mask, dropout)
+        else:
+            packed, _ = self._pack(x, memory, mask, dropout)
+        packed = self._edited(packed)
+        if self.few_rows:
+            return packed, self._unpack_few(x[:, :rows], packed, dropout)
+        return packed, self._unpack(x[:, :rows], packed, dropout)[0]
 
     # --- pack: (B, L, H), (B, M, H) -> (B, M, H) ----------------------------------------------
 
-    def _pack_inputs(
-        self, x: Tensor, memory: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Query (B, n, M, d), filtered keys and values (B, n, L', d), their mask."""
+    def _pack(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None, dropout: float, shown: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """What is written, and the weights (B, n, M, L') where they are ``shown``."""
         maps = self.pack_maps
         if maps.value is None:
             key = maps.key(x)
@@ -238,19 +245,10 @@ class SharedMemoryAttention(nn.Module, ABC):
         if self.filter is not None:
             key, value, mask = self.filter(key, value, mask)
         query, key, value = (split_heads(t, self.heads) for t in (maps.query(memory), key, value))
-        return query, key, value, None if mask is None else mask[:, None, None, :]
-
-    def _pack_written_out(
-        self, x: Tensor, memory: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        query, key, value, key_mask = self._pack_inputs(x, memory, mask)
-        weights = attention_weights(query, key, self.pack_temperature(), key_mask)
-        return _mapped(self.pack_maps.out, join_heads(weights @ value)), weights
-
-    def _pack(self, x: Tensor, memory: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        query, key, value, key_mask = self._pack_inputs(x, memory, mask)
-        packed = attend(query, key, value, self.pack_temperature(), key_mask, dropout)
-        return _mapped(self.pack_maps.out, join_heads(packed))
+        key_mask = as_key_mask(mask)
+        temperature = self.pack_temperature()
+        packed, weights = attend_shown(query, key, value, temperature, key_mask, dropout, shown)
+        return _mapped(maps.out, join_heads(packed)), weights
 
     def _pack_few(self, x: Tensor, memory: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
         maps = self.pack_maps
@@ -285,24 +283,16 @@ class SharedMemoryAttention(nn.Module, ABC):
 
     # --- unpack: (B, L, H), (B, M, H) -> (B, L, H) --------------------------------------------
 
-    def _unpack_inputs(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query (B, n, L, d), keys and values (B, n, M, d)."""
+    def _unpack(
+        self, x: Tensor, packed: Tensor, dropout: float, shown: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """What is read, and the weights (B, n, L, M) where they are ``shown``."""
         maps = self.unpack_maps
         mapped = maps.query(x), maps.key(packed), _mapped(maps.value, packed)
         query, key, value = (split_heads(each, self.heads) for each in mapped)
-        return query, key, value
-
-    def _unpack_written_out(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
-        query, key, value = self._unpack_inputs(x, packed)
-        weights = attention_weights(query, key, self.unpack_temperature(), row_mask(self.keep_rows))
-        return _mapped(self.unpack_maps.out, join_heads(weights @ value)), weights
-
-    def _unpack(self, x: Tensor, packed: Tensor, dropout: float) -> Tensor:
-        query, key, value = self._unpack_inputs(x, packed)
-        read = attend(
-            query, key, value, self.unpack_temperature(), row_mask(self.keep_rows), dropout
-        )
-        return _mapped(self.unpack_maps.out, join_heads(read))
+        temperature, kept = self.unpack_temperature(), as_key_mask(self.keep_rows)
+        read, weights = attend_shown(query, key, value, temperature, kept, dropout, shown)
+        return _mapped(maps.out, join_heads(read)), weights
 
     def _unpack_few(self, x: Tensor, packed: Tensor, dropout: float) -> Tensor:
         """As :meth:`_unpack`; with M = 1 and no dropout (B, 1, H).
@@ -320,7 +310,7 @@ class SharedMemoryAttention(nn.Module, ABC):
         else:
             key = split_heads(maps.key(packed), self.heads) / self.unpack_temperature()
             logits = absorbed_logits(x, key, maps.query).unflatten(2, (self.heads, -1))
-            kept = row_mask(self.keep_rows)
+            kept = as_key_mask(self.keep_rows)
             if kept is not None:
                 logits = logits.masked_fill(~kept, float("-inf"))
             weights = logits.softmax(dim=3).flatten(2)
@@ -336,6 +326,12 @@ class SharedMemoryAttention(nn.Module, ABC):
 
 def _mapped(linear: nn.Linear | None, x: Tensor) -> Tensor:
     return x if linear is None else linear(x)
+
+
+def _temperatures(model: Model) -> nn.ModuleDict:
+    kinds = {"pack": model.pack_temperature, "unpack": model.unpack_temperature_used}
+    head_width = model.width // model.heads
+    return nn.ModuleDict({part: Temperature(kind, head_width) for part, kind in kinds.items()})
 
 
 class LunaAttention(SharedMemoryAttention):
@@ -354,23 +350,8 @@ class LunaAttention(SharedMemoryAttention):
         pack_parts = [part for part in _PARTS if part != "out" or model.pack_output]
         self.pack = LinearMaps(model.width, pack_parts)
         self.unpack = LinearMaps(model.width, [part for part in _PARTS if part in own])
-        head_width = model.width // model.heads
         self.pack_output = model.pack_output
-        self._constant = math.sqrt(head_width)
-        self.temperatures: nn.ModuleDict | None = None
-        if model.kind == "convluna":
-            self.temperatures = nn.ModuleDict(
-                {
-                    "pack": Temperature(model.pack_temperature, head_width),
-                    "unpack": Temperature(model.unpack_temperature_used, head_width),
-                }
-            )
-
-    def pack_temperature(self) -> float | Tensor:
-        return self.temperatures["pack"]() if self.temperatures else self._constant
-
-    def unpack_temperature(self) -> float | Tensor:
-        return self.temperatures["unpack"]() if self.temperatures else self._constant
+        self.temperatures = _temperatures(model) if model.kind == "convluna" else None
 
     @property
     def pack_maps(self) -> Maps:
@@ -392,19 +373,7 @@ class ConvLunaAttention(SharedMemoryAttention):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self.maps = LinearMaps(model.width, ("query", "key", "out"))
-        head_width = model.width // model.heads
-        self.temperatures = nn.ModuleDict(
-            {
-                "pack": Temperature(model.pack_temperature, head_width),
-                "unpack": Temperature(model.unpack_temperature_used, head_width),
-            }
-        )
-
-    def pack_temperature(self) -> float | Tensor:
-        return self.temperatures["pack"]()
-
-    def unpack_temperature(self) -> float | Tensor:
-        return self.temperatures["unpack"]()
+        self.temperatures = _temperatures(model)
 
     @property
     def pack_maps(self) -> Maps:
@@ -425,9 +394,9 @@ class SharedMemoryBlock(nn.Module):
         super().__init__()
         simplified = model.kind == "convluna" and model.variant == "simplified"
         self.attention = ConvLunaAttention(model) if simplified else LunaAttention(model)
-        self.norm_in = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.norm_memory = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.norm_out = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
+        self.norm_in = layer_norm(model)
+        self.norm_memory = layer_norm(model)
+        self.norm_out = layer_norm(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(
@@ -440,7 +409,7 @@ class SharedMemoryBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(B, L, H), (B, M, H) -> (B, rows or L, H), (B, M, H)."""
         assert memory is not None
-        weights: list[tuple[Tensor, Tensor]] | None = None if trace is None else []
+        weights: list[tuple[Tensor | None, Tensor | None]] | None = None if trace is None else []
         packed, unpacked = self.attention(x, memory, mask, rows, weights)
         memory = self.norm_memory(memory + packed)
         x = second_half(self.norm_in(x[:, :rows] + unpacked), self.ffn, self.norm_out)

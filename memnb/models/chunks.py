@@ -23,18 +23,16 @@ from torch import Tensor, nn
 from memnb.config import Model
 from memnb.models.attention import (
     Temperature,
-    attend,
-    attention_weights,
+    as_key_mask,
+    attend_shown,
     join_heads,
     project,
-    row_mask,
     split_heads,
 )
-from memnb.models.blocks import LAYER_NORM_EPS, FeedForward, LinearMaps, Trace, norm_first_half
+from memnb.models.blocks import FeedForward, LinearMaps, Trace, layer_norm, norm_first_half
 from memnb.models.filters import make_filter
 
 Recurrence = Literal["layer", "stack"]
-_PARTS = ("query", "key", "value", "out")
 
 
 class ChunkMemoryBlock(nn.Module):
@@ -62,15 +60,13 @@ class ChunkMemoryBlock(nn.Module):
         self.heads, self.dropout = model.heads, model.dropout
         head_width = model.width // model.heads
         self.constant = math.sqrt(head_width)
-        self.within = LinearMaps(model.width, _PARTS)
-        self.write = LinearMaps(model.width, _PARTS)
-        self.read = LinearMaps(model.width, _PARTS)
+        self.within = LinearMaps(model.width)
+        self.write = LinearMaps(model.width)
+        self.read = LinearMaps(model.width)
         self.filter = make_filter(model)
         self.write_temperature = Temperature(model.pack_temperature, head_width)
         norms = ("within", "exchange", "memory", "ffn")
-        self.norms = nn.ModuleDict(
-            {name: nn.LayerNorm(model.width, eps=LAYER_NORM_EPS) for name in norms}
-        )
+        self.norms = nn.ModuleDict({name: layer_norm(model) for name in norms})
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
     def forward(
@@ -82,11 +78,11 @@ class ChunkMemoryBlock(nn.Module):
         trace: list[Trace] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """One chunk: (B, K, H), (B, M, H) -> (B, rows or K, H), (B, M, H)."""
-        written = trace is not None
-        h = self._within(x, mask, written)
+        shown = trace is not None
+        h = self._within(x, mask, shown)
         query, key, value, key_mask = self._exchange_inputs(h, mask)
-        packed, pack = self._write(memory, key, value, key_mask, written)
-        x, unpack = self._read(h[:, :rows], query[:, :, :rows], memory, written)
+        packed, pack = self._write(memory, key, value, key_mask, shown)
+        x, unpack = self._read(h[:, :rows], query[:, :, :rows], memory, shown)
         after = self._written(memory, packed)
         if trace is not None and pack is not None and unpack is not None:
             trace.append(Trace(packed, after, pack, unpack))
@@ -119,7 +115,7 @@ class ChunkMemoryBlock(nn.Module):
         """
         batch, chunks = x.shape[:2]
         flat_mask = None if mask is None else mask.flatten(0, 1)
-        h = self._within(x.flatten(0, 1), flat_mask, written_out=False)
+        h = self._within(x.flatten(0, 1), flat_mask, shown=False)
         query, key, value, key_mask = self._exchange_inputs(h, flat_mask)
         # Taken apart in one piece: the gradient of a slice would be a whole tensor of zeros each.
         keys, values = (part.unflatten(0, (batch, chunks)).unbind(1) for part in (key, value))
@@ -131,19 +127,19 @@ class ChunkMemoryBlock(nn.Module):
             if c == chunks - 1 and not last_write:
                 break
             here = None if masks is None else masks[c]
-            packed, _ = self._write(memory, keys[c], values[c], here, written_out=False)
+            packed, _ = self._write(memory, keys[c], values[c], here, shown=False)
             after = self._written(memory, packed)
             memory = carry(after, memory, None if alive is None else alive[:, c])
         read_from = torch.stack(before, dim=1).flatten(0, 1)
-        x, _ = self._read(h[:, :rows], query[:, :, :rows], read_from, written_out=False)
+        x, _ = self._read(h[:, :rows], query[:, :, :rows], read_from, shown=False)
         return x.unflatten(0, (batch, chunks)), memory
 
-    def _within(self, x: Tensor, mask: Tensor | None, written_out: bool) -> Tensor:
+    def _within(self, x: Tensor, mask: Tensor | None, shown: bool) -> Tensor:
         y, maps = self.norms["within"](x), self.within
         query, key, value = project(y, maps["query"], maps["key"], maps["value"])
         query, key, value = (split_heads(part, self.heads) for part in (query, key, value))
-        key_mask = None if mask is None else mask[:, None, None, :]
-        read, _ = self._attention(query, key, value, self.constant, key_mask, written_out)
+        key_mask = as_key_mask(mask)
+        read, _ = self._attention(query, key, value, self.constant, key_mask, shown)
         return x + maps["out"](join_heads(read))
 
     def _exchange_inputs(
@@ -155,14 +151,14 @@ class ChunkMemoryBlock(nn.Module):
         if self.filter is not None:
             key, value, mask = self.filter(key, value, mask)
         query, key, value = (split_heads(part, self.heads) for part in (query, key, value))
-        return query, key, value, None if mask is None else mask[:, None, None, :]
+        return query, key, value, as_key_mask(mask)
 
     def _write(
-        self, memory: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, written_out: bool
+        self, memory: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, shown: bool
     ) -> tuple[Tensor, Tensor | None]:
         query = split_heads(self.write["query"](memory), self.heads)
         temperature = self.write_temperature()
-        packed, weights = self._attention(query, key, value, temperature, mask, written_out)
+        packed, weights = self._attention(query, key, value, temperature, mask, shown)
         return self.write["out"](join_heads(packed)), weights
 
     def _written(self, memory: Tensor, packed: Tensor) -> Tensor:
@@ -172,14 +168,14 @@ class ChunkMemoryBlock(nn.Module):
         return after
 
     def _read(
-        self, h: Tensor, query: Tensor, memory: Tensor, written_out: bool
+        self, h: Tensor, query: Tensor, memory: Tensor, shown: bool
     ) -> tuple[Tensor, Tensor | None]:
         key, value = project(memory, self.read["key"], self.read["value"])
         key, value = split_heads(key, self.heads), split_heads(value, self.heads)
-        kept = row_mask(self.keep_rows)
+        kept = as_key_mask(self.keep_rows)
         if kept is not None and len(kept) > 1:  # all chunks of a sequence lose the same rows
             kept = kept.repeat_interleave(len(query) // len(kept), dim=0)
-        read, weights = self._attention(query, key, value, self.constant, kept, written_out)
+        read, weights = self._attention(query, key, value, self.constant, kept, shown)
         y = h + self.read["out"](join_heads(read))
         return norm_first_half(y, self.ffn, cast(nn.LayerNorm, self.norms["ffn"])), weights
 
@@ -190,14 +186,10 @@ class ChunkMemoryBlock(nn.Module):
         value: Tensor,
         temperature: float | Tensor,
         mask: Tensor | None,
-        written_out: bool,
+        shown: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """What was read (B, n, Q, d); the weights too where they are written out."""
-        if written_out:
-            weights = attention_weights(query, key, temperature, mask)
-            return weights @ value, weights
         dropout = self.dropout if self.training else 0.0
-        return attend(query, key, value, temperature, mask, dropout), None
+        return attend_shown(query, key, value, temperature, mask, dropout, shown)
 
 
 class RecurrentMemoryBlock(nn.Module):
@@ -217,9 +209,9 @@ class RecurrentMemoryBlock(nn.Module):
         super().__init__()
         self.heads, self.dropout, self.memory_rows = model.heads, model.dropout, model.memory
         self.temperature = math.sqrt(model.width // model.heads)
-        self.norm1 = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.norm2 = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
-        self.maps = LinearMaps(model.width, _PARTS)
+        self.norm1 = layer_norm(model)
+        self.norm2 = layer_norm(model)
+        self.maps = LinearMaps(model.width)
         self.filter = make_filter(model)
         self.ffn = FeedForward(model.width, model.mlp, model.dropout)
 
@@ -234,20 +226,20 @@ class RecurrentMemoryBlock(nn.Module):
         """One chunk: (B, K, H), (B, M, H) -> (B, rows or K, H), (B, M, H)."""
         count = self.memory_rows
         z = torch.cat([memory.to(x.dtype), x], dim=1)
-        query, key, value = project(self.norm1(z), *(self.maps[part] for part in _PARTS[:3]))
+        y, maps = self.norm1(z), self.maps
+        query, key, value = project(y, maps["query"], maps["key"], maps["value"])
         if rows is not None:
             query, z = query[:, : count + rows], z[:, : count + rows]
         query = split_heads(query, self.heads)
-        together = trace is None and self.filter is None and self.keep_rows is None
-        if together:
-            read = self._attend(query, key, value, self._key_mask(mask, key), None)
+        pack = unpack = None
+        if trace is None and self.filter is None and self.keep_rows is None:  # rows and chunk alike
+            read, _ = self._attend(query, key, value, self._key_mask(mask, key), False)
         else:
-            weights: list[Tensor] | None = None if trace is None else []
-            write = self._attend(
-                query[:, :, :count], *self._write_inputs(key, value, mask), weights
-            )
+            shown = trace is not None
+            inputs = self._write_inputs(key, value, mask)
+            write, pack = self._attend(query[:, :, :count], *inputs, shown)
             own_mask = self._key_mask(mask, key, self.keep_rows)
-            own = self._attend(query[:, :, count:], key, value, own_mask, weights)
+            own, unpack = self._attend(query[:, :, count:], key, value, own_mask, shown)
             read = torch.cat([write, own], dim=2)
         change = self.maps["out"](join_heads(read))
         packed = change[:, :count]
@@ -255,9 +247,8 @@ class RecurrentMemoryBlock(nn.Module):
             change = torch.cat([packed + self.stand_in, change[:, count:]], dim=1)
         z = z + change
         z = norm_first_half(z, self.ffn, self.norm2)
-        if trace is not None and not together:
-            assert weights is not None
-            looked = [weights[0][..., count:], weights[1][..., :count]]
+        if trace is not None and pack is not None and unpack is not None:
+            looked = pack[..., count:], unpack[..., :count]
             # Of the whole row a part goes to the other stream: what is left is made a share again.
             pack, unpack = (part / part.sum(-1, keepdim=True).clamp(min=1e-9) for part in looked)
             trace.append(Trace(packed, z[:, :count], pack, unpack))
@@ -295,15 +286,12 @@ class RecurrentMemoryBlock(nn.Module):
         key: Tensor,
         value: Tensor,
         mask: Tensor | None,
-        weights: list[Tensor] | None,
-    ) -> Tensor:
-        """(B, n, Q, d), (B, K, H) twice -> (B, n, Q, d); the weights are added to ``weights``."""
+        shown: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, n, Q, d), (B, K, H) twice -> (B, n, Q, d), and the weights where they are shown."""
         key, value = split_heads(key, self.heads), split_heads(value, self.heads)
-        if weights is not None:
-            weights.append(attention_weights(query, key, self.temperature, mask))
-            return weights[-1] @ value
         dropout = self.dropout if self.training else 0.0
-        return attend(query, key, value, self.temperature, mask, dropout)
+        return attend_shown(query, key, value, self.temperature, mask, dropout, shown)
 
 
 # --- from chunk to chunk ---------------------------------------------------------------------

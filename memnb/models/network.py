@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.config import Model, Task, model_config, task_config
-from memnb.models.blocks import LAYER_NORM_EPS, Trace
+from memnb.models.blocks import Trace, layer_norm
 from memnb.models.chunks import ChunkMemoryBlock, Watch, carry, flows, hold
 from memnb.models.registry import make_block
 
@@ -119,7 +121,7 @@ class Encoder(nn.Module):
         positions = task.max_length + int(self._has_cls)
         self.blocks = nn.ModuleList(make_block(model, positions) for _ in range(model.blocks))
         paired = task.layout == "pair"
-        self.norm = nn.Identity() if paired else nn.LayerNorm(model.width, eps=LAYER_NORM_EPS)
+        self.norm = nn.Identity() if paired else layer_norm(model)
 
     @property
     def _has_cls(self) -> bool:
@@ -186,7 +188,7 @@ class ChunkEncoder(Encoder):
         self.chunk, self.gradients = model.chunk, model.chunk_gradients
         # A stack's memory is normed between its last block and the next chunk's first.
         stack = getattr(self.blocks[0], "recurrence", "layer") == "stack"
-        self.carry_norm = nn.LayerNorm(model.width, eps=LAYER_NORM_EPS) if stack else None
+        self.carry_norm = layer_norm(model) if stack else None
         self.can_be_together = not stack and hasattr(self.blocks[0], "forward_chunks")
 
     def parts_to_compile(self) -> list[tuple[nn.Module, str]]:
@@ -216,7 +218,7 @@ class ChunkEncoder(Encoder):
             x = functional.pad(x, (0, 0, 0, missing))
             known = starts.new_full((batch,), length) if known is None else known
         x = self._with_cls(x.view(batch * count, self.chunk, -1)).unflatten(0, (batch, count))
-        mask, alive = self._masks(known, starts, self.chunk)
+        mask, alive = self._masks(known, starts)
         flowing = flows(alive, count, self.gradients, inputs.device)
         first = memory = self._first_memory(batch)
         for index, block in enumerate(self.blocks):
@@ -239,7 +241,7 @@ class ChunkEncoder(Encoder):
     def _streamed(self, inputs: Tensor, known: Tensor | None, trace: list[Trace] | None) -> Tensor:
         """Chunk after chunk, each through all blocks."""
         starts = self._starts(inputs)
-        mask, alive = self._masks(known, starts, self.chunk)
+        mask, alive = self._masks(known, starts)
         flowing = flows(alive, len(starts), self.gradients, inputs.device)
         # One tensor each, laid out as those after them, so that compiled code serves all chunks.
         streams = 1 if self.carry_norm else len(self.blocks)
@@ -292,9 +294,7 @@ class ChunkEncoder(Encoder):
         """Where each chunk begins: (C,)."""
         return torch.arange(0, inputs.shape[1], self.chunk, device=inputs.device)
 
-    def _masks(
-        self, known: Tensor | None, starts: Tensor, size: int
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def _masks(self, known: Tensor | None, starts: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """(B, C, K) True at CLS and tokens, and (B, C) True where a chunk has tokens.
 
         A chunk without tokens keeps its first position, so that no softmax is over nothing.
@@ -302,7 +302,7 @@ class ChunkEncoder(Encoder):
         if known is None:
             return None, None
         left = known[:, None] - starts
-        places = torch.arange(size + int(self._has_cls), device=starts.device)
+        places = torch.arange(self.chunk + int(self._has_cls), device=starts.device)
         within = places - int(self._has_cls) < left[:, :, None]
         return within | (places == 0), left > 0
 
@@ -402,6 +402,18 @@ class Network(nn.Module):
     def parameter_count(self) -> int:
         """Trained and frozen parameters, each shared one once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+@contextmanager
+def evaluating(network: Network) -> Iterator[None]:
+    """While open, the network is in evaluation mode; then in the one that it was in, whatever
+    happened."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 def build_model(name: str, task: str | Task, **changes: Any) -> Network:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memnb.config import EXTRA_TASKS
-from memnb.models.network import Network
+from memnb.models.network import Network, evaluating
 
 # A batch holds about so many positions.
 _POSITIONS = {"cpu": 2**14, "cuda": 2**18}
@@ -18,15 +18,13 @@ _POSITIONS = {"cpu": 2**14, "cuda": 2**18}
 @torch.no_grad()
 def answers(network: Network, inputs: Tensor, lengths: Tensor) -> Tensor:
     """The class that the network gives to each example: (N, ...) -> (N,)."""
-    training = network.training
-    network.eval()
     # Exchanging memories needs at least two examples in a batch.
     batch = max(2, _POSITIONS[inputs.device.type] // inputs[0].numel())
-    given = [
-        network(inputs[start : start + batch], lengths[start : start + batch]).argmax(-1)
-        for start in range(0, len(inputs), batch)
-    ]
-    network.train(training)
+    with evaluating(network):
+        given = [
+            network(inputs[start : start + batch], lengths[start : start + batch]).argmax(-1)
+            for start in range(0, len(inputs), batch)
+        ]
     return torch.cat(given)
 
 
@@ -61,20 +59,23 @@ def answers_by_beginning(
     longest = int(lengths.max())
     whole = answers(network, inputs, lengths)
 
-    def row(kept: int, given: Tensor) -> dict[str, Any]:
-        return {
-            "kept": kept,
-            "examples": len(labels),
-            "accuracy": float((given == labels).double().mean()),
-            "changed": float((given != whole).double().mean()),
-        }
-
     found, kept = [], 1
     while kept < longest:
         hear()
-        found.append(row(kept, answers(network, *ending_otherwise(inputs, lengths, kept))))
+        given = answers(network, *ending_otherwise(inputs, lengths, kept))
+        found.append({"kept": kept, **compared(given, labels, whole)})
         kept *= 4
-    return [*found, row(longest, whole)]
+    return [*found, {"kept": longest, **compared(whole, labels, whole)}]
+
+
+def compared(given: Tensor, labels: Tensor, intact: Tensor) -> dict[str, Any]:
+    """What a row says of the answers ``given``: to how many ``examples``, their ``accuracy``, and
+    ``changed``, the share that differs from the ``intact`` ones; all are (N,)."""
+    return {
+        "examples": len(labels),
+        "accuracy": float((given == labels).double().mean()),
+        "changed": float((given != intact).double().mean()),
+    }
 
 
 def ending_otherwise(inputs: Tensor, lengths: Tensor, kept: int) -> tuple[Tensor, Tensor]:

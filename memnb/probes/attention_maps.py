@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memnb.models.blocks import Trace
-from memnb.models.network import Network
+from memnb.models.network import Network, evaluating
 
 ROWS = 16  # of a larger memory the first rows are kept
 
@@ -34,11 +34,9 @@ def attention_maps(
     """
     if not network.model.memory:
         return {}
-    training = network.training
-    network.eval()
     trace: list[Trace] = []
-    scores = network(inputs[None], length[None], trace)
-    network.train(training)
+    with evaluating(network):
+        scores = network(inputs[None], length[None], trace)
     first_length = int(length.flatten()[0])
     positions = first_length + int(network.model.representation == "cls")
     stride = network.model.filter_stride

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memnb.models.network import Network
+from memnb.models.network import Network, evaluating
 
 
 def attribution(
@@ -25,8 +25,6 @@ def attribution(
     Returns:
         (L,) float32; positive where the position speaks for the answer.
     """
-    training = network.training
-    network.eval()
     embedded: list[Tensor] = []  # in one piece, or chunk after chunk
 
     def keep(module: torch.nn.Module, given: object, vectors: Tensor) -> Tensor:
@@ -35,7 +33,7 @@ def attribution(
 
     handle = network.encoder.embedding.register_forward_hook(keep)
     try:
-        with torch.enable_grad():
+        with evaluating(network), torch.enable_grad():
             scores = network(inputs[None], length[None])[0]
             chosen = int(scores.argmax()) if answer is None else answer
             others = (scores.sum() - scores[chosen]) / max(len(scores) - 1, 1)
@@ -43,7 +41,6 @@ def attribution(
             gradients = torch.autograd.grad(lead, embedded, materialize_grads=True)
     finally:
         handle.remove()
-        network.train(training)
     pieces = zip(gradients, embedded, strict=True)
     shares = [(gradient[0] * piece[0].detach()).sum(dim=-1) for gradient, piece in pieces]
     found = torch.cat(shares).float().cpu()

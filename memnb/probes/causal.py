@@ -18,10 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.models.blocks import SharedMemoryAttention, SharedMemoryBlock, Trace
-from memnb.models.network import Network
-from memnb.probes.answers import accuracy_by_length, answers, answers_by_beginning, in_all
+from memnb.models.network import Network, evaluating
+from memnb.probes.answers import (
+    accuracy_by_length,
+    answers,
+    answers_by_beginning,
+    compared,
+    in_all,
+)
 from memnb.probes.degradation import real_positions, received
-from memnb.probes.row_removal import ORDERS, keeping_random_rows, rows_left, sequences
+from memnb.probes.row_removal import ORDERS, keeping_random_rows, rows_left
 
 EXAMPLES = 500  # the tests ask a model a dozen times: so many examples, the same for all of them
 USAGE_EXAMPLES = 16
@@ -119,16 +125,8 @@ def causal_tests(
 
     def row(test: str, rule: str = "", kept: int = memory) -> dict[str, Any]:
         hear()
-        given = answers(network, inputs, lengths)
-        return {
-            "test": test,
-            "rule": rule,
-            "kept": kept,
-            "memory": memory,
-            "examples": len(labels),
-            "accuracy": float((given == labels).double().mean()),
-            "changed": float((given != intact).double().mean()),
-        }
+        said = compared(answers(network, inputs, lengths), labels, intact)
+        return {"test": test, "rule": rule, "kept": kept, "memory": memory, **said}
 
     found = [row("intact")]
     if memory > 1:
@@ -165,25 +163,23 @@ def row_usage(
     """
     if not _attentions(network):
         return []
-    training = network.training
-    network.eval()
     sums: list[list[Tensor]] = []
-    for start in range(0, len(inputs), _TRACED):
-        part = slice(start, start + _TRACED)
-        trace: list[Trace] = []
-        real = real_positions(network, inputs[part], lengths[part])
-        with torch.enable_grad():
-            scores = network(inputs[part], lengths[part], trace)
-            loss = functional.cross_entropy(scores, labels[part], reduction="sum")
-            gradients = torch.autograd.grad(loss, [block.packed for block in trace])
-        for index, (block, gradient) in enumerate(zip(trace, gradients, strict=True)):
-            if index == len(sums):
-                sums.append([gradient.new_zeros(gradient.shape[1]) for _ in range(2)])
-            assert block.unpack is not None  # blocks with this attention say where they looked
-            sums[index][0] += received(block.unpack.detach(), real).sum(dim=0)
-            sums[index][1] += gradient.norm(dim=-1).sum(dim=0)
-    network.train(training)
-    samples = len(inputs) * sequences(network)
+    with evaluating(network):
+        for start in range(0, len(inputs), _TRACED):
+            part = slice(start, start + _TRACED)
+            trace: list[Trace] = []
+            real = real_positions(network, inputs[part], lengths[part])
+            with torch.enable_grad():
+                scores = network(inputs[part], lengths[part], trace)
+                loss = functional.cross_entropy(scores, labels[part], reduction="sum")
+                gradients = torch.autograd.grad(loss, [block.packed for block in trace])
+            for index, (block, gradient) in enumerate(zip(trace, gradients, strict=True)):
+                if index == len(sums):
+                    sums.append([gradient.new_zeros(gradient.shape[1]) for _ in range(2)])
+                assert block.unpack is not None  # blocks with this attention say where they looked
+                sums[index][0] += received(block.unpack.detach(), real).sum(dim=0)
+                sums[index][1] += gradient.norm(dim=-1).sum(dim=0)
+    samples = len(inputs) * network.task.sequences
     return [
         {
             "block": index + 1,
@@ -252,7 +248,7 @@ def mean_row(packed: Tensor) -> Tensor:
 
 def swapped(network: Network) -> Edit:
     """Every example receives the memory of the example before it in the batch."""
-    step = sequences(network)
+    step = network.task.sequences
     return lambda packed: packed.roll(step, dims=0)
 
 
@@ -262,7 +258,7 @@ def shuffled(network: Network, seed: int) -> Edit:
     The s_j are random and all different; only where a batch has no more than M examples they are
     used again in the same order.
     """
-    step = sequences(network)
+    step = network.task.sequences
 
     def edit(packed: Tensor) -> Tensor:
         examples = len(packed) // step

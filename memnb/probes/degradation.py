@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from memnb.models.blocks import Trace
 from memnb.models.filters import ConvFilter, PoolFilter
-from memnb.models.network import Network
+from memnb.models.network import Network, evaluating
 
 # Attention weights are written out here, which is heavy at full length: a few samples at a time.
 CHUNK = 2
@@ -110,14 +110,12 @@ def measure(
     """
     if not network.model.memory:
         return []
-    training = network.training
-    network.eval()
     size = _samples_at_a_time(network, inputs)
     parts: list[list[dict[str, Tensor]]] = []  # of each part of the batch, a dict per block
-    samples = len(inputs) * (2 if network.task.layout == "pair" else 1)
+    samples = len(inputs) * network.task.sequences
     counted: dict[str, int | Tensor] = {}  # samples, where a measure has no meaning for some
     rows: list[tuple[Tensor, Tensor]] = []  # packed and memory, each (blocks, B, M, H)
-    try:
+    with evaluating(network):
         for start in range(0, len(inputs), size):
             part = slice(start, start + size)
             trace: list[Trace] = []
@@ -136,8 +134,6 @@ def measure(
                 counted["pack_entropy"] = counted.get("pack_entropy", 0) + keys.several.sum()
             packed, memory = (torch.stack(streams[which::2]).detach() for which in (0, 1))
             rows.append((packed, memory))
-    finally:
-        network.train(training)
     if rows[0][0].shape[-2] > 1:
         _add_ranks(parts, rows)
     return [

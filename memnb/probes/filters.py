@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from memnb.models.blocks import SharedMemoryAttention
 from memnb.models.filters import ConvFilter
@@ -25,17 +24,13 @@ def filter_state(network: Network) -> list[dict[str, Any]]:
             "block": block,
             "head": head,
             **{f"tap_{number}": _rounded(tap) for number, tap in enumerate(taps, start=1)},
-            "pack_temperature": _rounded(_number(attention.pack_temperature())),
-            "unpack_temperature": _rounded(_number(attention.unpack_temperature())),
+            "pack_temperature": _rounded(float(attention.pack_temperature())),
+            "unpack_temperature": _rounded(float(attention.unpack_temperature())),
         }
         for block, attention in enumerate(attentions, start=1)
         if isinstance(attention.filter, ConvFilter)
         for head, taps in enumerate(attention.filter.kernel().tolist(), start=1)
     ]
-
-
-def _number(temperature: float | Tensor) -> float:
-    return float(temperature)
 
 
 def _rounded(value: float) -> float:

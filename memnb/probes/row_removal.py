@@ -19,21 +19,6 @@ ORDERS = 500
 
 
 @contextmanager
-def keeping_rows(network: Network, keep: Tensor) -> Iterator[None]:
-    """While open, only the memory rows where ``keep`` is True are read, in every block.
-
-    Args:
-        network: a model with a memory.
-        keep: (M,), or (B, M) for the B sequences of every batch.
-    """
-    try:
-        _keep(network, keep)
-        yield
-    finally:
-        _keep(network, None)
-
-
-@contextmanager
 def keeping_random_rows(network: Network, kept: int, seed: int) -> Iterator[None]:
     """While open, every example has ``kept`` random rows of its own left, the same in all blocks.
 
@@ -55,7 +40,8 @@ def keeping_random_rows(network: Network, kept: int, seed: int) -> Iterator[None
         examples = len(given[0])
         turns = torch.arange(asked, asked + examples, device=device) % ORDERS
         asked += examples
-        _keep(network, keep[turns].repeat_interleave(sequences(network), dim=0))
+        # The two documents of a pair stand side by side in a batch.
+        _keep(network, keep[turns].repeat_interleave(network.task.sequences, dim=0))
 
     handle = network.register_forward_pre_hook(choose)
     try:
@@ -63,11 +49,6 @@ def keeping_random_rows(network: Network, kept: int, seed: int) -> Iterator[None
     finally:
         handle.remove()
         _keep(network, None)
-
-
-def sequences(network: Network) -> int:
-    """Sequences of one example: the two documents of a pair stand side by side in a batch."""
-    return 2 if network.task.layout == "pair" else 1
 
 
 def _keep(network: Network, keep: Tensor | None) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memnb.models.blocks import Trace
-from memnb.models.network import Network
+from memnb.models.network import Network, evaluating
 from memnb.probes.attention_maps import attention_maps
 from memnb.probes.attribution import attribution
 
@@ -61,18 +61,16 @@ def filling(
     Returns:
         Prefix lengths (points,) from 0 to the true length, and (points, blocks, M).
     """
-    training = network.training
-    network.eval()
     first = int(length.flatten()[0])
     prefixes = torch.linspace(0, first, points).round().long()
     packed = []
-    for count in prefixes.tolist():
-        beginning = inputs.clone()
-        beginning[..., count:] = 0
-        trace: list[Trace] = []
-        network(beginning[None], length.clamp(max=count)[None], trace)
-        packed.append(torch.stack([block.packed[0] for block in trace]))
-    network.train(training)
+    with evaluating(network):
+        for count in prefixes.tolist():
+            beginning = inputs.clone()
+            beginning[..., count:] = 0
+            trace: list[Trace] = []
+            network(beginning[None], length.clamp(max=count)[None], trace)
+            packed.append(torch.stack([block.packed[0] for block in trace]))
     values = torch.stack(packed)
     distance = (values - values[-1]).norm(dim=-1)
     return prefixes, (1 - distance / distance[0].clamp(min=1e-12)).float().cpu()

@@ -270,8 +270,7 @@ def _likeness(run: Run, other: Run) -> tuple[bool, bool, bool, float]:
 
 
 def _run_of(row: Mapping[Any, Any]) -> Run:
-    # Values of a frame are NumPy's; the configs are strict.
-    settings = {
-        key: getattr(row[key], "item", lambda v=row[key]: v)() for key in Model.model_fields
-    }
+    # Numbers of a frame are NumPy's; the configs are strict.
+    values = ((key, row[key]) for key in Model.model_fields)
+    settings = {key: value.item() if hasattr(value, "item") else value for key, value in values}
     return run_config(row["model"], row["task"], int(row["seed"]), model_changes=settings)

@@ -1,13 +1,13 @@
-"""Files of the report: written whole or not at all, and recognised by their content."""
+"""Files of the output: how a failed write is told, and how a file is recognised."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 from memnb.errors import RunError
+from memnb.files import replacing
 
 
 def write(path: Path, content: bytes) -> None:
@@ -16,18 +16,12 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         RunError: the disk is full or the folder is read-only; the old file, if any, stands.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with replacing(path) as file:
+            os.fchmod(file.fileno(), 0o644)  # a report is for reading
             file.write(content)
-        # mkstemp makes files private; a report is for reading.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise RunError(
             f"Cannot write {path}: {(error.strerror or str(error)).lower()}; free some space or "
             "choose another folder with --out."

@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +30,7 @@ from memnb.reproduce.page import Page, as_csv
 from memnb.reproduce.progress import duration
 from memnb.reproduce.trainer import why_no_result
 from memnb.reproduce.workers import Ended, cores
-from memnb.train.record import outcome
+from memnb.train.record import commit_of_checkout, outcome
 
 #: Preset of a row -> what its scale is called.
 SCALES = {"paper": "Full scale", "quick": "Laptop scale"}
@@ -216,7 +215,8 @@ def write_report(
     runs = pd.concat(filled, ignore_index=True)
     removal, probes = rows.load_removal(runs), rows.load_probes(runs)
     others, unreadable = _published()
-    problems = [*_problems(layers), *_attrs(removal), *_attrs(probes), *unreadable]
+    problems = [problem for layer in layers for problem in layer.problems]
+    problems += [*removal.attrs["problems"], *probes.attrs["problems"], *unreadable]
     folder = paths.report(out)
     cells, unread = _cells(entries)
     verdicts = claims.check(runs, removal, probes)
@@ -327,33 +327,30 @@ def environment() -> dict[str, str]:
 
 def commit() -> str:
     """The commit of the checkout, marked when files differ from it; or that there is none."""
-    root = paths.checkout()
-    if root is None:
+    if paths.checkout() is None:
         return "installed package"
-    try:
-        head = _git(root, "rev-parse", "--short=12", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
+    found = commit_of_checkout()
+    if found is None:
         return "no git commit"
-    return f"commit {head}" + (", changed files" if changed else "")
-
-
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()
+    return f"commit {found.removesuffix('+')}" + (", changed files" if found.endswith("+") else "")
 
 
 def _short(short: summary.Short) -> dict[str, Any] | None:
     """The answers, and a table of the page with its notes; None without any."""
     if short.table.empty:
         return None
-    table = rendering.Table(
-        "in-short", list(short.table.columns), short.table.to_numpy().tolist(),
-        " ".join(short.notes), None,
-    )  # fmt: skip
-    return {"answers": short.answers, "table": table}
+    return {
+        "answers": short.answers,
+        "table": _table("in-short", short.table, " ".join(short.notes)),
+    }
+
+
+def _table(
+    name: str, frame: pd.DataFrame, caption: str, data: rendering.Download | None = None
+) -> rendering.Table:
+    """A frame whose cells are ready to print as a table of the page."""
+    header, body = list(frame.columns), frame.to_numpy().tolist()
+    return rendering.Table(name, header, body, caption, data)
 
 
 def _claims(
@@ -377,30 +374,22 @@ def _claims(
             }
         )
     for name, claim in found.items():
-        table = tables.comparisons([one for one in verdicts if one.claim == name])
-        table = table.drop(columns="Claim")
-        file = f"claim-{name.lower()}.csv"
-        claim["rows"] = rendering.Table(
-            f"claim-{name.lower()}",
-            list(table.columns),
-            table.to_numpy().tolist(),
+        judged = tables.comparisons([one for one in verdicts if one.claim == name])
+        judged = judged.drop(columns="Claim")
+        file = f"claim-{name.lower()}"
+        claim["rows"] = _table(
+            file,
+            judged,
             f"Every comparison behind the verdict. Each interval is a {_interval(name)}.",
-            rendering.Download(file, rendering.csv_address(as_csv(table).encode())),
+            rendering.Download(f"{file}.csv", rendering.csv_address(as_csv(judged).encode())),
         )
         names, code = EVIDENCE.get(name, ((), ()))
         claim["figures"] = [figures[one] for one in names if one in figures]
         if name in ASIDES:
             aside = ASIDES[name]
-            table = aside.table(runs)
             claim["aside"] = {
                 "heading": f"{aside.heading}, at full scale",
-                "table": rendering.Table(
-                    f"aside-{name.lower()}",
-                    list(table.columns),
-                    table.to_numpy().tolist(),
-                    aside.words(runs),
-                    None,
-                ),
+                "table": _table(f"aside-{name.lower()}", aside.table(runs), aside.words(runs)),
                 "page": next((e.artefact for e in entries if e.artefact.id == aside.page), None),
             }
         claim["code"] = [_CLAIMS, *code]
@@ -424,15 +413,6 @@ def effect(verdict: claims.Verdict) -> str:
 def _interval(claim: str) -> str:
     # Where one task is enough, each of several could hold by chance: the intervals are widened.
     return "95 % interval" + (" for all tasks together" if claim in claims.ANY_SUFFICES else "")
-
-
-def _problems(layers: Sequence[Any]) -> Iterator[str]:
-    for layer in layers:
-        yield from layer.problems
-
-
-def _attrs(frame: pd.DataFrame) -> list[str]:
-    return list(frame.attrs.get("problems", ()))
 
 
 def _why_not(record: dict[str, Any]) -> str:

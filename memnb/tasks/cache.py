@@ -11,7 +11,6 @@ import contextlib
 import logging
 import lzma
 import os
-import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -23,13 +22,20 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
+from memnb import config, paths
 from memnb.errors import DataError
+from memnb.files import replacing
 
 Arrays = dict[str, NDArray[Any]]
 Result = TypeVar("Result")
 
 MOST_BYTES = 4 * 2**30
 log = logging.getLogger(__name__)
+
+
+def file(task: config.Task) -> Path:
+    """Where the data of a generated task lie, or would lie."""
+    return paths.data_cache() / f"{task.name}-{task.digest}.npz"
 
 
 def read(path: Path, members: Mapping[str, str]) -> Arrays:
@@ -87,17 +93,9 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".part", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **cast("dict[str, Any]", arrays))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as file:
+            os.fchmod(file.fileno(), 0o644)  # for all who share the folder
+            np.savez(file, **cast("dict[str, Any]", arrays))
     except OSError as error:
         raise _cannot_write(path.parent, error) from None
 

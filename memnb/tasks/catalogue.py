@@ -64,16 +64,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Status:
-    """A card and what lies in the cache of this machine.
-
-    ``lra`` says whether LRA's own examples of a generated task were imported (``source="lra"``).
-    """
+    """A card and what lies in the cache of this machine."""
 
     card: Card
     ready: bool
     path: Path
     size: int
-    lra: bool
 
 
 @dataclass(frozen=True)
@@ -217,8 +213,7 @@ def card(name: str) -> Card:
 
 def _where(name: str) -> Path:
     if CARDS[name].kind == "generated":
-        task = config.task_config(name)
-        return paths.data_cache() / f"{name}-{task.digest}.npz"
+        return cache.file(config.task_config(name))
     return prepared.file(name)
 
 
@@ -237,7 +232,7 @@ def status(name: str) -> Status:
     path = _where(name)
     ready = path.is_file()
     size = path.stat().st_size if ready else 0
-    return Status(found, ready, path, size, name in _LRA and _LRA[name]().exists())
+    return Status(found, ready, path, size)
 
 
 def data_of(task: config.Task) -> Status | None:
@@ -316,21 +311,13 @@ def import_data(name: str, source: Path) -> Path:
     return prepared.store(name, _READERS[name](source))
 
 
-def _listops_tables() -> Path:
-    return paths.data_cache() / "lra" / "listops-1000"
-
-
-_LRA: dict[str, Callable[[], Path]] = {
-    "listops": _listops_tables,
-    "pathfinder": lambda: prepared.file("pathfinder"),
-}
 _LISTOPS = re.compile(r"(?:^|/)listops-1000/(basic_(?:train|val|test)\.tsv)$")
 
 
 def _import_listops(source: Path) -> Path:
     """LRA's three tables, copied to where ``source="lra"`` looks for them."""
     task = config.ListOps(source="lra")
-    folder = _listops_tables()
+    folder = listops.lra_folder()
     new = folder.with_name("listops-1000.part")
     try:
         shutil.rmtree(new, ignore_errors=True)

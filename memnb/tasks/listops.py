@@ -60,7 +60,7 @@ def load(task: config.ListOps) -> Dataset:
     Raises:
         DataError: see :func:`make`, or the cache cannot be written.
     """
-    path = paths.data_cache() / f"{task.name}-{task.digest}.npz"
+    path = cache.file(task)
     return cache.cached(path, lambda: read(task, path), lambda: _arrays(make(task)))
 
 
@@ -106,8 +106,13 @@ def make(task: config.ListOps) -> Examples:
         DataError: LRA's files are missing or damaged, or there are not as many distinct trees.
     """
     if task.source == "lra":
-        return _read_lra(task, paths.data_cache() / "lra" / "listops-1000")
+        return _read_lra(task)
     return _generate(task)
+
+
+def lra_folder() -> Path:
+    """Where LRA's three tables lie, or would lie."""
+    return paths.data_cache() / "lra" / "listops-1000"
 
 
 # --- generation ------------------------------------------------------------------------------
@@ -282,31 +287,16 @@ def _medians(values: Bytes, first: Ints, arguments: Ints) -> Bytes:
     return (low + high) // np.uint8(2)
 
 
-# --- reading and writing ---------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------
 
 
 def evaluate(tokens: Sequence[str]) -> int:
-    """The value of an expression such as ``["[SM", "7", "8", "]"]`` (here 5), read left to right.
+    """The value of an expression such as ``["[SM", "7", "8", "]"]`` (here 5).
 
     Raises:
         DataError: the tokens are no complete expression.
     """
-    stack: list[tuple[str, list[int]]] = [("", [])]
-    for token in tokens:
-        if token in OPERATORS:
-            stack.append((token, []))
-        elif token == "]" and len(stack) > 1 and stack[-1][1]:
-            operator, values = stack.pop()
-            stack[-1][1].append(_apply(operator, values))
-        elif token.isdecimal() and token in TOKEN_ID:
-            stack[-1][1].append(int(token))
-        else:
-            raise DataError(
-                f"A ListOps expression cannot go on with {token!r}; check its brackets."
-            )
-    if len(stack) > 1 or len(stack[0][1]) != 1:
-        raise DataError(f"{len(tokens)} tokens are not one complete ListOps expression.")
-    return stack[0][1][0]
+    return tree(tokens).value
 
 
 def _apply(operator: str, values: list[int]) -> int:
@@ -338,48 +328,29 @@ class Node:
 
 
 def tree(tokens: Sequence[str]) -> Node:
-    """The expression as a tree.
+    """The expression as a tree, read left to right.
 
     Raises:
         DataError: the tokens are no complete expression.
     """
-    evaluate(tokens)
-    stack: list[list[Node]] = [[]]
-    operators: list[str] = []
+    stack: list[tuple[str, list[Node]]] = [("", [])]
     for token in tokens:
         if token in OPERATORS:
-            operators.append(token)
-            stack.append([])
-        elif token == "]":
-            operator, parts = operators.pop(), stack.pop()
+            stack.append((token, []))
+        elif token == "]" and len(stack) > 1 and stack[-1][1]:
+            operator, parts = stack.pop()
             value = _apply(operator, [one.value for one in parts])
             length = 2 + sum(one.length for one in parts)
-            stack[-1].append(Node(operator, value, length, tuple(parts)))
+            stack[-1][1].append(Node(operator, value, length, tuple(parts)))
+        elif token.isdecimal() and token in TOKEN_ID:
+            stack[-1][1].append(Node(token, int(token), 1))
         else:
-            stack[-1].append(Node(token, int(token), 1))
-    return stack[0][0]
-
-
-def to_source(tokens: Sequence[str]) -> str:
-    """The expression in LRA's file format, where an operator takes its arguments one by one.
-
-    ``[MAX 4 7 ]`` becomes ``( ( ( [MAX 4 ) 7 ) ] )``.
-
-    Raises:
-        DataError: the tokens are no complete expression.
-    """
-    evaluate(tokens)
-    stack: list[list[str]] = [[]]
-    for token in tokens:
-        if token in OPERATORS:
-            stack.append([token])
-        elif token == "]":
-            operator, *arguments = stack.pop()
-            opened = "( " * (len(arguments) + 1) + operator
-            stack[-1].append(opened + "".join(f" {one} )" for one in arguments) + " ] )")
-        else:
-            stack[-1].append(token)
-    return stack[0][0]
+            raise DataError(
+                f"A ListOps expression cannot go on with {token!r}; check its brackets."
+            )
+    if len(stack) > 1 or len(stack[0][1]) != 1:
+        raise DataError(f"{len(tokens)} tokens are not one complete ListOps expression.")
+    return stack[0][1][0]
 
 
 _ID_OF_BYTES = {token.encode(): index for token, index in TOKEN_ID.items() if index}
@@ -405,11 +376,11 @@ def from_source(source: bytes) -> Bytes:
 _PARENTHESES_TO_SPACES = bytes.maketrans(b"()", b"  ")
 
 
-def _read_lra(task: config.ListOps, folder: Path) -> Examples:
+def _read_lra(task: config.ListOps) -> Examples:
     sequences: list[Bytes] = []
     labels: list[int] = []
     for name, rows in zip(LRA_FILES, (task.train, task.validation, task.test), strict=True):
-        for sequence, label in read_tsv(folder / name, rows, task.max_length):
+        for sequence, label in read_tsv(lra_folder() / name, rows, task.max_length):
             sequences.append(sequence)
             labels.append(label)
     return Examples(Sequences.of(sequences), np.array(labels, np.uint8), _split(task))
@@ -468,12 +439,3 @@ def _example(line: bytes, source: int, target: int, most: int, where: str) -> tu
             "max_length, or get the file again."
         )
     return sequence, int(label)
-
-
-def write_tsv(path: Path, sequences: Sequences, labels: Sequence[int]) -> None:
-    """Write examples (token ids) to ``path`` in LRA's file format."""
-    with path.open("w", encoding="ascii", newline="\n") as file:
-        file.write(LRA_HEADER + "\n")
-        for index, label in enumerate(labels):
-            tokens = [VOCABULARY[token] for token in sequences[index].tolist()]
-            file.write(f"{to_source(tokens)}\t{label}\n")

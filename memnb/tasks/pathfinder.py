@@ -42,7 +42,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memnb import config, paths
+from memnb import config
 from memnb.errors import DataError
 from memnb.tasks import cache, prepared
 from memnb.tasks.base import Bytes, Dataset, Ints, Split
@@ -559,7 +559,7 @@ def load(task: config.Pathfinder) -> Dataset:
         if task.side != 32:
             raise DataError(f"LRA's images have 32 x 32 pixels, not {task.max_length}.")
         return _dataset(task, found["images"].reshape(-1, 1024), found["label"], found["split"])
-    path = paths.data_cache() / f"{task.name}-{task.digest}.npz"
+    path = cache.file(task)
     return cache.cached(path, lambda: read(task, path), lambda: _made(task))
 
 

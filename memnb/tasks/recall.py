@@ -26,7 +26,7 @@ import itertools
 
 import numpy as np
 
-from memnb import config, paths
+from memnb import config
 from memnb.errors import DataError
 from memnb.tasks import cache
 from memnb.tasks.base import PAD, Bytes, Dataset, Ints, Split
@@ -42,7 +42,7 @@ def load(task: config.Recall) -> Dataset:
     Raises:
         DataError: the cache cannot be written.
     """
-    path = paths.data_cache() / f"{task.name}-{task.digest}.npz"
+    path = cache.file(task)
 
     def read() -> Dataset:
         found = cache.read(path, {"inputs": "uint8", "labels": "uint8"})

@@ -45,11 +45,11 @@ from memnb.train.loop import (
     PROBE_SAMPLES,
     SAVE_EVERY,
     SAVE_SHARE,
-    commit_of_checkout,
     look_closely,
     looks,
     peak_memory,
 )
+from memnb.train.record import commit_of_code
 from memnb.train.sampler import EpochSampler
 
 log = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ def _where(suite: str, run: Run, device: str) -> dict[str, Any]:
         "precision": chosen.precision,
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
-        "commit": commit_of_checkout(),
+        "commit": commit_of_code(),
     }
 
 
@@ -498,7 +498,7 @@ def ceilings(device: str = "auto", size: int | None = None) -> Ceilings:
         device_name=chosen.name,
         precision=chosen.precision,
         torch=str(torch.__version__),
-        commit=commit_of_checkout(),
+        commit=commit_of_code(),
     )
 
 

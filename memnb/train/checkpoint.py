@@ -11,13 +11,13 @@ import errno
 import hashlib
 import io
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from memnb.errors import RunError
+from memnb.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -140,16 +140,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         RunError: no space, no permission, or another trouble of the file system.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as file:
+            file.write(content)
     except OSError as error:
         raise RunError(explain(path, error)) from None
 

@@ -13,10 +13,8 @@ import io
 import json
 import logging
 import math
-import os
 import platform
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -31,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memnb import __version__, paths, tasks
+from memnb import __version__, tasks
 from memnb.config import Run, Training
 from memnb.errors import RunError, RunInUse
 from memnb.models.network import Network
@@ -48,7 +46,7 @@ from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
 from memnb.train.engine import DeviceSplit, Engine, Interrupted
-from memnb.train.record import has_ended, outcome
+from memnb.train.record import commit_of_code, has_ended, outcome
 from memnb.train.sampler import EpochSampler
 
 log = logging.getLogger(__name__)
@@ -415,7 +413,9 @@ class _Trainer:
         if accuracy > self.best["accuracy"]:
             weights = {k: v.clone() for k, v in self.engine.network.state_dict().items()}
             self.best = {"step": step, "accuracy": accuracy, "loss": loss, "network": weights}
-        self._probe(step)
+        if step in self._looks:
+            self._look(step)
+            self._watch_filters(step)
         self.seconds["evaluation"] += time.monotonic() - begun
         self._tell(train_loss)
 
@@ -428,16 +428,8 @@ class _Trainer:
                 f"the training loss diverged to {train_loss:.3g} at step {self.engine.step}"
             )
 
-    def _probe(self, step: int) -> None:
-        """Look at memory and filters, if it is time."""
-        if self.run.model.memory and step in self._looks:
-            self._look(step)
-            self._watch_filters(step)
-
     def _look(self, step: int) -> None:
         """Measure the memory, if there is one, on a few examples of the validation set."""
-        if not self.run.model.memory:
-            return
         split, some = self.engine.validation, self._looked_at
         network = self.engine.network
         for row in measure(network, split.inputs[some], split.lengths[some], split.labels[some]):
@@ -583,7 +575,7 @@ class _Trainer:
             "config": self.run.model_dump(),
             "preset": self.run.preset,
             "version": __version__,
-            "commit": commit_of_checkout(),
+            "commit": commit_of_code(),
             "torch": str(torch.__version__),
             "python": platform.python_version(),
             "device": self.device.kind,
@@ -697,29 +689,6 @@ def _some(split: DeviceSplit, first: int, count: int) -> Tensor:
     """Positions of at most ``count`` examples (:func:`memnb.tasks.base.asked`), on their device."""
     labels = split.labels
     return torch.from_numpy(asked(labels.cpu().numpy(), first, count)).to(labels.device)
-
-
-def commit_of_checkout() -> str | None:
-    """The commit of the checkout that is running, None if unknown.
-
-    A + says that the package itself was changed; rows, notebooks and tests train nothing. Where the
-    code travels without its history (a container, a cluster), MEMNB_COMMIT says the commit.
-    """
-    root = paths.checkout()
-    if root is None or not (root / ".git").exists():
-        return os.environ.get("MEMNB_COMMIT")
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        commit = git("rev-parse", "--short=12", "HEAD")
-        return commit + "+" if git("status", "--porcelain", "--", "memnb") else commit
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def peak_memory(device: Device) -> int:

@@ -1,10 +1,14 @@
-"""``run.json``, the record of a run: what it says, and whether its run has ended. No torch here."""
+"""``run.json``, the record of a run: of which code, and whether it has ended. No torch here."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
+
+from memnb import paths
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:
@@ -27,3 +31,34 @@ def has_ended(record: dict[str, Any] | None) -> bool:
 def was_out_of_memory(record: dict[str, Any] | None) -> bool:
     """Whether a run failed for want of memory: that says something of the machine, not of it."""
     return record is not None and str(record.get("reason")).startswith("out of memory")
+
+
+def commit_of_code() -> str | None:
+    """The commit of the package that is running, with a + if it was changed; None if unknown.
+
+    Rows, notebooks and tests train nothing: that they differ says nothing of a run.
+    """
+    return commit_of_checkout(of="memnb")
+
+
+def commit_of_checkout(of: str = ".") -> str | None:
+    """The commit of the checkout that is running, with a + if anything in ``of`` was changed or
+    added; None if unknown.
+
+    Where the code travels without its history (a container, a cluster), MEMNB_COMMIT says it.
+    """
+    root = paths.checkout()
+    if root is None or not (root / ".git").exists():
+        return os.environ.get("MEMNB_COMMIT")
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return commit + "+" if git("status", "--porcelain", "--", of) else commit
+    except (OSError, subprocess.SubprocessError):
+        return None
