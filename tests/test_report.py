@@ -236,6 +236,16 @@ def test_what_the_filter_does_alone_stands_beside_the_first_claim(
     cells = ["Text", "16", "60.0 (1)", "80.0 (1)", "70.0 (1) ConvLuna without memory", "+10.0"]
     assert "".join(f"<td>{cell}</td>" for cell in cells) in card
     assert '<a href="#chunk-memory">About chunk-memory</a>' in card
+    assert "At laptop scale" not in card
+    for seed in range(3):
+        write_run(out / "stored", "convluna-16", "text-short", seed, accuracy=0.7)
+        write_run(out / "stored", "memoryless", "text-short", seed, accuracy=0.7)
+    html = write(out, entry(out, draw(out), step()))
+    card = html[html.index('id="C1"') : html.index('id="C2"')]
+    assert (
+        "At laptop scale: the filter without a memory explains ConvLuna on Text short with M = 16."
+        in card
+    )
 
 
 def test_what_full_scale_says_in_short_follows_the_verdicts(
@@ -250,7 +260,7 @@ def test_what_full_scale_says_in_short_follows_the_verdicts(
     assert "In short: full scale, 1 seed of each model and task so far" in overview
     assert "Transformer, accuracy (others" in overview
     assert "66.0 (64.3 to 65.2)" in overview
-    assert "Accuracy: in percent" in overview
+    assert "<li>Accuracy: in percent" in overview
     (paths.reference() / "published.csv").write_text("nothing")
     html = write(out, entry(out, draw(out), step()))
     assert "published.csv must start with the header" in html[: html.index('id="overview"')]

@@ -73,12 +73,19 @@ class Aside:
     page: str
 
 
+def _filter_alone(runs: pd.DataFrame) -> str:
+    """The words to the table of full scale, then what the laptop's rows say of the same."""
+    laptop = beside_tables.filter_alone_in_short(runs, "quick")
+    words = beside_tables.filter_alone_reading(runs)
+    return f"{words} At laptop scale: {laptop[0].lower()}{laptop[1:]}" if laptop else words
+
+
 #: By claim.
 ASIDES = {
     "C1": Aside(
         "What the filter does without a memory",
         beside_tables.filter_alone,
-        beside_tables.filter_alone_reading,
+        _filter_alone,
         "chunk-memory",
     ),
 }
@@ -336,13 +343,11 @@ def commit() -> str:
 
 
 def _short(short: summary.Short) -> dict[str, Any] | None:
-    """The answers, and a table of the page with its notes; None without any."""
-    if short.table.empty:
+    """The answers, their table, and how its numbers are to be read; None without any."""
+    if not short.answers and short.table.empty:
         return None
-    return {
-        "answers": short.answers,
-        "table": _table("in-short", short.table, " ".join(short.notes)),
-    }
+    table = None if short.table.empty else _table("in-short", short.table, "")
+    return {"answers": short.answers, "table": table, "notes": short.notes}
 
 
 def _table(
