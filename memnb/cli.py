@@ -366,7 +366,8 @@ def _per_model(runs: pd.DataFrame) -> pd.DataFrame:
     rows = statistics.summarise(runs, keys).sort_values(["preset", "task"], kind="stable")
     for column in ("mean", "sd", "low", "high"):
         rows[column] = [f"{100 * share:.2f}" if share == share else "" for share in rows[column]]
-    return rows.rename(columns={"mean": "accuracy (%)"}).reset_index(drop=True)
+    names = {"mean": "accuracy (%)", "low": "low (95 %)", "high": "high (95 %)"}
+    return rows.rename(columns=names).reset_index(drop=True)
 
 
 def _settings(folder: Path) -> str:
@@ -1067,15 +1068,16 @@ def _folder(text: str) -> str:
 
 
 def _positive(text: str) -> int:
-    number = _natural(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, but got {text!r}")
-    return number
+    return _whole(text, least=1)
 
 
 def _natural(text: str) -> int:
-    if not re.fullmatch(r"[0-9]+", text):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0, but got {text!r}")
+    return _whole(text, least=0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not re.fullmatch(r"[0-9]+", text) or (len(text) < 10 and int(text) < least):
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, but got {text!r}")
     if len(text) > 10 or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"expected a number below {2**31}, but got {text!r}")
     return int(text)

@@ -42,7 +42,7 @@ def memnb(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
         ("reproduce --pre quick", "no option named '--pre'; did you mean '--preset'?"),
         ("reproduce --only acuracy", "no artefact named 'acuracy'; did you mean 'accuracy'?"),
         ("reproduce --jobs 0", "--jobs: expected a whole number from 1, but got '0'"),
-        ("reproduce --jobs two", "--jobs: expected a whole number from 0, but got 'two'"),
+        ("reproduce --jobs two", "--jobs: expected a whole number from 1, but got 'two'"),
         ("reproduce --device cudda", "no device named 'cudda'; did you mean 'cuda'?"),
         ("reproduce --out=", "--out: expected the name of a folder"),
         ("train luna-16", "arguments are required: task; see 'memnb train --help'"),
@@ -276,7 +276,10 @@ def test_results_in_each_format(some_runs: Path, capsys: pytest.CaptureFixture[s
     first = ["quick", "listops-short", "luna-16", "32.00", "2.83", "2", "1"]
     assert any(line.split()[:7] == first for line in text.splitlines())
     _, table, _ = memnb(capsys, "results", out, "--format", "csv")
-    assert table.splitlines()[0] == "preset,task,model,changes,accuracy (%),sd,n,failed,low,high"
+    assert (
+        table.splitlines()[0]
+        == "preset,task,model,changes,accuracy (%),sd,n,failed,low (95 %),high (95 %)"
+    )
     assert "paper,text,luna-1,,60.00,,1,0,," in table.splitlines()
     _, markdown, _ = memnb(capsys, "results", out, "--format", "md")
     assert "| quick | listops-short | convluna-16 |  | 51.00 |" in markdown

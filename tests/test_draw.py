@@ -745,6 +745,36 @@ def test_a_focused_head_stands_out_at_its_position() -> None:
     assert focused.max() > 5
 
 
+def test_a_row_that_looks_at_one_of_many_positions_has_a_dot_there() -> None:
+    """Averaged with its neighbours, what the row looks at would be no darker than elsewhere."""
+
+    def dots(figure: Figure) -> list[list[tuple[float, float]]]:
+        return [
+            [(x, y) for line in axis.lines for x, y in line.get_xydata().tolist()]
+            for axis in panels(figure)
+        ]
+
+    long = maps(tokens=2000)
+    long["pack"][0, 1, 2] = 0.4 / 2001
+    long["pack"][0, 1, 2, 1500] = 0.6  # of row 3, counted from 1
+    long["pack"][0, 2, 1, 1500] = 0.4  # of what it reads, less than a half
+    figure = figures.attention(long, "pack", memory=4)
+    shown = dots(figure)
+    assert shown[1] == [(1500, 3)]
+    assert shown[3] == [(2, row) for row in (1, 2, 3, 4)]
+    assert [len(panel) for panel in shown] == [0, 1, 0, 4, 0, 0]
+    assert "Dot: more than half of a row's weight on tokens." in words(figure)
+    far = figures.attention(long, "pack", memory=4, window=(0, 1400))
+    assert [len(panel) for panel in dots(far)] == [0, 0, 0, 4, 0, 0]
+    for other in (
+        figures.attention(long, "unpack", memory=4),
+        figures.attention(maps(), "pack", memory=4),  # every position has its own column
+        figures.attention(long, "pack", memory=4, blocks=[1], heads=[1]),
+    ):
+        assert not any(dots(other))
+        assert "Dot:" not in words(other)
+
+
 def test_attention_spent_on_padding_is_said_and_not_drawn_as_indifference() -> None:
     padded = maps()
     padded["pack"][0, 1] /= 4  # three quarters of the weight are beyond the true length

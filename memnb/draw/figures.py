@@ -643,7 +643,8 @@ def attention(
     laid one over the other. Colour is the weight relative to an even spread over the keys: 1 is
     no preference. As coded, padding is not masked: what a head spends on padding is printed above
     its map, and the colours are those of the weight that falls on tokens. Of more positions than
-    a panel can show, neighbours are averaged.
+    a panel can show, neighbours are averaged; where a row of pack looks at little but one position,
+    which averages would hide, that position has a dot.
 
     Args:
         maps: arrays of :func:`memnb.evidence.rows.load_attention`, or None where a run has none.
@@ -672,6 +673,7 @@ def attention(
     weights, padding, labels = relative_weights(maps, stream, memory, tokens)
     is_padded = bool(padding.max() > _WORTH_SAYING)
     start, stop = window or (0, weights.shape[-1])
+    single = _single(weights, start, stop)
     weights, labels = weights[..., start:stop], labels[start:stop]
     blocks = list(blocks or range(1, weights.shape[0] + 1))
     heads = list(heads or range(1, weights.shape[1] + 1))
@@ -682,11 +684,15 @@ def attention(
         len(blocks), len(heads), 1.05 + len(blocks) * (0.42 + 0.05 * max(rows, 6)) + 0.25 * fits,
         sharex=True, sharey=True,
     )  # fmt: skip
-    weights = _binned(weights, _COLUMNS // len(heads))
+    most = _COLUMNS // len(heads)
+    dotted = stream == "pack" and weights.shape[-1] > most
+    weights = _binned(weights, most)
     high = max(float(np.nanquantile(weights, 0.998)), 2.0)
     for line, block in zip(axes, blocks, strict=True):
         for axis, head in zip(line, heads, strict=True):
             image = _draw_map(axis, weights[block - 1, head - 1], start, length, high)
+            if dotted:
+                _dot(axis, single[block - 1, head - 1])
             if fits:
                 axis.set_xticks(range(start, start + length), labels, rotation=90, fontsize=7)
             else:
@@ -706,6 +712,8 @@ def attention(
     if padded_to and is_padded:
         share = f"{even_on_padding(maps, padded_to):.0%}".replace("%", " %")
         subtitle = f"Even attention spends {share} on padding. {subtitle}".strip()
+    if any(line.get_marker() == _DOT for axis in axes.flat for line in axis.lines):
+        subtitle = f"Dot: more than half of a row's weight on tokens. {subtitle}".strip()
     style.heading(figure, heading, subtitle)
     return style.attach(figure, _as_rows(weights, blocks, heads, start, length))
 
@@ -729,6 +737,26 @@ def _draw_map(axis: Axes, weights: np.ndarray, start: int, length: int, high: fl
         spine.set(visible=True, color=style.RULE)
     axis.yaxis.set_major_locator(FixedLocator(sorted({1, rows})))
     return image
+
+
+def _single(weights: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """(..., rows, positions) -> (..., rows): the position, ``start`` up to ``stop``, that has more
+    than half of a row's weight; -1 where none has."""
+    top = weights.argmax(axis=-1)
+    half = weights.max(axis=-1) > 0.5 * weights.sum(axis=-1)  # not where all is on padding: NaN
+    return np.where(half & (start <= top) & (top < stop), top, -1)
+
+
+_DOT = "o"
+
+
+def _dot(axis: Axes, positions: np.ndarray) -> None:
+    """A dot in each row, from 1, that has one of ``positions``."""
+    (rows,) = np.nonzero(positions >= 0)
+    if len(rows):
+        axis.plot(positions[rows], rows + 1, linestyle="none", marker=_DOT, markersize=2.6,
+                  color=style.FAMILY["convluna"].colour, markeredgewidth=0,
+                  clip_on=False)  # fmt: skip
 
 
 def _name_colours(
