@@ -202,6 +202,7 @@ def test_memory_in_scoring_does_not_grow_with_the_length(name: str) -> None:
     assert peaks[2048][1] > 2 * peaks[512][1], "what is measured would grow, as it does in training"
 
 
+@pytest.mark.timeout(600)  # compilers take minutes on a busy machine
 @pytest.mark.parametrize("name", ["convchunkmem-3", "convrmt-3"])
 def test_it_compiles_once_for_all_chunks_and_blocks(name: str) -> None:
     """A block, the last one, which need not compute all, and a chunk that is scored."""
