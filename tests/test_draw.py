@@ -485,7 +485,7 @@ def test_the_names_of_a_logarithmic_scale_do_not_touch(tmp_path: Path) -> None:
     """Also where the scale is shorter than a power of ten."""
     write_run(tmp_path, "luna-16")
     probes = rows.load_probes(rows.load_runs(tmp_path))
-    for high in (0.06, 0.9, 400.0):
+    for high in (0.0112, 0.0119, 0.06, 0.9, 400.0):
         values = np.geomspace(0.011, high, len(probes))
         shown = probes.assign(packed_gradient=values)
         figure = figures.degradation(shown, measures=("packed_gradient",))
