@@ -95,10 +95,12 @@ def results(folder: Path, drawn: Figure) -> str:
     table, limit = full_scale(every, plain, planned)
     parts = [
         as_markdown(by_scale(verdicts)),
-        "A claim holds in a comparison whose whole 95 % interval lies inside its target. *Full "
-        f"scale* is the authors' settings at the benchmark's own sizes{limit}; *laptop scale* is "
-        "small tasks that were tuned so that ConvLuna-16 learns: no evidence for full scale. All "
-        "of this section is written by `make readme` from the rows in `data/results/`.\n",
+        "A claim holds in a comparison whose whole 95 % interval lies inside its target; it is "
+        "*partly supported* where only some hold, or where a part of it cannot be judged yet. "
+        f"*Full scale* is the authors' settings at the benchmark's own sizes{limit}; *laptop "
+        "scale* is small tasks that were tuned so that ConvLuna-16 learns: no evidence for full "
+        "scale. All of this section is written by `make readme` from the rows in "
+        "`data/results/`.\n",
         "**Test accuracy at full scale**, percent, mean ± standard deviation over seeds (number of "
         "seeds); the number in a name is M:\n",
         as_markdown(table),
