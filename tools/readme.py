@@ -66,12 +66,14 @@ def rows_of(picture: Figure) -> pd.DataFrame:
 
 
 def mark(picture: Figure) -> str:
-    """The hash of the rows that a picture was drawn from, which its file carries."""
-    return f"rows {hashlib.sha256(rows_of(picture).to_csv(index=False).encode()).hexdigest()}"
+    """The hash of a picture's rows and of the words on it, which its file carries."""
+    words = [text.get_text() for text in picture.texts]
+    shown = "\n".join([rows_of(picture).to_csv(index=False), *words])
+    return f"rows and words {hashlib.sha256(shown.encode()).hexdigest()}"
 
 
 def is_current(file: Path, picture: Figure) -> bool:
-    """Whether the file shows these rows; pixels may differ with the version of a library."""
+    """Whether the file shows these rows and words; pixels may differ with a library's version."""
     if not file.is_file():
         return False
     with Image.open(file) as image:
