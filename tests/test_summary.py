@@ -76,8 +76,8 @@ def test_gains_are_those_of_the_same_memory(tmp_path: Path) -> None:
         write_run(tmp_path, "convluna-16", "text", seed=seed, accuracy=0.80)
     assert in_short(tmp_path).answers[GAINS] == (
         "With as many memory rows, in points: +9.0 on Text (holds in 1 of 1 comparison). Besides "
-        "the filter ConvLuna has a learned temperature of pack, 1 as that of unpack, and no value "
-        "projection; claim C4 takes filter and temperature of pack apart."
+        "the filter ConvLuna has a learned pack temperature, an unpack temperature of 1, and no "
+        "value projection; claim C4 takes filter and pack temperature apart."
     )
     write_run(tmp_path, "luna-16", "text", accuracy=0.81)
     write_run(tmp_path, "luna-1", "image", accuracy=0.4)

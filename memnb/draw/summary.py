@@ -185,8 +185,8 @@ def _gains(verdicts: Sequence[Verdict]) -> _Part:
         return _Part({})
     said = (
         f"With as many memory rows, in points: {', '.join(ranges)}. Besides the filter ConvLuna "
-        "has a learned temperature of pack, 1 as that of unpack, and no value projection; claim C4 "
-        "takes filter and temperature of pack apart."
+        "has a learned pack temperature, an unpack temperature of 1, and no value projection; "
+        "claim C4 takes filter and pack temperature apart."
     )
     return _Part({}, "Is ConvLuna more accurate than Luna?", said)
 
