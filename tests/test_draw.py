@@ -496,6 +496,23 @@ def test_the_legend_of_the_ablation_has_no_level_that_is_not_drawn(tmp_path: Pat
     assert "one answer always" not in [entry.get_text() for entry in legend]
 
 
+def test_groups_of_families_that_stand_apart_share_a_scale_which_holds_them_all(
+    tmp_path: Path,
+) -> None:
+    for model in ("luna-16", "convluna-16"):
+        write_run(tmp_path, model)
+    probes = rows.load_probes(rows.load_runs(tmp_path))
+    values = probes["family"].map({"luna": 0.01, "convluna": 50.0})
+    figure = figures.degradation(
+        probes.assign(packed_gradient=values), measures=("packed_gradient",),
+        apart=(["luna"], ["convluna"]),
+    )  # fmt: skip
+    limits = {axis.get_ylim() for axis in panels(figure)}
+    assert len(limits) == 1
+    low, high = limits.pop()
+    assert low < 0.01 < 50 < high
+
+
 def test_the_names_of_a_logarithmic_scale_do_not_touch(tmp_path: Path) -> None:
     """Also where the scale is shorter than a power of ten."""
     write_run(tmp_path, "luna-16")
