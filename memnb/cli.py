@@ -1076,11 +1076,13 @@ def _natural(text: str) -> int:
 
 
 def _whole(text: str, least: int) -> int:
-    if not re.fullmatch(r"[0-9]+", text) or (len(text) < 10 and int(text) < least):
+    # int() refuses thousands of digits; eleven are enough to see that a number is too large.
+    number = int(text.lstrip("0")[:11] or "0") if re.fullmatch(r"[0-9]+", text) else -1
+    if number < least:
         raise argparse.ArgumentTypeError(f"expected a whole number from {least}, but got {text!r}")
-    if len(text) > 10 or int(text) >= 2**31:
+    if number >= 2**31:
         raise argparse.ArgumentTypeError(f"expected a number below {2**31}, but got {text!r}")
-    return int(text)
+    return number
 
 
 def _words(text: str) -> list[str]:

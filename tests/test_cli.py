@@ -42,6 +42,7 @@ def memnb(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
         ("reproduce --pre quick", "no option named '--pre'; did you mean '--preset'?"),
         ("reproduce --only acuracy", "no artefact named 'acuracy'; did you mean 'accuracy'?"),
         ("reproduce --jobs 0", "--jobs: expected a whole number from 1, but got '0'"),
+        ("sweep --dry-run --jobs 0000000000", "--jobs: expected a whole number from 1, but got"),
         ("reproduce --jobs two", "--jobs: expected a whole number from 1, but got 'two'"),
         ("reproduce --device cudda", "no device named 'cudda'; did you mean 'cuda'?"),
         ("reproduce --out=", "--out: expected the name of a folder"),

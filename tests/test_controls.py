@@ -200,6 +200,10 @@ def test_a_control_that_fails_for_what_it_reads_says_nothing_of_the_filter(tmp_p
     )
     assert found["Text short", "1"] == NOT
     assert found["Pathfinder short", "16, mean"] == "no conclusion: neither has learned"
+    for seed in range(3):
+        write_run(tmp_path, "convluna-4", "pathfinder-short", seed, 0.7, model_changes=MEAN)
+    found = {tuple(row[:2]): row[4] for row in alone(tmp_path, "quick")[0]}
+    assert found["Pathfinder short", "1"] == NOT, "with the mean something can be learned"
 
 
 def test_what_follows_is_told_in_a_sentence_by_answer(tmp_path: Path) -> None:

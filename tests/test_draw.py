@@ -473,19 +473,51 @@ def test_a_level_far_below_all_accuracies_is_said_and_does_not_press_them_togeth
     legend = [entry.get_text() for entry in figure.legends[0].get_texts()]
     assert "one answer always: 50" in text.get_xlabel()
     assert "one answer always" not in legend
+    write_runs(tmp_path, "luna-16", [0.41, None], task="listops")
+    said = figures.accuracy(rows.load_runs(tmp_path)).texts
+    (note,) = (text for text in said if text.get_text() == "1 failed")
+    assert note.get_position()[0] == 0, "a mark is at the right end, and no level at the left"
     write_runs(tmp_path, "luna-16", [0.55], task="text")
     figure = figures.accuracy(rows.load_runs(tmp_path))
     listops, text = panels(figure)
     assert text.get_xlabel() == "accuracy (%)"
     assert text.get_xlim()[0] < 50
     assert "one answer always" in [entry.get_text() for entry in figure.legends[0].get_texts()]
+    # Twenty points below the lowest, but what is shown lies as far apart.
+    write_runs(tmp_path, "convluna-16", [0.37, 0.58], task="listops")
+    assert panels(figures.accuracy(rows.load_runs(tmp_path)))[0].get_xlabel() == "accuracy (%)"
+
+
+def test_the_legend_of_the_ablation_has_no_level_that_is_not_drawn(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", [0.38, 0.39], task="listops")
+    write_run(tmp_path, "convluna-16", "listops", accuracy=0.37, model_changes={"filter": "none"})
+    legend = figures.ablation(rows.load_runs(tmp_path)).legends[0].get_texts()
+    assert "first operator alone" in [entry.get_text() for entry in legend]
+    assert "one answer always" not in [entry.get_text() for entry in legend]
+
+
+def test_groups_of_families_that_stand_apart_share_a_scale_which_holds_them_all(
+    tmp_path: Path,
+) -> None:
+    for model in ("luna-16", "convluna-16"):
+        write_run(tmp_path, model)
+    probes = rows.load_probes(rows.load_runs(tmp_path))
+    values = probes["family"].map({"luna": 0.01, "convluna": 50.0})
+    figure = figures.degradation(
+        probes.assign(packed_gradient=values), measures=("packed_gradient",),
+        apart=(["luna"], ["convluna"]),
+    )  # fmt: skip
+    limits = {axis.get_ylim() for axis in panels(figure)}
+    assert len(limits) == 1
+    low, high = limits.pop()
+    assert low < 0.01 < 50 < high
 
 
 def test_the_names_of_a_logarithmic_scale_do_not_touch(tmp_path: Path) -> None:
     """Also where the scale is shorter than a power of ten."""
     write_run(tmp_path, "luna-16")
     probes = rows.load_probes(rows.load_runs(tmp_path))
-    for high in (0.06, 0.9, 400.0):
+    for high in (0.0112, 0.0119, 0.06, 0.9, 400.0):
         values = np.geomspace(0.011, high, len(probes))
         shown = probes.assign(packed_gradient=values)
         figure = figures.degradation(shown, measures=("packed_gradient",))
@@ -757,7 +789,7 @@ def test_a_row_that_looks_at_one_of_many_positions_has_a_dot_there() -> None:
     long = maps(tokens=2000)
     long["pack"][0, 1, 2] = 0.4 / 2001
     long["pack"][0, 1, 2, 1500] = 0.6  # of row 3, counted from 1
-    long["pack"][0, 2, 1, 1500] = 0.4  # of what it reads, less than a half
+    long["pack"][0, 2, 1, 1500] = 0.9  # of 1.9 that it reads, less than a half
     figure = figures.attention(long, "pack", memory=4)
     shown = dots(figure)
     assert shown[1] == [(1500, 3)]

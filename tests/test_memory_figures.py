@@ -201,6 +201,15 @@ def test_rows_are_ranked_by_use(runs: pd.DataFrame) -> None:
     assert len(line.get_ydata()) == 16
 
 
+def test_gradients_by_use_have_few_names(runs: pd.DataFrame) -> None:
+    usage = rows.load_usage(runs)
+    figure = memory_figures.usage(usage.assign(gradient=np.geomspace(1e-9, 10.0, len(usage))))
+    figure.draw_without_rendering()
+    axis = next(axis for axis in figure.axes if axis.get_yscale() == "log")
+    ticks = (*axis.yaxis.get_major_ticks(), *axis.yaxis.get_minor_ticks())
+    assert 2 <= sum(bool(tick.label1.get_text()) for tick in ticks) <= 4
+
+
 def test_a_frequency_response_is_that_of_the_kernel() -> None:
     frequency = np.array([0.0, 0.25, 0.5])
     mean = memory_figures.response(np.full(4, 0.25), frequency)

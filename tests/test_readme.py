@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import pandas as pd
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from memnb.draw import style
 from memnb.evidence import rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +62,17 @@ def test_a_picture_of_other_rows_is_noticed(tmp_path: Path) -> None:
     done = check(tool)
     assert done.returncode == 1
     assert "make readme" in done.stderr
+
+
+def test_a_picture_with_other_words_is_another() -> None:
+    tool = runpy.run_path(str(TOOL))
+    marks = set()
+    for subtitle in ("Full scale", "Full scale", "thin: a seed"):
+        figure, _ = style.canvas(1, 1, 2.0)
+        style.heading(figure, "How alike", subtitle)
+        marks.add(tool["mark"](style.attach(figure, pd.DataFrame({"step": [1]}))))
+        plt.close(figure)
+    assert len(marks) == 2
 
 
 def _says(text: str) -> PngInfo:

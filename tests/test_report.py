@@ -451,5 +451,6 @@ def test_the_commit_is_named_and_changed_files_are_admitted(
     assert report.commit().startswith("commit ")
     assert "changed" not in report.commit()
     (tmp_path / "file").write_text("new")
+    assert "changed" not in report.commit(), "what --out puts into a checkout is no part of it"
     git("add", "file")
     assert report.commit().endswith(", changed files")

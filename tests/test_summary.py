@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -74,9 +75,9 @@ def test_gains_are_those_of_the_same_memory(tmp_path: Path) -> None:
         write_run(tmp_path, "convluna-1", "text", seed=seed, accuracy=0.70)
         write_run(tmp_path, "convluna-16", "text", seed=seed, accuracy=0.80)
     assert in_short(tmp_path).answers[GAINS] == (
-        "With as many memory rows, in points: +9.0 on Text (holds in 1 of 1 comparisons). Besides "
-        "the filter ConvLuna has a learned temperature of pack, 1 as that of unpack, and no value "
-        "projection; claim C4 takes filter and temperature of pack apart."
+        "With as many memory rows, in points: +9.0 on Text (holds in 1 of 1 comparison). Besides "
+        "the filter ConvLuna has a learned pack temperature, an unpack temperature of 1, and no "
+        "value projection; claim C4 takes filter and pack temperature apart."
     )
     write_run(tmp_path, "luna-16", "text", accuracy=0.81)
     write_run(tmp_path, "luna-1", "image", accuracy=0.4)
@@ -380,6 +381,9 @@ def test_cosines_over_all_blocks_and_those_of_the_last_are_told_apart(tmp_path: 
         "lower where rows are more alike, goes 6.5 → 9.5 on ListOps. The last block, in the table, "
         "is another matter."
     )
+    write_looks(tmp_path / "flat", "luna-16", 0, ((0.3, 0.3), (0.2, 0.2)), (math.nan, math.nan))
+    said = in_short(tmp_path / "flat").answers[ALIKE]
+    assert "it falls in 1 of 1 runs. The last block" in said, "there are no ranks"
     write_looks(tmp_path / "alone", "convluna-16", 0, ((0.0, 0.2), (0.0, 0.3)))
     assert ALIKE not in in_short(tmp_path / "alone").answers, "it asks of Luna"
     (note,) = (note for note in short.notes if "Last block" in note)

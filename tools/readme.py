@@ -66,12 +66,14 @@ def rows_of(picture: Figure) -> pd.DataFrame:
 
 
 def mark(picture: Figure) -> str:
-    """The hash of the rows that a picture was drawn from, which its file carries."""
-    return f"rows {hashlib.sha256(rows_of(picture).to_csv(index=False).encode()).hexdigest()}"
+    """The hash of a picture's rows and of the words on it, which its file carries."""
+    words = [text.get_text() for text in picture.texts]
+    shown = "\n".join([rows_of(picture).to_csv(index=False), *words])
+    return f"rows and words {hashlib.sha256(shown.encode()).hexdigest()}"
 
 
 def is_current(file: Path, picture: Figure) -> bool:
-    """Whether the file shows these rows; pixels may differ with the version of a library."""
+    """Whether the file shows these rows and words; pixels may differ with a library's version."""
     if not file.is_file():
         return False
     with Image.open(file) as image:
@@ -95,10 +97,12 @@ def results(folder: Path, drawn: Figure) -> str:
     table, limit = full_scale(every, plain, planned)
     parts = [
         as_markdown(by_scale(verdicts)),
-        "A claim holds in a comparison whose whole 95 % interval lies inside its target. *Full "
-        f"scale* is the authors' settings at the benchmark's own sizes{limit}; *laptop scale* is "
-        "small tasks that were tuned so that ConvLuna-16 learns: no evidence for full scale. All "
-        "of this section is written by `make readme` from the rows in `data/results/`.\n",
+        "A claim holds in a comparison whose whole 95 % interval lies inside its target; it is "
+        "*partly supported* where only some hold, or where a part of it cannot be judged yet. "
+        f"*Full scale* is the authors' settings at the benchmark's own sizes{limit}; *laptop "
+        "scale* is small tasks that were tuned so that ConvLuna-16 learns: no evidence for full "
+        "scale. All of this section is written by `make readme` from the rows in "
+        "`data/results/`.\n",
         "**Test accuracy at full scale**, percent, mean ± standard deviation over seeds (number of "
         "seeds); the number in a name is M:\n",
         as_markdown(table),

@@ -165,8 +165,8 @@ def _accuracy(percents: pd.Series[float]) -> str:
 class Share:
     """ConvLuna beside the filter alone and Luna, at one task and M: accuracies in percent, best
     control first; ``luna`` is empty where it has no run that reads the same. ``mean_fails`` says of
-    a ConvLuna that reads CLS that one which reads the mean, as the controls do, has learned nothing
-    there: then the control may fail for what it reads."""
+    a ConvLuna that reads CLS that none which reads the mean, as the controls do, has learned the
+    task: then the control may fail for what it reads."""
 
     task: str
     memory: int
@@ -238,7 +238,11 @@ def shares_of(finished: pd.DataFrame) -> list[Share]:
                     luna = accuracies(task, f"luna-{memory}", changes)
                     controls = {name: alone[name] for name in ran}
                     found.append(Share(task, int(memory), reads, controls, ours, luna))
-    fails = {share.task for share in found if share.reads == "mean" and share.answer == "silent"}
+    with_mean: dict[str, set[str]] = {}
+    for share in found:
+        if share.reads == "mean":
+            with_mean.setdefault(share.task, set()).add(share.answer)
+    fails = {task for task, answers in with_mean.items() if answers == {"silent"}}
     return [replace(s, mean_fails=s.reads == "cls" and s.task in fails) for s in found]
 
 

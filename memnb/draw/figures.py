@@ -245,7 +245,8 @@ def _count(
     """Say in a row what its marks cannot: runs that failed, or, in the words ``none``, that there
     are none.
 
-    At the right end of the row; if a mark stands in the way, beside the dotted line.
+    At the right end of the row; if a mark stands in the way, beside the dotted line, or at the
+    left end where that is not drawn.
     """
     if finished and not failed:
         return

@@ -164,6 +164,8 @@ def name_powers(axis: Axes) -> None:
         marks = [mark for mark in marks if low <= mark <= high]
         if len(marks) > 1:
             break
+    else:  # a scale shorter than from one digit to the next
+        marks = [mark for mark in MaxNLocator(4).tick_values(low, high) if low <= mark <= high]
     axis.yaxis.set_major_locator(FixedLocator(marks[:: -(-len(marks) // 4)]))
     axis.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
     axis.yaxis.set_minor_formatter(NullFormatter())

@@ -177,15 +177,16 @@ def _gains(verdicts: Sequence[Verdict]) -> _Part:
         ends = dict.fromkeys(tables.signed(own["effect"].agg(end)) for end in ("min", "max"))
         judged = own[~own["result"].isin(UNJUDGED)]
         held = f"holds in {judged['result'].eq('holds').sum()} of {len(judged)}"
-        held += " comparisons" if len(judged) == len(own) else " that can be judged"
+        comparisons = " comparison" if len(judged) == 1 else " comparisons"
+        held += comparisons if len(judged) == len(own) else " that can be judged"
         so_far = held if len(judged) else "none can be judged yet"
         ranges.append(f"{' to '.join(ends)} on {naming.task_label(task)} ({so_far})")
     if not ranges:
         return _Part({})
     said = (
         f"With as many memory rows, in points: {', '.join(ranges)}. Besides the filter ConvLuna "
-        "has a learned temperature of pack, 1 as that of unpack, and no value projection; claim C4 "
-        "takes filter and temperature of pack apart."
+        "has a learned pack temperature, an unpack temperature of 1, and no value projection; "
+        "claim C4 takes filter and pack temperature apart."
     )
     return _Part({}, "Is ConvLuna more accurate than Luna?", said)
 
@@ -253,11 +254,12 @@ def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame, tasks: Mapping[st
         f"{first[task]:.1f} → {last[task]:.1f} on {naming.task_label(task)}"
         for task in naming.task_order(first.index)
     )
+    of_rank = f" Their mean effective rank, lower where rows are more alike, goes {went}."
     return (
         f"The paper says yes. Over all blocks Luna-16's mean cosine is {begun} at the first look "
         f"and {ended} at the last: it falls in {(ends['last'] < ends['first']).sum()} of "
-        f"{len(ends)} runs. Their mean effective rank, lower where rows are more alike, goes "
-        f"{went}. The last block, in the table, is another matter."
+        f"{len(ends)} runs.{of_rank if went else ''} The last block, in the table, is another "
+        "matter."
     )
 
 

@@ -34,16 +34,25 @@ def was_out_of_memory(record: dict[str, Any] | None) -> bool:
 
 
 def commit_of_code() -> str | None:
-    """The commit of the package that is running, with a + if it was changed; None if unknown.
+    """The commit of the package that is running, with a + if a module was changed or added; None if
+    unknown.
 
     Rows, notebooks and tests train nothing: that they differ says nothing of a run.
     """
-    return commit_of_checkout(of="memnb")
+    return _commit("--", "memnb")
 
 
-def commit_of_checkout(of: str = ".") -> str | None:
-    """The commit of the checkout that is running, with a + if anything in ``of`` was changed or
-    added; None if unknown.
+def commit_of_checkout() -> str | None:
+    """The commit of the checkout that is running, with a + if a file of it was changed; None if
+    unknown.
+
+    Files that git does not know, such as what ``--out`` has put there, are no part of it.
+    """
+    return _commit("--untracked-files=no")
+
+
+def _commit(*asked: str) -> str | None:
+    """The commit, with a + if ``git status``, ``asked`` so, names a file.
 
     Where the code travels without its history (a container, a cluster), MEMNB_COMMIT says it.
     """
@@ -59,6 +68,6 @@ def commit_of_checkout(of: str = ".") -> str | None:
 
     try:
         commit = git("rev-parse", "--short=12", "HEAD")
-        return commit + "+" if git("status", "--porcelain", "--", of) else commit
+        return commit + "+" if git("status", "--porcelain", *asked) else commit
     except (OSError, subprocess.SubprocessError):
         return None
