@@ -49,6 +49,15 @@ def test_round_trip(tmp_path: Path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.npz"]
 
 
+def test_others_may_read_the_file(tmp_path: Path):
+    before = os.umask(0o077)
+    try:
+        cache.write(tmp_path / "x.npz", {"a": np.zeros(1, np.uint8)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.npz").stat().st_mode & 0o777 == 0o644
+
+
 def test_the_file_is_plain_npz(folder: Path):
     tasks.load(TASK)
     with np.load(only_file(folder), allow_pickle=False) as found:

@@ -227,6 +227,17 @@ def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path: Path) -> No
     assert_same_result(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_the_memory_is_measured_at_the_steps_that_were_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny("convluna-4")
+    monkeypatch.setattr(loop, "PROBES", 2)
+    train(run, tmp_path, device="cpu")
+    assert {row["step"] for row in rows(tmp_path) if row["split"] == "validation"} >= {20, 30, 40}
+    for name in ("probes", "filters"):
+        assert {row["step"] for row in rows(tmp_path, name)} == {0, 10, 20, 40}
+
+
 def test_a_run_says_which_machines_and_which_code_trained_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
