@@ -454,6 +454,10 @@ def test_c3_says_what_was_alike_before_training(tmp_path: Path) -> None:
     noted = verdict.evidence["note"] == claims.WAS_SO
     assert verdict.evidence.loc[noted, "measure"].tolist() == ["packed cosine, last block"]
     assert f"of what is alike at the end 1 was {claims.WAS_SO}" in verdict.reading
+    probes.loc[early, "packed_cosine"] = 0.95
+    for several in claims.check(runs, rows.load_removal(runs), probes):
+        if (several.claim, several.preset) == ("C3", "quick"):
+            assert f"of what is alike at the end 2 were {claims.WAS_SO}" in several.reading
 
 
 def test_c3_measures_the_end_of_training_and_all_blocks(tmp_path: Path) -> None:

@@ -98,6 +98,16 @@ def test_every_figure_and_table_hands_out_its_data(out: Path) -> None:
     assert b"last one" in content["third.csv"]
 
 
+def test_a_table_of_more_than_forty_rows_is_folded_away(out: Path) -> None:
+    served = draw(out)
+    for count, folded in ((40, False), (41, True)):
+        lines = ["Model", *(f"row {number}" for number in range(1, count + 1))]
+        (out / "report" / "tables" / "third.csv").write_text("\n".join(lines) + "\n")
+        html = write(out, entry(out, served, step()))
+        assert (f"<summary>Table of {count} rows</summary>" in html) == folded
+        assert f">row {count}<" in html
+
+
 def test_data_too_large_for_the_page_are_linked(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "_EMBEDDED", 3)
     elements = Elements(write(out, entry(out, draw(out), step())))

@@ -523,7 +523,9 @@ def degradation(
     name_x(axes, "training step")
     figure.align_ylabels(axes[:, 0])
     of_task = f"{label or naming.task_label(task)}, {rows_of_memory(size)}"
-    where = f"{of_task}; thin: a seed, thick: the mean"
+    # Where means are geometric, the panel says what is thick.
+    thick = "" if {*_LOGARITHMIC} & {*measures} else ", thick: the mean"
+    where = f"{of_task}; thin: a seed{thick}"
     style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
     name_lines(figure, axes, named)
     return style.attach(figure, rows[[*evidence.KEYS, "step", "block", *measures]])
@@ -714,7 +716,7 @@ def attention(
         share = f"{even_on_padding(maps, padded_to):.0%}".replace("%", " %")
         subtitle = f"Even attention spends {share} on padding. {subtitle}".strip()
     if any(line.get_marker() == _DOT for axis in axes.flat for line in axis.lines):
-        subtitle = f"Dot: more than half of a row's weight on tokens. {subtitle}".strip()
+        subtitle = f"Dot: where more than half of a row's weight lies. {subtitle}".strip()
     style.heading(figure, heading, subtitle)
     return style.attach(figure, _as_rows(weights, blocks, heads, start, length))
 
@@ -755,8 +757,8 @@ def _dot(axis: Axes, positions: np.ndarray) -> None:
     """A dot in each row, from 1, that has one of ``positions``."""
     (rows,) = np.nonzero(positions >= 0)
     if len(rows):
-        axis.plot(positions[rows], rows + 1, linestyle="none", marker=_DOT, markersize=2.6,
-                  color=style.FAMILY["convluna"].colour, markeredgewidth=0,
+        axis.plot(positions[rows], rows + 1, linestyle="none", marker=_DOT, markersize=3.2,
+                  color=style.INK, markeredgecolor="white", markeredgewidth=0.4,
                   clip_on=False)  # fmt: skip
 
 
