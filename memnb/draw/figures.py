@@ -688,14 +688,14 @@ def attention(
         sharex=True, sharey=True,
     )  # fmt: skip
     most = _COLUMNS // len(heads)
-    dotted = stream == "pack" and weights.shape[-1] > most
+    hidden, dots = stream == "pack" and weights.shape[-1] > most, 0
     weights = _binned(weights, most)
     high = max(float(np.nanquantile(weights, 0.998)), 2.0)
     for line, block in zip(axes, blocks, strict=True):
         for axis, head in zip(line, heads, strict=True):
             image = _draw_map(axis, weights[block - 1, head - 1], start, length, high)
-            if dotted:
-                _dot(axis, single[block - 1, head - 1])
+            if hidden:
+                dots += _dot(axis, single[block - 1, head - 1])
             if fits:
                 axis.set_xticks(range(start, start + length), labels, rotation=90, fontsize=7)
             else:
@@ -715,7 +715,7 @@ def attention(
     if padded_to and is_padded:
         share = f"{even_on_padding(maps, padded_to):.0%}".replace("%", " %")
         subtitle = f"Even attention spends {share} on padding. {subtitle}".strip()
-    if any(line.get_marker() == _DOT for axis in axes.flat for line in axis.lines):
+    if dots:
         subtitle = f"Dot: where more than half of a row's weight lies. {subtitle}".strip()
     style.heading(figure, heading, subtitle)
     return style.attach(figure, _as_rows(weights, blocks, heads, start, length))
@@ -750,16 +750,13 @@ def _single(weights: np.ndarray, start: int, stop: int) -> np.ndarray:
     return np.where(half & (start <= top) & (top < stop), top, -1)
 
 
-_DOT = "o"
-
-
-def _dot(axis: Axes, positions: np.ndarray) -> None:
-    """A dot in each row, from 1, that has one of ``positions``."""
+def _dot(axis: Axes, positions: np.ndarray) -> int:
+    """A dot in each row, from 1, that has one of ``positions``; returns how many there are."""
     (rows,) = np.nonzero(positions >= 0)
-    if len(rows):
-        axis.plot(positions[rows], rows + 1, linestyle="none", marker=_DOT, markersize=3.2,
-                  color=style.INK, markeredgecolor="white", markeredgewidth=0.4,
-                  clip_on=False)  # fmt: skip
+    axis.plot(positions[rows], rows + 1, linestyle="none", marker="o", markersize=3.2,
+              color=style.INK, markeredgecolor="white", markeredgewidth=0.4,
+              clip_on=False)  # fmt: skip
+    return len(rows)
 
 
 def _name_colours(
