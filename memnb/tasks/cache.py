@@ -93,9 +93,9 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            os.fchmod(file.fileno(), 0o644)  # for all who share the folder
-            np.savez(file, **cast("dict[str, Any]", arrays))
+        with replacing(path) as opened:
+            os.fchmod(opened.fileno(), 0o644)  # for all who share the folder
+            np.savez(opened, **cast("dict[str, Any]", arrays))
     except OSError as error:
         raise _cannot_write(path.parent, error) from None
 
