@@ -24,6 +24,7 @@ from memnb.evidence import published, rows, sensitivity
 from memnb.evidence.claims import SHALLOW
 from memnb.reproduce import plan
 from memnb.reproduce.page import as_markdown
+from memnb.reproduce.progress import counted
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 PICTURE = README.parent / "docs" / "degradation.png"
@@ -54,7 +55,7 @@ def caption(drawn: pd.DataFrame) -> str:
         "point the same way. Luna's begin with a mean cosine, over all blocks, of "
         f"{begun['luna']:.2f} and end with {cosine['luna']:.2f}, ConvLuna's with "
         f"{begun['convluna']:.2f} and "
-        f"{cosine['convluna']:.2f} ({seeds} seed{'s' if seeds > 1 else ''} each)."
+        f"{cosine['convluna']:.2f} ({counted(seeds, 'seed')} each)."
     )
 
 
@@ -155,14 +156,10 @@ def by_scale(verdicts: Sequence[evidence.Verdict]) -> pd.DataFrame:
     cells: dict[str, dict[str, str]] = {}
     for verdict in verdicts:
         held, judged = verdict.held
-        count = (
-            f"<br>holds in {held} of {judged} comparison{'s' if judged > 1 else ''}"
-            if judged
-            else ""
-        )
+        share = f"<br>holds in {held} of {counted(judged, 'comparison')}" if judged else ""
         line = cells.setdefault(f"**{verdict.claim}** {verdict.statement}", {})
-        scale = naming.preset_label(verdict.preset)
-        line[scale[0].upper() + scale[1:]] = f"**{verdict.verdict}**{count}"
+        scale = naming.preset_label(verdict.preset).capitalize()
+        line[scale] = f"**{verdict.verdict}**{share}"
     return pd.DataFrame.from_dict(cells, orient="index").reset_index(names="Claim")
 
 
@@ -199,8 +196,8 @@ def first_operator_in(verdicts: Sequence[evidence.Verdict]) -> str:
     if not count:
         return ""
     return (
-        f"Nothing is concluded from {count} laptop comparisons, all on short ListOps: no run of "
-        "either side is more than 2 points above what its first operator alone gives. "
+        f"Nothing is concluded from {counted(count, 'laptop comparison')}, all on short ListOps: "
+        "no run of either side is more than 2 points above what its first operator alone gives. "
     )
 
 
