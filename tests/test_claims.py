@@ -538,6 +538,13 @@ def test_c4_not_supported(tmp_path: Path) -> None:
     assert check(tmp_path, "C4").verdict == "not supported"
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_minus(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", [0.8, 0.81, 0.82])
+    same = [0.8, 0.8101, 0.8201]
+    write_runs(tmp_path, "convluna-16", same, model_changes={"filter": "none"})
+    assert "(no filter): +0.0 points [" in check(tmp_path, "C4").reading
+
+
 def test_c4_ignores_ablations_of_two_things_at_once(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-16", HIGH)
     both = {"filter": "none", "pack_temperature": "sqrt"}

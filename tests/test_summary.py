@@ -77,7 +77,7 @@ def test_gains_are_those_of_the_same_memory(tmp_path: Path) -> None:
     assert in_short(tmp_path).answers[GAINS] == (
         "With as many memory rows, in points: +9.0 on Text (holds in 1 of 1 comparison). Besides "
         "the filter ConvLuna has a learned pack temperature, an unpack temperature of 1, and no "
-        "value projection; claim C4 takes filter and pack temperature apart."
+        "value projection; claim C4 takes filter and pack temperature away."
     )
     write_run(tmp_path, "luna-16", "text", accuracy=0.81)
     write_run(tmp_path, "luna-1", "image", accuracy=0.4)

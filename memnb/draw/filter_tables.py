@@ -1,12 +1,18 @@
-"""How far filters and temperatures move in training, and what other kernels do in their place."""
+"""What ConvLuna owes to its filter and its pack temperature: taken away, as they move in training,
+and with other kernels in their place."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from memnb import naming
 from memnb.draw import tables
 from memnb.draw.panels import plain_models
+from memnb.evidence.claims import Verdict
 from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel
 
 
@@ -78,6 +84,50 @@ def temperatures(filters: pd.DataFrame, runs: pd.DataFrame) -> str:
         f"{', '.join(ends)}."
     )
     return said + (f" Luna's is fixed at √d: {', '.join(fixed)}." if fixed else "")
+
+
+#: What is taken from ConvLuna for claim C4, in words, by the change of its settings.
+_TAKEN = {
+    "filter=none": "without its filter",
+    "pack_temperature=sqrt": "with pack temperature √d, as in Luna",
+    "pack_temperature=unit": "with pack temperature 1, where the learned one starts",
+}
+
+
+def taken_apart(verdicts: Sequence[Verdict], preset: str) -> str:
+    """What ConvLuna has without each part that claim C4 speaks of, in a sentence per task; empty
+    where no such run has finished.
+
+    Args:
+        verdicts: of :func:`memnb.evidence.claims.check`.
+        preset: ``paper`` (full scale) or ``quick`` (laptop scale).
+    """
+    (claim,) = (v for v in verdicts if v.claim == "C4" and v.preset == preset)
+    rows = claim.evidence.dropna(subset="effect")
+    sentences = []
+    for task in naming.task_order(rows["task"]):
+        own = rows[rows["task"] == task]
+        changes = own["b"].str.extract(r"\((.*)\)", expand=False)
+        without = [
+            f"{row['mean_b']:.1f} {words} ({_lost(row)})"
+            for change, words in _TAKEN.items()
+            for _, row in own[changes == change].iterrows()
+        ]
+        whole = own.iloc[0]
+        sentences.append(
+            f"{naming.model_label(whole['a'])} has {whole['mean_a']:.1f} % on "
+            f"{naming.task_label(task)}; {', '.join(without)}."
+        )
+    return " ".join(sentences)
+
+
+def _lost(comparison: pd.Series[Any]) -> str:
+    """The effect with its interval, and what becomes of the claim."""
+    lost, low, high = (
+        tables.signed(comparison[end]).removeprefix("+") for end in ("effect", "low", "high")
+    )
+    between = "" if math.isnan(comparison["low"]) else f" [{low}, {high}]"
+    return f"{lost} points lost{between}: {comparison['result']}"
 
 
 def other_kernels(runs: pd.DataFrame, memory: int = 16) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from memnb import config, naming
-from memnb.draw import beside_tables, tables
+from memnb.draw import beside_tables, filter_tables, tables
 from memnb.draw.panels import random_choices
 from memnb.evidence.claims import ENOUGH, PARTS, UNJUDGED, WAS_SO, Verdict
 from memnb.evidence.levels import learned_above, levels_of
@@ -65,6 +65,7 @@ def in_short(
     parts = (
         _baselines(full, published),
         _gains(verdicts),
+        _Part({}, "Which part of ConvLuna matters?", filter_tables.taken_apart(verdicts, "paper")),
         _controls(full),
         _on_listops(full, beginning),
         _alike(full, probes, verdicts),
@@ -186,7 +187,7 @@ def _gains(verdicts: Sequence[Verdict]) -> _Part:
     said = (
         f"With as many memory rows, in points: {', '.join(ranges)}. Besides the filter ConvLuna "
         "has a learned pack temperature, an unpack temperature of 1, and no value projection; "
-        "claim C4 takes filter and pack temperature apart."
+        "claim C4 takes filter and pack temperature away."
     )
     return _Part({}, "Is ConvLuna more accurate than Luna?", said)
 

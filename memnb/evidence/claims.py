@@ -323,7 +323,7 @@ class Comparison:
     def __str__(self) -> str:
         effect, low, high = self.estimate
         signed = self.b or self.target in (POSITIVE, NEGATIVE)
-        form = ("+" if signed else "") + (".1f" if self.unit == "points" else ".2f")
+        form = ("+" if signed else "") + ("z.1f" if self.unit == "points" else "z.2f")
         interval = "" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]"
         numbers = f"{effect:{form}} {self.unit}{interval}".replace("-", "−")
         wanted = "" if self.target == POSITIVE else f" (wanted {self.target.text})"
