@@ -361,6 +361,12 @@ def test_claims_come_first_each_with_a_verdict_at_both_scales(out: Path) -> None
     assert f"Laptop scale (this machine and committed): {count} runs</li>" in html
 
 
+def test_an_effect_that_rounds_to_nothing_has_no_minus(out: Path) -> None:
+    write_runs(out / "runs", "luna-16", [0.20, 0.21, 0.22])
+    write_runs(out / "runs", "convluna-16", [0.20, 0.2099, 0.2199])
+    assert "+0.0 points (95 % interval −2.3 to" in write(out, entry(out, draw(out), step()))
+
+
 def test_runs_of_recall_are_counted_and_named(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "stored_results", lambda: out / "stored")
     write_run(out / "stored", "luna-16", "listops-short")

@@ -406,7 +406,7 @@ def effect(verdict: claims.Verdict) -> str:
     """The deciding effect with its interval and n; empty if there is none."""
     if math.isnan(verdict.effect):
         return ""
-    form = "+.1f" if verdict.unit == "points" else ".2f"
+    form = "+z.1f" if verdict.unit == "points" else "z.2f"
     text = f"{verdict.effect:{form}} {verdict.unit}"
     if not math.isnan(verdict.low):
         text += f" ({_interval(verdict.claim)} {verdict.low:{form}} to {verdict.high:{form}})"
