@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from memnb import config, naming
-from memnb.draw import beside_tables, filter_tables, tables
+from memnb.draw import alike, beside_tables, filter_tables, tables
 from memnb.draw.panels import random_choices
 from memnb.evidence.claims import ENOUGH, PARTS, UNJUDGED, WAS_SO, Verdict
 from memnb.evidence.levels import learned_above, levels_of
@@ -69,6 +69,7 @@ def in_short(
         _controls(full),
         _on_listops(full, beginning),
         _alike(full, probes, verdicts),
+        _Part({}, "Do alike rows go with low accuracy?", _alike_and_accurate(runs, probes)),
         _taken_away(full, removal, causal),
     )
     findings = {name: cells for part in parts for name, cells in part.findings.items() if cells}
@@ -241,6 +242,11 @@ def _alike(full: pd.DataFrame, probes: pd.DataFrame, verdicts: Sequence[Verdict]
     )
     answer = f"{_over_all_blocks(full, probes, tasks)}{_alike_from_the_first(verdicts)}"
     return _Part(found, "Do the rows of Luna's memory become alike in training?", answer, note)
+
+
+def _alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
+    """Luna-16 and ConvLuna-16 taken apart, at full scale."""
+    return alike.in_words(runs[runs["preset"] == "paper"], probes)
 
 
 def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame, tasks: Mapping[str, str]) -> str:

@@ -1,0 +1,101 @@
+"""Whether alike rows go with low accuracy: what is shown of ConvLuna taken apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from made_up_runs import SPREAD_OUT, write_run, write_runs
+
+from memnb.draw import alike, style
+from memnb.evidence import load_probes, load_runs
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Luna, the whole ConvLuna and three others on Text; on ListOps nothing was taken away."""
+    changes: list[dict[str, Any]] = [
+        {},
+        {"filter": "none"},
+        {"pack_temperature": "sqrt"},
+        {"filter": "pool", "filter_stride": 4},
+    ]
+    for number, change in enumerate(changes):
+        write_runs(tmp_path, "convluna-16", [0.80 - 0.1 * number, 0.82 - 0.1 * number],
+                   task="text", probes=SPREAD_OUT, model_changes=change)  # fmt: skip
+    write_runs(tmp_path, "luna-16", [0.64], task="text")
+    write_runs(tmp_path, "convluna-16", [0.9], task="listops")
+    # None of these belongs beside them.
+    write_run(tmp_path, "convluna-16", "text", 3, None, "failed", model_changes={"filter": "none"})
+    write_runs(tmp_path, "luna-1", [0.6], task="text")
+    write_runs(tmp_path, "luna-16", [0.6], task="text", model_changes={"representation": "mean"})
+    intended = {"reading": "as_intended", "filter": "none", "unpack_temperature": "learn"}
+    write_runs(tmp_path, "convluna-16", [0.5], task="text", model_changes=intended)
+    runs = load_runs(tmp_path)
+    return runs, load_probes(runs)
+
+
+def test_each_way_to_put_it_together_has_a_row(rows: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    found = alike.table(*rows)
+    assert set(found["Task"]) == {"Text"}
+    assert found[["Model", "Seeds", "Accuracy"]].to_numpy().tolist() == [
+        ["Luna-16", "1", "64.0"],
+        ["no filter, T = learned", "2", "71.0"],
+        ["convolution, width 4, T = √d", "2", "61.0"],
+        ["convolution, width 4, T = learned", "2", "81.0"],
+        ["max pooling, width 4, stride 4, T = learned", "2", "51.0"],
+    ]
+    first, last = found["Cosine"].iloc[1].split(" → ")
+    assert first != last == "0.40"
+    assert found["Effective rank"].iloc[0].endswith(" → 1.3")
+    assert found["Cosine"].iloc[0].endswith(" → 0.97")
+
+
+def test_accuracy_and_cosine_in_words(rows: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    assert alike.in_words(*rows).startswith(
+        "On Text with M = 16 (accuracy, mean cosine of the rows at the end): Luna-16 (64.0, 0.97); "
+        "no filter, T = learned (71.0, 0.40); convolution, width 4, T = √d (61.0, 0.40); "
+    )
+
+
+def test_the_figure_has_a_small_mark_per_run_and_a_large_one_per_model(
+    rows: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    figure = alike.figure(*rows)
+    (axis,) = figure.axes
+    marks = [line for line in axis.lines if line.get_marker() not in ("None", None, "")]
+    small, large = marks[::2], marks[1::2]
+    assert [len(line.get_xdata()) for line in small] == [1, 2, 2, 2, 2]
+    assert [len(line.get_xdata()) for line in large] == [1] * 5
+    (luna, *others) = large
+    assert luna.get_markerfacecolor() == "white"
+    assert luna.get_marker() == others[1].get_marker() != others[0].get_marker()
+    assert others[0].get_color() == luna.get_color() != others[1].get_color()
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"no filter", "T = √d", "T = learned", "Luna-16"} <= set(legend)
+    assert "T = 1" not in legend  # no run has it
+    attached = style.attached(figure)
+    assert attached is not None
+    assert len(attached) == 9
+    assert "packed_cosine_last" in attached
+
+
+def test_before_anything_is_taken_away_it_says_so(tmp_path: Path) -> None:
+    write_run(tmp_path, "luna-16", "text")
+    write_run(tmp_path, "convluna-16", "text")
+    for runs in (load_runs(tmp_path), load_runs(tmp_path / "nothing")):
+        probes = load_probes(runs)
+        assert style.MISSING in alike.table(runs, probes).to_string()
+        assert alike.in_words(runs, probes) == ""
+        assert "Do alike rows" in alike.figure(runs, probes).texts[0].get_text()
+
+
+def test_runs_that_were_never_looked_at_are_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path, "convluna-16", "text")
+    write_run(tmp_path, "convluna-16", "text", probes=False, model_changes={"filter": "none"})
+    runs = load_runs(tmp_path)
+    assert alike.table(runs, load_probes(runs))["Model"].tolist() == [
+        "convolution, width 4, T = learned"
+    ]
