@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from made_up_runs import SPREAD_OUT, write_run, write_runs
 
 from memnb.draw import alike, style
-from memnb.evidence import load_probes, load_runs
+from memnb.evidence import load_causal, load_probes, load_runs
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def rows(tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_each_way_to_put_it_together_has_a_row(rows: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    found = alike.table(*rows)
+    found = alike.table(*rows, load_causal(rows[0]))
     assert set(found["Task"]) == {"Text"}
     assert found[["Model", "Seeds", "Accuracy"]].to_numpy().tolist() == [
         ["Luna-16", "1", "64.0"],
@@ -51,6 +52,25 @@ def test_each_way_to_put_it_together_has_a_row(rows: tuple[pd.DataFrame, pd.Data
     assert first != last == "0.40"
     assert found["Effective rank"].iloc[0].endswith(" → 1.3")
     assert found["Cosine"].iloc[0].endswith(" → 0.97")
+
+
+def test_points_lost_are_those_of_the_runs_that_were_asked(tmp_path: Path) -> None:
+    for seed, accuracies in enumerate([(0.8, 0.7), (0.8, 0.76)]):
+        folder = write_run(tmp_path, "convluna-16", "text", seed, accuracy=0.8)
+        lines = [
+            {"test": test, "rule": "", "kept": 16, "accuracy": accuracy, "examples": 500,
+             "changed": 0.0}
+            for test, accuracy in zip(("intact", "mean"), accuracies, strict=True)
+        ]  # fmt: skip
+        (folder / "causal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    without = write_run(tmp_path, "convluna-16", "text", model_changes={"filter": "none"})
+    (without / "causal.jsonl").unlink()
+    runs = load_runs(tmp_path)
+    found = alike.table(runs, load_probes(runs), load_causal(runs))
+    assert found.set_index("Model")[alike.LOST].to_dict() == {
+        "no filter, T = learned": style.MISSING,
+        "convolution, width 4, T = learned": "7.0",
+    }
 
 
 def test_accuracy_and_cosine_in_words(rows: tuple[pd.DataFrame, pd.DataFrame]) -> None:
@@ -87,7 +107,7 @@ def test_before_anything_is_taken_away_it_says_so(tmp_path: Path) -> None:
     write_run(tmp_path, "convluna-16", "text")
     for runs in (load_runs(tmp_path), load_runs(tmp_path / "nothing")):
         probes = load_probes(runs)
-        assert style.MISSING in alike.table(runs, probes).to_string()
+        assert style.MISSING in alike.table(runs, probes, load_causal(runs)).to_string()
         assert alike.in_words(runs, probes) == ""
         assert "Do alike rows" in alike.figure(runs, probes).texts[0].get_text()
 
@@ -96,6 +116,5 @@ def test_runs_that_were_never_looked_at_are_left_out(tmp_path: Path) -> None:
     write_run(tmp_path, "convluna-16", "text")
     write_run(tmp_path, "convluna-16", "text", probes=False, model_changes={"filter": "none"})
     runs = load_runs(tmp_path)
-    assert alike.table(runs, load_probes(runs))["Model"].tolist() == [
-        "convolution, width 4, T = learned"
-    ]
+    found = alike.table(runs, load_probes(runs), load_causal(runs))
+    assert found["Model"].tolist() == ["convolution, width 4, T = learned"]

@@ -25,6 +25,7 @@ from memnb.evidence.rows import looks
 _FAMILY = {"none": "luna", "conv": "convluna", "pool": "poolluna"}
 _MARKERS = {"unit": "s", "sqrt": "^", "learn": "o"}
 _COSINE, _RANK = "packed_cosine", "packed_rank"
+LOST = "Lost with rows = mean"
 
 
 def alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame, memory: int = 16) -> pd.DataFrame:
@@ -54,14 +55,24 @@ def alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame, memory: int = 1
     return rows.dropna(subset=f"{_COSINE}_last")
 
 
-def table(runs: pd.DataFrame, probes: pd.DataFrame, memory: int = 16) -> pd.DataFrame:
-    """What :func:`alike_and_accurate` finds, means over seeds.
+def table(
+    runs: pd.DataFrame, probes: pd.DataFrame, causal: pd.DataFrame, memory: int = 16
+) -> pd.DataFrame:
+    """What :func:`alike_and_accurate` finds, means over seeds, and whether rows are needed apart.
+
+    Args:
+        runs, probes, memory: as there.
+        causal: long frame of :func:`memnb.evidence.rows.load_causal`.
 
     Returns:
-        Columns ``Task``, ``Model``, ``Seeds``, ``Accuracy`` (percent), and, each as
-        ``first → last``, ``Cosine`` and ``Effective rank`` over all blocks.
+        Columns ``Task``, ``Model``, ``Seeds``, ``Accuracy`` (percent); each as ``first → last``,
+        ``Cosine`` and ``Effective rank`` over all blocks; and ``Lost with rows = mean``, the points
+        of accuracy that go where every row is the mean of all, on the examples of the causal tests.
     """
-    columns = ["Task", "Model", "Seeds", "Accuracy", "Cosine", "Effective rank"]
+    columns = ["Task", "Model", "Seeds", "Accuracy", "Cosine", "Effective rank", LOST]
+    asked = 100 * causal.pivot_table(index="run_id", columns="test", values="accuracy")
+    asked = asked.reindex(columns=["intact", "mean"])
+    lost = asked["intact"] - asked["mean"]
     found = [
         [
             naming.task_label(task),
@@ -70,6 +81,7 @@ def table(runs: pd.DataFrame, probes: pd.DataFrame, memory: int = 16) -> pd.Data
             f"{100 * own['test_accuracy'].mean():.1f}",
             _first_to_last(own, _COSINE, 2),
             _first_to_last(own, _RANK, 1),
+            _mean_of(lost.reindex(own["run_id"])),
         ]
         for task, name, own in _variants(alike_and_accurate(runs, probes, memory))
     ]
@@ -186,3 +198,7 @@ def _variants(rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 def _first_to_last(own: pd.DataFrame, measure: str, digits: int) -> str:
     first, last = (own[f"{measure}_{end}"].mean() for end in ("first", "last"))
     return f"{first:.{digits}f} → {last:.{digits}f}"
+
+
+def _mean_of(lost: pd.Series[float]) -> str:
+    return tables.signed(lost.mean()).removeprefix("+") if lost.notna().any() else style.MISSING
