@@ -53,7 +53,7 @@ EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("memnb/probes/degradation.py", "memnb/probes/row_removal.py", "memnb/probes/causal.py"),
     ),
     "C4": (
-        ("ablation-full", "ablation-laptop"),
+        ("ablation-full", "ablation-laptop", "alike-full", "alike-laptop"),
         ("memnb/models/filters.py", "memnb/models/attention.py"),
     ),
     "C5": (
