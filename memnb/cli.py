@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from memnb import __version__, config, logs, paths
 from memnb.errors import MemnbError, RunError, unknown
+from memnb.words import counted, duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,8 +189,6 @@ def _ending(record: dict[str, Any]) -> str:
         return f"Failed at step {record['step']:,}: {record['reason']}"
     if record["outcome"] == "interrupted":
         return f"Stopped at step {record['step']:,} and saved; the same command goes on from there."
-    from memnb.reproduce.progress import duration
-
     return (
         f"Test accuracy {record['test_accuracy']:.2%} (best validation "
         f"{record['validation_accuracy']:.2%} at step {record['best_step']:,}), "
@@ -248,8 +247,8 @@ def _sweep(values: argparse.Namespace) -> int:
     if len(ended := result.table()):
         _print(ended, "text")
     left = f"; {result.left} to do, the same command goes on" if result.left else ""
-    took = progress.duration(result.seconds)
-    runs = progress.counted(len(result.ended), "run")
+    took = duration(result.seconds)
+    runs = counted(len(result.ended), "run")
     print(f"{runs} in {took}, {result.failures} failed{left}.")
     return stop.exit_code if stop() else int(result.failures > 0)
 
@@ -309,7 +308,6 @@ def _refuse_options_of_other_places(where: str, values: argparse.Namespace) -> N
 
 
 def _merge(values: argparse.Namespace) -> int:
-    from memnb.reproduce.progress import counted
     from memnb.sweep import merge
 
     result = merge.merge([Path(path) for path in values.paths], merge.destination())

@@ -14,13 +14,14 @@ import memnb
 
 PACKAGE = Path(memnb.__file__).parent
 
-GROUND = {"errors", "paths", "config", "files"}
+GROUND = {"errors", "paths", "config", "files", "words"}
 # Every import inside memnb, also one within a function, has to stand here.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "paths": {"errors"},
     "logs": set(),
     "files": set(),
+    "words": set(),
     "config": {"errors"},
     "operations": {"config"},
     "naming": {"config"},
@@ -47,6 +48,7 @@ WITHOUT_TORCH = (
     "errors",
     "paths",
     "files",
+    "words",
     "logs",
     "config",
     "operations",

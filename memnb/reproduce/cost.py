@@ -31,7 +31,7 @@ from memnb.operations import (
 )
 from memnb.reproduce import plan
 from memnb.reproduce.manifest import Artefact
-from memnb.reproduce.progress import counted, duration
+from memnb.words import counted, duration
 
 Basis = Literal["measured", "timed", "scaled", "assumed"]
 BASES: tuple[Basis, ...] = ("measured", "timed", "scaled", "assumed")

@@ -27,10 +27,10 @@ from memnb.reproduce import rendering
 from memnb.reproduce.files import write
 from memnb.reproduce.manifest import Artefact
 from memnb.reproduce.page import Page, as_csv
-from memnb.reproduce.progress import duration
 from memnb.reproduce.trainer import why_no_result
 from memnb.reproduce.workers import Ended, cores
 from memnb.train.record import commit_of_checkout, outcome
+from memnb.words import duration
 
 #: Preset of a row -> what its scale is called.
 SCALES = {"paper": "Full scale", "quick": "Laptop scale"}

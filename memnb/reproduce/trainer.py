@@ -17,9 +17,10 @@ from typing import Any
 
 from memnb.config import Run
 from memnb.errors import RunInUse
-from memnb.reproduce.progress import Display, describe, duration
+from memnb.reproduce.progress import Display, describe
 from memnb.reproduce.workers import Died, Ended, JobError, cores, run_jobs
 from memnb.train.record import has_ended, outcome
+from memnb.words import duration
 
 #: Where the training function is imported from, inside a worker.
 TRAIN = "memnb.train.loop:train"

@@ -26,11 +26,12 @@ from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, manifest, notebooks, plan
 from memnb.reproduce.files import content_hash, write
 from memnb.reproduce.manifest import Artefact, Manifest
-from memnb.reproduce.progress import Display, choose, duration
+from memnb.reproduce.progress import Display, choose
 from memnb.reproduce.report import Entry, Step, Training, write_report
 from memnb.reproduce.trainer import TRAIN, missing, train_missing
 from memnb.reproduce.workers import Ended, Stop, cores, run_jobs
 from memnb.tasks import catalogue
+from memnb.words import counted, duration
 
 _NOTEBOOK_GRACE = 5.0
 
@@ -138,11 +139,12 @@ class _Call:
         if not runs:
             return
         ended = len(runs) - len(todo)
-        self.note(f"Training: {len(runs)} runs, {ended} of them ended before, {len(todo)} to do.")
+        planned = counted(len(runs), "run")
+        self.note(f"Training: {planned}, {ended} of them ended before, {len(todo)} to do.")
         if self.preset == "paper" and todo:
             for task in dict.fromkeys(run.task.title for run in todo):
                 count = sum(run.task.title == task for run in todo)
-                self.note(f"  {task}: {count} runs under the full protocol")
+                self.note(f"  {task}: {counted(count, 'run')} under the full protocol")
             stored = rows.load_runs(paths.stored_results())
             speeds = cost.Speeds(stored, timings=benchmarks.load(benchmarks.stored()))
             self.note(f"Cost: {cost.sentence(todo, speeds)}")

@@ -16,7 +16,7 @@ from memnb.errors import DataError
 from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, trainer
 from memnb.reproduce.cost import Estimate, Speeds
-from memnb.reproduce.progress import Display, counted, duration
+from memnb.reproduce.progress import Display
 from memnb.reproduce.workers import Ended
 from memnb.sweep import local, on_ray, on_slurm, planning
 from memnb.sweep.local import Machine
@@ -24,6 +24,7 @@ from memnb.sweep.on_ray import Cluster
 from memnb.sweep.on_slurm import Queue
 from memnb.sweep.planning import Selection
 from memnb.train.record import has_ended
+from memnb.words import counted, duration
 
 #: Where a sweep runs: this machine with so many runs at a time (None: what is likely the fastest),
 #: a Ray cluster, or a Slurm queue.
