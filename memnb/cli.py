@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from memnb import __version__, config, logs, paths
+from memnb import __version__, config, logs, naming, paths
 from memnb.errors import MemnbError, RunError, unknown
 from memnb.words import counted, duration
 
@@ -460,7 +460,7 @@ def _run_line(folder: Path) -> str:
 def _check(values: argparse.Namespace) -> int:
     from memnb.draw import tables
     from memnb.evidence import claims, rows
-    from memnb.reproduce.report import ASIDES, SCALES, effect
+    from memnb.reproduce.report import ASIDES, effect
 
     runs = _load_runs(values.out)
     verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
@@ -469,7 +469,8 @@ def _check(values: argparse.Namespace) -> int:
         print(f"{claim}: {same[0].statement}")
         for verdict in same:
             numbers = f": {effect(verdict)}" if effect(verdict) else ""
-            print(f"  {SCALES[verdict.preset]}: {verdict.verdict.upper()}{numbers}")
+            scale = naming.preset_label(verdict.preset).capitalize()
+            print(f"  {scale}: {verdict.verdict.upper()}{numbers}")
             print(f"    {verdict.reading}")
         if claim in ASIDES:
             aside = ASIDES[claim]

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from memnb import __version__, paths
+from memnb import __version__, naming, paths
 from memnb.config import Config, Run
 from memnb.draw import beside_tables, summary, tables
 from memnb.errors import DataError, RunError
@@ -32,8 +32,6 @@ from memnb.reproduce.workers import Ended, cores
 from memnb.train.record import commit_of_checkout, outcome
 from memnb.words import duration
 
-#: Preset of a row -> what its scale is called.
-SCALES = {"paper": "Full scale", "quick": "Laptop scale"}
 #: Claim -> the figures that show it best, and where its code is.
 EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "C1": (
@@ -239,7 +237,7 @@ def write_report(
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": duration(seconds),
         "claims": _claims(verdicts, runs, entries, _figures(cells, folder)),
-        "scales": list(SCALES.values()),
+        "scales": [naming.preset_label(preset).capitalize() for preset in claims.PRESETS],
         "short": _short(short),
         "seeds": summary.seeds(runs),
         "becoming": _becoming(cells, entries),
@@ -372,7 +370,7 @@ def _claims(
         )
         claim["verdicts"].append(
             {
-                "scale": SCALES[verdict.preset],
+                "scale": naming.preset_label(verdict.preset).capitalize(),
                 "verdict": verdict.verdict,
                 "effect": effect(verdict),
                 "reading": verdict.reading,
