@@ -331,12 +331,10 @@ def environment() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the checkout, marked when files differ from it; or that there is none."""
-    if paths.checkout() is None:
-        return "installed package"
+    """The commit of the code, marked when files differ from it; or that none is known."""
     found = commit_of_checkout()
     if found is None:
-        return "no git commit"
+        return "installed package" if paths.checkout() is None else "no git commit"
     return f"commit {found.removesuffix('+')}" + (", changed files" if found.endswith("+") else "")
 
 
