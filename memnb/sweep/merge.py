@@ -202,6 +202,8 @@ def _verify(run: Path) -> str | None:
     if record["outcome"] == "finished":
         _refuse_incomplete(run, record)
         _compare_accuracy(run, record)
+    for problem in rows.damage(run):
+        raise DataError(f"{problem.removesuffix('.')}; nothing was added.")
     return None
 
 
