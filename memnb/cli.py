@@ -14,6 +14,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -160,7 +161,7 @@ def _train(values: argparse.Namespace) -> int:
     display = progress.choose()
     display.note(f"{run.run_id} in {folder}")
     try:
-        with stop_on_signals(_PATIENCE) as stop:
+        with closing(display), stop_on_signals(_PATIENCE) as stop:
             record = train(
                 run,
                 folder,
@@ -177,7 +178,6 @@ def _train(values: argparse.Namespace) -> int:
             raise
         _say_interrupted()
         return stop.exit_code
-    display.close()
     print(_ending(record))
     if stop():
         return stop.exit_code
@@ -243,7 +243,6 @@ def _sweep(values: argparse.Namespace) -> int:
             display=display,
             should_stop=stop,
         )
-    display.close()
     if len(ended := result.table()):
         _print(ended, "text")
     left = f"; {result.left} to do, the same command goes on" if result.left else ""
@@ -444,7 +443,7 @@ def _run_line(folder: Path) -> str:
     from memnb import runs
     from memnb.evidence import rows
 
-    size = sum(path.lstat().st_size for path in folder.iterdir()) / 1e6
+    size = sum(runs.sizes(folder).values()) / 1e6
     try:
         record, run = rows.read_run(folder)
     except MemnbError as error:

@@ -81,7 +81,7 @@ def train_missing(
     payloads = {run.run_id: payload(run, folder / run.run_id, **settings) for run in todo}
     environments = [{"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} for i in range(jobs) if cards]
     watch = Watch({run.run_id: run for run in todo}, jobs, display)
-    ended = run_jobs(
+    return run_jobs(
         job,
         payloads,
         processes=jobs,
@@ -92,8 +92,6 @@ def train_missing(
         on_tick=watch.show,
         grace=GRACE,
     )
-    display.close()
-    return ended
 
 
 def payload(run: Run, folder: Path, **settings: Any) -> dict[str, Any]:

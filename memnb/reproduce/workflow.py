@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +87,7 @@ def reproduce(
     source = source or manifest.load()
     chosen = source.select(only)
     call = _Call(source, preset, paths.output(out), display or choose(), stop or Stop())
-    with _alone(call.report):
+    with _alone(call.report), closing(call.display):
         training = call.train(chosen, jobs, device, function)
         if call.stop():
             return call.interrupted()
@@ -177,7 +177,6 @@ class _Call:
             on_tick=watch.show,
             grace=_NOTEBOOK_GRACE,
         )
-        self.display.close()
 
     def stale(self, chosen: Sequence[Artefact]) -> dict[str, tuple[Artefact, str]]:
         """The artefacts to execute, each with the digest of what it will be made from."""
@@ -261,7 +260,6 @@ class _Call:
         return Result(1 if failures else 0, path, tuple(failures))
 
     def interrupted(self) -> Result:
-        self.display.close()
         self.note("Stopped. What is finished is kept; the same command goes on from here.")
         return Result(self.stop.exit_code, None, ())
 

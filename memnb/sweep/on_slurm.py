@@ -111,7 +111,6 @@ def train(
             for job in waiting.values():
                 job.cancel()
         time.sleep(_POLL)
-    display.close()
     return ended
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -225,12 +226,13 @@ def run(
 
     common: dict[str, Any] = {"display": display, "should_stop": stop, "function": function}
     meeting: dict[str, Any] = {"store": store or str(folder), "deadline": latest}
-    if isinstance(where, Cluster):
-        ended = on_ray.train(plan.todo, folder, where, **meeting, **common)
-    elif isinstance(where, Queue):
-        logs = paths.output(out) / "slurm"
-        ended = on_slurm.train(plan.todo, folder, where, logs=logs, **meeting, **common)
-    else:
-        machine = machine or local.look()
-        ended = local.train(plan.todo, folder, machine, jobs=where, **common)
+    with closing(display):
+        if isinstance(where, Cluster):
+            ended = on_ray.train(plan.todo, folder, where, **meeting, **common)
+        elif isinstance(where, Queue):
+            logs = paths.output(out) / "slurm"
+            ended = on_slurm.train(plan.todo, folder, where, logs=logs, **meeting, **common)
+        else:
+            machine = machine or local.look()
+            ended = local.train(plan.todo, folder, machine, jobs=where, **common)
     return Result(plan, ended, time.monotonic() - begun)
