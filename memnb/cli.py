@@ -277,8 +277,9 @@ def _place(where: str, values: argparse.Namespace) -> int | Cluster | Queue | No
         settings["gpus"] = int(settings.get("gpus", 1))
         if values.jobs is not None:
             settings["jobs"] = values.jobs
-        minutes = math.ceil(seconds(values.time_limit) / 60)
-        return Queue(partition=values.partition, minutes=minutes, **settings)
+        if values.time_limit is not None:
+            settings["minutes"] = math.ceil(seconds(values.time_limit) / 60)
+        return Queue(partition=values.partition, **settings)
     jobs: int | None = values.jobs
     return jobs
 
@@ -289,6 +290,7 @@ _PLACES = {
     "store": ("ray", "slurm"),
     "address": ("ray",),
     "partition": ("slurm",),
+    "time_limit": ("slurm",),
     "gpus_per_run": ("ray", "slurm"),
     "cpus_per_run": ("ray", "slurm"),
     "retries": ("ray", "slurm"),
@@ -875,9 +877,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     )
     cluster.add_argument("--address", help="of the Ray cluster (default: RAY_ADDRESS)")
     cluster.add_argument("--partition", default="", metavar="NAME", help="of Slurm")
-    cluster.add_argument(
-        "--time-limit", default="4h", metavar="TIME", help="of a Slurm job (default: 4h)"
-    )
+    cluster.add_argument("--time-limit", metavar="TIME", help="of a Slurm job (default: 4h)")
     cluster.add_argument(
         "--gpus-per-run",
         type=_share,
