@@ -621,8 +621,10 @@ def _data(values: argparse.Namespace) -> int:
     given = [word for word in (values.task, values.path) if word is not None]
     least, most = _DATA_ACTIONS[action]
     if not least <= len(given) <= most:
+        number = counted(most, "word")
+        takes = number if least == most else f"{least} or {number}"
         raise MemnbError(
-            f"'memnb data {action}' was given {len(given)} of its words; see 'memnb data --help'."
+            f"'memnb data {action}' takes {takes}, but got {len(given)}; see 'memnb data --help'."
         )
     if action == "list":
         for state in catalogue.list_data():

@@ -123,7 +123,7 @@ def _mismatches(folder: Path, record: Record) -> Iterator[str]:
     if folder.name != record.run_id:
         yield f"{folder} holds the run {record.run_id}; the folder was renamed."
     if record.outcome == "finished":
-        tested = [row["accuracy"] for row in rows.read_metrics(folder) if row["split"] == "test"]
+        tested = rows.tested(folder)
         if tested != [record.test_accuracy]:
             yield (
                 f"{folder / 'metrics.jsonl'} has the test accuracy {tested}, but run.json says "

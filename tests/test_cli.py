@@ -511,7 +511,7 @@ class TestData:
         ("words", "message"),
         [
             (["lost"], "did you mean 'list'"),
-            (["get"], "was given 0 of its words"),
+            (["get"], "takes 1 word, but got 0"),
             (["get", "txt"], "did you mean 'text'"),
             (["import", "text", "/nowhere"], "There is no file or folder /nowhere"),
             (["get", "retrieval-acl"], "cannot be downloaded"),

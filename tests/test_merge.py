@@ -259,6 +259,11 @@ def torn_metrics(run: Path) -> None:
     path.write_text(path.read_text()[:-20])
 
 
+def deep_metrics(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    path.write_text("[" * 10**5 + "\n" + path.read_text())
+
+
 def a_newer_version(run: Path) -> None:
     change(run, version="9.9.9")
 
@@ -314,7 +319,8 @@ def too_much(run: Path) -> None:
         (another_accuracy, "says a test accuracy of 0.99, but metrics.jsonl says [0.35]"),
         (no_metrics, "metrics.jsonl is missing or empty"),
         (no_test_line, "but metrics.jsonl says []"),
-        (torn_metrics, "metrics.jsonl is missing or damaged"),
+        (torn_metrics, "metrics.jsonl ends in a torn line"),
+        (deep_metrics, "metrics.jsonl has a damaged line 1"),
         (a_newer_version, "update memnb"),
         (a_torn_line, "ends in a torn line"),
         (no_examples, "causal.jsonl has a damaged line 1"),

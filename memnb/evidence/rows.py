@@ -401,6 +401,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return _read_lines(folder / "metrics.jsonl")[0]
 
 
+def tested(folder: Path) -> list[float]:
+    """The test accuracies (0..1) in one run's ``metrics.jsonl``: of a finished run, one."""
+    return [row["accuracy"] for row in read_metrics(folder) if row["split"] == "test"]
+
+
 def load_attention(run: pd.Series[Any]) -> dict[str, NDArray[Any]] | None:
     """The attention maps of one example, or None where the run saved none.
 

@@ -31,6 +31,7 @@ from memnb.reproduce.report import Entry, Step, Training, write_report
 from memnb.reproduce.trainer import TRAIN, missing, train_missing
 from memnb.reproduce.workers import Ended, Stop, cores, run_jobs
 from memnb.tasks import catalogue
+from memnb.train.record import outcome
 from memnb.words import counted, duration
 
 _NOTEBOOK_GRACE = 5.0
@@ -219,7 +220,7 @@ class _Call:
         """What is remembered of the artefact; None if nothing, or nothing that can be read."""
         try:
             return Step.of(json.loads(self.step_file(artefact).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, MemnbError):
+        except (OSError, ValueError, TypeError, RecursionError, MemnbError):
             return None
 
     def result(self, artefact: Artefact) -> Step | None:
@@ -351,11 +352,8 @@ def _digest_of_data() -> list[str]:
 
 def _digest_of_run(folder: Path) -> list[str]:
     """Its files' hashes; nothing for a run that no page shows (unfinished, or a custom one)."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        shown = record["outcome"] in ("finished", "failed") and record["preset"] != "custom"
-    except (OSError, ValueError, KeyError, TypeError):
-        shown = True  # damaged: the pages name it as a problem
-    if not shown:
+    record = outcome(folder) or {}
+    # Of a damaged record nothing is known: the pages name it as a problem.
+    if record.get("outcome") in ("running", "interrupted") or record.get("preset") == "custom":
         return []
     return [f"{folder.name}/{name} {content_hash(folder / name)}" for name in rows.RESULT_FILES]
