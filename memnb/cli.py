@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from memnb.tasks.catalogue import Status
 
 _FORMATS = ("text", "csv", "md")
-_DEVICES = ("auto", "cpu", "cuda")
 _SECTIONS = ("model", "task", "training")
 
 
@@ -129,7 +128,7 @@ def _reproduce(values: argparse.Namespace) -> int:
             values.only,
             values.out,
             jobs=values.jobs,
-            device=_one_of("device", values.device, _DEVICES),
+            device=values.device,
             stop=stop,
         )
     return result.exit_code
@@ -150,8 +149,7 @@ def _train(values: argparse.Namespace) -> int:
         task_changes=changes["task"],
         training_changes=changes["training"],
     )
-    device = _one_of("device", values.device, _DEVICES)
-    budget = None if values.budget is None else seconds(values.budget)
+    budget: float | None = values.budget
 
     from memnb.reproduce import progress
     from memnb.reproduce.workers import stop_on_signals
@@ -165,7 +163,7 @@ def _train(values: argparse.Namespace) -> int:
             record = train(
                 run,
                 folder,
-                device=device,
+                device=values.device,
                 deterministic=values.deterministic,
                 accumulate=values.accumulate,
                 # Importing PyTorch has taken some of it.
@@ -198,8 +196,6 @@ def _ending(record: dict[str, Any]) -> str:
 
 def _sweep(values: argparse.Namespace) -> int:
     where = _one_of("place to sweep on", values.on, ("local", "ray", "slurm"))
-    device = _one_of("device", values.device, _DEVICES)
-    budget = None if values.budget is None else seconds(values.budget)
 
     from memnb.reproduce import cost, progress
     from memnb.reproduce.workers import stop_on_signals
@@ -214,7 +210,7 @@ def _sweep(values: argparse.Namespace) -> int:
         preset=values.preset,
     )
     place = _place(where, values)  # before anything is planned: a dry run refuses what a run would
-    machine = local.look(device) if where == "local" else None
+    machine = local.look(values.device) if where == "local" else None
     missing: sweep.MissingData = "keep" if values.dry_run else "refuse"
     if values.skip_missing_data:
         missing = "leave out"
@@ -222,7 +218,7 @@ def _sweep(values: argparse.Namespace) -> int:
         selection,
         values.out,
         machine=machine,
-        elsewhere=cost.CORE if device == "cpu" else cost.H100,
+        elsewhere=cost.CORE if values.device == "cpu" else cost.H100,
         missing_data=missing,
     )
     for sentence in plan.sentences():
@@ -239,7 +235,7 @@ def _sweep(values: argparse.Namespace) -> int:
             where=place,
             machine=machine,
             store=values.store,
-            budget=budget,
+            budget=values.budget,
             display=display,
             should_stop=stop,
         )
@@ -278,7 +274,7 @@ def _place(where: str, values: argparse.Namespace) -> int | Cluster | Queue | No
         if values.jobs is not None:
             settings["jobs"] = values.jobs
         if values.time_limit is not None:
-            settings["minutes"] = math.ceil(seconds(values.time_limit) / 60)
+            settings["minutes"] = math.ceil(values.time_limit / 60)
         return Queue(partition=values.partition, **settings)
     jobs: int | None = values.jobs
     return jobs
@@ -498,21 +494,21 @@ def _doctor(values: argparse.Namespace) -> int:
 
 
 def _bench(values: argparse.Namespace) -> int:
+    from memnb.evidence import benchmarks
     from memnb.train import bench
     from memnb.train.device import choose_device
 
-    device = _one_of("device", values.device, _DEVICES)
     # Apart, so that this process takes no memory of the device.
-    chosen = bench.apart(choose_device, device)
+    chosen = bench.apart(choose_device, values.device)
     usual = {"length": bench.LENGTH_MODELS, "run": bench.RUN_MODELS}
     models = values.model or usual.get(values.suite, config.MODELS)
     tasks = values.task or config.LRA_TASKS
     longest = values.longest or bench.LONGEST[chosen.kind]
     runs = list(bench.plan(values.suite, models, tasks, longest))
-    file = paths.output(values.out) / "bench.jsonl"
+    file = benchmarks.file(values.out)
     print(f"{chosen.reason} Measurements: {len(runs)}, to go to {file}.")
     if values.suite == "step":
-        best = bench.apart(bench.ceilings, device)
+        best = bench.apart(bench.ceilings, values.device)
         bench.append(file, best)
         print(
             f"Ceilings: copying {best.bandwidth / 1e12:.2f} TB/s, matrix products "
@@ -523,7 +519,7 @@ def _bench(values: argparse.Namespace) -> int:
         flush=True,
     )
     failed = False
-    for row in bench.isolated(values.suite, runs, device, jobs=values.jobs):
+    for row in bench.isolated(values.suite, runs, values.device, jobs=values.jobs):
         bench.append(file, row)
         shown = f"{row.task:<18}{row.model:<14}{row.length:>9}"
         if row.milliseconds is None:
@@ -834,7 +830,10 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="change a setting of model, task or training; may be repeated",
     )
     parser.add_argument(
-        "--budget", metavar="TIME", help="save and stop after this time, such as 90s, 9m, 1h30m"
+        "--budget",
+        type=seconds,
+        metavar="TIME",
+        help="save and stop after this time, such as 90s, 9m, 1h30m",
     )
     _out(parser)
 
@@ -855,7 +854,9 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", default="paper", help="paper (default: full protocol) or quick (laptop tasks)"
     )
-    parser.add_argument("--budget", metavar="TIME", help="save and stop after this time, as 9m")
+    parser.add_argument(
+        "--budget", type=seconds, metavar="TIME", help="save and stop after this time, as 9m"
+    )
     parser.add_argument(
         "--jobs",
         type=_positive,
@@ -879,7 +880,9 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     )
     cluster.add_argument("--address", help="of the Ray cluster (default: RAY_ADDRESS)")
     cluster.add_argument("--partition", default="", metavar="NAME", help="of Slurm")
-    cluster.add_argument("--time-limit", metavar="TIME", help="of a Slurm job (default: 4h)")
+    cluster.add_argument(
+        "--time-limit", type=seconds, metavar="TIME", help="of a Slurm job (default: 4h)"
+    )
     cluster.add_argument(
         "--gpus-per-run",
         type=_share,
@@ -1055,7 +1058,10 @@ def _verbose(parser: argparse.ArgumentParser, default: Any) -> None:
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--device", default="auto", help="auto (default: CUDA if there is any), cpu or cuda"
+        "--device",
+        type=functools.partial(_one_of, "device", choices=("auto", "cpu", "cuda")),
+        default="auto",
+        help="auto (default: CUDA if there is any), cpu or cuda",
     )
 
 

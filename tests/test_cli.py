@@ -50,6 +50,7 @@ def memnb(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
         ("sweep --dry-run --jobs 0000000000", "--jobs: expected a whole number from 1, but got"),
         ("reproduce --jobs two", "--jobs: expected a whole number from 1, but got 'two'"),
         ("reproduce --device cudda", "no device named 'cudda'; did you mean 'cuda'?"),
+        ("runs examine --device gpu", "no device named 'gpu'; did you mean 'cpu'?"),
         ("reproduce --out=", "--out: expected the name of a folder"),
         ("train luna-16", "arguments are required: task; see 'memnb train --help'"),
         ("train lunar-16 text", "no model named 'lunar-16'; did you mean 'luna-16'?"),
