@@ -14,12 +14,14 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from memnb import __version__, config, logs, paths
+from memnb import __version__, config, logs, naming, paths
 from memnb.errors import MemnbError, RunError, unknown
+from memnb.words import counted, duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from memnb.tasks.catalogue import Status
 
 _FORMATS = ("text", "csv", "md")
-_DEVICES = ("auto", "cpu", "cuda")
 _SECTIONS = ("model", "task", "training")
 
 
@@ -127,7 +128,7 @@ def _reproduce(values: argparse.Namespace) -> int:
             values.only,
             values.out,
             jobs=values.jobs,
-            device=_one_of("device", values.device, _DEVICES),
+            device=values.device,
             stop=stop,
         )
     return result.exit_code
@@ -148,8 +149,7 @@ def _train(values: argparse.Namespace) -> int:
         task_changes=changes["task"],
         training_changes=changes["training"],
     )
-    device = _one_of("device", values.device, _DEVICES)
-    budget = None if values.budget is None else seconds(values.budget)
+    budget: float | None = values.budget
 
     from memnb.reproduce import progress
     from memnb.reproduce.workers import stop_on_signals
@@ -159,11 +159,11 @@ def _train(values: argparse.Namespace) -> int:
     display = progress.choose()
     display.note(f"{run.run_id} in {folder}")
     try:
-        with stop_on_signals(_PATIENCE) as stop:
+        with closing(display), stop_on_signals(_PATIENCE) as stop:
             record = train(
                 run,
                 folder,
-                device=device,
+                device=values.device,
                 deterministic=values.deterministic,
                 accumulate=values.accumulate,
                 # Importing PyTorch has taken some of it.
@@ -176,7 +176,6 @@ def _train(values: argparse.Namespace) -> int:
             raise
         _say_interrupted()
         return stop.exit_code
-    display.close()
     print(_ending(record))
     if stop():
         return stop.exit_code
@@ -188,8 +187,6 @@ def _ending(record: dict[str, Any]) -> str:
         return f"Failed at step {record['step']:,}: {record['reason']}"
     if record["outcome"] == "interrupted":
         return f"Stopped at step {record['step']:,} and saved; the same command goes on from there."
-    from memnb.reproduce.progress import duration
-
     return (
         f"Test accuracy {record['test_accuracy']:.2%} (best validation "
         f"{record['validation_accuracy']:.2%} at step {record['best_step']:,}), "
@@ -199,8 +196,6 @@ def _ending(record: dict[str, Any]) -> str:
 
 def _sweep(values: argparse.Namespace) -> int:
     where = _one_of("place to sweep on", values.on, ("local", "ray", "slurm"))
-    device = _one_of("device", values.device, _DEVICES)
-    budget = None if values.budget is None else seconds(values.budget)
 
     from memnb.reproduce import cost, progress
     from memnb.reproduce.workers import stop_on_signals
@@ -215,7 +210,7 @@ def _sweep(values: argparse.Namespace) -> int:
         preset=values.preset,
     )
     place = _place(where, values)  # before anything is planned: a dry run refuses what a run would
-    machine = local.look(device) if where == "local" else None
+    machine = local.look(values.device) if where == "local" else None
     missing: sweep.MissingData = "keep" if values.dry_run else "refuse"
     if values.skip_missing_data:
         missing = "leave out"
@@ -223,7 +218,7 @@ def _sweep(values: argparse.Namespace) -> int:
         selection,
         values.out,
         machine=machine,
-        elsewhere=cost.CORE if device == "cpu" else cost.H100,
+        elsewhere=cost.CORE if values.device == "cpu" else cost.H100,
         missing_data=missing,
     )
     for sentence in plan.sentences():
@@ -240,16 +235,15 @@ def _sweep(values: argparse.Namespace) -> int:
             where=place,
             machine=machine,
             store=values.store,
-            budget=budget,
+            budget=values.budget,
             display=display,
             should_stop=stop,
         )
-    display.close()
     if len(ended := result.table()):
         _print(ended, "text")
     left = f"; {result.left} to do, the same command goes on" if result.left else ""
-    took = progress.duration(result.seconds)
-    runs = progress.counted(len(result.ended), "run")
+    took = duration(result.seconds)
+    runs = counted(len(result.ended), "run")
     print(f"{runs} in {took}, {result.failures} failed{left}.")
     return stop.exit_code if stop() else int(result.failures > 0)
 
@@ -279,8 +273,9 @@ def _place(where: str, values: argparse.Namespace) -> int | Cluster | Queue | No
         settings["gpus"] = int(settings.get("gpus", 1))
         if values.jobs is not None:
             settings["jobs"] = values.jobs
-        minutes = math.ceil(seconds(values.time_limit) / 60)
-        return Queue(partition=values.partition, minutes=minutes, **settings)
+        if values.time_limit is not None:
+            settings["minutes"] = math.ceil(values.time_limit / 60)
+        return Queue(partition=values.partition, **settings)
     jobs: int | None = values.jobs
     return jobs
 
@@ -291,6 +286,7 @@ _PLACES = {
     "store": ("ray", "slurm"),
     "address": ("ray",),
     "partition": ("slurm",),
+    "time_limit": ("slurm",),
     "gpus_per_run": ("ray", "slurm"),
     "cpus_per_run": ("ray", "slurm"),
     "retries": ("ray", "slurm"),
@@ -309,7 +305,6 @@ def _refuse_options_of_other_places(where: str, values: argparse.Namespace) -> N
 
 
 def _merge(values: argparse.Namespace) -> int:
-    from memnb.reproduce.progress import counted
     from memnb.sweep import merge
 
     result = merge.merge([Path(path) for path in values.paths], merge.destination())
@@ -446,7 +441,7 @@ def _run_line(folder: Path) -> str:
     from memnb import runs
     from memnb.evidence import rows
 
-    size = sum(path.lstat().st_size for path in folder.iterdir()) / 1e6
+    size = sum(runs.sizes(folder).values()) / 1e6
     try:
         record, run = rows.read_run(folder)
     except MemnbError as error:
@@ -462,7 +457,7 @@ def _run_line(folder: Path) -> str:
 def _check(values: argparse.Namespace) -> int:
     from memnb.draw import tables
     from memnb.evidence import claims, rows
-    from memnb.reproduce.report import ASIDES, SCALES, effect
+    from memnb.reproduce.report import ASIDES, effect
 
     runs = _load_runs(values.out)
     verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
@@ -471,7 +466,8 @@ def _check(values: argparse.Namespace) -> int:
         print(f"{claim}: {same[0].statement}")
         for verdict in same:
             numbers = f": {effect(verdict)}" if effect(verdict) else ""
-            print(f"  {SCALES[verdict.preset]}: {verdict.verdict.upper()}{numbers}")
+            scale = naming.preset_label(verdict.preset).capitalize()
+            print(f"  {scale}: {verdict.verdict.upper()}{numbers}")
             print(f"    {verdict.reading}")
         if claim in ASIDES:
             aside = ASIDES[claim]
@@ -498,21 +494,21 @@ def _doctor(values: argparse.Namespace) -> int:
 
 
 def _bench(values: argparse.Namespace) -> int:
+    from memnb.evidence import benchmarks
     from memnb.train import bench
     from memnb.train.device import choose_device
 
-    device = _one_of("device", values.device, _DEVICES)
     # Apart, so that this process takes no memory of the device.
-    chosen = bench.apart(choose_device, device)
+    chosen = bench.apart(choose_device, values.device)
     usual = {"length": bench.LENGTH_MODELS, "run": bench.RUN_MODELS}
     models = values.model or usual.get(values.suite, config.MODELS)
     tasks = values.task or config.LRA_TASKS
     longest = values.longest or bench.LONGEST[chosen.kind]
     runs = list(bench.plan(values.suite, models, tasks, longest))
-    file = paths.output(values.out) / "bench.jsonl"
+    file = benchmarks.file(values.out)
     print(f"{chosen.reason} Measurements: {len(runs)}, to go to {file}.")
     if values.suite == "step":
-        best = bench.apart(bench.ceilings, device)
+        best = bench.apart(bench.ceilings, values.device)
         bench.append(file, best)
         print(
             f"Ceilings: copying {best.bandwidth / 1e12:.2f} TB/s, matrix products "
@@ -523,7 +519,7 @@ def _bench(values: argparse.Namespace) -> int:
         flush=True,
     )
     failed = False
-    for row in bench.isolated(values.suite, runs, device, jobs=values.jobs):
+    for row in bench.isolated(values.suite, runs, values.device, jobs=values.jobs):
         bench.append(file, row)
         shown = f"{row.task:<18}{row.model:<14}{row.length:>9}"
         if row.milliseconds is None:
@@ -621,8 +617,10 @@ def _data(values: argparse.Namespace) -> int:
     given = [word for word in (values.task, values.path) if word is not None]
     least, most = _DATA_ACTIONS[action]
     if not least <= len(given) <= most:
+        number = counted(most, "word")
+        takes = number if least == most else f"{least} or {number}"
         raise MemnbError(
-            f"'memnb data {action}' was given {len(given)} of its words; see 'memnb data --help'."
+            f"'memnb data {action}' takes {takes}, but got {len(given)}; see 'memnb data --help'."
         )
     if action == "list":
         for state in catalogue.list_data():
@@ -832,7 +830,10 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="change a setting of model, task or training; may be repeated",
     )
     parser.add_argument(
-        "--budget", metavar="TIME", help="save and stop after this time, such as 90s, 9m, 1h30m"
+        "--budget",
+        type=seconds,
+        metavar="TIME",
+        help="save and stop after this time, such as 90s, 9m, 1h30m",
     )
     _out(parser)
 
@@ -853,7 +854,9 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", default="paper", help="paper (default: full protocol) or quick (laptop tasks)"
     )
-    parser.add_argument("--budget", metavar="TIME", help="save and stop after this time, as 9m")
+    parser.add_argument(
+        "--budget", type=seconds, metavar="TIME", help="save and stop after this time, as 9m"
+    )
     parser.add_argument(
         "--jobs",
         type=_positive,
@@ -878,7 +881,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument("--address", help="of the Ray cluster (default: RAY_ADDRESS)")
     cluster.add_argument("--partition", default="", metavar="NAME", help="of Slurm")
     cluster.add_argument(
-        "--time-limit", default="4h", metavar="TIME", help="of a Slurm job (default: 4h)"
+        "--time-limit", type=seconds, metavar="TIME", help="of a Slurm job (default: 4h)"
     )
     cluster.add_argument(
         "--gpus-per-run",
@@ -1055,7 +1058,10 @@ def _verbose(parser: argparse.ArgumentParser, default: Any) -> None:
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--device", default="auto", help="auto (default: CUDA if there is any), cpu or cuda"
+        "--device",
+        type=functools.partial(_one_of, "device", choices=("auto", "cpu", "cuda")),
+        default="auto",
+        help="auto (default: CUDA if there is any), cpu or cuda",
     )
 
 

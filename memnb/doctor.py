@@ -25,6 +25,7 @@ from memnb.evidence import rows
 from memnb.reproduce.files import write
 from memnb.reproduce.report import environment
 from memnb.reproduce.workers import cores
+from memnb.words import counted
 
 State = Literal["fine", "note", "problem"]
 _MARKS: dict[State, str] = {"fine": "ok", "note": "--", "problem": "!!"}
@@ -267,7 +268,7 @@ def _data() -> Iterator[Finding]:
 def _committed() -> Finding:
     runs = rows.load_runs(paths.stored_results())
     problems = runs.attrs["problems"]
-    text = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} in {paths.stored_results()}"
+    text = f"{counted(len(runs), 'run')} in {paths.stored_results()}"
     if problems:
         return Finding("committed", "problem", f"{text}; {len(problems)} damaged: {problems[0]}")
     return Finding("committed", "fine", text)

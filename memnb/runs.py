@@ -3,6 +3,7 @@ and how one goes away."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -82,8 +83,18 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
     for again in record.examined_again:
         yield "asked again", f"{', '.join(again.files)} ({again.weights})"
     yield "folder", str(folder)
+    for name, size in sizes(folder).items():
+        yield "file", f"{name}, {size:,} bytes"
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file of a run folder, by name; without what went away while this looked, as
+    files of a run that is being trained do."""
+    found = {}
     for path in sorted(folder.iterdir()):
-        yield "file", f"{path.name}, {path.lstat().st_size:,} bytes"
+        with contextlib.suppress(FileNotFoundError):
+            found[path.name] = path.lstat().st_size
+    return found
 
 
 def state(folder: Path, record: Record) -> str:
@@ -112,7 +123,7 @@ def _mismatches(folder: Path, record: Record) -> Iterator[str]:
     if folder.name != record.run_id:
         yield f"{folder} holds the run {record.run_id}; the folder was renamed."
     if record.outcome == "finished":
-        tested = [row["accuracy"] for row in rows.read_metrics(folder) if row["split"] == "test"]
+        tested = rows.tested(folder)
         if tested != [record.test_accuracy]:
             yield (
                 f"{folder / 'metrics.jsonl'} has the test accuracy {tested}, but run.json says "
@@ -140,9 +151,12 @@ def _weights(path: Path, run: Run) -> list[str]:
 def _checkpoints(folder: Path) -> list[str]:
     from memnb.train.checkpoint import read_whole
 
-    paths_ = sorted(folder.glob("checkpoint-*.pt"))
-    return [f"{path} is damaged; the one before it is used." for path in paths_
-            if read_whole(path) is None]  # fmt: skip
+    return [
+        f"{path} is damaged; the one before it is used."
+        for path in sorted(folder.glob("checkpoint-*.pt"))
+        # One that is gone by now gave way to a newer one: the run is being trained.
+        if read_whole(path) is None and path.exists()
+    ]
 
 
 def examine(folder: Path, device: str = "auto") -> list[str]:
@@ -271,10 +285,11 @@ def remove(folder: Path, even_finished: bool = False) -> None:
             folder.rename(gone)
         # Whatever an earlier call was killed over goes as well.
         for left in folder.parent.glob(f"{_REMOVED}*"):
-            if left.is_symlink():
-                left.unlink()
-            else:
-                shutil.rmtree(left)
+            with contextlib.suppress(FileNotFoundError):  # another call removes it as well
+                if left.is_symlink():
+                    left.unlink()
+                else:
+                    shutil.rmtree(left)
     except filelock.Timeout:
         raise RunError(f"{folder.name} is being trained; stop that process first.") from None
     except OSError as error:

@@ -14,13 +14,14 @@ import memnb
 
 PACKAGE = Path(memnb.__file__).parent
 
-GROUND = {"errors", "paths", "config", "files"}
+GROUND = {"errors", "paths", "config", "files", "words"}
 # Every import inside memnb, also one within a function, has to stand here.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "paths": {"errors"},
     "logs": set(),
     "files": set(),
+    "words": set(),
     "config": {"errors"},
     "operations": {"config"},
     "naming": {"config"},
@@ -32,12 +33,12 @@ ARROWS: dict[str, set[str]] = {
     "weights": GROUND | {"models", "probes", "tasks", "evidence"},
     "draw": GROUND | {"naming", "tasks", "evidence"},
     "explore": GROUND | {"naming", "models", "probes", "tasks", "evidence", "weights", "draw"},
-    "reproduce": GROUND | {"logs", "tasks", "train", "evidence", "draw", "operations"},
+    "reproduce": GROUND | {"naming", "logs", "tasks", "train", "evidence", "draw", "operations"},
     "sweep": GROUND | {"tasks", "train", "evidence", "reproduce"},
     "doctor": GROUND | {"tasks", "train", "evidence", "reproduce"},
     "runs": GROUND | {"models", "tasks", "train", "evidence", "weights"},
     "cli": GROUND
-    | {"logs", "runs", "tasks", "train", "evidence", "weights", "draw", "reproduce"}
+    | {"naming", "logs", "runs", "tasks", "train", "evidence", "weights", "draw", "reproduce"}
     | {"sweep", "doctor"},
     # The package itself offers a few names, loaded when asked for.
     "__init__": {"config", "models"},
@@ -47,6 +48,7 @@ WITHOUT_TORCH = (
     "errors",
     "paths",
     "files",
+    "words",
     "logs",
     "config",
     "operations",

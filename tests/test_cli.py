@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import filelock
@@ -16,8 +20,9 @@ import pytest
 from made_up_runs import write_run, write_runs
 
 from memnb import cli, config, paths
-from memnb.errors import MemnbError
+from memnb.errors import MemnbError, RunError
 from memnb.reproduce import manifest
+from memnb.reproduce.progress import Terminal
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,6 +50,7 @@ def memnb(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
         ("sweep --dry-run --jobs 0000000000", "--jobs: expected a whole number from 1, but got"),
         ("reproduce --jobs two", "--jobs: expected a whole number from 1, but got 'two'"),
         ("reproduce --device cudda", "no device named 'cudda'; did you mean 'cuda'?"),
+        ("runs examine --device gpu", "no device named 'gpu'; did you mean 'cpu'?"),
         ("reproduce --out=", "--out: expected the name of a folder"),
         ("train luna-16", "arguments are required: task; see 'memnb train --help'"),
         ("train lunar-16 text", "no model named 'lunar-16'; did you mean 'luna-16'?"),
@@ -218,6 +224,69 @@ def test_a_run_whose_process_was_killed_is_not_said_to_run(
     assert " stopped " in memnb(capsys, "runs", "list", f"--out={tmp_path}")[1]
     with filelock.FileLock(folder / "run.lock"):
         assert " running " in memnb(capsys, "runs", "list", f"--out={tmp_path}")[1]
+
+
+def test_a_file_that_goes_away_while_runs_are_listed_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path / "runs", "luna-16", outcome="running")
+    there = [*folder.iterdir(), folder / "checkpoint-00000001.pt"]  # a newer one took its place
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(there))
+    for words in (["list"], ["show", folder.name]):
+        code, out, err = memnb(capsys, "runs", *words, f"--out={tmp_path}")
+        assert (code, err) == (0, "")
+        assert folder.name in out
+        assert "checkpoint" not in out
+
+
+def test_two_calls_may_remove_runs_at_the_same_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path / "runs", "luna-16", outcome="interrupted")
+    (tmp_path / "runs" / ".removed-by-another-call").mkdir()
+    rmtree = shutil.rmtree
+
+    def another_was_quicker(path: Path) -> None:
+        rmtree(path)
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", another_was_quicker)
+    found = memnb(capsys, "runs", "remove", folder.name, f"--out={tmp_path}")
+    assert found == (0, f"{folder.name} is removed.\n", "")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train luna-1 listops-short",
+        "sweep --preset quick --set table --models luna-1 --seeds 99",
+        "reproduce --preset quick --only accuracy",
+    ],
+)
+def test_an_error_in_the_middle_stands_on_a_line_of_its_own(
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    for name in ("progress.choose", "workflow.choose"):
+        monkeypatch.setattr(f"memnb.reproduce.{name}", lambda: Terminal(screen))
+
+    def train(*_: Any, progress: Any, **__: Any) -> None:
+        progress(SimpleNamespace(step=1, steps=2, loss=1.5, accuracy=None))
+        raise RunError("The disk is full.")
+
+    def run_jobs(*_: Any, on_tick: Any, **__: Any) -> None:
+        on_tick()
+        raise RunError("The disk is full.")
+
+    monkeypatch.setattr("memnb.train.loop.train", train)
+    monkeypatch.setattr("memnb.reproduce.trainer.run_jobs", run_jobs)
+    code, _, err = memnb(capsys, *words.split(), "--device=cpu", f"--out={tmp_path}")
+    assert (code, err) == (1, "memnb: The disk is full.\n")
+    assert re.search(r"%  .*\r\x1b\[2K$", screen.getvalue()), "the line of progress is cleared"
 
 
 def test_a_run_of_a_block_that_is_not_here_does_not_end_the_check_of_others(
@@ -443,7 +512,7 @@ class TestData:
         ("words", "message"),
         [
             (["lost"], "did you mean 'list'"),
-            (["get"], "was given 0 of its words"),
+            (["get"], "takes 1 word, but got 0"),
             (["get", "txt"], "did you mean 'text'"),
             (["import", "text", "/nowhere"], "There is no file or folder /nowhere"),
             (["get", "retrieval-acl"], "cannot be downloaded"),

@@ -244,3 +244,9 @@ def test_timings_of_something_else_say_nothing(tmp_path: Path, changes: dict[str
     timings = bench(tmp_path / "bench.jsonl", "luna-16", **changes)
     speeds = cost.Speeds(rows.load_runs(), timings=timings)
     assert speeds.estimate(run_config("luna-16", "text"), cost.H100).basis == "assumed"
+
+
+def test_a_timed_block_that_is_not_registered_here_stops_no_estimate(tmp_path: Path) -> None:
+    timings = bench(tmp_path / "bench.jsonl", "a-block-from-elsewhere-3")
+    speeds = cost.Speeds(rows.load_runs(), timings=timings)
+    assert speeds.estimate(run_config("luna-16", "text"), cost.H100).basis == "assumed"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from made_up_runs import write_run
 
-from memnb import cli, paths
+from memnb import cli, files, paths
 from memnb.errors import MemnbError
 from memnb.evidence import rows
 from memnb.sweep import merge as module
@@ -161,12 +161,56 @@ def test_a_row_is_completed_with_all_others_or_not_at_all(
         with pytest.raises(OSError, match="No space"):
             merge([tmp_path / "runs"], committed)
     assert {path.name: path.read_bytes() for path in there.iterdir()} == before
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfile", full)
-        with pytest.raises(MemnbError, match="nothing was changed there"):
-            merge([tmp_path / "runs"], committed)
-    assert {path.name: path.read_bytes() for path in there.iterdir()} == before
+    for name in ("run.json", "beginning.jsonl"):
+        with monkeypatch.context() as patch:
+            patch.setattr(rows, "replacing", failing_at(name, OSError(28, "No space left")))
+            with pytest.raises(MemnbError, match="nothing was changed there"):
+                merge([tmp_path / "runs"], committed)
+        assert {path.name: path.read_bytes() for path in there.iterdir()} == before
     assert [path.name for path in committed.iterdir()] == [run.name]
+
+
+def failing_at(name: str, error: BaseException) -> Any:
+    """:func:`memnb.files.replacing`, which fails at files of that name."""
+
+    def replacing(path: Path) -> Any:
+        if path.name == name:
+            raise error
+        return files.replacing(path)
+
+    return replacing
+
+
+@pytest.mark.parametrize("name", ["run.json", "beginning.jsonl"])
+def test_what_a_killed_merge_did_not_add_the_next_one_adds(
+    name: str, tmp_path: Path, committed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "runs", "luna-16")
+    there = committed / run.name
+    shutil.copytree(run, there)
+    (there / "beginning.jsonl").unlink()
+    asked_again(run, "beginning.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "replacing", failing_at(name, SystemExit()))
+        patch.setattr(rows, "take_back", lambda *_: None)  # nobody is left to do it
+        with pytest.raises(SystemExit):
+            merge([run], committed)
+    assert merge([run], committed).completed == (run.name,)
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == {
+        path.name: path.read_bytes() for path in run.iterdir()
+    }
+
+
+def test_a_damaged_file_completes_no_row(tmp_path: Path, committed: Path) -> None:
+    run = write_run(tmp_path / "runs", "luna-16")
+    shutil.copytree(run, committed / run.name)
+    (committed / run.name / "beginning.jsonl").unlink()
+    asked_again(run, "beginning.jsonl")
+    with (run / "beginning.jsonl").open("a") as file:
+        file.write('{"kept": 5')
+    with pytest.raises(MemnbError, match=r"ends in a torn line .*; nothing was added"):
+        merge([run], committed)
+    assert not (committed / run.name / "beginning.jsonl").exists()
 
 
 # --- what is refused: nothing at all is then added -------------------------------------------
@@ -213,6 +257,11 @@ def no_test_line(run: Path) -> None:
 def torn_metrics(run: Path) -> None:
     path = run / "metrics.jsonl"
     path.write_text(path.read_text()[:-20])
+
+
+def deep_metrics(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    path.write_text("[" * 10**5 + "\n" + path.read_text())
 
 
 def a_newer_version(run: Path) -> None:
@@ -270,7 +319,8 @@ def too_much(run: Path) -> None:
         (another_accuracy, "says a test accuracy of 0.99, but metrics.jsonl says [0.35]"),
         (no_metrics, "metrics.jsonl is missing or empty"),
         (no_test_line, "but metrics.jsonl says []"),
-        (torn_metrics, "metrics.jsonl is missing or damaged"),
+        (torn_metrics, "metrics.jsonl ends in a torn line"),
+        (deep_metrics, "metrics.jsonl has a damaged line 1"),
         (a_newer_version, "update memnb"),
         (a_torn_line, "ends in a torn line"),
         (no_examples, "causal.jsonl has a damaged line 1"),

@@ -118,20 +118,3 @@ def test_one_run_is_followed_with_its_time_left(monkeypatch: pytest.MonkeyPatch)
         ("step 50 of 100, loss 2.000", 0.5),
         ("step 60 of 100, loss 1.500, validation 50.0% · 40 s left", 0.6),
     ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.2, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (600, "10 min"),
-        (3599, "1 h"),
-        (7500, "2 h 5 min"),
-        (48 * 3600, "2 days"),
-        (4.2 * 365 * 24 * 3600, "4 years"),
-    ],
-)
-def test_lengths_of_time_as_one_would_say_them(seconds: float, text: str) -> None:
-    assert progress.duration(seconds) == text

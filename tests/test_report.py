@@ -448,13 +448,12 @@ def test_the_environment_is_in_the_report(out: Path) -> None:
 def test_the_commit_is_named_and_changed_files_are_admitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paths, "checkout", lambda: None)
-    assert report.commit() == "installed package"
-    monkeypatch.setattr(paths, "checkout", lambda: tmp_path)
-    monkeypatch.delenv("MEMNB_COMMIT", raising=False)
-    assert report.commit() == "no git commit"
-    monkeypatch.setenv("MEMNB_COMMIT", "0f3a9c1b2d3e")
-    assert report.commit() == "commit 0f3a9c1b2d3e", "of code that came without its history"
+    for root, unknown in ((None, "installed package"), (tmp_path, "no git commit")):
+        monkeypatch.setattr(paths, "checkout", lambda root=root: root)
+        monkeypatch.delenv("MEMNB_COMMIT", raising=False)
+        assert report.commit() == unknown
+        monkeypatch.setenv("MEMNB_COMMIT", "0f3a9c1b2d3e")
+        assert report.commit() == "commit 0f3a9c1b2d3e", "of code that came without its history"
 
     def git(*arguments: str) -> None:
         subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)

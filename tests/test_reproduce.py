@@ -202,6 +202,17 @@ def test_the_tests_of_a_checkout_count_as_code(
     assert workflow._digest_of_code() == found[0]
 
 
+@pytest.mark.parametrize("content", ["", "[]", "[" * 10**5, '{"outcome": 1}'], ids=len)
+def test_damaged_records_and_steps_stop_no_call(project: Project, content: str) -> None:
+    project.add("first")
+    before = workflow._digest_of_inputs("quick", project.out)
+    for path in ("runs/luna-1/run.json", "report/steps/first.json"):
+        (project.out / path).parent.mkdir(parents=True)
+        (project.out / path).write_text(content)
+    assert project.stale()
+    assert workflow._digest_of_inputs("quick", project.out) != before, "a page names the damage"
+
+
 def test_data_that_nobody_can_find_stop_no_call(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,11 +52,16 @@ def test_a_repeated_measurement_counts_once_and_the_last_one_wins(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "line", ["{torn", "[]", '{"suite": "step"}', json.dumps(step("luna-1", -1.0)), '"text"']
-)
+    "line",
+    [
+        "{torn", "[]", '{"suite": "step"}', json.dumps(step("luna-1", -1.0)), '"text"', "\udcff",
+        json.dumps(step("luna-1", 1.0, length=10**30)), pytest.param("[" * 10**5, id="deep"),
+    ],
+)  # fmt: skip
 def test_a_damaged_line_is_left_out_and_named(tmp_path: Path, line: str) -> None:
     path = written(tmp_path / "bench.jsonl", step("luna-16", 7.0))
-    path.write_text(path.read_text() + line + "\n")
+    with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(line + "\n")
     rows = benchmarks.load(path)
     assert list(rows["model"]) == ["luna-16"]
     (problem,) = rows.attrs["problems"]

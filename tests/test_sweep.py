@@ -87,10 +87,22 @@ def test_seeds_that_are_not_planned_are_added_to_the_end() -> None:
             Selection(preset="stored"),
             "no preset to sweep named 'stored'; the choices are paper, quick",
         ),
-        (Selection(models=["luna-3"]), "No planned run has these"),
+        (Selection(models=["luna-3"]), "No planned run has these tasks and models together"),
+        (
+            Selection(sets=["chunks", "recall"], preset="quick"),
+            "The preset 'quick' plans no run of chunks, recall; choose other sets",
+        ),
+        (
+            Selection(tasks=["text-short"], preset="quick"),
+            r"data are not here \(text-short: `memnb data get text`",
+        ),
+        (Selection(tasks=["text"], preset="quick"), "No planned run has these tasks and models"),
     ],
 )
-def test_a_selection_that_means_nothing_is_refused(selection: Selection, message: str) -> None:
+def test_a_selection_that_means_nothing_is_refused(
+    selection: Selection, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMNB_DATA", str(tmp_path))
     with pytest.raises(MemnbError, match=message):
         planning.select(selection)
 
@@ -341,6 +353,7 @@ def test_every_task_can_be_swept_with_another_seed(
         ("--on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
         ("--dry-run --store s3://b/runs", "--store means something with --on ray or slurm only"),
         ("--on ray --jobs 2", "--jobs means something with --on local or slurm only"),
+        ("--time-limit 9h", "--time-limit means something with --on slurm only"),
         ("--on slurm --address auto", "--address means something with --on ray only"),
         ("--dry-run --on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
         ("--dry-run --on slurm --time-limit soon", "A time is written 90s"),

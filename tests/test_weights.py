@@ -157,6 +157,7 @@ def test_full_scale_and_more_memory_are_shown_first() -> None:
         (lambda path: _metadata(path, format="2"), "has the format 2"),
         (lambda path: _metadata(path, config="{"), "config that is not valid"),
         (lambda path: _metadata(path, config='{"task": 1}'), "config that is not valid"),
+        (lambda path: _metadata(path, config="[" * 10**5), "config that is not valid"),
         (lambda path: _metadata(path, run_id="another"), "its config is that of"),
         (lambda path: _tensors(path, {"a": torch.zeros(2)}), "do not fit its config"),
     ],

@@ -24,7 +24,7 @@ from memnb.evidence import published, rows, sensitivity
 from memnb.evidence.claims import SHALLOW
 from memnb.reproduce import plan
 from memnb.reproduce.page import as_markdown
-from memnb.reproduce.progress import counted
+from memnb.words import counted
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 PICTURE = README.parent / "docs" / "degradation.png"

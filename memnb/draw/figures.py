@@ -908,16 +908,10 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     if rows.empty:
         return style.empty(title, subtitle)
     tasks = naming.task_order(rows["task"])
-    columns = min(len(tasks), 3)
-    lines = -(-len(tasks) // columns)
-    figure, axes = style.canvas(
-        lines, columns, 0.7 + 2.3 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.2
-    )
+    figure, axes = style.grid(len(tasks), 3, 0.7, 2.3)
     sizes = sorted({int(size) for size in rows["memory"]})
     margin = 1.25 * max(_sideways(rows).values())
     named = []
-    for axis in axes.flat[len(tasks) :]:
-        axis.axis("off")
     for axis, task in zip(axes.flat, tasks, strict=False):
         axis.set_title(naming.task_label(task))
         ends = _size_panel(axis, plain[plain["task"] == task], task)
@@ -987,13 +981,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         for task in naming.task_order(rows["task"])
         for size in sorted({int(size) for size in rows.loc[rows["task"] == task, "memory"]})
     ]
-    columns = min(len(shown), 3)
-    lines = -(-len(shown) // columns)
-    figure, axes = style.canvas(
-        lines, columns, 0.75 + 2.1 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.2
-    )
-    for axis in axes.flat[len(shown) :]:
-        axis.axis("off")
+    figure, axes = style.grid(len(shown), 3, 0.75, 2.1)
     named = []
     for axis, (task, size) in zip(axes.flat, shown, strict=False):
         own = rows[(rows["task"] == task) & (rows["memory"] == size)]

@@ -14,6 +14,7 @@ from memnb.draw import tables
 from memnb.draw.panels import plain_models
 from memnb.evidence.claims import Verdict
 from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel
+from memnb.words import counted
 
 
 def changes(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -70,10 +71,8 @@ def temperatures(filters: pd.DataFrame, runs: pd.DataFrame) -> str:
         if own.empty:
             continue
         scale = naming.preset_label(preset)
-        count = own["run_id"].nunique()
-        ends.append(
-            f"{_range(own['pack_temperature'])} at {scale} ({count} run{'s' * (count != 1)})"
-        )
+        count = counted(own["run_id"].nunique(), "run")
+        ends.append(f"{_range(own['pack_temperature'])} at {scale} ({count})")
         here = luna[luna["preset"] == preset]
         roots = ((here["width"] / here["heads"]) ** 0.5).round(1).drop_duplicates().sort_values()
         fixed += [f"{' or '.join(map(str, roots))} at {scale}"] if len(roots) else []

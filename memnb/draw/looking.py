@@ -394,14 +394,9 @@ def filling(
     filled = np.asarray(view["filled"], dtype=np.float64)
     prefixes = np.asarray(view["prefixes"])
     _, blocks, rows = filled.shape
-    columns = blocks if blocks <= 4 else 3
-    lines = -(-blocks // columns)
-    figure, axes = style.canvas(
-        lines, columns, 0.95 + lines * (0.5 + 0.09 * max(rows, 6)), sharex=True, sharey=True,
-        width=style.PAGE_WIDTH if columns > 1 else 5.2,
-    )  # fmt: skip
-    for axis in axes.flat[blocks:]:
-        axis.axis("off")
+    most = blocks if blocks <= 4 else 3
+    each = 0.5 + 0.09 * max(rows, 6)
+    figure, axes = style.grid(blocks, most, 0.95, each, sharex=True, sharey=True)
     for axis, block in zip(axes.flat, range(blocks), strict=False):
         image = axis.imshow(
             np.clip(filled[:, block].T, 0, 1), aspect="auto", cmap=HEAT, vmin=0, vmax=1,

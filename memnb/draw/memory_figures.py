@@ -278,17 +278,10 @@ def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = 
     if rows.empty:
         return style.empty(title, subtitle, _no_filter(model))
     blocks = sorted({int(b) for b in rows["block"]})
-    columns = min(len(blocks), 4)
-    lines = -(-len(blocks) // columns)
-    figure, axes = style.canvas(
-        lines, columns, 0.95 + 1.75 * lines, sharex=True, sharey=True,
-        width=style.PAGE_WIDTH if columns > 1 else 5.2,
-    )  # fmt: skip
+    figure, axes = style.grid(len(blocks), 4, 0.95, 1.75, sharex=True, sharey=True)
     taps, start, end = taps_of(rows), rows["step"].min(), rows["step"].max()
     frequency = np.linspace(0, 0.5, 65)
     heads = sorted({int(h) for h in rows["head"]})
-    for axis in axes.flat[len(blocks) :]:
-        axis.axis("off")
     for axis, block in zip(axes.flat, blocks, strict=False):
         for head in heads:
             own = rows[(rows["block"] == block) & (rows["head"] == head)].set_index("step")

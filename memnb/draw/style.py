@@ -201,6 +201,22 @@ def canvas(
     return figure, axes
 
 
+def grid(
+    panels: int, side_by_side: int, above: float, each: float, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A :func:`canvas` of so many panels, line after line; the places that are left over are blank.
+
+    ``above`` is the height in inches of all but the panels, ``each`` that of a line of them.
+    """
+    columns = min(panels, side_by_side)
+    lines = -(-panels // columns)
+    width = PAGE_WIDTH if columns > 1 else 5.2
+    figure, axes = canvas(lines, columns, above + each * lines, width=width, **options)
+    for axis in axes.flat[panels:]:
+        axis.axis("off")
+    return figure, axes
+
+
 def settle(figure: Figure) -> None:
     """Lay a figure out for good: what is then written beside a line or a point stays beside it.
 

@@ -16,6 +16,7 @@ from memnb.evidence.levels import learned_above, levels_of
 from memnb.evidence.published import PAPER
 from memnb.evidence.rows import looks
 from memnb.evidence.sensitivity import AS_JUDGED
+from memnb.words import counted
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,10 @@ def seeds(runs: pd.DataFrame) -> str:
     if counts.empty:
         return "no run yet"
     low, high = int(counts.min()), int(counts.max())
-    number = f"{low}" if low == high else f"{low} to {high}"
+    number = counted(high, "seed")
+    number = number if low == high else f"{low} to {number}"
     limit = "" if low >= ENOUGH else f" so far; a verdict needs {ENOUGH}"
-    return f"{number} seed{'s' if high != 1 else ''} of each model and task{limit}"
+    return f"{number} of each model and task{limit}"
 
 
 def under_other_choices(by_choice: Mapping[str, Sequence[Verdict]]) -> str:
@@ -178,9 +180,9 @@ def _gains(verdicts: Sequence[Verdict]) -> _Part:
         own = rows[rows["task"] == task]
         ends = dict.fromkeys(tables.signed(own["effect"].agg(end)) for end in ("min", "max"))
         judged = own[~own["result"].isin(UNJUDGED)]
-        held = f"holds in {judged['result'].eq('holds').sum()} of {len(judged)}"
-        comparisons = " comparison" if len(judged) == 1 else " comparisons"
-        held += comparisons if len(judged) == len(own) else " that can be judged"
+        number = counted(len(judged), "comparison")
+        number = number if len(judged) == len(own) else f"{len(judged)} that can be judged"
+        held = f"holds in {judged['result'].eq('holds').sum()} of {number}"
         so_far = held if len(judged) else "none can be judged yet"
         ranges.append(f"{' to '.join(ends)} on {naming.task_label(task)} ({so_far})")
     if not ranges:

@@ -33,6 +33,7 @@ from memnb.evidence.rows import first_and_last
 from memnb.tasks import catalogue
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
 from memnb.tasks.portraits import LABELS, Portrait
+from memnb.words import counted
 
 Scale = Literal["full", "quick"]
 
@@ -104,7 +105,7 @@ def too_few_seeds(sides: Iterable[int]) -> str:
         limit = "no side has" if max(numbers) < ENOUGH else "some sides have fewer than"
         return f"{limit} {ENOUGH} seeds"
     (number,) = numbers
-    return f"each side has {number} seed{'s' * (number != 1)}"
+    return f"each side has {counted(number, 'seed')}"
 
 
 def signed(points: float) -> str:

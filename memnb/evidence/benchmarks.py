@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from memnb import paths
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, lt=2**63)]
 
 #: What a kernel's name says of its work: the first of these words that occurs decides.
 KERNEL_KINDS = {
@@ -51,8 +52,8 @@ class _Row(BaseModel):
     commit: str | None = None
     task: str | None = None
     model: str | None = None
-    length: int | None = None
-    batch: int | None = None
+    length: Count | None = None
+    batch: Count | None = None
     outcome: str | None = None
     engine: str | None = None
     milliseconds: Positive | None = None
@@ -60,8 +61,8 @@ class _Row(BaseModel):
     upper: Positive | None = None
     peak_memory: Positive | None = None
     first_step: Positive | None = None
-    side_by_side: Annotated[int, Field(ge=1)] = 1
-    threads: Annotated[int, Field(ge=1)] | None = None
+    side_by_side: Count = 1
+    threads: Count | None = None
     scored_per_second: Positive | None = None
     operations: Positive | None = None
     bytes: Positive | None = None
@@ -92,11 +93,11 @@ def load(*files: Path) -> pd.DataFrame:
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     problems: list[str] = []
     for path in files:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        for number, line in enumerate(lines, 1):
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        for number, line in enumerate(text.splitlines(), 1):
             try:
                 row = _Row.model_validate(json.loads(line))
-            except (ValueError, ValidationError):
+            except (ValueError, RecursionError):  # pydantic's error is a ValueError
                 problems.append(f"{path}, line {number} is not a row of 'memnb bench'; left out.")
                 continue
             key = (row.suite, row.device_name, row.task, row.model, row.length, row.batch)

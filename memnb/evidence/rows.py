@@ -30,6 +30,7 @@ from memnb.config import (
     standard_model,
 )
 from memnb.errors import DataError, MemnbError, RunError
+from memnb.files import replacing
 
 RESULT_FILES = (
     "run.json", "metrics.jsonl", "probes.jsonl", "filters.jsonl", "removal.jsonl", "causal.jsonl",
@@ -400,6 +401,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return _read_lines(folder / "metrics.jsonl")[0]
 
 
+def tested(folder: Path) -> list[float]:
+    """The test accuracies (0..1) in one run's ``metrics.jsonl``: of a finished run, one."""
+    return [row["accuracy"] for row in read_metrics(folder) if row["split"] == "test"]
+
+
 def load_attention(run: pd.Series[Any]) -> dict[str, NDArray[Any]] | None:
     """The attention maps of one example, or None where the run saved none.
 
@@ -626,14 +632,17 @@ def complete(run: Path, target: Path, names: Sequence[str]) -> None:
     """Add files of ``run`` (:func:`asked_since`), and its record, to the same result in ``target``;
     all or nothing.
 
+    Who is killed over it leaves a record that names files which are not there yet: they are added
+    the next time.
+
     Raises:
         RunError: they could not be written; ``target`` is as it was.
     """
     before = (target / "run.json").read_bytes()
     try:
-        for name in names:
-            shutil.copyfile(run / name, target / name)
-        shutil.copyfile(run / "run.json", target / "run.json")
+        for name in ("run.json", *names):
+            with replacing(target / name) as file:
+                file.write((run / name).read_bytes())
     except BaseException as error:
         take_back(target, names, before)
         if not isinstance(error, OSError):
@@ -648,7 +657,9 @@ def take_back(target: Path, names: Sequence[str], record: bytes) -> None:
     """Undo :func:`complete`: without these files, and with the ``run.json`` from before."""
     for name in names:
         (target / name).unlink(missing_ok=True)
-    (target / "run.json").write_bytes(record)
+    if (target / "run.json").read_bytes() != record:
+        with replacing(target / "run.json") as file:
+            file.write(record)
 
 
 def difference(run: Path, other: Path) -> str | None:

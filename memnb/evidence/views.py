@@ -95,7 +95,7 @@ def read(path: Path) -> Shipped:
     try:
         run = Run.of(json.loads(metadata["config"]))
         facts = dict(json.loads(metadata.get("facts", "{}")))
-    except (MemnbError, ValueError, TypeError) as error:
+    except (MemnbError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} holds a config that is not valid here ({error}).") from None
     if run.run_id != metadata["run_id"]:
         raise DataError(

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from memnb.config import BUILT_IN, Model, Run, Task, Training, run_config
+from memnb.errors import MemnbError
 from memnb.evidence.rows import describe_changes
 from memnb.operations import (
     evaluations,
@@ -31,7 +32,7 @@ from memnb.operations import (
 )
 from memnb.reproduce import plan
 from memnb.reproduce.manifest import Artefact
-from memnb.reproduce.progress import counted, duration
+from memnb.words import counted, duration
 
 Basis = Literal["measured", "timed", "scaled", "assumed"]
 BASES: tuple[Basis, ...] = ("measured", "timed", "scaled", "assumed")
@@ -244,7 +245,10 @@ def _timed(row: Mapping[Any, Any]) -> tuple[Run, Basis, float] | None:
     """The run that a row of ``memnb bench`` tells the time of; None if it tells of none."""
     if row["suite"] not in ("step", "run") or row["outcome"] != "measured":
         return None
-    run = run_config(row["model"], row["task"])
+    try:
+        run = run_config(row["model"], row["task"])
+    except MemnbError:
+        return None  # a block of one's own that is not registered here
     if (row["length"], row["batch"]) != (run.task.max_length, run.training.batch):
         return None
     # The unit of a processor is one core; rows of before do not say how many were at work.

@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from memnb import config, paths
+from memnb import config, naming, paths
 from memnb.draw import style
 from memnb.errors import MemnbError, unknown
 from memnb.evidence import rows
@@ -127,13 +127,13 @@ class Page:
         # Where both hold a run, the row of this machine is the one shown.
         full = (here, stored) if self.preset == "paper" else (stored,)
         quick = (here, stored) if self.preset == "quick" else (stored,)
-        laptop = _layer("Laptop scale", "quick", "quick", quick)
+        laptop = _layer("quick", "quick", quick)
         if self.preset == "quick":
             own = laptop.runs["run_id"].isin(rows.load_runs(here)["run_id"])
             trained = {run.run_id for run in plan.together(plan.SETS, "quick")}
             kept = own | ~laptop.runs["run_id"].isin(trained)
             laptop = replace(laptop, runs=laptop.runs[kept])
-        layers = (_layer("Full scale", "full", "paper", full), laptop)
+        layers = (_layer("full", "paper", full), laptop)
         return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
 
     def save(self, thing: Thing, name: str, caption: str = "") -> Saved[Thing]:
@@ -236,7 +236,7 @@ def as_markdown(frame: pd.DataFrame, caption: str = "") -> str:
     return "\n".join(lines) + "\n" + (f"\nTable: {caption}\n" if caption else "")
 
 
-def _layer(title: str, scale: Scale, preset: str, folders: tuple[Path, ...]) -> Layer:
+def _layer(scale: Scale, preset: str, folders: tuple[Path, ...]) -> Layer:
     frames: list[pd.DataFrame] = []
     problems: list[str] = []
     for folder in folders:
@@ -251,7 +251,8 @@ def _layer(title: str, scale: Scale, preset: str, folders: tuple[Path, ...]) -> 
         "committed" if folder == paths.stored_results() else "this machine" for folder in folders
     )
     chosen = pd.concat(filled, ignore_index=True)
-    return Layer(f"{title} ({where})", scale, where, chosen, tuple(problems))
+    title = f"{naming.preset_label(preset).capitalize()} ({where})"
+    return Layer(title, scale, where, chosen, tuple(problems))
 
 
 _DPI = 150

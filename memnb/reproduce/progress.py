@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from memnb.words import duration
+
 _LOG_EVERY = 10.0
 _DRAW_EVERY = 0.25
 
@@ -138,22 +140,3 @@ def describe(progress: Any) -> str:
     loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
     accuracy = "" if progress.accuracy is None else f", validation {progress.accuracy:.1%}"
     return f"step {progress.step:,} of {progress.steps:,}{loss}{accuracy}"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things: ``1 run``, ``3 runs``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """A length of time as one would say it: ``40 s``, ``3 min``, ``2 h 5 min``, ``3 days``."""
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days = hours / 24
-    return f"{days:.0f} days" if days < 730 else f"{days / 365:.0f} years"

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from memnb import __version__, paths
+from memnb import __version__, naming, paths
 from memnb.config import Config, Run
 from memnb.draw import beside_tables, summary, tables
 from memnb.errors import DataError, RunError
@@ -27,13 +27,11 @@ from memnb.reproduce import rendering
 from memnb.reproduce.files import write
 from memnb.reproduce.manifest import Artefact
 from memnb.reproduce.page import Page, as_csv
-from memnb.reproduce.progress import duration
 from memnb.reproduce.trainer import why_no_result
 from memnb.reproduce.workers import Ended, cores
 from memnb.train.record import commit_of_checkout, outcome
+from memnb.words import duration
 
-#: Preset of a row -> what its scale is called.
-SCALES = {"paper": "Full scale", "quick": "Laptop scale"}
 #: Claim -> the figures that show it best, and where its code is.
 EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "C1": (
@@ -239,7 +237,7 @@ def write_report(
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": duration(seconds),
         "claims": _claims(verdicts, runs, entries, _figures(cells, folder)),
-        "scales": list(SCALES.values()),
+        "scales": [naming.preset_label(preset).capitalize() for preset in claims.PRESETS],
         "short": _short(short),
         "seeds": summary.seeds(runs),
         "becoming": _becoming(cells, entries),
@@ -333,12 +331,10 @@ def environment() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the checkout, marked when files differ from it; or that there is none."""
-    if paths.checkout() is None:
-        return "installed package"
+    """The commit of the code, marked when files differ from it; or that none is known."""
     found = commit_of_checkout()
     if found is None:
-        return "no git commit"
+        return "installed package" if paths.checkout() is None else "no git commit"
     return f"commit {found.removesuffix('+')}" + (", changed files" if found.endswith("+") else "")
 
 
@@ -372,7 +368,7 @@ def _claims(
         )
         claim["verdicts"].append(
             {
-                "scale": SCALES[verdict.preset],
+                "scale": naming.preset_label(verdict.preset).capitalize(),
                 "verdict": verdict.verdict,
                 "effect": effect(verdict),
                 "reading": verdict.reading,

@@ -17,9 +17,10 @@ from typing import Any
 
 from memnb.config import Run
 from memnb.errors import RunInUse
-from memnb.reproduce.progress import Display, describe, duration
+from memnb.reproduce.progress import Display, describe
 from memnb.reproduce.workers import Died, Ended, JobError, cores, run_jobs
 from memnb.train.record import has_ended, outcome
+from memnb.words import duration
 
 #: Where the training function is imported from, inside a worker.
 TRAIN = "memnb.train.loop:train"
@@ -80,7 +81,7 @@ def train_missing(
     payloads = {run.run_id: payload(run, folder / run.run_id, **settings) for run in todo}
     environments = [{"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} for i in range(jobs) if cards]
     watch = Watch({run.run_id: run for run in todo}, jobs, display)
-    ended = run_jobs(
+    return run_jobs(
         job,
         payloads,
         processes=jobs,
@@ -91,8 +92,6 @@ def train_missing(
         on_tick=watch.show,
         grace=GRACE,
     )
-    display.close()
-    return ended
 
 
 def payload(run: Run, folder: Path, **settings: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,11 +26,13 @@ from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, manifest, notebooks, plan
 from memnb.reproduce.files import content_hash, write
 from memnb.reproduce.manifest import Artefact, Manifest
-from memnb.reproduce.progress import Display, choose, duration
+from memnb.reproduce.progress import Display, choose
 from memnb.reproduce.report import Entry, Step, Training, write_report
 from memnb.reproduce.trainer import TRAIN, missing, train_missing
 from memnb.reproduce.workers import Ended, Stop, cores, run_jobs
 from memnb.tasks import catalogue
+from memnb.train.record import outcome
+from memnb.words import counted, duration
 
 _NOTEBOOK_GRACE = 5.0
 
@@ -86,7 +88,7 @@ def reproduce(
     source = source or manifest.load()
     chosen = source.select(only)
     call = _Call(source, preset, paths.output(out), display or choose(), stop or Stop())
-    with _alone(call.report):
+    with _alone(call.report), closing(call.display):
         training = call.train(chosen, jobs, device, function)
         if call.stop():
             return call.interrupted()
@@ -138,11 +140,12 @@ class _Call:
         if not runs:
             return
         ended = len(runs) - len(todo)
-        self.note(f"Training: {len(runs)} runs, {ended} of them ended before, {len(todo)} to do.")
+        planned = counted(len(runs), "run")
+        self.note(f"Training: {planned}, {ended} of them ended before, {len(todo)} to do.")
         if self.preset == "paper" and todo:
             for task in dict.fromkeys(run.task.title for run in todo):
                 count = sum(run.task.title == task for run in todo)
-                self.note(f"  {task}: {count} runs under the full protocol")
+                self.note(f"  {task}: {counted(count, 'run')} under the full protocol")
             stored = rows.load_runs(paths.stored_results())
             speeds = cost.Speeds(stored, timings=benchmarks.load(benchmarks.stored()))
             self.note(f"Cost: {cost.sentence(todo, speeds)}")
@@ -175,7 +178,6 @@ class _Call:
             on_tick=watch.show,
             grace=_NOTEBOOK_GRACE,
         )
-        self.display.close()
 
     def stale(self, chosen: Sequence[Artefact]) -> dict[str, tuple[Artefact, str]]:
         """The artefacts to execute, each with the digest of what it will be made from."""
@@ -218,7 +220,7 @@ class _Call:
         """What is remembered of the artefact; None if nothing, or nothing that can be read."""
         try:
             return Step.of(json.loads(self.step_file(artefact).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, MemnbError):
+        except (OSError, ValueError, TypeError, RecursionError, MemnbError):
             return None
 
     def result(self, artefact: Artefact) -> Step | None:
@@ -259,7 +261,6 @@ class _Call:
         return Result(1 if failures else 0, path, tuple(failures))
 
     def interrupted(self) -> Result:
-        self.display.close()
         self.note("Stopped. What is finished is kept; the same command goes on from here.")
         return Result(self.stop.exit_code, None, ())
 
@@ -351,11 +352,8 @@ def _digest_of_data() -> list[str]:
 
 def _digest_of_run(folder: Path) -> list[str]:
     """Its files' hashes; nothing for a run that no page shows (unfinished, or a custom one)."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        shown = record["outcome"] in ("finished", "failed") and record["preset"] != "custom"
-    except (OSError, ValueError, KeyError, TypeError):
-        shown = True  # damaged: the pages name it as a problem
-    if not shown:
+    record = outcome(folder) or {}
+    # Of a damaged record nothing is known: the pages name it as a problem.
+    if record.get("outcome") in ("running", "interrupted") or record.get("preset") == "custom":
         return []
     return [f"{folder.name}/{name} {content_hash(folder / name)}" for name in rows.RESULT_FILES]

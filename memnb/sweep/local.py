@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memnb.config import Run
-from memnb.reproduce.progress import Display, counted
+from memnb.reproduce.progress import Display
 from memnb.reproduce.trainer import train_missing
 from memnb.reproduce.workers import Ended, cores
 from memnb.train.record import outcome, was_out_of_memory
+from memnb.words import counted
 
 #: Runs on one graphics card at a time. Most captured steps leave an H100 no gaps, so that more runs
 #: get no more done: three Text runs took 500 s for what would take 478 s in turn. The second one

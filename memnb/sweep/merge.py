@@ -199,6 +199,8 @@ def _verify(run: Path) -> str | None:
         return "it ran out of memory, which says something of a machine and not of the run."
     if row["preset"] == "custom":
         return "its task or training is not that of the study, so no page would show it."
+    for problem in rows.damage(run):
+        raise DataError(f"{problem.removesuffix('.')}; nothing was added.")
     if record["outcome"] == "finished":
         _refuse_incomplete(run, record)
         _compare_accuracy(run, record)
@@ -280,12 +282,7 @@ def _refuse_incomplete(run: Path, record: dict[str, Any]) -> None:
 
 def _compare_accuracy(run: Path, record: dict[str, Any]) -> None:
     """The number that counts stands in two files, which have to agree."""
-    path = run / "metrics.jsonl"
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        tested = [line["accuracy"] for line in lines if line["split"] == "test"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is missing or damaged ({error}); it is refused.") from None
+    tested = rows.tested(run)
     if tested != [record["test_accuracy"]]:
         raise DataError(
             f"{run / 'run.json'} says a test accuracy of {record['test_accuracy']}, but "

@@ -124,7 +124,6 @@ def train(
         if stopping is not None and time.monotonic() - stopping > _GRACE:
             for reference in waiting:
                 ray.cancel(reference, force=True)
-    display.close()
     return ended
 
 

@@ -15,9 +15,10 @@ from typing import Any
 from memnb.config import Run
 from memnb.errors import RunError
 from memnb.reproduce import trainer, workers
-from memnb.reproduce.progress import Display, counted
+from memnb.reproduce.progress import Display
 from memnb.reproduce.workers import Ended
 from memnb.sweep import remote
+from memnb.words import counted
 
 _POLL = 1.0  # seconds between two looks at the jobs
 _ASK_EVERY = 5.0  # seconds between two looks of a job at whether to stop
@@ -110,7 +111,6 @@ def train(
             for job in waiting.values():
                 job.cancel()
         time.sleep(_POLL)
-    display.close()
     return ended
 
 

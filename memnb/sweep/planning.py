@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memnb import config, paths
-from memnb.config import Run, model_config
+from memnb.config import Run, Task, model_config
 from memnb.errors import MemnbError, unknown
 from memnb.reproduce import plan
 from memnb.reproduce.trainer import missing
@@ -63,11 +63,27 @@ def select(selection: Selection) -> list[Run]:
         more = [run.but(seed=seed) for seed in seeds for run in first]
         chosen += [run for run in more if run.run_id not in planned]
     if not chosen:
-        raise MemnbError(
-            "No planned run has these tasks and models together; leave out --tasks or --models, or "
-            "use 'memnb train' for a run of its own."
-        )
+        raise MemnbError(_why_none(selection, runs))
     return chosen
+
+
+def _why_none(selection: Selection, planned: Sequence[Run]) -> str:
+    """What to say of a selection that holds none of the ``planned`` runs of its sets."""
+    if not planned:
+        return (
+            f"The preset '{selection.preset}' plans no run of {', '.join(selection.sets)}; choose "
+            "other sets, or --preset paper."
+        )
+    # The quick preset plans these tasks where their data are here only.
+    some = [name for name in selection.tasks if name in plan.QUICK_OTHER_TASKS]
+    lacking = _without_data(map(config.task_config, some))
+    if selection.preset == "quick" and lacking:
+        steps = "; ".join(f"{name}: {step}" for name, step in lacking.items())
+        return f"No planned run has these tasks as long as their data are not here ({steps})."
+    return (
+        "No planned run has these tasks and models together; leave out --tasks or --models, or "
+        "use 'memnb train' for a run of its own."
+    )
 
 
 def still_to_do(runs: Iterable[Run], out: Path) -> list[Run]:
@@ -77,10 +93,13 @@ def still_to_do(runs: Iterable[Run], out: Path) -> list[Run]:
 
 def without_data(runs: Iterable[Run]) -> dict[str, str]:
     """Tasks of ``runs`` whose data are not here, each with what to do about it."""
-    tasks = {run.task.name: run.task for run in runs}
+    return _without_data({run.task.name: run.task for run in runs}.values())
+
+
+def _without_data(tasks: Iterable[Task]) -> dict[str, str]:
     lacking: dict[str, str] = {}
-    for name, task in tasks.items():
+    for task in tasks:
         status = catalogue.data_of(task)
         if status is not None and not status.ready:
-            lacking[name] = status.card.next_step
+            lacking[task.name] = status.card.next_step
     return lacking

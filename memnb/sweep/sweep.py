@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from memnb.errors import DataError
 from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, trainer
 from memnb.reproduce.cost import Estimate, Speeds
-from memnb.reproduce.progress import Display, counted, duration
+from memnb.reproduce.progress import Display
 from memnb.reproduce.workers import Ended
 from memnb.sweep import local, on_ray, on_slurm, planning
 from memnb.sweep.local import Machine
@@ -24,6 +25,7 @@ from memnb.sweep.on_ray import Cluster
 from memnb.sweep.on_slurm import Queue
 from memnb.sweep.planning import Selection
 from memnb.train.record import has_ended
+from memnb.words import counted, duration
 
 #: Where a sweep runs: this machine with so many runs at a time (None: what is likely the fastest),
 #: a Ray cluster, or a Slurm queue.
@@ -224,12 +226,13 @@ def run(
 
     common: dict[str, Any] = {"display": display, "should_stop": stop, "function": function}
     meeting: dict[str, Any] = {"store": store or str(folder), "deadline": latest}
-    if isinstance(where, Cluster):
-        ended = on_ray.train(plan.todo, folder, where, **meeting, **common)
-    elif isinstance(where, Queue):
-        logs = paths.output(out) / "slurm"
-        ended = on_slurm.train(plan.todo, folder, where, logs=logs, **meeting, **common)
-    else:
-        machine = machine or local.look()
-        ended = local.train(plan.todo, folder, machine, jobs=where, **common)
+    with closing(display):
+        if isinstance(where, Cluster):
+            ended = on_ray.train(plan.todo, folder, where, **meeting, **common)
+        elif isinstance(where, Queue):
+            logs = paths.output(out) / "slurm"
+            ended = on_slurm.train(plan.todo, folder, where, logs=logs, **meeting, **common)
+        else:
+            machine = machine or local.look()
+            ended = local.train(plan.todo, folder, machine, jobs=where, **common)
     return Result(plan, ended, time.monotonic() - begun)

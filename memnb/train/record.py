@@ -43,8 +43,8 @@ def commit_of_code() -> str | None:
 
 
 def commit_of_checkout() -> str | None:
-    """The commit of the checkout that is running, with a + if a file of it was changed; None if
-    unknown.
+    """The commit of the checkout or wheel that is running, with a + if a file of the checkout was
+    changed; None if unknown.
 
     Files that git does not know, such as what ``--out`` has put there, are no part of it.
     """
