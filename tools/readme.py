@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from memnb import evidence, naming, paths
-from memnb.draw import beside_tables, figures, style, summary, tables
-from memnb.evidence import published, rows, sensitivity
+from memnb.draw import beside_tables, figures, speed_tables, style, summary, tables
+from memnb.evidence import benchmarks, published, rows, sensitivity
 from memnb.evidence.claims import SHALLOW
 from memnb.reproduce import plan
 from memnb.reproduce.page import as_markdown
@@ -110,7 +110,8 @@ def results(folder: Path, drawn: Figure) -> str:
         "PoolLuna filters by max pooling. ChunkMem and RMT carry a memory from chunk to chunk. "
         "Local convolution and ConvLuna without memory are controls: the filter, and no memory "
         "([the models](docs/reading.md#the-models)). –: not planned, or no such rule.\n",
-        "\n".join(f"- **{asked}** {said}" for asked, said in short.answers.items()) + "\n",
+        "\n".join(f"- **{asked}** {said}" for asked, said in {**short.answers, **speed()}.items())
+        + "\n",
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
         f"training](docs/{PICTURE.name})\n",
         f"*{caption(rows_of(drawn))}*\n",
@@ -149,6 +150,16 @@ def results(folder: Path, drawn: Figure) -> str:
         beside_tables.filter_alone_in_short(every, "quick") + "\n",
     )
     return "\n".join(parts)
+
+
+def speed() -> dict[str, str]:
+    """How much faster than the authors' code this is, as a question and its answer."""
+    timings = benchmarks.load(benchmarks.stored())
+    device = benchmarks.main_device(timings)
+    steps = benchmarks.of_suite(timings, "step", device, "text")
+    said = speed_tables.faster(steps, benchmarks.references())
+    page = "[Steps, lengths, whole runs](notebooks/11_speed.ipynb)."
+    return {"How fast is it?": f"{said} {page}"} if said else {}
 
 
 def by_scale(verdicts: Sequence[evidence.Verdict]) -> pd.DataFrame:

@@ -65,39 +65,46 @@ def _first_step(row: pd.Series[Any]) -> str:
     return f"{row['first_step']:.0f}" + (f" ({together} at a time)" if together > 1 else "")
 
 
-def reading(rows: pd.DataFrame, references: pd.DataFrame) -> str:
-    """What the figure of steps says, in sentences with its numbers.
+def faster(rows: pd.DataFrame, references: pd.DataFrame) -> str:
+    """How many times as fast as the authors' code a step is, in a sentence or two; empty if no
+    model was measured that theirs was measured on.
 
     Args:
         rows: the step suite on Text, on the device of the references.
         references: :func:`memnb.evidence.benchmarks.references`.
     """
-    own = rows.set_index("model")
-    sources = {source: group.set_index("model") for source, group in references.groupby("source")}
-    theirs, goals = (
-        sources[each].loc[lambda t: t.index.isin(own.index)] for each in (AUTHORS, "goal")
-    )
+    took = rows.set_index("model")["milliseconds"]
+    measured = references[references["model"].isin(took.index)].set_index("model")
+    theirs = measured[measured["source"] == AUTHORS]
     if theirs.empty:
-        return "No model was measured that the authors' code was measured on."
-    faster = theirs["milliseconds"] / own["milliseconds"].reindex(theirs.index)
-    memory = (own["peak_memory"] / GIB).reindex(goals.index)
-    in_time = int((own["milliseconds"].reindex(goals.index) <= goals["milliseconds"]).sum())
-    in_memory = int((memory <= goals["gib"]).sum())
-    took = own["milliseconds"].to_dict()
+        return ""
+    times = theirs["milliseconds"] / took.reindex(theirs.index)
     best = [
-        f"{naming.model_label(str(name))} is {row['milliseconds'] / took[name]:.1f} times as fast "
+        f"{naming.model_label(str(name))} is {row['milliseconds'] / took[str(name)]:.1f} times as fast "
         f"as the authors' code at its best ({row['note']})."
-        for name, row in sources.get(AT_BEST, theirs[:0]).iterrows()
-        if name in took
+        for name, row in measured[measured["source"] == AT_BEST].iterrows()
     ]
-    return " ".join(
-        [
-            f"A step is {faster.min():.1f} to {faster.max():.1f} times as fast as the authors' "
-            f"code ({_notes(theirs)}).",
-            *best,
-            f"Of {len(goals)} models with a goal, {in_memory} meet it in memory and {in_time} in "
-            "time.",
-        ]
+    said = (
+        f"On one {rows['device_name'].iloc[0]} a training step on Text is {times.min():.1f} to "
+        f"{times.max():.1f} times as fast as the authors' code ({_notes(theirs)})."
+    )
+    return " ".join([said, *best])
+
+
+def reading(rows: pd.DataFrame, references: pd.DataFrame) -> str:
+    """:func:`faster`, and how many models meet their goals."""
+    said = faster(rows, references)
+    if not said:
+        return "No model was measured that the authors' code was measured on."
+    own = rows.set_index("model")
+    goals = references[references["source"] == "goal"].set_index("model")
+    goals = goals[goals.index.isin(own.index)]
+    own = own.reindex(goals.index)
+    in_time = int((own["milliseconds"] <= goals["milliseconds"]).sum())
+    in_memory = int((own["peak_memory"] / GIB <= goals["gib"]).sum())
+    return (
+        f"{said} Of {len(goals)} models with a goal, {in_memory} meet it in memory and {in_time} "
+        "in time."
     )
 
 
