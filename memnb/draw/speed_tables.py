@@ -74,15 +74,15 @@ def faster(rows: pd.DataFrame, references: pd.DataFrame) -> str:
         references: :func:`memnb.evidence.benchmarks.references`.
     """
     took = rows.set_index("model")["milliseconds"]
-    measured = references[references["model"].isin(took.index)].set_index("model")
-    theirs = measured[measured["source"] == AUTHORS]
+    measured = references[references["model"].isin(took.index)]
+    theirs = measured[measured["source"] == AUTHORS].set_index("model")
     if theirs.empty:
         return ""
     times = theirs["milliseconds"] / took.reindex(theirs.index)
     best = [
-        f"{naming.model_label(str(name))} is {row['milliseconds'] / took[str(name)]:.1f} times as fast "
-        f"as the authors' code at its best ({row['note']})."
-        for name, row in measured[measured["source"] == AT_BEST].iterrows()
+        f"{naming.model_label(row['model'])} is {row['milliseconds'] / took[row['model']]:.1f} "
+        f"times as fast as the authors' code at its best ({row['note']})."
+        for _, row in measured[measured["source"] == AT_BEST].iterrows()
     ]
     said = (
         f"On one {rows['device_name'].iloc[0]} a training step on Text is {times.min():.1f} to "
