@@ -57,7 +57,7 @@ class Child:
         os.chmod(name, 0o666)
         self.output = Path(name)
         self.said = ""
-        self.process = _server().Process(
+        self.process = server().Process(
             target=_in_child, args=(dict(os.environ), name, function, arguments)
         )
         self.process.start()
@@ -82,7 +82,7 @@ def start(function: Any, *arguments: Any) -> Child:
     return Child(function, arguments)
 
 
-def _server() -> ForkServerContext:
+def server() -> ForkServerContext:
     """The context whose processes are forked from a warm and clean parent."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["killed"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import killed
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,16 @@ def tiny(**training: int) -> config.Run:
 NO_MEMORY = config.model_config(
     "transformer", "listops-short", blocks=1, width=8, heads=2, mlp=8
 ).model_dump()
+
+
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes come from a server that has imported PyTorch: a start takes no seconds."""
+    monkeypatch.setattr(
+        bench,
+        "_process",
+        lambda: concurrent.futures.ProcessPoolExecutor(1, mp_context=killed.server()),
+    )
 
 
 def test_a_measurement_is_whole_and_in_order() -> None:
@@ -117,6 +129,7 @@ def test_running_out_of_memory_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None
     assert row.milliseconds is None
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(
     ("suite", "call"), [("length", "measure"), ("step", "_prepare_here"), ("step", "_finish_here")]
 )
@@ -129,6 +142,7 @@ def test_a_process_that_dies_is_a_row(
     assert (first.model, first.batch, second.batch) == ("luna-2", 4, 3)
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(
     ("suite", "call"), [("length", "measure"), ("step", "_prepare_here"), ("step", "_finish_here")]
 )
@@ -142,6 +156,7 @@ def test_a_model_that_raises_is_a_row_and_the_rest_goes_on(
     assert [(row.batch, row.milliseconds) for row in rows] == [(4, None), (3, None)]
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="wants a machine without CUDA")
 def test_a_device_that_is_not_there_is_no_row() -> None:
     with pytest.raises(MemnbError, match="CUDA"):
@@ -156,6 +171,7 @@ def _raise(*_: object) -> None:
     raise MemnbError("The block 'mine' raised ValueError: no.") from ValueError("no")
 
 
+@pytest.mark.usefixtures("warm")
 def test_compiled_side_by_side_they_are_timed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three runs, two at a time: nothing is timed while another one is made ready."""
     events = multiprocessing.Manager().list()

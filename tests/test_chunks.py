@@ -6,7 +6,6 @@ import json
 import warnings
 import weakref
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 import torch
 from kept_rows import keeping_rows
 from torch import Tensor
-from torch._dynamo.testing import CompileCounter
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from memnb import build_model, config, tasks
@@ -202,20 +201,18 @@ def test_memory_in_scoring_does_not_grow_with_the_length(name: str) -> None:
     assert peaks[2048][1] > 2 * peaks[512][1], "what is measured would grow, as it does in training"
 
 
-@pytest.mark.timeout(600)  # compilers take minutes on a busy machine
 @pytest.mark.parametrize("name", ["convchunkmem-3", "convrmt-3"])
 def test_it_compiles_once_for_all_chunks_and_blocks(name: str) -> None:
     """A block, the last one, which need not compute all, and a chunk that is scored."""
-    counter = CompileCounter()
+    counter = CompileCounterWithBackend("aot_eager")
     network = make(name, blocks=3, chunk=8).float().train()
     inputs, lengths = tokens()
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the compiler's own parts
-        patch.setattr(torch, "compile", partial(torch.compile, backend=counter))
-        twin = compiled(network)
+        twin = compiled(network, backend=counter)
         scores = twin(inputs, lengths)
         torch.testing.assert_close(scores, network(inputs, lengths))
-        assert counter.frame_count <= 2
+        assert 1 <= counter.frame_count <= 2
         scores.sum().backward()
         gradients = [parameter.grad for parameter in network.parameters()]
         network.zero_grad()
@@ -225,7 +222,7 @@ def test_it_compiles_once_for_all_chunks_and_blocks(name: str) -> None:
         network.eval()
         with torch.no_grad():
             torch.testing.assert_close(twin(inputs, lengths), network(inputs, lengths))
-        assert counter.frame_count <= 3
+        assert counter.frame_count <= 3, counter.frame_count
     assert "through_blocks" not in vars(network.encoder), "the network itself stays as it is"
     torch._dynamo.reset()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -21,47 +21,44 @@ ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools" / "readme.py"
 
 
-def check(tool: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(tool), "--check"], capture_output=True, text=True, timeout=120
-    )
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A folder with the README, its picture and the tool, which looks only beside itself."""
+    for name in ("tools/readme.py", "README.md", "docs/degradation.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
 
 
-def test_the_headline_results_come_from_the_committed_rows() -> None:
-    done = check(TOOL)
-    assert done.returncode == 0, done.stderr
+def test_the_committed_readme_is_current_and_one_of_other_rows_is_noticed(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One test, since the results are worked out anew at each check, which takes seconds."""
+    monkeypatch.setattr(sys, "argv", ["readme.py", "--check"])
 
+    def check() -> int | None:
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(copied / "tools" / "readme.py"), run_name="__main__")
+        return ended.value.code
 
-def test_a_changed_number_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "tools").mkdir()
-    tool = tmp_path / "tools" / "readme.py"
-    tool.write_text(TOOL.read_text(encoding="utf-8"), encoding="utf-8")
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    before, after = text.split("<!-- results:start -->")
+    assert check() == 0, capsys.readouterr().err
+
+    readme = copied / "README.md"
+    committed = readme.read_text(encoding="utf-8")
+    before, after = committed.split("<!-- results:start -->")
     number = re.compile(r"(?<=\| )\d")  # the first digit of a table cell that holds a number
     assert number.search(after)
     swapped = number.sub(lambda digit: str((int(digit[0]) + 1) % 10), after, count=1)
-    changed = before + "<!-- results:start -->" + swapped
-    (tmp_path / "README.md").write_text(changed, encoding="utf-8")
-    done = check(tool)
-    assert done.returncode == 1
-    assert "make readme" in done.stderr
+    readme.write_text(before + "<!-- results:start -->" + swapped, encoding="utf-8")
+    assert check() == 1
+    assert "make readme" in capsys.readouterr().err
 
-
-def test_a_picture_of_other_rows_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "tools").mkdir()
-    (tmp_path / "docs").mkdir()
-    tool = tmp_path / "tools" / "readme.py"
-    shutil.copy(TOOL, tool)
-    shutil.copy(ROOT / "README.md", tmp_path)
-    shutil.copy(ROOT / "docs" / "degradation.png", tmp_path / "docs")
-    assert check(tool).returncode == 0
-    picture = tmp_path / "docs" / "degradation.png"
+    readme.write_text(committed, encoding="utf-8")
+    picture = copied / "docs" / "degradation.png"
     with Image.open(picture) as image:
         image.save(picture, pnginfo=_says("rows of an earlier day"))
-    done = check(tool)
-    assert done.returncode == 1
-    assert "make readme" in done.stderr
+    assert check() == 1
+    assert "make readme" in capsys.readouterr().err
 
 
 def test_a_picture_with_other_words_is_another() -> None:

@@ -144,17 +144,27 @@ def _through(starts: np.ndarray, ends: np.ndarray, boxes: np.ndarray) -> np.ndar
     """Which straight lines (rows) run through which boxes (columns)."""
     starts, ends = np.atleast_2d(starts), np.atleast_2d(ends)
     way = ends - starts
-    way = np.where(way == 0, 1e-9, way)[:, None]
-    one, other = ((boxes[None, :, side] - starts[:, None]) / way for side in ([0, 1], [2, 3]))
-    enters, leaves = np.minimum(one, other).max(axis=2), np.maximum(one, other).min(axis=2)
-    return np.asarray(np.maximum(enters, 0) < np.minimum(leaves, 1))
+    way = np.where(way == 0, 1e-9, way)
+    enters, leaves = 0.0, 1.0
+    for side in (0, 1):
+        one, other = (
+            (boxes[:, edge] - starts[:, side, None]) / way[:, side, None]
+            for edge in (side, side + 2)
+        )
+        enters = np.maximum(enters, np.minimum(one, other))
+        leaves = np.minimum(leaves, np.maximum(one, other))
+    return np.asarray(enters < leaves)
 
 
 def _covered(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The area that each of ``boxes`` shares with ``others``."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
+    # Side by side rather than as one array of pairs: thousands of boxes are looked at.
+    width, height = (
+        np.minimum(boxes[:, None, side + 2], others[:, side + 2])
+        - np.maximum(boxes[:, None, side], others[:, side])
+        for side in (0, 1)
+    )
+    return (np.maximum(width, 0) * np.maximum(height, 0)).sum(axis=1)
 
 
 def _outside(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import csv
 import io
 import sys
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -109,7 +110,7 @@ class Page:
         """Where this machine's runs stand."""
         return paths.runs(self.out)
 
-    @property
+    @cached_property
     def planned(self) -> frozenset[tuple[str, str]]:
         """Model and task of every run of the study, done or not."""
         return plan.models_and_tasks()
@@ -127,13 +128,14 @@ class Page:
         # Where both hold a run, the row of this machine is the one shown.
         full = (here, stored) if self.preset == "paper" else (stored,)
         quick = (here, stored) if self.preset == "quick" else (stored,)
-        laptop = _layer("quick", "quick", quick)
+        known = {folder: rows.load_runs(folder) for folder in {*full, *quick}}
+        laptop = _layer("quick", "quick", quick, known)
         if self.preset == "quick":
-            own = laptop.runs["run_id"].isin(rows.load_runs(here)["run_id"])
+            own = laptop.runs["run_id"].isin(known[here]["run_id"])
             trained = {run.run_id for run in plan.together(plan.SETS, "quick")}
             kept = own | ~laptop.runs["run_id"].isin(trained)
             laptop = replace(laptop, runs=laptop.runs[kept])
-        layers = (_layer("full", "paper", full), laptop)
+        layers = (_layer("full", "paper", full, known), laptop)
         return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
 
     def save(self, thing: Thing, name: str, caption: str = "") -> Saved[Thing]:
@@ -236,15 +238,17 @@ def as_markdown(frame: pd.DataFrame, caption: str = "") -> str:
     return "\n".join(lines) + "\n" + (f"\nTable: {caption}\n" if caption else "")
 
 
-def _layer(scale: Scale, preset: str, folders: tuple[Path, ...]) -> Layer:
+def _layer(
+    scale: Scale, preset: str, folders: tuple[Path, ...], known: dict[Path, pd.DataFrame]
+) -> Layer:
     frames: list[pd.DataFrame] = []
     problems: list[str] = []
     for folder in folders:
-        runs = rows.load_runs(folder)
+        runs = known[folder]
         problems += runs.attrs["problems"]
         ended = runs["outcome"].isin(["finished", "failed"])
-        known = [run_id for frame in frames for run_id in frame["run_id"]]
-        frames.append(runs[ended & (runs["preset"] == preset) & ~runs["run_id"].isin(known)])
+        there = [run_id for frame in frames for run_id in frame["run_id"]]
+        frames.append(runs[ended & (runs["preset"] == preset) & ~runs["run_id"].isin(there)])
     # An empty frame has no say in the types of the joined columns.
     filled = [frame for frame in frames if len(frame)] or frames[:1]
     where = " and ".join(
