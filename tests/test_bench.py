@@ -114,9 +114,10 @@ def test_ceilings_are_above_what_a_step_reaches() -> None:
 
 
 def test_more_work_takes_more_time() -> None:
-    short = bench.measure("step", tiny(), "cpu", repeats=3, seconds=0.1)
-    long = bench.measure("step", tiny(batch=2000), "cpu", repeats=3, seconds=0.1)
-    assert long.milliseconds > 1.5 * short.milliseconds
+    short = bench.measure("step", tiny(), "cpu", repeats=9, seconds=0.03)
+    long = bench.measure("step", tiny(batch=2000), "cpu", repeats=9, seconds=0.03)
+    # Other processes can slow down most of one measurement, the quickest quarter less.
+    assert long.lower > 1.5 * short.lower
 
 
 def test_running_out_of_memory_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
