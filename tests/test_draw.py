@@ -215,27 +215,6 @@ FRAMES = {
 }
 
 
-@pytest.mark.parametrize("free", [*itertools.product((0.1, 0.9), (-0.6, 0.6))])
-def test_the_name_of_a_level_covers_no_mark_where_a_place_is_free(
-    free: tuple[float, float],
-) -> None:
-    figure, axes = style.canvas(1, 1, 2.0, width=3.0)
-    axis = axes[0, 0]
-    places = itertools.product(np.linspace(0.05, 0.95, 19), (-0.6, 0.6))
-    taken = [(x, y) for x, y in places if abs(x - free[0]) > 0.35 or y != free[1]]
-    axis.plot(*zip(*taken, strict=True), linestyle="none", marker="o")
-    axis.set(xlim=(0, 1), ylim=(-4, 4))
-    style.reference_line(axis, 0.0, "majority class")
-    axis.set_xlim(0, 1)
-    style.settle(figure)
-    (name,) = figure.texts
-    box = name.get_window_extent()
-    middle = axis.transData.inverted().transform((box.x0 + box.width / 2, box.y0 + box.height / 2))
-    assert abs(middle[0] - free[0]) < 0.35
-    assert middle[1] * free[1] > 0
-    assert not any(box.contains(*axis.transData.transform(mark)) for mark in taken)
-
-
 def test_the_name_of_a_level_stays_below_the_right_end_where_nothing_is() -> None:
     figure, axes = style.canvas(1, 1, 2.0, width=3.0)
     axes[0, 0].plot([0, 1], [3, 4], marker="o")

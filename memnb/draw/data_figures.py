@@ -222,7 +222,7 @@ def _lengths(axis: Axes, one: Portrait) -> None:
     remarks = [f"longest {counts.longest:,}"]
     share = counts.beyond(one.max_length)
     if share:
-        axis.axvline(one.max_length, color=style.INK, linewidth=0.9, linestyle=(0, (1, 2)))
+        axis.axvline(one.max_length, color=style.INK, linewidth=0.9, linestyle=style.DOTTED)
         remarks += [f"cut at {one.max_length:,}:", f"{100 * share:.1f} % are longer"]
     axis.set_ylim(top=1.25 * axis.get_ylim()[1])
     _write(
@@ -245,7 +245,7 @@ def _labels(axis: Axes, one: Portrait) -> None:
     axis.tick_params(axis="x", labelsize=7)
     axis.grid(visible=False, axis="y")
     even = 100 / len(shares)
-    axis.axvline(even, color=style.INK, linewidth=0.9, linestyle=(0, (1, 2)))
+    axis.axvline(even, color=style.INK, linewidth=0.9, linestyle=style.DOTTED)
     axis.set_xlim(0, max(1.25 * even, 1.1 * shares.max()))
     axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axis.xaxis.set_major_formatter("{x:g} %")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from memnb import config, naming
 from memnb.draw import style, tables
@@ -33,26 +33,29 @@ from memnb.draw.panels import (
     against_rows_left,
     common_memory,
     common_task,
+    count_along,
     curves,
     draw_levels,
     draw_levels_across,
     has_not_learned,
     leave_out,
+    legend_below,
     level_marks,
     level_words,
     look_of,
     missing,
-    moved,
     name_lines,
     name_powers,
+    name_rows,
     name_x,
     not_planned,
     of_runs,
+    panel_grid,
     plain_models,
     random_choices,
     rows_of_memory,
-    thousands,
     ticks,
+    ticks_at,
     unit_of,
 )
 from memnb.evidence import rows as evidence
@@ -114,23 +117,28 @@ def accuracy(
     references = _references(published, tasks)
     models = naming.model_order([*plain["model"], *references["name"]])
     sources = list(dict.fromkeys(references["source"]))
-    figure, axes = style.canvas(
-        1, len(tasks), 1.5 + 0.27 * len(models) + 0.17 * bool(sources), sharey=True,
-        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
-    )  # fmt: skip
+    height = 1.5 + 0.27 * len(models) + 0.17 * bool(sources)
+    figure, axes = style.canvas(1, len(tasks), height, alone=6.4, sharey=True)
     drawn: set[str] = set()
     for axis, task in zip(axes[0], tasks, strict=True):
-        there = references[references["task"] == task]
-        drawn |= _accuracy_panel(axis, plain[plain["task"] == task], task, models, there, planned)
-        for source, rows in there.groupby("source", sort=False):
+        own, there = plain[plain["task"] == task], references[references["task"] == task]
+        rows = [
+            _Row(
+                own[own["model"] == name],
+                look_of(name),
+                there.loc[there["name"] == name, "accuracy"],
+                style.MISSING if planned is None or (name, task) in planned else style.NOT_PLANNED,
+            )
+            for name in models
+        ]
+        drawn |= _accuracy_panel(axis, task, rows)
+        for source, theirs in there.groupby("source", sort=False):
             mark = _published_mark(sources.index(source))
-            mark.set_data(rows["accuracy"], [models.index(name) for name in rows["name"]])
+            mark.set_data(theirs["accuracy"], [models.index(name) for name in theirs["name"]])
             axis.add_line(mark)
-    first = axes[0, 0]
-    first.set_yticks(range(len(models)), [naming.model_label(name) for name in models])
-    for tick, name in zip(first.get_yticklabels(), models, strict=True):
+    name_rows(axes[0], [naming.model_label(name) for name in models])
+    for tick, name in zip(axes[0, 0].get_yticklabels(), models, strict=True):
         tick.set(color=look_of(name).colour, fontweight="bold")
-    first.set_ylim(len(models) - 0.45, -0.55)
     marks = _marks_of_levels(axes[0], tasks)
     marks |= {f"published: {source}": _published_mark(i) for i, source in enumerate(sources)}
     _explain(figure, drawn, marks)
@@ -152,11 +160,7 @@ def _explain(figure: Figure, drawn: set[str], more: Mapping[str, Line2D]) -> Non
         _CUT: _cut_mark(style.INK),
     }  # fmt: skip
     marks = {name: mark for name, mark in parts.items() if name in drawn}
-    marks |= more
-    figure.legend(
-        [*marks.values()], [*marks], loc="outside lower center", ncols=3,
-        handletextpad=0.5, columnspacing=1.6,
-    )  # fmt: skip
+    legend_below(figure, {**marks, **more}, 3, handletextpad=0.5, columnspacing=1.6)
 
 
 def _cut_mark(colour: str) -> Line2D:
@@ -175,26 +179,29 @@ def _published_mark(number: int) -> Line2D:
 _HOLLOW = ("o", "s", "^", "v", "P", "X")
 
 
-def _accuracy_panel(
-    axis: Axes,
-    rows: pd.DataFrame,
-    task: str,
-    models: Sequence[str],
-    published: pd.DataFrame,
-    planned: style.Planned | None,
-) -> set[str]:
+class _Row(NamedTuple):
+    """A row of accuracies: its runs and their look, other marks in it, what it says if empty."""
+
+    runs: pd.DataFrame
+    look: style.Family
+    others: Iterable[float] = ()
+    none: str = style.MISSING
+
+
+def _accuracy_panel(axis: Axes, task: str, rows: Sequence[_Row]) -> set[str]:
     """Returns what is drawn, in the words of the legend."""
-    finished, drawn = rows[rows["outcome"] == "finished"], set[str]()
-    _accuracy_axis(axis, task, [*published["accuracy"], *(100 * finished["test_accuracy"])])
-    for position, name in enumerate(models):
-        values = 100 * finished.loc[finished["model"] == name, "test_accuracy"]
-        if len(values):
-            drawn |= _accuracy_row(axis, position, values, look_of(name))
-        failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
-        marks = [*values, *published.loc[published["name"] == name, "accuracy"]]
-        wanted = planned is None or (name, task) in planned
-        none = style.MISSING if wanted else style.NOT_PLANNED
-        _count(axis, position, marks, len(values), failed, task, none)
+    finished = [row.runs[row.runs["outcome"] == "finished"] for row in rows]
+    values = [100 * runs["test_accuracy"] for runs in finished]
+    marks = [[*own, *row.others] for own, row in zip(values, rows, strict=True)]
+    _accuracy_axis(axis, task, [mark for own in marks for mark in own])
+    drawn = set[str]()
+    for position, row in enumerate(rows):
+        if len(values[position]):
+            drawn |= _accuracy_row(axis, position, values[position], row.look)
+        failed = int((row.runs["outcome"] == "failed").sum())
+        if failed or values[position].empty:
+            text = f"{failed} failed" if failed else row.none
+            _remark(axis, position, text, marks[position], task)
     return drawn
 
 
@@ -209,8 +216,6 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     """
     axis.set_title(naming.task_label(task), loc="center")
     name = "test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)"
-    axis.grid(visible=False, axis="y")
-    axis.tick_params(axis="y", length=0)
     constant, *others = draw_levels_across(axis, levels_of(task))
     shown = [*shown, *others] or [constant]
     reach = max(max(shown) - min(shown), _REACH)
@@ -233,24 +238,12 @@ def _marks_of_levels(axes: Iterable[Axes], tasks: Sequence[str]) -> dict[str, Li
     return marks
 
 
-def _count(
-    axis: Axes,
-    position: int,
-    marks: list[float],
-    finished: int,
-    failed: int,
-    task: str,
-    none: str = style.MISSING,
-) -> None:
-    """Say in a row what its marks cannot: runs that failed, or, in the words ``none``, that there
-    are none.
+def _remark(axis: Axes, position: int, text: str, marks: Sequence[float], task: str) -> None:
+    """Say in a row what its marks cannot: that runs have failed, or that there are none.
 
     At the right end of the row; if a mark stands in the way, beside the dotted line, or at the
     left end where that is not drawn.
     """
-    if finished and not failed:
-        return
-    text = f"{failed} failed" if failed else none
     low, high = axis.get_xlim()
     level = max(100 * levels_of(task).constant, low)
     left = any(mark > low + 0.6 * (high - low) for mark in marks)
@@ -289,17 +282,16 @@ def _interval(axis: Axes, position: int, low: float, high: float, colour: str) -
     left, right = axis.get_xlim()
     axis.plot([max(low, left), min(high, right)], [position] * 2, color=colour, linewidth=1.2,
               zorder=2)  # fmt: skip
-    cut = False
-    for end, outside, marker, inwards in (
-        (left, low < left, "<", 2.4),
-        (right, high > right, ">", -2.4),
-    ):
-        if outside:
-            cut = True
-            # Its tip on the edge: beyond stand the names of the rows.
-            axis.plot([end], [position], marker=marker, color=colour, markersize=4,
-                      clip_on=False, zorder=2, transform=moved(axis, inwards))  # fmt: skip
-    return cut
+    cut = []
+    if low < left:
+        cut.append((left, "<", 2.4))
+    if high > right:
+        cut.append((right, ">", -2.4))
+    for end, marker, inwards in cut:
+        # Its tip on the edge: beyond stand the names of the rows.
+        axis.plot([end], [position], marker=marker, color=colour, markersize=4, clip_on=False,
+                  zorder=2, transform=style.shifted(axis, axis.transData, inwards, 0))  # fmt: skip
+    return bool(cut)
 
 
 def _references(published: pd.DataFrame | None, tasks: Sequence[str]) -> pd.DataFrame:
@@ -315,13 +307,14 @@ def _references(published: pd.DataFrame | None, tasks: Sequence[str]) -> pd.Data
 # --- ablation --------------------------------------------------------------------------------
 
 
-def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Figure:
+def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     """ConvLuna taken apart, as coded: every seed of filter by pack temperature, a panel per task.
 
     The dashed line is the whole ConvLuna (convolution, learned temperature).
     """
-    title = f"ConvLuna-{memory} taken apart: filter and pack temperature"
-    rows = tables.ablated(runs, memory)
+    name = naming.model_label(f"convluna-{tables.TAKEN_APART}")
+    title = f"{name} taken apart: filter and pack temperature"
+    rows = tables.ablated(runs)
     rows = rows[rows["reading"] == "as_coded"]
     tasks = naming.task_order(rows.loc[rows["changes"] != "", "task"])
     if not tasks:
@@ -335,54 +328,39 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
         for kind in tables.filters_of(rows)
         for temperature in tables.TEMPERATURES
     ]
-    figure, axes = style.canvas(
-        1, len(tasks), 1.5 + 0.24 * len(variants), sharey=True,
-        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
-    )  # fmt: skip
+    whole: dict[str, Any] = {
+        "color": style.FAMILY["convluna"].colour, "linewidth": 0.9, "linestyle": style.DASHED
+    }  # fmt: skip
+    figure, axes = style.canvas(1, len(tasks), 1.5 + 0.24 * len(variants), alone=6.4, sharey=True)
     drawn: set[str] = set()
     for axis, task in zip(axes[0], tasks, strict=True):
         own = rows[rows["task"] == task]
         groups = {key: group for key, group in own.groupby(keys, sort=False)}
-        drawn |= _variants(axis, task, [groups.get(variant, own.iloc[:0]) for variant in variants])
+        standard = own[(own["outcome"] == "finished") & (own["changes"] == "")]
+        standard = standard[standard["filter"] == "conv"]
+        # The dashed line, too, is a mark that a remark keeps clear of.
+        levels = [100 * standard["test_accuracy"].mean()] if len(standard) else []
+        shown = [
+            _Row(groups.get(variant, own.iloc[:0]), _look_of_filter(variant[0]), levels)
+            for variant in variants
+        ]
+        drawn |= _accuracy_panel(axis, task, shown)
+        for level in levels:
+            axis.axvline(level, zorder=1, **whole)
     labels = [
         f"{tables.filter_label(kind, width, stride)}, T = {tables.TEMPERATURES[temperature]}"
         for kind, width, stride, temperature in variants
     ]
-    axes[0, 0].set_yticks(range(len(labels)), labels)
-    axes[0, 0].set_ylim(len(labels) - 0.45, -0.55)
-    whole = Line2D([], [], color=style.FAMILY["convluna"].colour, **_WHOLE)
-    more = {**_marks_of_levels(axes[0], tasks), f"mean of ConvLuna-{memory}": whole}
-    _explain(figure, drawn, more)
+    name_rows(axes[0], labels)
+    more = _marks_of_levels(axes[0], tasks)
+    _explain(figure, drawn, {**more, f"mean of {name}": Line2D([], [], **whole)})
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(rows[rows["task"].isin(tasks)]))
 
 
-#: The line of the whole ConvLuna.
-_WHOLE: dict[str, Any] = {"linewidth": 0.9, "linestyle": (0, (4, 2))}
-#: Colour and marker of a filter: those of the family that has it; no filter takes Luna's.
-_FILTER_FAMILY = {"none": "luna", "conv": "convluna", "pool": "poolluna"}
-
-
-def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> set[str]:
-    """Returns what is drawn, in the words of the legend."""
-    whole, drawn, levels = pd.concat(groups), set[str](), []
-    finished = whole[whole["outcome"] == "finished"]
-    _accuracy_axis(axis, task, list(100 * finished["test_accuracy"]))
-    standard = 100 * finished.loc[finished["changes"] == "", "test_accuracy"]
-    standard = standard[finished["filter"] == "conv"]
-    if len(standard):
-        look = style.FAMILY["convluna"]
-        levels = [float(standard.mean())]
-        axis.axvline(levels[0], color=look.colour, zorder=1, **_WHOLE)
-    for position, group in enumerate(groups):
-        values = 100 * group.loc[group["outcome"] == "finished", "test_accuracy"]
-        if len(values):
-            look = style.FAMILY[_FILTER_FAMILY[group["filter"].iloc[0]]]
-            drawn |= _accuracy_row(axis, position, values, look)
-        failed = int((group["outcome"] == "failed").sum())
-        # The dashed line, too, is a mark that a note keeps clear of.
-        _count(axis, position, [*values, *levels], len(values), failed, task)
-    return drawn
+def _look_of_filter(kind: str) -> style.Family:
+    """That of the family which has the filter; no filter takes Luna's."""
+    return style.FAMILY[{"none": "luna", "conv": "convluna", "pool": "poolluna"}[kind]]
 
 
 # --- learning curves -------------------------------------------------------------------------
@@ -433,16 +411,14 @@ def learning_curves(
                 missing(axis)
             if task == tasks[0]:
                 axis.set_title(rows_of_memory(size))
-            axis.xaxis.set_major_locator(ticks(4))
-            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+            count_along(axis)
             named.append((axis, ends))
         panels = [axis for axis in line if axis.lines]
         draw_levels(panels, known or levels_of(task, "validation"))
         line[0].set_ylabel(f"{label or naming.task_label(task)}\nvalidation accuracy (%)")
     name_x(axes, "training step")
-    words = level_words(tasks)
-    remarks = f"Thin: a seed; thick: the mean; {words}. {_validated_on_test(rows)}{subtitle}"
-    style.heading(figure, title, remarks.strip())
+    words = f"Thin: a seed; thick: the mean; {level_words(tasks)}."
+    style.heading(figure, title, f"{words} {_validated_on_test(rows)}{subtitle}")
     name_lines(figure, axes, named)
     return style.attach(figure, rows[[*evidence.KEYS, "step", "accuracy", "loss"]])
 
@@ -513,8 +489,7 @@ def degradation(
         for axis, block in zip(line, blocks, strict=True):
             own = rows[(rows["block"] == block) & rows["family"].isin(group)]
             named.append((axis, _measure_panel(axis, own, measure)))
-            axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
-            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+            count_along(axis, 4 if len(blocks) < 4 else 2)
     for measure in measures:
         firsts = [line[0] for line, (of, _) in zip(axes, lines, strict=True) if of == measure]
         _one_scale(firsts, measure, size)
@@ -908,30 +883,20 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     if rows.empty:
         return style.empty(title, subtitle)
     tasks = naming.task_order(rows["task"])
-    columns = min(len(tasks), 3)
-    lines = -(-len(tasks) // columns)
-    figure, axes = style.canvas(
-        lines, columns, 0.7 + 2.3 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.2
-    )
+    figure, axes = panel_grid(len(tasks), 3, 0.7, 2.3)
     sizes = sorted({int(size) for size in rows["memory"]})
     margin = 1.25 * max(_sideways(rows).values())
     named = []
-    for axis in axes.flat[len(tasks) :]:
-        axis.axis("off")
     for axis, task in zip(axes.flat, tasks, strict=False):
         axis.set_title(naming.task_label(task))
-        ends = _size_panel(axis, plain[plain["task"] == task], task)
-        named.append((axis, ends))
+        named.append((axis, _size_panel(axis, plain[plain["task"] == task], task)))
         axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_locator(FixedLocator(sizes))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ticks_at(axis.xaxis, sizes)
         axis.set_xlim(min(sizes) / margin, max(sizes) * margin)
     for line in axes:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "memory rows")
-    words = level_words(tasks)
-    style.heading(figure, title, f"{words[0].upper()}{words[1:]}. {subtitle}".strip())
+    style.heading(figure, title, f"{level_words(tasks).capitalize()}. {subtitle}")
     name_lines(figure, axes, named)
     return style.attach(figure, of_runs(plain))
 
@@ -987,13 +952,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         for task in naming.task_order(rows["task"])
         for size in sorted({int(size) for size in rows.loc[rows["task"] == task, "memory"]})
     ]
-    columns = min(len(shown), 3)
-    lines = -(-len(shown) // columns)
-    figure, axes = style.canvas(
-        lines, columns, 0.75 + 2.1 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.2
-    )
-    for axis in axes.flat[len(shown) :]:
-        axis.axis("off")
+    figure, axes = panel_grid(len(shown), 3, 0.75, 2.1)
     named = []
     for axis, (task, size) in zip(axes.flat, shown, strict=False):
         own = rows[(rows["task"] == task) & (rows["memory"] == size)]
@@ -1004,8 +963,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         line[0].set_ylabel("test accuracy (%)")
     name_x(axes, "rows left (the others\nremoved at random)")
     words = level_words(task for task, _ in shown)
-    where = f"Whole test set; {words}. {random_choices(rows)}. {subtitle}"
-    style.heading(figure, title, where.strip())
+    style.heading(figure, title, f"Whole test set; {words}. {random_choices(rows)}. {subtitle}")
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
 
@@ -1069,10 +1027,7 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     if any(cut):
         marks[_CUT] = _cut_mark(style.INK)
     marks["where the whole interval must lie"] = Patch(facecolor=_TARGET)
-    figure.legend(
-        [*marks.values()], [*marks], loc="outside lower center", ncols=len(marks),
-        handletextpad=0.4, columnspacing=1.4,
-    )  # fmt: skip
+    legend_below(figure, marks, len(marks), handletextpad=0.4, columnspacing=1.4)
     style.heading(figure, title, subtitle)
     return style.attach(figure, rows.drop(columns="label"))
 
@@ -1114,12 +1069,10 @@ def _forest(
     low, high = min(np.nanmin(shown), 0.0, *targets, *near), max(np.nanmax(shown), 0.0, *targets)
     cut = False
     margin = 0.14 * (high - low or 1)
-    line[0].set(xlim=(low - margin, high + margin), ylim=(len(labels) - 0.4, -0.6))
-    line[0].set_yticks(range(len(labels)), labels, fontsize=7.5)
+    line[0].set_xlim(low - margin, high + margin)
+    name_rows(line, labels, 0.6, fontsize=7.5)
     for axis, task in zip(line, tasks, strict=True):
         own = rows[rows["task"] == task]
-        axis.grid(visible=False, axis="y")
-        axis.tick_params(axis="y", length=0)
         axis.spines["left"].set_visible(False)
         if own.empty:
             axis.grid(visible=False)
@@ -1195,11 +1148,8 @@ def cost(costs: pd.DataFrame, subtitle: str = "") -> Figure:
             f"{line['ended']} of {line['planned']} runs", xy=(spent[place] + left[place], place),
             xytext=(5, 0), textcoords="offset points", va="center", fontsize=7.5, color=style.QUIET,
         )  # fmt: skip
-    axis.set_yticks(places, costs["artefact"])
-    axis.set_ylim(len(costs) - 0.4, -0.6)
+    name_rows(axes[0], list(costs["artefact"]), 0.6)
     axis.set_xlim(0, 1.3 * max((spent + left).max(), 0.1))
-    axis.tick_params(axis="y", length=0)
-    axis.grid(visible=False, axis="y")
     axis.set_xlabel("hours of one card")
     figure.legend(loc="outside lower center", ncols=2)
     style.heading(figure, title, subtitle)

@@ -130,18 +130,17 @@ def _lost(comparison: pd.Series[Any]) -> str:
     return f"{lost} points lost{between}: {comparison['result']}"
 
 
-def other_kernels(runs: pd.DataFrame, memory: int = 16) -> pd.DataFrame:
+def other_kernels(runs: pd.DataFrame) -> pd.DataFrame:
     """What :func:`memnb.draw.memory_figures.kernel_kinds` shows, in numbers.
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
-        memory: M of the ConvLuna whose kernels are exchanged.
 
     Returns:
         Columns ``Kernel`` and one per task that has a control, cells as in
         :func:`memnb.draw.tables.accuracy`.
     """
-    rows = kinds_of_kernel(runs, memory)
+    rows = kinds_of_kernel(runs, tables.TAKEN_APART)
     tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"])
     columns = ["Kernel", *map(naming.task_label, tasks)]
     if not tasks:

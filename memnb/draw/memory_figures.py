@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from memnb import config, naming
 from memnb.draw import style
@@ -24,27 +24,32 @@ from memnb.draw.panels import (
     against_rows_left,
     common_memory,
     common_task,
+    count_along,
     curves,
     draw_levels,
     draw_levels_across,
     draw_levels_along,
     leave_out,
+    legend_below,
     level_marks,
     level_words,
     look_of,
     missing,
     name_lines,
     name_powers,
+    name_rows,
     name_x,
     not_planned,
     of_runs,
+    panel_grid,
     plain_models,
     random_choices,
     rows_of_memory,
-    thousands,
     ticks,
+    ticks_at,
 )
 from memnb.draw.point_names import name_points
+from memnb.draw.tables import TAKEN_APART
 from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel, taps_of
 from memnb.evidence.levels import levels_by_length, levels_of
 
@@ -98,7 +103,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
     name_x(axes, "rows left")
     where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
     chosen = random_choices(rows[rows["rule"] == "random"])
-    style.heading(figure, title, f"{where}; {level_words(tasks)}. {chosen}. {subtitle}".strip())
+    style.heading(figure, title, f"{where}; {level_words(tasks)}. {chosen}. {subtitle}")
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
 
@@ -117,10 +122,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
         return style.empty(title, subtitle)
     size, tasks = int(rows["memory"].iloc[0]), naming.task_order(rows["task"])
     tests = [test for test in EXCHANGES if test in set(rows["test"])]
-    figure, axes = style.canvas(
-        2, len(tasks), 4.6, sharey=True,
-        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
-    )  # fmt: skip
+    figure, axes = style.canvas(2, len(tasks), 4.6, alone=6.4, sharey=True)
     for column, task in zip(axes.T, tasks, strict=True):
         own = rows[rows["task"] == task]
         models = naming.model_order(own["model"])
@@ -128,8 +130,6 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
             for place, name in enumerate(models):
                 shift = (place - (len(models) - 1) / 2) * 0.22
                 _dots(axis, own[own["model"] == name], tests, value, shift, look_of(name))
-            axis.grid(visible=False, axis="y")
-            axis.tick_params(axis="y", length=0)
             axis.xaxis.set_major_locator(ticks(4))
         column[0].set_title(naming.task_label(task))
         known = draw_levels_across(column[0], levels_of(task, examples=_asked(own, task)))
@@ -140,11 +140,16 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
         column[1].set_xlim(-4, 104)
         column[1].set_xlabel("answers changed (%)")
     # Names of tests are long: as ticks of the shared y axis they never meet.
-    axes[0, 0].set_yticks(range(len(tests)), [EXCHANGES[test] for test in tests])
-    axes[0, 0].set_ylim(len(tests) - 0.5, -0.5)
-    _legend(figure, naming.model_order(rows["model"]))
+    name_rows(axes, [EXCHANGES[test] for test in tests], 0.5)
+    marks = {
+        naming.model_label(name): Line2D(
+            [], [], color=look_of(name).colour, marker=look_of(name).marker
+        )
+        for name in naming.model_order(rows["model"])
+    }
+    legend_below(figure, marks, len(marks), labelcolor="linecolor")
     where = f"{rows_of_memory(size)}, {_examples(rows)} test examples; {level_words(tasks)}"
-    style.heading(figure, title, f"{where}. {subtitle}".strip())
+    style.heading(figure, title, f"{where}. {subtitle}")
     return style.attach(figure, rows)
 
 
@@ -187,7 +192,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
         for axis, value in zip(column, ("usage", "gradient"), strict=True):
             named.append((axis, _ranked(axis, own, value)))
         column[0].set_title(f"block {block}")
-        column[0].axhline(1, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+        column[0].axhline(1, color=style.QUIET, linewidth=0.9, linestyle=style.DOTTED, zorder=1)
     axes[0, 0].set_ylabel("unpack weight\n(1 = even share)", fontsize=8)
     axes[1, 0].set_ylabel("gradient norm of the loss\n(thick: geometric mean)", fontsize=7.5)
     axes[0, 0].set_ylim(0, 1.06 * rows["usage"].max())
@@ -196,8 +201,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
     for axis in axes.flat:
         axis.xaxis.set_major_locator(ticks(4))
     name_x(axes, "memory row, most read first")
-    where = f"{naming.task_label(task)}, {rows_of_memory(size)}"
-    style.heading(figure, title, f"{where}. {subtitle}".strip())
+    style.heading(figure, title, f"{naming.task_label(task)}, {rows_of_memory(size)}. {subtitle}")
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
 
@@ -254,16 +258,16 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
                 axis.set_title(f"head {head}", fontsize=8.5)
         line[0].set_ylabel(f"block {block}", fontsize=8)
     name_x(axes, "position, relative")
-    figure.legend(
-        [Line2D([], [], color=style.INK, marker="_", linestyle="none", markersize=9),
-         Line2D([], [], color=style.FAMILY["convluna"].colour, linewidth=5)],
-        ["before training", "after training"], loc="outside lower center", ncols=2,
-    )  # fmt: skip
+    marks = {
+        "before training": Line2D([], [], color=style.INK, marker="_", linestyle="none",
+                                  markersize=9),
+        "after training": Line2D([], [], color=style.FAMILY["convluna"].colour, linewidth=5),
+    }  # fmt: skip
+    legend_below(figure, marks, 2)
     moved = distances(rows)
-    ended = moved.loc[moved["step"] == end, "moved"]
-    far = f"Median distance from the start: {ended.median():.0%} of its norm."
-    far = far.replace("%", " %")
-    style.heading(figure, title, _where(rows, f"{far} {subtitle}".strip()))
+    far = 100 * moved.loc[moved["step"] == end, "moved"].median()
+    where = f"{_where(rows)}. Median distance from the start: {far:.0f} % of its norm."
+    style.heading(figure, title, f"{where} {subtitle}")
     return style.attach(figure, rows)
 
 
@@ -278,21 +282,14 @@ def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = 
     if rows.empty:
         return style.empty(title, subtitle, _no_filter(model))
     blocks = sorted({int(b) for b in rows["block"]})
-    columns = min(len(blocks), 4)
-    lines = -(-len(blocks) // columns)
-    figure, axes = style.canvas(
-        lines, columns, 0.95 + 1.75 * lines, sharex=True, sharey=True,
-        width=style.PAGE_WIDTH if columns > 1 else 5.2,
-    )  # fmt: skip
+    figure, axes = panel_grid(len(blocks), 4, 0.95, 1.75, sharex=True, sharey=True)
     taps, start, end = taps_of(rows), rows["step"].min(), rows["step"].max()
     frequency = np.linspace(0, 0.5, 65)
     heads = sorted({int(h) for h in rows["head"]})
-    for axis in axes.flat[len(blocks) :]:
-        axis.axis("off")
+    colours = {head: HEADS[(head - 1) % len(HEADS)] for head in heads}
     for axis, block in zip(axes.flat, blocks, strict=False):
-        for head in heads:
+        for head, colour in colours.items():
             own = rows[(rows["block"] == block) & (rows["head"] == head)].set_index("step")
-            colour = HEADS[(head - 1) % len(HEADS)]
             for step, width, alpha in ((start, 0.8, 0.5), (end, 1.8, 1.0)):
                 gain = response(own.loc[step, taps].to_numpy(dtype=float), frequency)
                 axis.plot(frequency, gain, color=colour, linewidth=width, alpha=alpha)
@@ -303,11 +300,12 @@ def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = 
     for line in axes:
         line[0].set_ylabel("gain")
     name_x(axes, "frequency (cycles per token)")
-    figure.legend(
-        [Line2D([], [], color=HEADS[(head - 1) % len(HEADS)], linewidth=1.8) for head in heads],
-        [f"head {head}" for head in heads], loc="outside lower center", ncols=min(len(heads), 8),
-    )  # fmt: skip
-    style.heading(figure, title, _where(rows, f"Thin: before training. {subtitle}"))
+    marks = {
+        f"head {head}": Line2D([], [], color=colour, linewidth=1.8)
+        for head, colour in colours.items()
+    }
+    legend_below(figure, marks, min(len(heads), 8))
+    style.heading(figure, title, f"{_where(rows)}. Thin: before training. {subtitle}")
     return style.attach(figure, rows)
 
 
@@ -317,49 +315,45 @@ def response(kernel: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     return np.abs(np.exp(2j * np.pi * np.outer(frequency, places)) @ kernel)
 
 
-def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None = None) -> Figure:
+def kernel_movement(filters: pd.DataFrame, subtitle: str = "") -> Figure:
     """How far kernels have moved, and the pack temperature, over training, a column per block.
 
     Movement is the distance from the start over the start's norm, the mean over heads. Every run
-    of ConvLuna as its name defines it on one task, by default the one with most memory sizes, a
-    colour and a kind of line per size.
+    of ConvLuna as its name defines it on one task, the one with most memory sizes, a colour and a
+    kind of line per size.
     """
     title = "How the filters and the temperature move in training"
     rows = plain_models(filters)
-    if task is not None:
-        rows = rows[rows["task"] == task]
     if rows.empty:
         return style.empty(title, subtitle)
     task = common_task(rows, "memory")
     rows = _moved(rows[rows["task"] == task])
     blocks = sorted({int(b) for b in rows["block"]})
-    sizes = sorted({int(m) for m in rows["memory"]})
+    looks = {size: _SIZES.get(size, _SIZES[4]) for size in sorted({int(m) for m in rows["memory"]})}
     figure, axes = style.canvas(2, len(blocks), 3.7, sharex=True, sharey="row")
     for column, block in zip(axes.T, blocks, strict=True):
         own = rows[rows["block"] == block]
         for axis, value in zip(column, ("moved", "pack_temperature"), strict=True):
-            for size in sizes:
-                colour, dash = _look_of_size(size)
+            for size, (colour, dash) in looks.items():
                 some = own[own["memory"] == size]
                 for _, seed in some.groupby("run_id", sort=False):
                     axis.plot(seed["step"], seed[value], color=colour, linewidth=0.8, alpha=0.45)
                 mean = some.groupby("step")[value].mean()
                 axis.plot(mean.index, mean, color=colour, linestyle=dash, linewidth=1.9)
-            axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
-            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+            count_along(axis, 4 if len(blocks) < 4 else 2)
         column[0].set_title(f"block {block}")
     axes[0, 0].set_ylim(0, 1.06 * max(rows["moved"].max(), 0.01))
     axes[0, 0].set_ylabel("kernel: distance from\nits start / its norm", fontsize=8)
     axes[1, 0].set_ylabel("pack temperature", fontsize=8)
     name_x(axes, "training step")
-    figure.legend(
-        [Line2D([], [], color=colour, linestyle=dash, linewidth=1.9)
-         for colour, dash in map(_look_of_size, sizes)],
-        [naming.model_label(f"convluna-{size}") for size in sizes], loc="outside lower center",
-        ncols=len(sizes), handlelength=3,
-    )  # fmt: skip
-    where = f"{naming.task_label(task)}. {subtitle}".strip()
-    style.heading(figure, title, where)
+    marks = {
+        naming.model_label(f"convluna-{size}"): Line2D(
+            [], [], color=colour, linestyle=dash, linewidth=1.9
+        )
+        for size, (colour, dash) in looks.items()
+    }
+    legend_below(figure, marks, len(marks), handlelength=3)
+    style.heading(figure, title, f"{naming.task_label(task)}. {subtitle}")
     return style.attach(figure, rows)
 
 
@@ -370,10 +364,6 @@ _SIZES: dict[int, tuple[str, style.Dash]] = {
     256: ("#00795A", (0, (1, 1))),
 }
 """Colour and dashes of ConvLuna's memory sizes where it is alone; others are drawn like 4."""
-
-
-def _look_of_size(memory: int) -> tuple[str, style.Dash]:
-    return _SIZES.get(memory, _SIZES[4])
 
 
 def _moved(rows: pd.DataFrame) -> pd.DataFrame:
@@ -390,16 +380,13 @@ def watched(filters: pd.DataFrame) -> list[str]:
     row has no cosine), full-scale tasks before small ones.
     """
     runs = filters.drop_duplicates("run_id")
-    order = {task: place for place, task in enumerate(naming.task_order(runs["task"]))}
-    keys = pd.DataFrame(
-        {
-            "changed": runs["changes"] != "",
-            "one": runs["memory"] < 2,
-            "task": runs["task"].map(order),
-        }
-    )
-    ordered = keys.sort_values([*keys], kind="stable").index
-    return list(runs.loc[ordered, "run_id"])
+    place = naming.task_order(runs["task"]).index
+    keys = {
+        "changed": runs["changes"] != "",
+        "one": runs["memory"] < 2,
+        "task": runs["task"].map(place),
+    }
+    return list(runs.assign(**keys).sort_values([*keys], kind="stable")["run_id"])
 
 
 def moment(
@@ -454,48 +441,44 @@ def moment(
         f"{naming.scale_label(first['task'])}, seed {first['seed']}; "
         f"step {now:,}, block {block}, head {head}; black: before training."
     )
-    style.heading(figure, title, f"{where} {subtitle}".strip())
+    style.heading(figure, title, f"{where} {subtitle}")
     return style.attach(figure, rows)
 
 
 def _at_step(axis: Axes, probes: pd.DataFrame, step: int) -> None:
     """Cosine and entropies of one block over training, with the step marked."""
-    for number, (value, words) in enumerate(
-        (("packed_cosine", "cosine of packed rows"), ("pack_entropy", "pack entropy"),
-         ("unpack_entropy", "unpack entropy"))
-    ):  # fmt: skip
+    measures = {
+        "packed_cosine": "cosine of packed rows",
+        "pack_entropy": "pack entropy",
+        "unpack_entropy": "unpack entropy",
+    }
+    for (value, words), colour in zip(measures.items(), HEADS, strict=False):
         some = probes.dropna(subset=[value])
-        axis.plot(some["step"], some[value], color=HEADS[number], label=words)
+        axis.plot(some["step"], some[value], color=colour, label=words)
     axis.axvline(step, color=style.QUIET, linewidth=1.2, zorder=1)
-    axis.set(xlabel="training step", ylim=(-0.05, 1.75))
-    axis.xaxis.set_major_formatter(FuncFormatter(thousands))
-    axis.set_yticks([0, 0.5, 1])
+    axis.set(xlabel="training step", ylim=(-0.05, 1.75), yticks=[0, 0.5, 1])
     axis.set_title("memory of the block", fontsize=8.5)
-    axis.xaxis.set_major_locator(ticks(4))
+    count_along(axis)
     legend = axis.legend(fontsize=6.5, loc="upper left", borderaxespad=0.1, frameon=True)
     legend.get_frame().set(linewidth=0, alpha=0.9)
 
 
-def kernel_kinds(runs: pd.DataFrame, subtitle: str = "", memory: int = 16) -> Figure:
+def kernel_kinds(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     """Accuracy of ConvLuna with other kernels, beside Luna: every seed, a panel per task.
 
     Hollow marks: nothing in the filter's place is trained.
     """
-    title = f"What another kernel does in the filter's place (ConvLuna-{memory})"
-    rows = kinds_of_kernel(runs, memory)
+    title = f"What another kernel does in the filter's place (ConvLuna-{TAKEN_APART})"
+    rows = kinds_of_kernel(runs, TAKEN_APART)
     tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"])
     if not tasks:
         note = "no run with another kernel yet: nothing to compare the learned one with"
         return style.empty(title, subtitle, note if len(rows) else style.MISSING)
     rows = rows[rows["task"].isin(tasks)]
-    figure, axes = style.canvas(
-        1, len(tasks), 1.4 + 0.3 * len(KERNELS), sharey=True,
-        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
-    )  # fmt: skip
+    figure, axes = style.canvas(1, len(tasks), 1.4 + 0.3 * len(KERNELS), alone=6.4, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         _kinds_panel(axis, rows[rows["task"] == task], task)
-    axes[0, 0].set_yticks(range(len(KERNELS)), [words for words, _ in KERNELS.values()])
-    axes[0, 0].set_ylim(len(KERNELS) - 0.45, -0.55)
+    name_rows(axes, [words for words, _ in KERNELS.values()])
     _name_fillings(figure, rows)
     style.heading(figure, title, subtitle)
     return style.attach(figure, of_runs(rows))
@@ -508,16 +491,18 @@ def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
     filled = {KERNELS[kind][1] for kind in there}
     names = {True: "kernel trained", False: "nothing in the filter's place trained"}
     marks = {
-        names[trained]: Line2D(
-            [], [], color=look.colour, marker=look.marker, linestyle="none", alpha=0.7,
-            markeredgewidth=0.9, markerfacecolor=look.colour if trained else "none",
-        )
-        for trained in names if trained in filled
+        name: Line2D([], [], linestyle="none", **_mark_of_kernel(look, trained))
+        for trained, name in names.items()
+        if trained in filled
+    }
+    legend_below(figure, marks | level_marks(rows["task"]), 2, handletextpad=0.5)
+
+
+def _mark_of_kernel(look: style.Family, trained: bool) -> dict[str, Any]:
+    return {
+        "marker": look.marker, "color": look.colour, "alpha": 0.7, "markeredgewidth": 0.9,
+        "markerfacecolor": look.colour if trained else "none",
     }  # fmt: skip
-    marks |= level_marks(rows["task"])
-    figure.legend(
-        [*marks.values()], [*marks], loc="outside lower center", ncols=2, handletextpad=0.5
-    )
 
 
 def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
@@ -525,9 +510,8 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         own = rows[rows["kind_of_kernel"] == kind]
         values = 100 * own.loc[own["outcome"] == "finished", "test_accuracy"]
         look = style.FAMILY["luna" if kind == "luna" else "convluna"]
-        axis.plot(values, np.full(len(values), place), linestyle="none", marker=look.marker,
-                  color=look.colour, alpha=0.7, zorder=3, markeredgewidth=0.9,
-                  markerfacecolor=look.colour if trained else "none")  # fmt: skip
+        axis.plot(values, np.full(len(values), place), linestyle="none", zorder=3,
+                  **_mark_of_kernel(look, trained))  # fmt: skip
         if len(values):
             axis.plot([values.mean()] * 2, [place - 0.27, place + 0.27], color=look.colour,
                       linewidth=2.2, zorder=4)  # fmt: skip
@@ -542,8 +526,6 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
     axis.set_xlim(min(low, min(known) - 1.5), max(high, min(known) + 5))
     axis.set_title(naming.task_label(task), loc="center")
     axis.set_xlabel("test accuracy (%)")
-    axis.grid(visible=False, axis="y")
-    axis.tick_params(axis="y", length=0)
     axis.xaxis.set_major_locator(ticks(4))
 
 
@@ -570,10 +552,8 @@ def by_length(
     rows = rows.assign(middle=(rows["low"] + rows["high"]) / 2)
 
     def panel(axis: Axes, own: pd.DataFrame) -> Ends:
-        ends = curves(axis, _one_per_length(own), "middle", "accuracy", 100.0, marks=True)
-        axis.xaxis.set_major_locator(ticks(4))
-        axis.xaxis.set_major_formatter(FuncFormatter(thousands))
-        return ends
+        count_along(axis)
+        return curves(axis, _one_per_length(own), "middle", "accuracy", 100.0, marks=True)
 
     def levels(panels: list[Axes], task: str) -> None:
         fifths, own = levels_by_length(task), rows[rows["task"] == task]
@@ -620,12 +600,13 @@ def by_beginning(
         return ends
 
     where = f"{_examples(rows)} test examples; what follows the first tokens is another input's."
-    where = f"{where} {subtitle}".strip()
 
     def levels(panels: list[Axes], task: str) -> None:
         draw_levels(panels, levels_of(task, examples=_asked(rows, task)))
 
-    return _by_task_and_size(rows, title, where, "first tokens that stay", panel, levels, planned)
+    return _by_task_and_size(
+        rows, title, f"{where} {subtitle}", "first tokens that stay", panel, levels, planned
+    )
 
 
 def _by_task_and_size(
@@ -639,9 +620,8 @@ def _by_task_and_size(
     """
     tasks, sizes = naming.task_order(rows["task"]), sorted({int(m) for m in rows["memory"]})
     figure, axes = style.canvas(
-        len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), sharex="row", sharey="row",
-        width=style.PAGE_WIDTH if len(sizes) > 1 else 5.2,
-    )  # fmt: skip
+        len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), alone=5.2, sharex="row", sharey="row"
+    )
     named: list[tuple[Axes, Ends]] = []
     for line, task in zip(axes, tasks, strict=True):
         for axis, size in zip(line, sizes, strict=True):
@@ -659,8 +639,7 @@ def _by_task_and_size(
         levels([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     name_x(axes, x)
-    words = level_words(tasks)
-    style.heading(figure, title, f"{words[0].upper()}{words[1:]}. {subtitle}".strip())
+    style.heading(figure, title, f"{level_words(tasks).capitalize()}. {subtitle}")
     name_lines(figure, axes, named)
     return style.attach(figure, rows)
 
@@ -714,11 +693,7 @@ def cost_accuracy(
     # At most three side by side, and lines of equal length: names need all the width there is.
     lines = -(-len(tasks) // 3)
     columns = -(-len(tasks) // lines)
-    figure, axes = style.canvas(
-        lines, columns, 0.9 + 3.4 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.6
-    )
-    for axis in axes.flat[len(tasks) :]:
-        axis.axis("off")
+    figure, axes = panel_grid(len(tasks), columns, 0.9, 3.4, alone=5.6)
     letters = {1: 80, 2: 60, 3: 38}[columns]  # that a panel has room for
     words = {
         task: textwrap.fill(_timed_on(device, rows[rows["task"] == task], own), letters)
@@ -829,9 +804,7 @@ def _points(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_xlim(low / 2.2, high * 2.8)  # room for names
     ends = np.log10(axis.get_xlim())
     decades = 10.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]))
-    axis.xaxis.set_major_locator(FixedLocator([*np.outer(decades, [1, 2, 5]).ravel()]))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_locator(NullLocator())
+    ticks_at(axis.xaxis, [*np.outer(decades, [1, 2, 5]).ravel()])
 
 
 def _means(rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
@@ -883,17 +856,7 @@ def _examples(rows: pd.DataFrame) -> str:
     return " or ".join(f"{count:,}" for count in counts)
 
 
-def _where(rows: pd.DataFrame, subtitle: str) -> str:
+def _where(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     steps: Any = rows["step"].max()
-    where = f"{naming.task_label(first['task'])}, seed {first['seed']}, {steps:,} steps"
-    return f"{where}. {subtitle}".strip()
-
-
-def _legend(figure: Figure, models: Sequence[str]) -> None:
-    looks = [look_of(name) for name in models]
-    figure.legend(
-        [Line2D([], [], color=look.colour, marker=look.marker, linewidth=1.6) for look in looks],
-        [naming.model_label(name) for name in models], loc="outside lower center",
-        ncols=len(models), labelcolor=[look.colour for look in looks],
-    )  # fmt: skip
+    return f"{naming.task_label(first['task'])}, seed {first['seed']}, {steps:,} steps"

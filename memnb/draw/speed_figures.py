@@ -175,7 +175,7 @@ def _proportional(axis: Axes) -> None:
     at = max(left, right * low / high)
     axis.plot(
         [at, right], [high * at / right, high], color=style.QUIET, linewidth=0.9,
-        linestyle=(0, (1, 2)), zorder=1, label="in proportion to the tokens",
+        linestyle=style.DOTTED, zorder=1, label="in proportion to the tokens",
     )  # fmt: skip
     axis.set(xlim=(left, right), ylim=(low, high))
 

@@ -524,11 +524,13 @@ def _hours(seconds: float) -> str:
 
 # --- ablation --------------------------------------------------------------------------------
 
+TAKEN_APART = 16
+"""M of the ConvLuna whose parts are exchanged one by one."""
 TEMPERATURES = {"unit": "1", "sqrt": "√d", "learn": "learned"}
 _FILTER_NAMES = {"none": "no filter", "conv": "convolution", "pool": "max pooling"}
 
 
-def ablation(runs: pd.DataFrame, scale: Scale = "full", *, memory: int = 16) -> pd.DataFrame:
+def ablation(runs: pd.DataFrame, scale: Scale = "full") -> pd.DataFrame:
     """ConvLuna taken apart: filter (rows) by pack temperature (rows) by reading (columns).
 
     Only runs of the simplified ConvLuna that differ in these three settings are shown. Under
@@ -538,14 +540,13 @@ def ablation(runs: pd.DataFrame, scale: Scale = "full", *, memory: int = 16) -> 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
         scale: ``full`` for both readings, ``quick`` for the one that a laptop trains.
-        memory: M of the ConvLuna that is taken apart.
 
     Returns:
         Columns ``Filter``, ``Pack temperature`` and one per task and reading. The tasks are those
         with a changed run (at full scale Text and ListOps before there is one). All combinations
         of three filters and three temperatures have a row, those without a run say so.
     """
-    some = ablated(runs, memory)
+    some = ablated(runs)
     readings = READINGS[scale]
     tasks = naming.task_order(some.loc[some["changes"] != "", "task"])
     tasks = tasks or (["listops", "text"] if scale == "full" else ["listops-short"])
@@ -577,9 +578,9 @@ _VARIED = ("memory", "dropout", "reading", "filter", "filter_width", "filter_str
            "pack_temperature", "unpack_temperature")  # fmt: skip
 
 
-def ablated(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
-    """Runs of ConvLuna-M that differ in filter, temperature and reading only."""
-    same = (runs["kind"] == "convluna") & (runs["memory"] == memory)
+def ablated(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of one ConvLuna (:data:`TAKEN_APART`) that differ in filter, temperature and reading."""
+    same = (runs["kind"] == "convluna") & (runs["memory"] == TAKEN_APART)
     for key, setting in config.Model.model_fields.items():
         if not setting.is_required() and key not in _VARIED:
             same &= runs[key] == setting.default
