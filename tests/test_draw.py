@@ -780,7 +780,7 @@ def test_a_row_that_looks_at_one_of_many_positions_has_a_dot_there() -> None:
     for other in (
         figures.attention(long, "unpack", memory=4),
         figures.attention(maps(), "pack", memory=4),  # every position has its own column
-        figures.attention(long, "pack", memory=4, blocks=[1], heads=[1]),
+        figures.attention(long, "pack", memory=4, heads=[3]),
     ):
         assert not any(dots(other))
         assert "Dot:" not in words(other)
@@ -823,8 +823,8 @@ def test_no_position_of_a_long_sequence_vanishes() -> None:
 
 def test_tokens_are_ticks_where_they_fit() -> None:
     names = list("abcdef")
-    one = figures.attention(maps(), "pack", memory=4, tokens=names, blocks=[2], heads=[1])
-    axis = panel(one, "head 1")
+    one = figures.attention(maps(), "pack", memory=4, tokens=names, heads=[1])
+    axis = one.axes[1]  # the lower block's
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["CLS", *names]
     long = figures.attention(maps(tokens=200), "pack", memory=4, tokens=["x"] * 200)
     assert "position in the sequence" in words(long)
@@ -832,18 +832,18 @@ def test_tokens_are_ticks_where_they_fit() -> None:
 
 def test_a_window_keeps_the_names_at_their_positions() -> None:
     figure = figures.attention(
-        maps(cls=0), "pack", memory=4, tokens=list("abcdef"), window=(2, 5), blocks=[1], heads=[1]
+        maps(cls=0), "pack", memory=4, tokens=list("abcdef"), window=(2, 5), heads=[1]
     )
-    axis = panel(figure, "head 1")
+    axis = figure.axes[1]  # the lower block's
     assert list(axis.get_xticks()) == [2, 3, 4]
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["c", "d", "e"]
 
 
 def test_blanks_and_dollars_are_printed_as_they_are() -> None:
     figure = figures.attention(
-        maps(cls=0), "pack", memory=4, tokens=["$", " ", "$", "a", "_", "^"], blocks=[1], heads=[1]
+        maps(cls=0), "pack", memory=4, tokens=["$", " ", "$", "a", "_", "^"], heads=[1]
     )
-    labels = panel(figure, "head 1").get_xticklabels()
+    labels = figure.axes[1].get_xticklabels()  # the lower block's
     assert [label.get_text() for label in labels] == [r"\$", "␣", r"\$", "a", "_", "^"]
     figure.draw_without_rendering()
 

@@ -14,18 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from memnb import config, naming
-from memnb.draw import figures, style
-from memnb.draw.panels import (
-    Ends,
-    common_memory,
-    curves,
-    legend_below,
-    missing,
-    of_runs,
-    plain_models,
-    rows_of_memory,
-    ticks_at,
-)
+from memnb.draw import figures, panels, style
+from memnb.draw.panels import Ends
 
 _SHADES = {1: 0.35, 4: 0.6, 16: 1.0}
 """Opacity of a line by its number of memory rows: more rows, more ink."""
@@ -50,7 +40,7 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         subtitle: where the rows come from.
     """
     title = "How many facts fit into M rows of memory?"
-    rows = plain_models(runs[runs["outcome"] == "finished"])
+    rows = panels.plain_models(runs[runs["outcome"] == "finished"])
     rows = rows[rows["task"].isin(_EACH_TRAINED) & (rows["memory"] > 0)]
     if rows.empty:
         return style.empty(title, subtitle)
@@ -68,7 +58,7 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         ]
         below.plot(counts, counts, color=style.QUIET, linewidth=0.9, linestyle=style.DOTTED)
         below.set_xscale("log", base=2)
-        ticks_at(below.xaxis, counts)
+        panels.ticks_at(below.xaxis, counts)
         below.set_xlabel("facts before the question")
     axes[0, 0].set(ylim=(0, 102), ylabel="test accuracy (%)")
     axes[1, 0].set(ylim=(0, 1.06 * max(counts)), ylabel="facts held\n(dotted: all)")
@@ -80,7 +70,7 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     style.settle(figure)
     for axis, ends in named:
         style.label_lines(axis, ends)
-    return style.attach(figure, pd.concat([of_runs(rows), rows[["facts", "held"]]], axis=1))
+    return style.attach(figure, pd.concat([panels.of_runs(rows), rows[["facts", "held"]]], axis=1))
 
 
 def _by_memory(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:
@@ -142,7 +132,7 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
     pairs = {name: pair for name, pair in _PAIRS.items() if facts["family"].isin(pair).any()}
     if not kinds or not pairs:
         return style.empty(title, subtitle)
-    size = common_memory(facts[facts["memory"] > 0]) if (facts["memory"] > 0).any() else 0
+    size = panels.common_memory(facts[facts["memory"] > 0]) if (facts["memory"] > 0).any() else 0
     facts = facts[facts["memory"].isin([0, size])]
     figure, axes = style.canvas(
         len(kinds), len(pairs), 1.2 + 1.75 * len(kinds), alone=5.2, sharex=True, sharey=True
@@ -154,9 +144,9 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
         for axis, pair in zip(line, pairs.values(), strict=True):
             own = facts[(facts["positions"] == kind) & facts["family"].isin(pair)]
             if own.empty:
-                missing(axis)
+                panels.missing(axis)
                 continue
-            curves(axis, own, "facts", "accuracy", 100.0, marks=True)
+            panels.curves(axis, own, "facts", "accuracy", 100.0, marks=True)
             axis.plot(
                 beyond, [100 * holding(most, count) for count in beyond], color=style.QUIET,
                 linewidth=1.1, linestyle=(0, (2, 1.5)), zorder=1,
@@ -172,8 +162,8 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("facts before the question", fontsize=7.5)
     where = (
-        f"{rows_of_memory(size)}. Grey ground: as many facts as training showed, up to {most}; "
-        f"grey curve: a memory that holds {most} facts and guesses at the others."
+        f"{panels.rows_of_memory(size)}. Grey ground: as many facts as training showed, up to "
+        f"{most}; grey curve: a memory that holds {most} facts and guesses at the others."
     )
     style.heading(figure, title, f"{where} {subtitle}")
     looks = [style.family(family) for pair in pairs.values() for family in pair]
@@ -182,7 +172,9 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
         for look in looks
     }
     # Two names per column: those of a panel.
-    legend_below(figure, marks, len(pairs), labelcolor="linecolor", fontsize=7.5, columnspacing=1.0)
+    panels.legend_below(
+        figure, marks, len(pairs), labelcolor="linecolor", fontsize=7.5, columnspacing=1.0
+    )
     return style.attach(figure, facts)
 
 

@@ -18,36 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from memnb import config, naming
-from memnb.draw import style
-from memnb.draw.panels import (
-    Ends,
-    against_rows_left,
-    common_memory,
-    common_task,
-    count_along,
-    curves,
-    draw_levels,
-    draw_levels_across,
-    draw_levels_along,
-    leave_out,
-    legend_below,
-    level_marks,
-    level_words,
-    look_of,
-    missing,
-    name_lines,
-    name_powers,
-    name_rows,
-    name_x,
-    not_planned,
-    of_runs,
-    panel_grid,
-    plain_models,
-    random_choices,
-    rows_of_memory,
-    ticks,
-    ticks_at,
-)
+from memnb.draw import panels, style
+from memnb.draw.panels import Ends
 from memnb.draw.point_names import name_points
 from memnb.draw.tables import TAKEN_APART
 from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel, taps_of
@@ -94,18 +66,17 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
     for line, task in zip(axes, tasks, strict=True):
         for axis, (rule, words) in zip(line, RULES.items(), strict=True):
             own = rows[(rows["task"] == task) & rows["rule"].isin(["", rule])]
-            named.append((axis, against_rows_left(axis, own)))
+            named.append((axis, panels.against_rows_left(axis, own)))
             if task == tasks[0]:
                 axis.set_title(words)
         # A name at the line would stand on curves, which begin at it.
-        draw_levels(line, levels_of(task, examples=_asked(rows, task)))
+        panels.draw_levels(line, levels_of(task, examples=_asked(rows, task)))
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
-    name_x(axes, "rows left")
-    where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
-    chosen = random_choices(rows[rows["rule"] == "random"])
-    style.heading(figure, title, f"{where}; {level_words(tasks)}. {chosen}. {subtitle}")
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows)
+    panels.name_axes(axes, "rows left")
+    words = f"{panels.rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
+    words += f"; {panels.level_words(tasks)}."
+    words += f" {panels.random_choices(rows[rows['rule'] == 'random'])}. {subtitle}"
+    return panels.finish(figure, title, words, rows, axes, named)
 
 
 def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> Figure:
@@ -129,10 +100,10 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
         for axis, value in zip(column, ("accuracy", "changed"), strict=True):
             for place, name in enumerate(models):
                 shift = (place - (len(models) - 1) / 2) * 0.22
-                _dots(axis, own[own["model"] == name], tests, value, shift, look_of(name))
-            axis.xaxis.set_major_locator(ticks(4))
+                _dots(axis, own[own["model"] == name], tests, value, shift, panels.look_of(name))
+            axis.xaxis.set_major_locator(panels.ticks(4))
         column[0].set_title(naming.task_label(task))
-        known = draw_levels_across(column[0], levels_of(task, examples=_asked(own, task)))
+        known = panels.draw_levels_across(column[0], levels_of(task, examples=_asked(own, task)))
         column[0].margins(x=0.12)
         low, high = column[0].get_xlim()
         column[0].set_xlim(min(low, min(known) - 1), max(high, min(known) + 5))
@@ -140,17 +111,17 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
         column[1].set_xlim(-4, 104)
         column[1].set_xlabel("answers changed (%)")
     # Names of tests are long: as ticks of the shared y axis they never meet.
-    name_rows(axes, [EXCHANGES[test] for test in tests], 0.5)
+    panels.name_rows([*axes.flat], [EXCHANGES[test] for test in tests], 0.5)
     marks = {
         naming.model_label(name): Line2D(
-            [], [], color=look_of(name).colour, marker=look_of(name).marker
+            [], [], color=panels.look_of(name).colour, marker=panels.look_of(name).marker
         )
         for name in naming.model_order(rows["model"])
     }
-    legend_below(figure, marks, len(marks), labelcolor="linecolor")
-    where = f"{rows_of_memory(size)}, {_examples(rows)} test examples; {level_words(tasks)}"
-    style.heading(figure, title, f"{where}. {subtitle}")
-    return style.attach(figure, rows)
+    panels.legend_below(figure, marks, len(marks), labelcolor="linecolor")
+    where = f"{panels.rows_of_memory(size)}, {_examples(rows)} test examples"
+    words = f"{where}; {panels.level_words(tasks)}. {subtitle}"
+    return panels.finish(figure, title, words, rows)
 
 
 def _dots(
@@ -159,10 +130,8 @@ def _dots(
 ) -> None:  # fmt: skip
     for place, test in enumerate(tests):
         values = 100 * rows.loc[rows["test"] == test, value]
-        axis.plot(
-            values, np.full(len(values), place + shift), linestyle="none", marker=look.marker,
-            color=look.colour, alpha=0.55, markeredgewidth=0,
-        )  # fmt: skip
+        axis.plot(values, np.full(len(values), place + shift), **look.points, alpha=0.55,
+                  markeredgewidth=0)  # fmt: skip
         if len(values):
             axis.plot([values.mean()] * 2, [place + shift - 0.11, place + shift + 0.11],
                       color=look.colour, linewidth=2)  # fmt: skip
@@ -181,7 +150,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
     rows = _of_one_size(rows, memory)
     if rows.empty:
         return style.empty(title, subtitle)
-    task = common_task(rows)
+    task = panels.common_task(rows)
     rows = rows[rows["task"] == task]
     size = int(rows["memory"].iloc[0])
     blocks = sorted({int(block) for block in rows["block"]})
@@ -197,19 +166,18 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
     axes[1, 0].set_ylabel("gradient norm of the loss\n(thick: geometric mean)", fontsize=7.5)
     axes[0, 0].set_ylim(0, 1.06 * rows["usage"].max())
     axes[1, 0].set_yscale("log")
-    name_powers(axes[1, 0])
+    panels.name_powers(axes[1, 0])
     for axis in axes.flat:
-        axis.xaxis.set_major_locator(ticks(4))
-    name_x(axes, "memory row, most read first")
-    style.heading(figure, title, f"{naming.task_label(task)}, {rows_of_memory(size)}. {subtitle}")
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows)
+        axis.xaxis.set_major_locator(panels.ticks(4))
+    panels.name_axes(axes, "memory row, most read first")
+    words = f"{naming.task_label(task)}, {panels.rows_of_memory(size)}. {subtitle}"
+    return panels.finish(figure, title, words, rows, axes, named)
 
 
 def _ranked(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:
     ends = []
     for name in naming.model_order(rows["model"]):
-        look, lines = look_of(name), []
+        look, lines = panels.look_of(name), []
         for _, seed in rows[rows["model"] == name].groupby("run_id", sort=False):
             ordered = seed.sort_values("usage", ascending=False)[value].clip(lower=1e-12)
             lines.append(ordered.to_numpy())
@@ -236,39 +204,42 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
     rows = _of_run(filters, model, seed)
     if rows.empty:
         return style.empty(title, subtitle, _no_filter(model))
-    taps = taps_of(rows)
     blocks = sorted({int(b) for b in rows["block"]})
     heads = sorted({int(h) for h in rows["head"]})
     figure, axes = style.canvas(
         len(blocks), len(heads), 0.95 + 0.95 * len(blocks), sharex=True, sharey=True, gap=0.04
     )
-    start, end = rows["step"].min(), rows["step"].max()
     for line, block in zip(axes, blocks, strict=True):
         for axis, head in zip(line, heads, strict=True):
-            own = rows[(rows["block"] == block) & (rows["head"] == head)].set_index("step")
-            offsets = np.arange(len(taps)) - (len(taps) - 1) // 2
-            axis.bar(offsets, own.loc[end, taps], width=0.62,
+            kernel = _kernel(rows, block, head)
+            axis.bar(kernel.columns, kernel.iloc[-1], width=0.62,
                      color=style.FAMILY["convluna"].colour, zorder=2)  # fmt: skip
-            axis.plot(offsets, own.loc[start, taps], linestyle="none", marker="_", markersize=11,
+            axis.plot(kernel.columns, kernel.iloc[0], linestyle="none", marker="_", markersize=11,
                       color=style.INK, markeredgewidth=1.4, zorder=3)  # fmt: skip
             axis.axhline(0, color=style.QUIET, linewidth=0.7)
-            axis.set_xticks(offsets, [f"{k:+d}" if k else "0" for k in offsets])
+            axis.set_xticks(kernel.columns, [f"{k:+d}" if k else "0" for k in kernel.columns])
             axis.grid(visible=False, axis="x")
             if block == blocks[0]:
                 axis.set_title(f"head {head}", fontsize=8.5)
         line[0].set_ylabel(f"block {block}", fontsize=8)
-    name_x(axes, "position, relative")
+    panels.name_axes(axes, "position, relative")
     marks = {
         "before training": Line2D([], [], color=style.INK, marker="_", linestyle="none",
                                   markersize=9),
         "after training": Line2D([], [], color=style.FAMILY["convluna"].colour, linewidth=5),
     }  # fmt: skip
-    legend_below(figure, marks, 2)
+    panels.legend_below(figure, marks, 2)
     moved = distances(rows)
-    far = 100 * moved.loc[moved["step"] == end, "moved"].median()
+    far = 100 * moved.loc[moved["step"] == moved["step"].max(), "moved"].median()
     where = f"{_where(rows)}. Median distance from the start: {far:.0f} % of its norm."
-    style.heading(figure, title, f"{where} {subtitle}")
-    return style.attach(figure, rows)
+    return panels.finish(figure, title, f"{where} {subtitle}", rows)
+
+
+def _kernel(rows: pd.DataFrame, block: int, head: int) -> pd.DataFrame:
+    """One head's kernel in training: a row per step, a column per place, 0 the position itself."""
+    own = rows[(rows["block"] == block) & (rows["head"] == head)].set_index("step").sort_index()
+    taps = own[taps_of(rows)].astype(float)
+    return taps.set_axis(np.arange(taps.shape[1]) - (taps.shape[1] - 1) // 2, axis=1)
 
 
 def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = "") -> Figure:
@@ -282,31 +253,27 @@ def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = 
     if rows.empty:
         return style.empty(title, subtitle, _no_filter(model))
     blocks = sorted({int(b) for b in rows["block"]})
-    figure, axes = panel_grid(len(blocks), 4, 0.95, 1.75, sharex=True, sharey=True)
-    taps, start, end = taps_of(rows), rows["step"].min(), rows["step"].max()
+    figure, axes = panels.panel_grid(len(blocks), 4, 0.95, 1.75, sharex=True, sharey=True)
     frequency = np.linspace(0, 0.5, 65)
     heads = sorted({int(h) for h in rows["head"]})
     colours = {head: HEADS[(head - 1) % len(HEADS)] for head in heads}
     for axis, block in zip(axes.flat, blocks, strict=False):
         for head, colour in colours.items():
-            own = rows[(rows["block"] == block) & (rows["head"] == head)].set_index("step")
-            for step, width, alpha in ((start, 0.8, 0.5), (end, 1.8, 1.0)):
-                gain = response(own.loc[step, taps].to_numpy(dtype=float), frequency)
+            kernel = _kernel(rows, block, head)
+            for time, width, alpha in ((0, 0.8, 0.5), (-1, 1.8, 1.0)):
+                gain = response(kernel.iloc[time].to_numpy(), frequency)
                 axis.plot(frequency, gain, color=colour, linewidth=width, alpha=alpha)
         axis.set_title(f"block {block}")
         axis.set_xticks([0, 0.25, 0.5], ["0", "1/4", "1/2"])
     highest = max(float(np.max(line.get_ydata())) for axis in axes.flat for line in axis.lines)
     axes[0, 0].set_ylim(0, 1.06 * highest)
-    for line in axes:
-        line[0].set_ylabel("gain")
-    name_x(axes, "frequency (cycles per token)")
+    panels.name_axes(axes, "frequency (cycles per token)", "gain")
     marks = {
         f"head {head}": Line2D([], [], color=colour, linewidth=1.8)
         for head, colour in colours.items()
     }
-    legend_below(figure, marks, min(len(heads), 8))
-    style.heading(figure, title, f"{_where(rows)}. Thin: before training. {subtitle}")
-    return style.attach(figure, rows)
+    panels.legend_below(figure, marks, min(len(heads), 8))
+    return panels.finish(figure, title, f"{_where(rows)}. Thin: before training. {subtitle}", rows)
 
 
 def response(kernel: np.ndarray, frequency: np.ndarray) -> np.ndarray:
@@ -323,10 +290,10 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "") -> Figure:
     kind of line per size.
     """
     title = "How the filters and the temperature move in training"
-    rows = plain_models(filters)
+    rows = panels.plain_models(filters)
     if rows.empty:
         return style.empty(title, subtitle)
-    task = common_task(rows, "memory")
+    task = panels.common_task(rows, "memory")
     rows = _moved(rows[rows["task"] == task])
     blocks = sorted({int(b) for b in rows["block"]})
     looks = {size: _SIZES.get(size, _SIZES[4]) for size in sorted({int(m) for m in rows["memory"]})}
@@ -340,21 +307,20 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "") -> Figure:
                     axis.plot(seed["step"], seed[value], color=colour, linewidth=0.8, alpha=0.45)
                 mean = some.groupby("step")[value].mean()
                 axis.plot(mean.index, mean, color=colour, linestyle=dash, linewidth=1.9)
-            count_along(axis, 4 if len(blocks) < 4 else 2)
+            panels.count_along(axis, 4 if len(blocks) < 4 else 2)
         column[0].set_title(f"block {block}")
     axes[0, 0].set_ylim(0, 1.06 * max(rows["moved"].max(), 0.01))
     axes[0, 0].set_ylabel("kernel: distance from\nits start / its norm", fontsize=8)
     axes[1, 0].set_ylabel("pack temperature", fontsize=8)
-    name_x(axes, "training step")
+    panels.name_axes(axes, "training step")
     marks = {
         naming.model_label(f"convluna-{size}"): Line2D(
             [], [], color=colour, linestyle=dash, linewidth=1.9
         )
         for size, (colour, dash) in looks.items()
     }
-    legend_below(figure, marks, len(marks), handlelength=3)
-    style.heading(figure, title, f"{naming.task_label(task)}. {subtitle}")
-    return style.attach(figure, rows)
+    panels.legend_below(figure, marks, len(marks), handlelength=3)
+    return panels.finish(figure, title, f"{naming.task_label(task)}. {subtitle}", rows)
 
 
 _SIZES: dict[int, tuple[str, style.Dash]] = {
@@ -414,17 +380,15 @@ def moment(
     rows = rows[(rows["block"] == block) & (rows["head"] == head)]
     if rows.empty:
         return style.empty(title, subtitle)
-    taps = taps_of(rows)
-    own = rows.set_index("step").sort_index()
+    own = _kernel(rows, block, head)
     now = int(own.index.max()) if step is None else step
-    start, kernel = (own.loc[at, taps].to_numpy(dtype=float) for at in (own.index.min(), now))
+    start, kernel = own.iloc[0].to_numpy(), own.loc[now].to_numpy()
     colour = style.FAMILY["convluna"].colour
     figure, axes = style.canvas(1, 3, 2.5, gridspec_kw={"width_ratios": [1, 1, 1.4]})
     taps_axis, gain, memory = axes[0]
-    offsets = np.arange(len(taps)) - (len(taps) - 1) // 2
-    taps_axis.bar(offsets, kernel, width=0.62, color=colour)
-    taps_axis.plot(offsets, start, linestyle="none", marker="_", markersize=14, color=style.INK)
-    limit = 1.1 * float(np.abs(own[taps].to_numpy()).max())
+    taps_axis.bar(own.columns, kernel, width=0.62, color=colour)
+    taps_axis.plot(own.columns, start, linestyle="none", marker="_", markersize=14, color=style.INK)
+    limit = 1.1 * float(own.abs().to_numpy().max())
     taps_axis.set(xlabel="position, relative", ylim=(-limit, limit))
     taps_axis.set_title("kernel", fontsize=8.5)
     taps_axis.axhline(0, color=style.QUIET, linewidth=0.7)
@@ -441,8 +405,7 @@ def moment(
         f"{naming.scale_label(first['task'])}, seed {first['seed']}; "
         f"step {now:,}, block {block}, head {head}; black: before training."
     )
-    style.heading(figure, title, f"{where} {subtitle}")
-    return style.attach(figure, rows)
+    return panels.finish(figure, title, f"{where} {subtitle}", rows)
 
 
 def _at_step(axis: Axes, probes: pd.DataFrame, step: int) -> None:
@@ -458,7 +421,7 @@ def _at_step(axis: Axes, probes: pd.DataFrame, step: int) -> None:
     axis.axvline(step, color=style.QUIET, linewidth=1.2, zorder=1)
     axis.set(xlabel="training step", ylim=(-0.05, 1.75), yticks=[0, 0.5, 1])
     axis.set_title("memory of the block", fontsize=8.5)
-    count_along(axis)
+    panels.count_along(axis)
     legend = axis.legend(fontsize=6.5, loc="upper left", borderaxespad=0.1, frameon=True)
     legend.get_frame().set(linewidth=0, alpha=0.9)
 
@@ -478,10 +441,9 @@ def kernel_kinds(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     figure, axes = style.canvas(1, len(tasks), 1.4 + 0.3 * len(KERNELS), alone=6.4, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         _kinds_panel(axis, rows[rows["task"] == task], task)
-    name_rows(axes, [words for words, _ in KERNELS.values()])
+    panels.name_rows(axes[0], [words for words, _ in KERNELS.values()])
     _name_fillings(figure, rows)
-    style.heading(figure, title, subtitle)
-    return style.attach(figure, of_runs(rows))
+    return panels.finish(figure, title, subtitle, panels.of_runs(rows))
 
 
 def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
@@ -491,18 +453,16 @@ def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
     filled = {KERNELS[kind][1] for kind in there}
     names = {True: "kernel trained", False: "nothing in the filter's place trained"}
     marks = {
-        name: Line2D([], [], linestyle="none", **_mark_of_kernel(look, trained))
+        name: Line2D([], [], **_mark_of_kernel(look, trained))
         for trained, name in names.items()
         if trained in filled
     }
-    legend_below(figure, marks | level_marks(rows["task"]), 2, handletextpad=0.5)
+    panels.legend_below(figure, marks | panels.level_marks(rows["task"]), 2, handletextpad=0.5)
 
 
 def _mark_of_kernel(look: style.Family, trained: bool) -> dict[str, Any]:
-    return {
-        "marker": look.marker, "color": look.colour, "alpha": 0.7, "markeredgewidth": 0.9,
-        "markerfacecolor": look.colour if trained else "none",
-    }  # fmt: skip
+    face = look.colour if trained else "none"
+    return {**look.points, "alpha": 0.7, "markeredgewidth": 0.9, "markerfacecolor": face}
 
 
 def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
@@ -510,8 +470,7 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         own = rows[rows["kind_of_kernel"] == kind]
         values = 100 * own.loc[own["outcome"] == "finished", "test_accuracy"]
         look = style.FAMILY["luna" if kind == "luna" else "convluna"]
-        axis.plot(values, np.full(len(values), place), linestyle="none", zorder=3,
-                  **_mark_of_kernel(look, trained))  # fmt: skip
+        axis.plot(values, np.full(len(values), place), **_mark_of_kernel(look, trained), zorder=3)
         if len(values):
             axis.plot([values.mean()] * 2, [place - 0.27, place + 0.27], color=look.colour,
                       linewidth=2.2, zorder=4)  # fmt: skip
@@ -521,12 +480,12 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         failed = int((own["outcome"] == "failed").sum())
         if failed:
             style.note(axis, f"{failed} failed", (1, place), (-2, 0), ha="right", va="center")
-    known = draw_levels_across(axis, levels_of(task))
+    known = panels.draw_levels_across(axis, levels_of(task))
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, min(known) - 1.5), max(high, min(known) + 5))
     axis.set_title(naming.task_label(task), loc="center")
     axis.set_xlabel("test accuracy (%)")
-    axis.xaxis.set_major_locator(ticks(4))
+    axis.xaxis.set_major_locator(panels.ticks(4))
 
 
 # --- length and cost -------------------------------------------------------------------------
@@ -546,27 +505,27 @@ def by_length(
         planned: a panel of a size of which none of these is on the task is left out.
     """
     title = "Accuracy against the length of the input"
-    rows = plain_models(lengths)
+    rows = panels.plain_models(lengths)
     if rows.empty:
         return style.empty(title, subtitle)
     rows = rows.assign(middle=(rows["low"] + rows["high"]) / 2)
 
     def panel(axis: Axes, own: pd.DataFrame) -> Ends:
-        count_along(axis)
-        return curves(axis, _one_per_length(own), "middle", "accuracy", 100.0, marks=True)
+        panels.count_along(axis)
+        return panels.curves(axis, _one_per_length(own), "middle", "accuracy", 100.0, marks=True)
 
-    def levels(panels: list[Axes], task: str) -> None:
+    def levels(drawn: list[Axes], task: str) -> None:
         fifths, own = levels_by_length(task), rows[rows["task"] == task]
         if not {(low, high) for low, high, _ in fifths} <= {
             *zip(own["low"], own["high"], strict=True)
         }:
             fifths = ()  # of other examples than those asked
         if not fifths:
-            draw_levels(panels, levels_of(task))
+            panels.draw_levels(drawn, levels_of(task))
             return
-        for axis in panels:
+        for axis in drawn:
             middles = [(low + high) / 2 for low, high, _ in fifths]
-            draw_levels_along(axis, middles, [known for _, _, known in fifths])
+            panels.draw_levels_along(axis, middles, [known for _, _, known in fifths])
 
     return _by_task_and_size(rows, title, subtitle, "tokens of the input", panel, levels, planned)
 
@@ -586,12 +545,12 @@ def by_beginning(
         planned: a panel of a size of which none of these is on the task is left out.
     """
     title = "How much of an input does an answer need?"
-    rows = plain_models(beginning)
+    rows = panels.plain_models(beginning)
     if rows.empty:
         return style.empty(title, subtitle)
 
     def panel(axis: Axes, own: pd.DataFrame) -> Ends:
-        ends = curves(axis, own, "kept", "accuracy", 100.0, marks=True)
+        ends = panels.curves(axis, own, "kept", "accuracy", 100.0, marks=True)
         axis.set_xscale("log", base=4)
         *kept, whole = sorted({int(number) for number in own["kept"]})
         shown = [number for number in kept if 4 * number <= whole]
@@ -601,8 +560,8 @@ def by_beginning(
 
     where = f"{_examples(rows)} test examples; what follows the first tokens is another input's."
 
-    def levels(panels: list[Axes], task: str) -> None:
-        draw_levels(panels, levels_of(task, examples=_asked(rows, task)))
+    def levels(drawn: list[Axes], task: str) -> None:
+        panels.draw_levels(drawn, levels_of(task, examples=_asked(rows, task)))
 
     return _by_task_and_size(
         rows, title, f"{where} {subtitle}", "first tokens that stay", panel, levels, planned
@@ -627,21 +586,17 @@ def _by_task_and_size(
         for axis, size in zip(line, sizes, strict=True):
             own = rows[(rows["task"] == task) & (rows["memory"] == size)]
             if task == tasks[0]:
-                axis.set_title(rows_of_memory(size))
-            if own.empty and not_planned(planned, task, size):
-                leave_out(axis)
-                continue
-            if own.empty:
-                missing(axis, "not measured")  # runs that are older than the test may be there
-                continue
-            named.append((axis, panel(axis, own)))
+                axis.set_title(panels.rows_of_memory(size))
+            if own.empty:  # runs that are older than the test may be there
+                panels.nothing_here(axis, planned, task, size, "not measured")
+            else:
+                named.append((axis, panel(axis, own)))
         # A name at the line would stand on curves, which mostly run along it.
         levels([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
-    name_x(axes, x)
-    style.heading(figure, title, f"{level_words(tasks).capitalize()}. {subtitle}")
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows)
+    panels.name_axes(axes, x)
+    words = f"{panels.level_words(tasks).capitalize()}. {subtitle}"
+    return panels.finish(figure, title, words, rows, axes, named)
 
 
 def _one_per_length(rows: pd.DataFrame) -> pd.DataFrame:
@@ -680,7 +635,7 @@ def cost_accuracy(
         timings: rows of :func:`memnb.evidence.benchmarks.load`.
     """
     title = "What accuracy costs: every model as a point"
-    rows = plain_models(runs)
+    rows = panels.plain_models(runs)
     rows = rows[(rows["outcome"] == "finished") & (rows["step"] > 0)]
     rows = rows[rows["seconds_training"] > 0]
     if rows.empty:
@@ -693,7 +648,7 @@ def cost_accuracy(
     # At most three side by side, and lines of equal length: names need all the width there is.
     lines = -(-len(tasks) // 3)
     columns = -(-len(tasks) // lines)
-    figure, axes = panel_grid(len(tasks), columns, 0.9, 3.4, alone=5.6)
+    figure, axes = panels.panel_grid(len(tasks), columns, 0.9, 3.4, alone=5.6)
     letters = {1: 80, 2: 60, 3: 38}[columns]  # that a panel has room for
     words = {
         task: textwrap.fill(_timed_on(device, rows[rows["task"] == task], own), letters)
@@ -703,22 +658,20 @@ def cost_accuracy(
     for axis, (task, (_, own)) in zip(axes.flat, timed.items(), strict=False):
         axis.set_title(naming.task_label(task), pad=pad)
         if own.empty:
-            missing(axis, UNTIMED)
+            panels.missing(axis, UNTIMED)
             continue
         _points(axis, own)
         axis.margins(y=0.15)
-        draw_levels([axis], levels_of(task))
+        panels.draw_levels([axis], levels_of(task))
         style.note(axis, words[task], (0, axis.get_ylim()[1]), (0, 3), va="bottom")
-    for line in axes:
-        line[0].set_ylabel("test accuracy (%)")
-    name_x(axes, "time of a training step (ms)")
+    panels.name_axes(axes, "time of a training step (ms)", "test accuracy (%)")
     _name_timings(figure, every)
     style.heading(figure, title, subtitle)
     style.settle(figure)
     for axis, (_, own) in zip(axes.flat, timed.values(), strict=False):
         name_points(axis, _means(own))
     times = every[["milliseconds", "lower", "upper", "alone"]]
-    return style.attach(figure, pd.concat([of_runs(every), times], axis=1))
+    return style.attach(figure, pd.concat([panels.of_runs(every), times], axis=1))
 
 
 def _timed_on(device: str, rows: pd.DataFrame, timed: pd.DataFrame) -> str:
@@ -744,9 +697,8 @@ def _with_milliseconds(
     model that was not timed there, and a run from elsewhere of a model that was not timed alone, is
     left out."""
     columns = ["milliseconds", "lower", "upper"]
-    as_run = 1000 * rows["seconds_training"] / rows["step"]
-    alone = rows["devices"].map(lambda names: [name or "unknown" for name in names] == [device])
-    as_run = as_run.where(alone)
+    on_it = rows["devices"].map(lambda names: [name or "unknown" for name in names] == [device])
+    as_run = (1000 * rows["seconds_training"] / rows["step"]).where(on_it)
     rows = rows.assign(**dict.fromkeys(columns, as_run), alone=False)
     if timings is not None:
         chosen = timings["suite"].isin(["step", "run"]) & (timings["outcome"] == "measured")
@@ -754,10 +706,8 @@ def _with_milliseconds(
         timed = timed.drop_duplicates(["task", "model"], keep="last").set_index(["task", "model"])
         own = timed.reindex(pd.MultiIndex.from_frame(rows[["task", "model"]]))
         own = own[columns].set_index(rows.index)
-        alone = own["milliseconds"].notna()
-        rows = rows.assign(
-            **{name: own[name].where(alone, rows[name]) for name in columns}, alone=alone
-        )
+        rows["alone"] = own["milliseconds"].notna()
+        rows[columns] = own.fillna(rows[columns])
     return rows[rows["milliseconds"] > 0]
 
 
@@ -768,43 +718,40 @@ def _name_timings(figure: Figure, rows: pd.DataFrame) -> None:
         False: "step as its runs took it, on a device that others may have shared",
     }
     there = [is_alone for is_alone in names if (rows["alone"] == is_alone).any()]
-    marks = [
-        Line2D([], [], color=style.QUIET, marker="o", linestyle="none",
-               fillstyle="full" if is_alone else "none")
+    point: dict[str, Any] = {"color": style.QUIET, "linestyle": "none"}
+    marks = {
+        names[is_alone]: Line2D(
+            [], [], **point, marker="o", fillstyle="full" if is_alone else "none"
+        )
         for is_alone in there
-    ]  # fmt: skip
+    } | panels.level_marks(rows["task"])
     several = rows.groupby(["task", "model"])["alone"].agg(["size", "all"]).query("size > 1")
     level = ["quartiles of the timings"] if True in there else []
     level += [] if several["all"].all() else ["range of the seeds (hollow)"]
     words = ["vertical, range of the seeds"] if len(several) else []
     words += [f"horizontal, {' or '.join(level)}"] if level else []
-    bars = Line2D([], [], color=style.QUIET, marker="+", markersize=10, linestyle="none")
-    lines = level_marks(rows["task"])
-    figure.legend(
-        [*marks, *lines.values(), *([bars] if words else [])],
-        [*(names[is_alone] for is_alone in there), *lines,
-         *([f"bars: {'; '.join(words)}"] if words else [])],
-        loc="outside lower center", ncols=3 if len(there) == 1 else 1,
-    )  # fmt: skip
+    if words:
+        marks[f"bars: {'; '.join(words)}"] = Line2D([], [], **point, marker="+", markersize=10)
+    panels.legend_below(figure, marks, 3 if len(there) == 1 else 1)
 
 
 def _points(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_xscale("log")
     for name in naming.model_order(rows["model"]):
-        look, own = look_of(name), rows[rows["model"] == name]
+        look, own = panels.look_of(name), rows[rows["model"] == name]
         x, y = own["milliseconds"], 100 * own["test_accuracy"]
         span = [own["lower"].min(), own["upper"].max()]
         axis.plot(span, [y.mean()] * 2, color=look.colour, linewidth=0.9)
         axis.plot([x.mean()] * 2, [y.min(), y.max()], color=look.colour, linewidth=0.9)
         axis.plot(
-            [x.mean()], [y.mean()], marker=look.marker, color=look.colour, linestyle="none",
+            [x.mean()], [y.mean()], **look.points,
             markerfacecolor=look.colour if own["alone"].all() else "white", alpha=0.75,
         )  # fmt: skip
     low, high = rows["lower"].min(), rows["upper"].max()
     axis.set_xlim(low / 2.2, high * 2.8)  # room for names
     ends = np.log10(axis.get_xlim())
     decades = 10.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]))
-    ticks_at(axis.xaxis, [*np.outer(decades, [1, 2, 5]).ravel()])
+    panels.ticks_at(axis.xaxis, [*np.outer(decades, [1, 2, 5]).ravel()])
 
 
 def _means(rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
@@ -815,7 +762,7 @@ def _means(rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
             float(of["milliseconds"].mean()),
             100 * float(of["test_accuracy"].mean()),
             naming.model_label(name).replace(" without", "\nwithout"),  # long names need two lines
-            look_of(name).colour,
+            panels.look_of(name).colour,
         )
         for name, of in own.items()
     ]
@@ -826,11 +773,11 @@ def _means(rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
 
 def _of_one_size(rows: pd.DataFrame, memory: int | None) -> pd.DataFrame:
     """Named models with at least two rows, all of one memory size."""
-    rows = plain_models(rows)
+    rows = panels.plain_models(rows)
     rows = rows[rows["memory"] > 1]
     if rows.empty:
         return rows
-    return rows[rows["memory"] == (memory or common_memory(rows))]
+    return rows[rows["memory"] == (memory or panels.common_memory(rows))]
 
 
 def _no_filter(model: str) -> str:
@@ -841,7 +788,7 @@ def _no_filter(model: str) -> str:
 
 
 def _of_run(filters: pd.DataFrame, model: str, seed: int) -> pd.DataFrame:
-    rows = plain_models(filters)
+    rows = panels.plain_models(filters)
     rows = rows[(rows["model"] == model) & (rows["seed"] == seed)]
     return rows if rows.empty else rows[rows["task"] == naming.task_order(rows["task"])[0]]
 

@@ -60,13 +60,15 @@ def legend_below(figure: Figure, marks: Mapping[str, Artist], columns: int, **lo
     figure.legend([*marks.values()], [*marks], loc="outside lower center", ncols=columns, **look)
 
 
-def name_rows(axes: np.ndarray, names: Sequence[str], margin: float = 0.55, **look: Any) -> None:
-    """Rows with ``names``, from the top down, in place of a y scale that the panels share."""
-    for axis in axes.flat:
+def name_rows(
+    line: Sequence[Axes] | np.ndarray, names: Sequence[str], margin: float = 0.55, **look: Any
+) -> None:
+    """Rows with ``names``, from the top down, in place of the y scale that panels share."""
+    for axis in line:
         axis.grid(visible=False, axis="y")
         axis.tick_params(axis="y", length=0)
-    axes.flat[0].set_yticks(range(len(names)), names, **look)
-    axes.flat[0].set_ylim(len(names) - 1 + margin, -margin)
+    line[0].set_yticks(range(len(names)), names, **look)
+    line[0].set_ylim(len(names) - 1 + margin, -margin)
 
 
 def curves(
@@ -137,8 +139,31 @@ def _spaced(numbers: Sequence[int]) -> list[int]:
     return [*found, high] if high > low else found
 
 
-def name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, Ends]]) -> None:
-    """Name the lines at the right edge of the last panel of each row; call it last.
+def finish(
+    figure: Figure,
+    title: str,
+    subtitle: str,
+    rows: pd.DataFrame,
+    axes: np.ndarray | None = None,
+    named: Sequence[tuple[Axes, Ends]] = (),
+) -> Figure:
+    """The last steps of a figure: heading, names of lines, and the rows that it was drawn from.
+
+    Args:
+        figure: made by :func:`memnb.draw.style.canvas`; it is returned.
+        title, subtitle: of the heading.
+        rows: see :func:`memnb.draw.style.attach`.
+        axes: the grid of panels, where lines are to be named.
+        named: the panels that have lines, with these.
+    """
+    style.heading(figure, title, subtitle)
+    if axes is not None:
+        _name_lines(figure, axes, named)
+    return style.attach(figure, rows)
+
+
+def _name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, Ends]]) -> None:
+    """Name the lines at the right edge of the last panel of each row.
 
     Where another panel of the row shows a family that its last panel lacks, a legend below the
     panels takes the names' place.
@@ -290,27 +315,29 @@ def unit_of(task: config.Task) -> str:
     return "characters" if written else "tokens"
 
 
-def name_x(axes: np.ndarray, text: str) -> None:
-    """Name the x axis below the lowest panel of each column, or of the middle one of many."""
+def name_axes(axes: np.ndarray, x: str, y: str = "") -> None:
+    """Name the x axis below the lowest panel of each column, or of the middle one of many, and, if
+    it is the same in all of them, the y axis beside the first panel of each row."""
     columns = axes.T if axes.shape[1] <= 3 else axes.T[axes.shape[1] // 2 :][:1]
     for column in columns:
-        [axis for axis in column if axis.axison and axis.get_frame_on()][-1].set_xlabel(text)
+        [axis for axis in column if axis.axison and axis.get_frame_on()][-1].set_xlabel(x)
+    for line in axes if y else ():
+        line[0].set_ylabel(y)
 
 
 def rows_of_memory(size: int) -> str:
     return {0: "no memory", 1: "1 memory row"}.get(size, f"{size} memory rows")
 
 
-def not_planned(planned: style.Planned | None, task: str, memory: int) -> bool:
-    """Whether no model with ``memory`` rows is planned on ``task``; no, if nobody says what is."""
-    if planned is None:
-        return False
-    sizes = {model.partition("-")[2] or "0" for model, there in planned if there == task}
-    return str(memory) not in sizes
-
-
-def leave_out(axis: Axes) -> None:
-    """Take a panel away in whose place nothing is planned; two quiet words stay."""
+def nothing_here(
+    axis: Axes, planned: style.Planned | None, task: str, memory: int, text: str = style.MISSING
+) -> None:
+    """Say in a panel without a run why: no model with ``memory`` rows is planned on ``task``, whose
+    panel is taken away; otherwise, and if nobody says what is planned, ``text``."""
+    sizes = {model.partition("-")[2] or "0" for model, there in planned or () if there == task}
+    if planned is None or str(memory) in sizes:
+        missing(axis, text)
+        return
     axis.set_frame_on(False)  # not axis("off"), which would take the name of its row along
     axis.grid(visible=False)
     axis.tick_params(length=0, labelbottom=False, labelleft=False)

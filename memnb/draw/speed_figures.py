@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from memnb import naming
 from memnb.draw import style
@@ -58,7 +58,7 @@ def steps(rows: pd.DataFrame, references: pd.DataFrame, subtitle: str = "") -> F
             _pair(axis, place, name, float(ours[name]), float(reference[name]))
         axis.set_xscale("log")
         axis.set_xlabel(unit)
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_major_formatter("{x:g}")
         axis.margins(x=0.32)  # room for the numbers
     axes[0, 0].set_yticks(range(len(names)), [naming.model_label(name) for name in names])
     axes[0, 0].invert_yaxis()
@@ -82,19 +82,17 @@ def _pair(axis: Axes, place: int, name: str, ours: float, theirs: float) -> None
         axis.plot(
             theirs, place, marker=look.marker, markerfacecolor="white", color=style.QUIET, zorder=2
         )
-        axis.annotate(
-            _three_digits(theirs), (theirs, place), (6, 0), textcoords="offset points", va="center",
-            fontsize=8, color=style.QUIET,
-        )  # fmt: skip
+        _number(axis, theirs, place, 6, color=style.QUIET)
     axis.plot(ours, place, marker=look.marker, color=look.colour, zorder=3)
+    _number(axis, ours, place, -6, ha="right", color=look.colour, fontweight="bold")
+
+
+def _number(axis: Axes, value: float, place: int, right: float, **look: Any) -> None:
+    """Three digits of a value, written beside its mark."""
     axis.annotate(
-        _three_digits(ours), (ours, place), (-6, 0), textcoords="offset points", va="center",
-        ha="right", fontsize=8, color=look.colour, fontweight="bold",
+        f"{value:#.3g}".rstrip("."), (value, place), (right, 0), textcoords="offset points",
+        va="center", fontsize=8, **look,
     )  # fmt: skip
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:#.3g}".rstrip(".")
 
 
 def where_time_goes(kernels: pd.DataFrame, subtitle: str = "") -> Figure:
@@ -159,9 +157,9 @@ def length(rows: pd.DataFrame, subtitle: str = "") -> Figure:
         axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=unit)
         axis.xaxis.set_major_locator(FixedLocator([1e3, 1e4, 1e5, 1e6]))
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(FuncFormatter(_tokens))
+        axis.xaxis.set_major_formatter(_tokens)
         axis.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(NullLocator())
         _proportional(axis)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -61,6 +61,11 @@ class Family:
     def label(self) -> str:
         return naming.family_label(self.name)
 
+    @property
+    def points(self) -> dict[str, Any]:
+        """What pyplot needs to know of points that no line joins."""
+        return {"linestyle": "none", "marker": self.marker, "color": self.colour}
+
 
 FAMILY: dict[str, Family] = {
     "transformer": Family("transformer", "#333333", "s", (0, (4, 2))),
@@ -109,8 +114,6 @@ def apply() -> None:
             "savefig.dpi": 220,
             "savefig.bbox": "tight",
             "savefig.pad_inches": 0.08,
-            "figure.facecolor": "white",
-            "font.family": "sans-serif",
             "font.sans-serif": ["DejaVu Sans"],
             "font.size": 8.5,
             "axes.titlesize": 9,
@@ -123,7 +126,6 @@ def apply() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
-            "axes.axisbelow": True,
             "grid.color": "#ECEEF0",
             "grid.linewidth": 0.7,
             "xtick.major.pad": 3,
@@ -240,16 +242,21 @@ def empty(title: str, subtitle: str = "", note: str = MISSING) -> Figure:
     """A figure that says honestly that there is nothing to draw."""
     figure, axes = canvas(1, 1, 1.5)
     axis = axes[0, 0]
-    axis.set(xticks=[], yticks=[])
-    axis.grid(False)
-    for spine in axis.spines.values():
-        spine.set(visible=True, linestyle=(0, (4, 3)), color="#9AA0A6")
+    bare(axis, visible=True, linestyle=(0, (4, 3)), color="#9AA0A6")
     axis.text(
         0.5, 0.5, textwrap.fill(note, 90), ha="center", va="center", color=QUIET, fontsize=10,
         transform=axis.transAxes,
     )  # fmt: skip
     heading(figure, title, subtitle)
     return figure
+
+
+def bare(axis: Axes, **frame: Any) -> None:
+    """Take away a panel's scales and grid; ``frame`` says how its spines look."""
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    for spine in axis.spines.values():
+        spine.set(**frame)
 
 
 def reference_line(axis: Axes, level: float, text: str = "", *, dash: Dash = DOTTED) -> None:
