@@ -44,7 +44,8 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     rows = rows[rows["task"].isin(_EACH_TRAINED) & (rows["memory"] > 0)]
     if rows.empty:
         return style.empty(title, subtitle)
-    rows = rows.assign(facts=rows["task"].map(_facts), recall=100 * rows["test_accuracy"])
+    facts = rows["task"].map(lambda task: _recall(task).facts)
+    rows = rows.assign(facts=facts, recall=100 * rows["test_accuracy"])
     rows["held"] = held(rows["test_accuracy"], rows["facts"])
     families, counts = naming.family_order(rows["family"]), sorted(rows["facts"].unique())
     figure, axes = style.canvas(2, len(families), 5.0, alone=5.2, sharex=True, sharey="row")
@@ -87,10 +88,6 @@ def _by_memory(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:
         axis.plot(mean.index, mean, color=look.colour, alpha=ink, linewidth=1.7)
         ends.append((float(mean.iloc[-1]), f"M = {memory}", look.colour))
     return ends
-
-
-def _facts(task: str) -> int:
-    return _recall(task).facts
 
 
 def _recall(task: str) -> config.Recall:

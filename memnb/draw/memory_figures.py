@@ -655,12 +655,13 @@ def cost_accuracy(
         for task, (device, own) in timed.items()
     }
     pad = 6 + 9 * max(1 + said.count("\n") for said in words.values())
+    named = []
     for axis, (task, (_, own)) in zip(axes.flat, timed.items(), strict=False):
         axis.set_title(naming.task_label(task), pad=pad)
         if own.empty:
             panels.missing(axis, UNTIMED)
             continue
-        _points(axis, own)
+        named.append((axis, _points(axis, own)))
         axis.margins(y=0.15)
         panels.draw_levels([axis], levels_of(task))
         style.note(axis, words[task], (0, axis.get_ylim()[1]), (0, 3), va="bottom")
@@ -668,8 +669,8 @@ def cost_accuracy(
     _name_timings(figure, every)
     style.heading(figure, title, subtitle)
     style.settle(figure)
-    for axis, (_, own) in zip(axes.flat, timed.values(), strict=False):
-        name_points(axis, _means(own))
+    for axis, points in named:
+        name_points(axis, points)
     times = every[["milliseconds", "lower", "upper", "alone"]]
     return style.attach(figure, pd.concat([panels.of_runs(every), times], axis=1))
 
@@ -735,37 +736,29 @@ def _name_timings(figure: Figure, rows: pd.DataFrame) -> None:
     panels.legend_below(figure, marks, 3 if len(there) == 1 else 1)
 
 
-def _points(axis: Axes, rows: pd.DataFrame) -> None:
+def _points(axis: Axes, rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
+    """A point per model, with its bars; returns time, accuracy, name and colour of each."""
     axis.set_xscale("log")
+    points = []
     for name in naming.model_order(rows["model"]):
         look, own = panels.look_of(name), rows[rows["model"] == name]
-        x, y = own["milliseconds"], 100 * own["test_accuracy"]
+        time, accuracy = own["milliseconds"].mean(), 100 * own["test_accuracy"]
         span = [own["lower"].min(), own["upper"].max()]
-        axis.plot(span, [y.mean()] * 2, color=look.colour, linewidth=0.9)
-        axis.plot([x.mean()] * 2, [y.min(), y.max()], color=look.colour, linewidth=0.9)
-        axis.plot(
-            [x.mean()], [y.mean()], **look.points,
-            markerfacecolor=look.colour if own["alone"].all() else "white", alpha=0.75,
-        )  # fmt: skip
+        axis.plot(span, [accuracy.mean()] * 2, color=look.colour, linewidth=0.9)
+        seeds = [accuracy.min(), accuracy.max()]
+        axis.plot([time] * 2, seeds, color=look.colour, linewidth=0.9)
+        face = look.colour if own["alone"].all() else "white"
+        axis.plot([time], [accuracy.mean()], **look.points, markerfacecolor=face, alpha=0.75)
+        label = naming.model_label(name).replace(
+            " without", "\nwithout"
+        )  # long names need two lines
+        points.append((float(time), 100 * float(own["test_accuracy"].mean()), label, look.colour))
     low, high = rows["lower"].min(), rows["upper"].max()
     axis.set_xlim(low / 2.2, high * 2.8)  # room for names
     ends = np.log10(axis.get_xlim())
     decades = 10.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]))
     panels.ticks_at(axis.xaxis, [*np.outer(decades, [1, 2, 5]).ravel()])
-
-
-def _means(rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
-    """Time, accuracy, name and colour of every model's point."""
-    own = {name: rows[rows["model"] == name] for name in naming.model_order(rows["model"])}
-    return [
-        (
-            float(of["milliseconds"].mean()),
-            100 * float(of["test_accuracy"].mean()),
-            naming.model_label(name).replace(" without", "\nwithout"),  # long names need two lines
-            panels.look_of(name).colour,
-        )
-        for name, of in own.items()
-    ]
+    return points
 
 
 # --- shared ----------------------------------------------------------------------------------

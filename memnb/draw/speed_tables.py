@@ -72,23 +72,19 @@ def reading(rows: pd.DataFrame, references: pd.DataFrame) -> str:
         rows: the step suite on Text, on the device of the references.
         references: :func:`memnb.evidence.benchmarks.references`.
     """
-    own = rows.set_index("model")
-    sources = {source: group.set_index("model") for source, group in references.groupby("source")}
-    theirs, goals = (
-        sources[each].loc[lambda t: t.index.isin(own.index)] for each in (AUTHORS, "goal")
-    )
+    ours = rows[["model", "milliseconds", "peak_memory"]]
+    both = references.merge(ours, on="model", suffixes=("", "_ours"))
+    both["faster"] = both["milliseconds"] / both["milliseconds_ours"]
+    theirs, at_best, goals = (both[both["source"] == each] for each in (AUTHORS, AT_BEST, "goal"))
     if theirs.empty:
         return "No model was measured that the authors' code was measured on."
-    faster = theirs["milliseconds"] / own["milliseconds"].reindex(theirs.index)
-    memory = (own["peak_memory"] / GIB).reindex(goals.index)
-    in_time = int((own["milliseconds"].reindex(goals.index) <= goals["milliseconds"]).sum())
-    in_memory = int((memory <= goals["gib"]).sum())
-    took = own["milliseconds"].to_dict()
+    faster = theirs["faster"]
+    in_time = (goals["milliseconds_ours"] <= goals["milliseconds"]).sum()
+    in_memory = (goals["peak_memory"] / GIB <= goals["gib"]).sum()
     best = [
-        f"{naming.model_label(str(name))} is {row['milliseconds'] / took[name]:.1f} times as fast "
-        f"as the authors' code at its best ({row['note']})."
-        for name, row in sources.get(AT_BEST, theirs[:0]).iterrows()
-        if name in took
+        f"{naming.model_label(row['model'])} is {row['faster']:.1f} times as fast as the authors' "
+        f"code at its best ({row['note']})."
+        for _, row in at_best.iterrows()
     ]
     return " ".join(
         [
@@ -103,10 +99,10 @@ def reading(rows: pd.DataFrame, references: pd.DataFrame) -> str:
 
 def _notes(theirs: pd.DataFrame) -> str:
     """How the authors' code was run, and which models otherwise than most."""
-    usual = theirs["note"].mode()[0]
+    usual = str(theirs["note"].mode()[0])
     others = theirs[theirs["note"] != usual]
-    named = (f"{naming.model_label(str(name))}: {note}" for name, note in others["note"].items())
-    return "; ".join([str(usual), *named])
+    named = others["model"].map(naming.model_label) + ": " + others["note"]
+    return "; ".join([usual, *named])
 
 
 def _cell(row: Mapping[Hashable, Any], column: str) -> str:
@@ -165,20 +161,18 @@ def runs_reading(rows: pd.DataFrame, goals: pd.DataFrame) -> str:
     """What the table of whole runs says: goals met, and what the minutes are spent on."""
     runs = benchmarks.of_suite(rows, "run")
     runs = runs[runs["device_name"].str.contains("H100")]
-    parts = pd.DataFrame(list(runs["run"]), index=pd.MultiIndex.from_frame(runs[["task", "model"]]))
-    wanted = goals.set_index(["task", "model"])["minutes"]
-    both = parts.index.intersection(wanted.index)
-    if both.empty:
+    runs = runs[["task", "model", "run"]].merge(goals, on=["task", "model"])
+    if runs.empty:
         return "No run with a goal was measured."
-    minutes = parts.loc[both, "whole"] / 60
-    over = minutes / wanted.loc[both]
-    shares = parts.loc[both].div(parts.loc[both, "whole"], axis=0)
+    parts = pd.DataFrame(list(runs["run"]))
+    over = parts["whole"] / 60 / runs["minutes"]
+    shares = parts.div(parts["whole"], axis=0)
 
     def spread(name: str) -> str:
         return f"{shares[name].min():.0%} to {shares[name].max():.0%}"
 
     said = (
-        f"Of {len(both)} tasks with a goal, {int((over <= 1).sum())} meet it; they take "
+        f"Of {len(runs)} tasks with a goal, {(over <= 1).sum()} meet it; they take "
         f"{over.min():.2f} to {over.max():.2f} times the goal. Steps are {spread('training')} of "
         f"these runs, evaluation {spread('evaluation')}, looks at the memory {spread('probes')}."
     )
@@ -190,6 +184,5 @@ def runs_reading(rows: pd.DataFrame, goals: pd.DataFrame) -> str:
 def optimisation_table() -> pd.DataFrame:
     """What was tried, expected and measured, and whether it stayed."""
     found = benchmarks.optimisations()
-    kept = found["kept"].map({True: "yes", False: "no"})
-    table = found.assign(kept=kept)
+    table = found.assign(kept=found["kept"].map({True: "yes", False: "no"}))
     return table.set_axis(["What", "Expected", "Measured", "Kept"], axis=1)

@@ -155,14 +155,14 @@ def _published_rows(published: pd.DataFrame | None, tasks: Sequence[str]) -> lis
     """Model, source and a cell per task, for each pair that has a number for a task shown."""
     if published is None:
         return []
-    some = published.dropna(subset=["accuracy"])
-    some = some[some["task"].isin(tasks)]
-    rows = []
-    for (source, model), group in some.groupby(["source", "model"], sort=False):
-        found = dict(zip(group["task"], group["accuracy"], strict=True))
-        cells = [f"{found[task]:.2f}" if task in found else "–" for task in tasks]
-        rows.append([str(model), str(source), *cells])
-    return rows
+    some = published[published["task"].isin(tasks)].dropna(subset=["accuracy"])
+    wide = some.pivot_table("accuracy", ["model", "source"], "task", sort=False)
+    return [
+        [*names, *("–" if pd.isna(cell) else f"{cell:.2f}" for cell in cells)]
+        for names, cells in zip(
+            wide.index, wide.reindex(columns=list(tasks)).to_numpy(), strict=True
+        )
+    ]
 
 
 def runs(frame: pd.DataFrame) -> pd.DataFrame:
