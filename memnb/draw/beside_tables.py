@@ -225,11 +225,9 @@ def shares_of(finished: pd.DataFrame) -> list[Share]:
                     luna = accuracies(task, f"luna-{memory}", changes)
                     controls = {name: alone[name] for name in ran}
                     found.append(Share(task, int(memory), reads, controls, ours, luna))
-    with_mean: dict[str, set[str]] = {}
-    for share in found:
-        if share.reads == "mean":
-            with_mean.setdefault(share.task, set()).add(share.answer)
-    fails = {task for task, answers in with_mean.items() if answers == {"silent"}}
+    with_mean = [share for share in found if share.reads == "mean"]
+    learned = {share.task for share in with_mean if share.answer != "silent"}
+    fails = {share.task for share in with_mean} - learned
     return [replace(s, mean_fails=s.reads == "cls" and s.task in fails) for s in found]
 
 

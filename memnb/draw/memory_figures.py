@@ -516,11 +516,9 @@ def by_length(
 
     def levels(drawn: list[Axes], task: str) -> None:
         fifths, own = levels_by_length(task), rows[rows["task"] == task]
-        if not {(low, high) for low, high, _ in fifths} <= {
-            *zip(own["low"], own["high"], strict=True)
-        }:
-            fifths = ()  # of other examples than those asked
-        if not fifths:
+        asked = {*zip(own["low"], own["high"], strict=True)}
+        if not fifths or not {(low, high) for low, high, _ in fifths} <= asked:
+            # Not counted, or on other examples than those asked.
             panels.draw_levels(drawn, levels_of(task))
             return
         for axis in drawn:
@@ -749,9 +747,7 @@ def _points(axis: Axes, rows: pd.DataFrame) -> list[tuple[float, float, str, str
         axis.plot([time] * 2, seeds, color=look.colour, linewidth=0.9)
         face = look.colour if own["alone"].all() else "white"
         axis.plot([time], [accuracy.mean()], **look.points, markerfacecolor=face, alpha=0.75)
-        label = naming.model_label(name).replace(
-            " without", "\nwithout"
-        )  # long names need two lines
+        label = naming.model_label(name).replace(" without", "\nwithout")  # too long for one line
         points.append((float(time), 100 * float(own["test_accuracy"].mean()), label, look.colour))
     low, high = rows["lower"].min(), rows["upper"].max()
     axis.set_xlim(low / 2.2, high * 2.8)  # room for names

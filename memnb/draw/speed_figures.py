@@ -100,29 +100,24 @@ def where_time_goes(kernels: pd.DataFrame, subtitle: str = "") -> Figure:
     title = "Where the time of a training step goes"
     if kernels.empty:
         return style.empty(title, subtitle)
-    spent: dict[str, dict[str, float]] = {
-        str(name): dict(zip(own["kind"], own["milliseconds"], strict=True))
-        for name, own in kernels.groupby("model")
-    }
-    names = naming.model_order(spent)
-    shown = [
-        kind for kind in KIND_COLOURS if max(each.get(kind, 0.0) for each in spent.values()) > 0.005
-    ]
+    spent = kernels.pivot_table("milliseconds", "model", "kind", fill_value=0.0)
+    names, whole = naming.model_order(spent.index), spent.sum(axis=1)
+    shown = [kind for kind in KIND_COLOURS if kind in spent and spent[kind].max() > 0.005]
     figure, axes = style.canvas(1, 1, 1.5 + 0.36 * len(names))
     axis = axes[0, 0]
     for place, name in enumerate(names):
-        left, whole = 0.0, sum(spent[name].values())
+        left = 0.0
         for kind in shown:
-            width = 100 * spent[name].get(kind, 0.0) / whole
+            width = float(100 * spent[kind][name] / whole[name])
             axis.barh(place, width, left=left, color=KIND_COLOURS[kind], height=0.72)
             if width >= 6:
                 dark = kind in ("optimizer", "other", "waiting", "matrix products")
                 axis.text(
-                    left + width / 2, place, f"{spent[name][kind]:.2f}", ha="center",
+                    left + width / 2, place, f"{spent[kind][name]:.2f}", ha="center",
                     va="center", fontsize=7, color=style.INK if dark else "white",
                 )  # fmt: skip
             left += width
-    labels = [f"{naming.model_label(name)}, {sum(spent[name].values()):.1f} ms" for name in names]
+    labels = [f"{naming.model_label(name)}, {whole[name]:.1f} ms" for name in names]
     axis.set_yticks(range(len(names)), labels)
     axis.invert_yaxis()
     axis.set(xlim=(0, 100), xlabel="share of the step (%); numbers are milliseconds")

@@ -417,10 +417,8 @@ def _first_and_whole(beginning: pd.DataFrame) -> pd.DataFrame:
     last = plain["kept"] == plain.groupby("run_id")["kept"].transform("max")
     whole = plain[last & (plain["kept"] > 1) & (plain["changed"] == 0)].set_index(keys)["accuracy"]
     one = plain[plain["kept"] == 1].set_index(keys)
-    found = pd.DataFrame(
-        {"whole": whole, "first": one["accuracy"], "stay": 1 - one["changed"]}
-    ).dropna()
-    found = found.reset_index()
+    columns = {"whole": whole, "first": one["accuracy"], "stay": 1 - one["changed"]}
+    found = pd.DataFrame(columns).dropna().reset_index()
     return found[found["whole"] > found["task"].map(levels.learned_above)]
 
 
