@@ -321,8 +321,9 @@ def name_axes(axes: np.ndarray, x: str, y: str = "") -> None:
     columns = axes.T if axes.shape[1] <= 3 else axes.T[axes.shape[1] // 2 :][:1]
     for column in columns:
         [axis for axis in column if axis.axison and axis.get_frame_on()][-1].set_xlabel(x)
-    for line in axes if y else ():
-        line[0].set_ylabel(y)
+    if y:
+        for line in axes:
+            line[0].set_ylabel(y)
 
 
 def rows_of_memory(size: int) -> str:
