@@ -215,27 +215,6 @@ FRAMES = {
 }
 
 
-@pytest.mark.parametrize("free", [*itertools.product((0.1, 0.9), (-0.6, 0.6))])
-def test_the_name_of_a_level_covers_no_mark_where_a_place_is_free(
-    free: tuple[float, float],
-) -> None:
-    figure, axes = style.canvas(1, 1, 2.0, width=3.0)
-    axis = axes[0, 0]
-    places = itertools.product(np.linspace(0.05, 0.95, 19), (-0.6, 0.6))
-    taken = [(x, y) for x, y in places if abs(x - free[0]) > 0.35 or y != free[1]]
-    axis.plot(*zip(*taken, strict=True), linestyle="none", marker="o")
-    axis.set(xlim=(0, 1), ylim=(-4, 4))
-    style.reference_line(axis, 0.0, "majority class")
-    axis.set_xlim(0, 1)
-    style.settle(figure)
-    (name,) = figure.texts
-    box = name.get_window_extent()
-    middle = axis.transData.inverted().transform((box.x0 + box.width / 2, box.y0 + box.height / 2))
-    assert abs(middle[0] - free[0]) < 0.35
-    assert middle[1] * free[1] > 0
-    assert not any(box.contains(*axis.transData.transform(mark)) for mark in taken)
-
-
 def test_the_name_of_a_level_stays_below_the_right_end_where_nothing_is() -> None:
     figure, axes = style.canvas(1, 1, 2.0, width=3.0)
     axes[0, 0].plot([0, 1], [3, 4], marker="o")
@@ -801,7 +780,7 @@ def test_a_row_that_looks_at_one_of_many_positions_has_a_dot_there() -> None:
     for other in (
         figures.attention(long, "unpack", memory=4),
         figures.attention(maps(), "pack", memory=4),  # every position has its own column
-        figures.attention(long, "pack", memory=4, blocks=[1], heads=[1]),
+        figures.attention(long, "pack", memory=4, heads=[3]),
     ):
         assert not any(dots(other))
         assert "Dot:" not in words(other)
@@ -844,8 +823,8 @@ def test_no_position_of_a_long_sequence_vanishes() -> None:
 
 def test_tokens_are_ticks_where_they_fit() -> None:
     names = list("abcdef")
-    one = figures.attention(maps(), "pack", memory=4, tokens=names, blocks=[2], heads=[1])
-    axis = panel(one, "head 1")
+    one = figures.attention(maps(), "pack", memory=4, tokens=names, heads=[1])
+    axis = one.axes[1]  # the lower block's
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["CLS", *names]
     long = figures.attention(maps(tokens=200), "pack", memory=4, tokens=["x"] * 200)
     assert "position in the sequence" in words(long)
@@ -853,18 +832,18 @@ def test_tokens_are_ticks_where_they_fit() -> None:
 
 def test_a_window_keeps_the_names_at_their_positions() -> None:
     figure = figures.attention(
-        maps(cls=0), "pack", memory=4, tokens=list("abcdef"), window=(2, 5), blocks=[1], heads=[1]
+        maps(cls=0), "pack", memory=4, tokens=list("abcdef"), window=(2, 5), heads=[1]
     )
-    axis = panel(figure, "head 1")
+    axis = figure.axes[1]  # the lower block's
     assert list(axis.get_xticks()) == [2, 3, 4]
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["c", "d", "e"]
 
 
 def test_blanks_and_dollars_are_printed_as_they_are() -> None:
     figure = figures.attention(
-        maps(cls=0), "pack", memory=4, tokens=["$", " ", "$", "a", "_", "^"], blocks=[1], heads=[1]
+        maps(cls=0), "pack", memory=4, tokens=["$", " ", "$", "a", "_", "^"], heads=[1]
     )
-    labels = panel(figure, "head 1").get_xticklabels()
+    labels = figure.axes[1].get_xticklabels()  # the lower block's
     assert [label.get_text() for label in labels] == [r"\$", "␣", r"\$", "a", "_", "^"]
     figure.draw_without_rendering()
 

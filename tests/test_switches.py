@@ -44,7 +44,7 @@ def test_rows_with_another_switch_are_no_part_of_the_ablation(tmp_path: Path) ->
     write_run(tmp_path, "convluna-16", accuracy=0.4, model_changes={"filter": "none"})
     for changes in (XAVIER, {"variant": "full"}, {"positions": "none"}):
         write_run(tmp_path, "convluna-16", accuracy=0.9, model_changes=changes)
-    left = tables.ablated(rows.load_runs(tmp_path), 16)
+    left = tables.ablated(rows.load_runs(tmp_path))
     assert sorted(left["test_accuracy"]) == [0.3, 0.4]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -10,43 +11,35 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from memnb import naming
-from memnb.draw import style, tables
-from memnb.draw.panels import (
-    draw_levels,
-    level_marks,
-    name_x,
-    of_runs,
-    plain_models,
-)
+from memnb.draw import panels, style, tables
 from memnb.evidence.levels import levels_of
 from memnb.evidence.rows import looks
 
-#: Colour of a filter: that of the family that has it; no filter takes Luna's.
-_FAMILY = {"none": "luna", "conv": "convluna", "pool": "poolluna"}
-_MARKERS = {"unit": "s", "sqrt": "^", "learn": "o"}
-_COSINE, _RANK = "packed_cosine", "packed_rank"
 LOST = "Lost with rows = mean"
+"""The last column of :func:`table`."""
+_COSINE, _RANK = "packed_cosine", "packed_rank"
+_MARKERS = {"unit": "s", "sqrt": "^", "learn": "o"}
 
 
-def alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame, memory: int = 16) -> pd.DataFrame:
+def alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
     """Runs of Luna and of ConvLuna taken apart, with how alike their packed rows are.
 
-    Finished runs, as coded, on tasks where something was taken from ConvLuna.
+    Finished runs, as coded, on tasks where something was taken from ConvLuna; M is that of
+    :data:`memnb.draw.tables.TAKEN_APART`.
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
         probes: long frame of :func:`memnb.evidence.rows.load_probes`.
-        memory: M of both.
 
     Returns:
         The columns of ``runs``, and means over all blocks at the first look of training and at the
         last: ``packed_cosine_first`` and ``_last``, ``packed_rank_first`` and ``_last``.
     """
-    apart = tables.ablated(runs, memory)
+    apart = tables.ablated(runs)
     apart = apart[apart["reading"] == "as_coded"]
     tasks = apart.loc[apart["changes"] != "", "task"]
-    luna = plain_models(runs[(runs["family"] == "luna") & (runs["memory"] == memory)])
-    rows = pd.concat([luna, apart])
+    luna = runs[(runs["family"] == "luna") & (runs["memory"] == tables.TAKEN_APART)]
+    rows = pd.concat([panels.plain_models(luna), apart])
     rows = rows[(rows["outcome"] == "finished") & rows["task"].isin(tasks)]
     probes = probes[probes["run_id"].isin(rows["run_id"])]
     for measure in (_COSINE, _RANK):
@@ -55,21 +48,18 @@ def alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame, memory: int = 1
     return rows.dropna(subset=f"{_COSINE}_last")
 
 
-def table(
-    runs: pd.DataFrame, probes: pd.DataFrame, causal: pd.DataFrame, memory: int = 16
-) -> pd.DataFrame:
+def table(runs: pd.DataFrame, probes: pd.DataFrame, causal: pd.DataFrame) -> pd.DataFrame:
     """What :func:`alike_and_accurate` finds, means over seeds, and whether rows are needed apart.
 
     Args:
-        runs, probes, memory: as there.
+        runs, probes: as there.
         causal: long frame of :func:`memnb.evidence.rows.load_causal`.
 
     Returns:
         Columns ``Task``, ``Model``, ``Seeds``, ``Accuracy`` (percent); each as ``first → last``,
-        ``Cosine`` and ``Effective rank`` over all blocks; and ``Lost with rows = mean``, the points
-        of accuracy that go where every row is the mean of all, on the examples of the causal tests.
+        ``Cosine`` and ``Effective rank`` over all blocks; and :data:`LOST`, the points of accuracy
+        that go where every row is the mean of all, on the examples of the causal tests.
     """
-    columns = ["Task", "Model", "Seeds", "Accuracy", "Cosine", "Effective rank", LOST]
     asked = 100 * causal.pivot_table(index="run_id", columns="test", values="accuracy")
     asked = asked.reindex(columns=["intact", "mean"])
     lost = asked["intact"] - asked["mean"]
@@ -83,116 +73,110 @@ def table(
             _first_to_last(own, _RANK, 1),
             _mean_of(lost.reindex(own["run_id"])),
         ]
-        for task, name, own in _variants(alike_and_accurate(runs, probes, memory))
+        for task, name, own in _variants(alike_and_accurate(runs, probes))
     ]
-    return pd.DataFrame(found, columns=columns) if found else tables.no_rows(columns)
+    columns = ["Task", "Model", "Seeds", "Accuracy", "Cosine", "Effective rank", LOST]
+    return tables.table(found, columns)
 
 
-def in_words(runs: pd.DataFrame, probes: pd.DataFrame, memory: int = 16) -> str:
+def in_words(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
     """The same in a sentence per task; empty where nothing was taken away yet."""
     said: dict[str, list[str]] = {}
-    for task, name, own in _variants(alike_and_accurate(runs, probes, memory)):
+    for task, name, own in _variants(alike_and_accurate(runs, probes)):
         accuracy, cosine = 100 * own["test_accuracy"].mean(), own[f"{_COSINE}_last"].mean()
         said.setdefault(task, []).append(f"{name} ({accuracy:.1f}, {cosine:.2f})")
     return " ".join(
-        f"On {naming.task_label(task)} with M = {memory} (accuracy, mean cosine of the rows at the "
-        f"end): {'; '.join(numbers)}."
+        f"On {naming.task_label(task)} with M = {tables.TAKEN_APART} (accuracy, mean cosine of the "
+        f"rows at the end): {'; '.join(numbers)}."
         for task, numbers in said.items()
     )
 
 
-def figure(
-    runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "", *, memory: int = 16
-) -> Figure:
+def figure(runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Figure:
     """Accuracy against the cosine of packed rows at the end, every run, a panel per task.
 
     Colours tell filters apart, markers temperatures. If alike rows were what makes a memory poor,
     the points would fall from left to right whatever their colour.
     """
     title = "Do alike rows go with low accuracy?"
-    rows = alike_and_accurate(runs, probes, memory)
+    rows = alike_and_accurate(runs, probes)
     tasks = naming.task_order(rows["task"])
     if not tasks:
         return style.empty(title, subtitle)
-    sheet, axes = style.canvas(
-        1, len(tasks), 3.5, sharex=True, width=style.PAGE_WIDTH if len(tasks) > 1 else 5.6
-    )
+    sheet, axes = style.canvas(1, len(tasks), 3.5, alone=5.6, sharex=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         _panel(axis, rows[rows["task"] == task])
         axis.set_title(naming.task_label(task))
-        draw_levels([axis], levels_of(task))
-    axes[0, 0].set_ylabel("test accuracy (%)")
-    name_x(axes, "mean cosine of packed rows at the end (1: all alike)")
-    _legend(sheet, rows, tasks, memory)
-    where = f"M = {memory}; small: one seed, large: the mean. {subtitle}".strip()
-    style.heading(sheet, title, where)
+        panels.draw_levels([axis], levels_of(task))
+    panels.name_axes(
+        axes, "mean cosine of packed rows at the end (1: all alike)", "test accuracy (%)"
+    )
+    panels.legend_below(sheet, {**_marks(rows), **panels.level_marks(tasks)}, 4)
+    where = f"M = {tables.TAKEN_APART}; small: one seed, large: the mean. {subtitle}"
     ends = rows[[f"{measure}_{end}" for measure in (_COSINE, _RANK) for end in ("first", "last")]]
-    return style.attach(sheet, pd.concat([of_runs(rows), ends], axis=1))
+    return panels.finish(sheet, title, where, pd.concat([panels.of_runs(rows), ends], axis=1))
 
 
 def _panel(axis: Axes, rows: pd.DataFrame) -> None:
     for _, _, own in _variants(rows):
-        one = own.iloc[0]
-        colour = style.FAMILY[_FAMILY[one["filter"]]].colour
-        fill = "white" if one["family"] == "luna" else colour
+        look = _look(own.iloc[0])
         x, y = own[f"{_COSINE}_last"], 100 * own["test_accuracy"]
-        mark: dict[str, Any] = {
-            "marker": _MARKERS[one["pack_temperature"]], "linestyle": "none", "color": colour,
-            "markerfacecolor": fill,
-        }  # fmt: skip
-        axis.plot(x, y, markersize=3.5, alpha=0.5, zorder=2, **mark)
-        axis.plot([x.mean()], [y.mean()], markersize=8, alpha=0.85, zorder=3, **mark)
+        axis.plot(x, y, markersize=3.5, alpha=0.5, zorder=2, **look)
+        axis.plot([x.mean()], [y.mean()], markersize=8, alpha=0.85, zorder=3, **look)
     axis.set_xlim(0, 1.03)
     axis.margins(y=0.12)
 
 
-def _legend(sheet: Figure, rows: pd.DataFrame, tasks: list[str], memory: int) -> None:
-    apart = rows[rows["family"] != "luna"]
-    marks = {
-        tables.filter_label(kind, width, stride): Line2D(
-            [], [], marker="s", linestyle="none", markersize=7,
-            color=style.FAMILY[_FAMILY[kind]].colour,
-        )
-        for kind, width, stride in tables.filters_of(apart)
-        if kind in set(apart["filter"])
+def _look(run: pd.Series[Any]) -> dict[str, Any]:
+    """Colour by filter, marker by temperature; Luna, which differs in more, is hollow."""
+    colour = panels.look_of_filter(run["filter"]).colour
+    return {
+        "linestyle": "none", "marker": _MARKERS[run["pack_temperature"]], "color": colour,
+        "markerfacecolor": "white" if run["family"] == "luna" else colour,
     }  # fmt: skip
-    marks |= {
-        f"T = {tables.TEMPERATURES[kind]}": Line2D(
-            [], [], marker=marker, linestyle="none", markersize=6, color=style.QUIET
-        )
-        for kind, marker in _MARKERS.items()
+
+
+def _marks(rows: pd.DataFrame) -> dict[str, Line2D]:
+    """For a legend: the filters, temperatures and models that have runs."""
+    luna, apart = rows[rows["family"] == "luna"], rows[rows["family"] != "luna"]
+    blank: dict[str, Any] = {"linestyle": "none", "markersize": 6}
+    filters = {
+        tables.filter_label(*kind): panels.look_of_filter(kind[0]).colour
+        for kind in tables.filters_of(apart)
+        if kind[0] in set(apart["filter"])
+    }
+    temperatures = {
+        f"T = {words}": _MARKERS[kind]
+        for kind, words in tables.TEMPERATURES.items()
         if kind in set(rows["pack_temperature"])
     }
-    if len(apart) < len(rows):
-        marks[naming.model_label(f"luna-{memory}")] = Line2D(
-            [], [], marker=_MARKERS["sqrt"], linestyle="none", markersize=6,
-            color=style.FAMILY["luna"].colour, markerfacecolor="white",
-        )  # fmt: skip
-    marks |= level_marks(tasks)
-    sheet.legend([*marks.values()], [*marks], loc="outside lower center", ncols=4)
+    return {
+        **{name: Line2D([], [], marker="s", color=c, **blank) for name, c in filters.items()},
+        **{
+            name: Line2D([], [], marker=marker, color=style.QUIET, **blank)
+            for name, marker in temperatures.items()
+        },
+        **{
+            naming.model_label(run["model"]): Line2D([], [], markersize=6, **_look(run))
+            for _, run in luna.head(1).iterrows()
+        },
+    }
 
 
-def _variants(rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+def _variants(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Task, name and runs of Luna, then of each way to put ConvLuna together, task by task."""
-    found = []
     for task in naming.task_order(rows["task"]):
         there = rows[rows["task"] == task]
-        luna = there[there["family"] == "luna"]
+        luna, apart = there[there["family"] == "luna"], there[there["family"] != "luna"]
         if len(luna):
-            found.append((task, naming.model_label(luna["model"].iloc[0]), luna))
-        apart = there[there["family"] != "luna"]
-        for kind, width, stride in tables.filters_of(apart):
-            of_filter = apart[
-                (apart["filter"] == kind)
-                & (apart["filter_width"] == width)
-                & (apart["filter_stride"] == stride)
-            ]
+            yield task, naming.model_label(luna["model"].iloc[0]), luna
+        settings = ["filter", "filter_width", "filter_stride", "pack_temperature"]
+        groups = {key: own for key, own in apart.groupby(settings, sort=False)}
+        for kind in tables.filters_of(apart):
             for temperature, words in tables.TEMPERATURES.items():
-                own = of_filter[of_filter["pack_temperature"] == temperature]
-                if len(own):
-                    name = f"{tables.filter_label(kind, width, stride)}, T = {words}"
-                    found.append((task, name, own))
-    return found
+                if (*kind, temperature) in groups:
+                    name = f"{tables.filter_label(*kind)}, T = {words}"
+                    yield task, name, groups[(*kind, temperature)]
 
 
 def _first_to_last(own: pd.DataFrame, measure: str, digits: int) -> str:

@@ -10,20 +10,12 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator
 
 from memnb import config, naming
-from memnb.draw import figures, style
-from memnb.draw.panels import (
-    Ends,
-    common_memory,
-    curves,
-    missing,
-    of_runs,
-    rows_of_memory,
-)
+from memnb.draw import figures, panels, style
+from memnb.draw.panels import Ends
 
 _SHADES = {1: 0.35, 4: 0.6, 16: 1.0}
 """Opacity of a line by its number of memory rows: more rows, more ink."""
@@ -48,17 +40,15 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         subtitle: where the rows come from.
     """
     title = "How many facts fit into M rows of memory?"
-    rows = runs[(runs["outcome"] == "finished") & (runs["changes"] == "")]
+    rows = panels.plain_models(runs[runs["outcome"] == "finished"])
     rows = rows[rows["task"].isin(_EACH_TRAINED) & (rows["memory"] > 0)]
     if rows.empty:
         return style.empty(title, subtitle)
-    rows = rows.assign(facts=rows["task"].map(_facts), recall=100 * rows["test_accuracy"])
+    facts = rows["task"].map(lambda task: _recall(task).facts)
+    rows = rows.assign(facts=facts, recall=100 * rows["test_accuracy"])
     rows["held"] = held(rows["test_accuracy"], rows["facts"])
     families, counts = naming.family_order(rows["family"]), sorted(rows["facts"].unique())
-    figure, axes = style.canvas(
-        2, len(families), 5.0, sharex=True, sharey="row",
-        width=style.PAGE_WIDTH if len(families) > 1 else 5.2,
-    )  # fmt: skip
+    figure, axes = style.canvas(2, len(families), 5.0, alone=5.2, sharex=True, sharey="row")
     named = []
     for (above, below), family in zip(axes.T, families, strict=True):
         own = rows[rows["family"] == family]
@@ -67,27 +57,21 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
             (above, _by_memory(above, own, "recall")),
             (below, _by_memory(below, own, "held")),
         ]
-        below.plot(counts, counts, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)))
+        below.plot(counts, counts, color=style.QUIET, linewidth=0.9, linestyle=style.DOTTED)
         below.set_xscale("log", base=2)
-        below.xaxis.set_major_locator(FixedLocator(counts))
-        below.xaxis.set_minor_locator(NullLocator())
-        below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panels.ticks_at(below.xaxis, counts)
         below.set_xlabel("facts before the question")
-    axes[0, 0].set_ylim(0, 102)
-    axes[0, 0].set_ylabel("test accuracy (%)")
-    axes[1, 0].set_ylim(0, 1.06 * max(counts))
+    axes[0, 0].set(ylim=(0, 102), ylabel="test accuracy (%)")
+    axes[1, 0].set(ylim=(0, 1.06 * max(counts)), ylabel="facts held\n(dotted: all)")
     axes[1, 0].yaxis.set_major_locator(FixedLocator(range(0, max(counts) + 1, 4)))
-    axes[1, 0].set_ylabel("facts held\n(dotted: all)")
     for above in axes[0]:
         style.reference_line(above, 100 / config.Recall.classes, "chance")
     style.heading(figure, title, subtitle)
-    engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(w_pad=0.3)  # room for the names of the lines
+    style.layout_of(figure).set(w_pad=0.3)  # room for the names of the lines
     style.settle(figure)
     for axis, ends in named:
         style.label_lines(axis, ends)
-    return style.attach(figure, pd.concat([of_runs(rows), rows[["facts", "held"]]], axis=1))
+    return style.attach(figure, pd.concat([panels.of_runs(rows), rows[["facts", "held"]]], axis=1))
 
 
 def _by_memory(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:
@@ -104,10 +88,6 @@ def _by_memory(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:
         axis.plot(mean.index, mean, color=look.colour, alpha=ink, linewidth=1.7)
         ends.append((float(mean.iloc[-1]), f"M = {memory}", look.colour))
     return ends
-
-
-def _facts(task: str) -> int:
-    return _recall(task).facts
 
 
 def _recall(task: str) -> config.Recall:
@@ -149,12 +129,11 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
     pairs = {name: pair for name, pair in _PAIRS.items() if facts["family"].isin(pair).any()}
     if not kinds or not pairs:
         return style.empty(title, subtitle)
-    size = common_memory(facts[facts["memory"] > 0]) if (facts["memory"] > 0).any() else 0
+    size = panels.common_memory(facts[facts["memory"] > 0]) if (facts["memory"] > 0).any() else 0
     facts = facts[facts["memory"].isin([0, size])]
     figure, axes = style.canvas(
-        len(kinds), len(pairs), 1.2 + 1.75 * len(kinds), sharex=True, sharey=True,
-        width=style.PAGE_WIDTH if len(pairs) > 1 else 5.2,
-    )  # fmt: skip
+        len(kinds), len(pairs), 1.2 + 1.75 * len(kinds), alone=5.2, sharex=True, sharey=True
+    )
     task = _recall(facts["task"].iloc[0])
     most = most_trained(facts)
     beyond = range(most, task.facts + 1)
@@ -162,9 +141,9 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
         for axis, pair in zip(line, pairs.values(), strict=True):
             own = facts[(facts["positions"] == kind) & facts["family"].isin(pair)]
             if own.empty:
-                missing(axis)
+                panels.missing(axis)
                 continue
-            curves(axis, own, "facts", "accuracy", 100.0, marks=True)
+            panels.curves(axis, own, "facts", "accuracy", 100.0, marks=True)
             axis.plot(
                 beyond, [100 * holding(most, count) for count in beyond], color=style.QUIET,
                 linewidth=1.1, linestyle=(0, (2, 1.5)), zorder=1,
@@ -180,18 +159,19 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("facts before the question", fontsize=7.5)
     where = (
-        f"{rows_of_memory(size)}. Grey ground: as many facts as training showed, up to {most}; "
-        f"grey curve: a memory that holds {most} facts and guesses at the others."
+        f"{panels.rows_of_memory(size)}. Grey ground: as many facts as training showed, up to "
+        f"{most}; grey curve: a memory that holds {most} facts and guesses at the others."
     )
-    style.heading(figure, title, f"{where} {subtitle}".strip())
-    # Two names per column of the legend: those of a panel.
+    style.heading(figure, title, f"{where} {subtitle}")
     looks = [style.family(family) for pair in pairs.values() for family in pair]
-    figure.legend(
-        [Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash)
-         for look in looks],
-        [look.label for look in looks], loc="outside lower center", ncols=len(pairs),
-        labelcolor=[look.colour for look in looks], fontsize=7.5, columnspacing=1.0,
-    )  # fmt: skip
+    marks = {
+        look.label: Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash)
+        for look in looks
+    }
+    # Two names per column: those of a panel.
+    panels.legend_below(
+        figure, marks, len(pairs), labelcolor="linecolor", fontsize=7.5, columnspacing=1.0
+    )
     return style.attach(figure, facts)
 
 

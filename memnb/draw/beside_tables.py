@@ -10,14 +10,8 @@ import pandas as pd
 
 from memnb import config, naming
 from memnb.draw import beside, style, tables
-from memnb.evidence import statistics
+from memnb.evidence import levels, statistics
 from memnb.evidence.claims import ENOUGH, EQUIVALENT
-from memnb.evidence.levels import (
-    first_operator,
-    have_all_learned_nothing,
-    in_percent,
-    is_first_operator_enough,
-)
 
 
 def controls(runs: pd.DataFrame, planned: style.Planned | None = None) -> pd.DataFrame:
@@ -36,8 +30,6 @@ def controls(runs: pd.DataFrame, planned: style.Planned | None = None) -> pd.Dat
     columns = ["Model", "Head reads", "Parameters", *map(naming.task_label, tasks)]
     allowed = runs["changes"].isin(["", *(f"representation={r}" for r in ("cls", "mean"))])
     some = runs[runs["task"].isin(tasks) & allowed]
-    if some.empty:
-        return tables.no_rows(columns)
     table = []
     for name in naming.model_order(some["model"]):
         for reads, group in some[some["model"] == name].groupby("representation", sort=True):
@@ -49,7 +41,7 @@ def controls(runs: pd.DataFrame, planned: style.Planned | None = None) -> pd.Dat
             ]
             label = {"cls": "CLS", "mean": "mean of positions", "memory": "memory rows"}[str(reads)]
             table.append([naming.model_label(name), label, _sizes(group, tasks), *cells])
-    return pd.DataFrame(table, columns=columns)
+    return tables.table(table, columns)
 
 
 def _sizes(group: pd.DataFrame, tasks: list[str]) -> str:
@@ -97,15 +89,15 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
         [
             naming.task_label(share.task),
             f"{share.memory}" + (", mean" if share.reads == "mean" else ""),
-            _accuracy(share.luna),
-            _accuracy(share.ours),
-            f"{_accuracy(share.controls[share.best])} {naming.model_label(share.best)}",
+            tables.mean_cell(share.luna),
+            tables.mean_cell(share.ours),
+            f"{tables.mean_cell(share.controls[share.best])} {naming.model_label(share.best)}",
             share.left_said,
             FOLLOWS[share.answer],
         ]
         for share in shares_of(_finished(runs, preset))
     ]
-    return pd.DataFrame(table, columns=columns) if table else tables.no_rows(columns)
+    return tables.table(table, columns)
 
 
 def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
@@ -126,11 +118,11 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
         found.append(f"Luna and ConvLuna read the first position (CLS) instead{where}.")
     best = {share.task: share.controls[share.best].mean() for share in shares}
     for task in naming.task_order(best):
-        level = first_operator(task)
+        level = levels.first_operator(task)
         if level is not None and 100 * level > best[task]:
             found.append(
-                f"On {naming.task_label(task)} the first operator alone has {in_percent(level)}, "
-                "more than any control that has run."
+                f"On {naming.task_label(task)} the first operator alone has "
+                f"{levels.in_percent(level)}, more than any control that has run."
             )
     if "text" in best:
         found.append(
@@ -154,11 +146,6 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
 
 def _finished(runs: pd.DataFrame, preset: str) -> pd.DataFrame:
     return runs[(runs["preset"] == preset) & (runs["outcome"] == "finished")]
-
-
-def _accuracy(percents: pd.Series[float]) -> str:
-    finished = pd.DataFrame({"test_accuracy": percents / 100, "outcome": "finished"})
-    return tables.accuracy_cell(finished)
 
 
 @dataclass(frozen=True)
@@ -198,9 +185,9 @@ class Share:
     @property
     def answer(self) -> str:
         both = [*self.ours / 100, *self.controls[self.best] / 100]
-        if have_all_learned_nothing(self.task, both):
+        if levels.have_all_learned_nothing(self.task, both):
             return "silent"
-        if is_first_operator_enough(self.task, both):
+        if levels.is_first_operator_enough(self.task, both):
             return "operator"
         if not self.judged:
             return "few"
@@ -238,11 +225,9 @@ def shares_of(finished: pd.DataFrame) -> list[Share]:
                     luna = accuracies(task, f"luna-{memory}", changes)
                     controls = {name: alone[name] for name in ran}
                     found.append(Share(task, int(memory), reads, controls, ours, luna))
-    with_mean: dict[str, set[str]] = {}
-    for share in found:
-        if share.reads == "mean":
-            with_mean.setdefault(share.task, set()).add(share.answer)
-    fails = {task for task, answers in with_mean.items() if answers == {"silent"}}
+    with_mean = [share for share in found if share.reads == "mean"]
+    learned = {share.task for share in with_mean if share.answer != "silent"}
+    fails = {share.task for share in with_mean} - learned
     return [replace(s, mean_fails=s.reads == "cls" and s.task in fails) for s in found]
 
 
@@ -284,17 +269,14 @@ def longer(facts: pd.DataFrame) -> pd.DataFrame:
     most = beside.most_trained(facts)
     counts = [count for count in sorted(facts["facts"].unique()) if count % most == 0]
     columns = ["Model", "Positions", *(f"{count} facts" for count in counts)]
-    if facts.empty:
-        return tables.no_rows(columns)
     table = []
     for positions in beside.POSITIONS:
         some = facts[facts["positions"] == positions]
         for name in naming.model_order(some["model"]):
-            own = some[some["model"] == name].assign(outcome="finished")
-            own = own.rename(columns={"accuracy": "test_accuracy"})
-            cells = [tables.accuracy_cell(own[own["facts"] == count]) for count in counts]
+            own = 100 * some[some["model"] == name].set_index("facts")["accuracy"]
+            cells = [tables.mean_cell(own[own.index == count]) for count in counts]
             table.append([naming.model_label(name), positions, *cells])
-    return pd.DataFrame(table, columns=columns)
+    return tables.table(table, columns)
 
 
 def longer_reading(facts: pd.DataFrame) -> str:
@@ -304,23 +286,17 @@ def longer_reading(facts: pd.DataFrame) -> str:
         facts: of :func:`memnb.draw.beside.by_facts`.
     """
     most = beside.most_trained(facts)
-    plain, learned = (
-        facts[facts["positions"] == kind].groupby(["model", "facts"])["accuracy"].mean() * 100
-        for kind in ("none", "learned")
-    )
-    if plain.empty:
+    if (facts["positions"] != "none").all():
         return "No model without positions has a run yet."
     last = int(facts["facts"].max())
+    means = 100 * facts.groupby(["positions", "model", "facts"])["accuracy"].mean()
+    names = naming.model_order(facts["model"])
     at_end, with_positions = (
-        {
-            name: float(means[name, last])
-            for name in naming.model_order(means.index.unique("model"))
-            if (name, last) in means.index
-        }
-        for means in (plain, learned)
+        {name: means[kind, name, last] for name in names if (kind, name, last) in means.index}
+        for kind in ("none", "learned")
     )
     falls = [
-        f"{naming.model_label(name)} from {plain[name, most]:.0f} to {reached:.0f} %"
+        f"{naming.model_label(name)} from {means['none', name, most]:.0f} to {reached:.0f} %"
         for name, reached in at_end.items()
     ]
     found = [

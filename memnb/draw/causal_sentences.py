@@ -20,8 +20,7 @@ def without_the_stream(causal: pd.DataFrame) -> str:
     """
     rows = _plain(causal)
     accuracy = rows.pivot_table("accuracy", ["task", "model", "run_id"], "test", observed=True)
-    if not {"intact", "freeze"} <= set(accuracy.columns):
-        return "No run has been asked yet with the initial memory in every block."
+    accuracy = accuracy.reindex(columns=["intact", "freeze"])
     lost = 100 * (accuracy["intact"] - accuracy["freeze"]).dropna()
     if lost.empty:
         return "No run has been asked yet with the initial memory in every block."
@@ -45,25 +44,19 @@ def order_by_use(causal: pd.DataFrame) -> str:
     """
     rows = _plain(causal)
     # Only removal has a rule.
-    by_rule = 100 * rows.pivot_table("accuracy", ["task", "model", "kept"], "rule", observed=True)
-    rules = ["least used", "most used"]
-    if not set(rules) <= set(by_rule.columns):
-        return "No run has lost its rows by use yet."
-    by_rule = by_rule[rules].dropna()
-    found = []
-    for task in naming.task_order(by_rule.index.unique("task")):
-        there = by_rule.loc[task]
-        for model in naming.model_order(there.index.unique("model")):
-            own = there.loc[model]
-            kept = int(own.index.max())
-            least, most = (float(own[rule][kept]) for rule in rules)
-            if most - least > 100 * MARGIN:
-                found.append(
-                    f"{naming.model_label(model)} on {naming.task_label(task)} ({kept} rows left: "
-                    f"{least:.1f} % without the least used, {most:.1f} % without the most used)"
-                )
+    by_rule = rows.pivot_table("accuracy", ["task", "model", "kept"], "rule", observed=True)
+    by_rule = by_rule.reindex(columns=["least used", "most used"]).dropna().reset_index()
     if by_rule.empty:
         return "No run has lost its rows by use yet."
+    found = []
+    for task, model, own in tables.by_task_and_model(by_rule):
+        last = own.sort_values("kept").iloc[-1]
+        kept, least, most = last["kept"], 100 * last["least used"], 100 * last["most used"]
+        if most - least > 100 * MARGIN:
+            found.append(
+                f"{naming.model_label(model)} on {naming.task_label(task)} ({kept:.0f} rows left: "
+                f"{least:.1f} % without the least used, {most:.1f} % without the most used)"
+            )
     if not found:
         return (
             "Nowhere are the least used rows missed more than the most used ones, by more than "
@@ -84,15 +77,11 @@ def not_asked(runs: pd.DataFrame, causal: pd.DataFrame) -> str:
     rows = plain_models(runs[(runs["outcome"] == "finished") & (runs["memory"] > 1)])
     rows = rows[rows["family"].isin(causal["family"].unique())]
     rows = rows[~rows["run_id"].isin(causal["run_id"])]
-    found = []
-    for task in naming.task_order(rows["task"]):
-        there = rows[rows["task"] == task]
-        for model in naming.model_order(there["model"]):
-            seeds = sorted(there.loc[there["model"] == model, "seed"])
-            found.append(
-                f"{naming.model_label(model)} on {naming.task_label(task)} "
-                f"(seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})"
-            )
+    found = [
+        f"{naming.model_label(model)} on {naming.task_label(task)} "
+        f"(seed{'s' * (len(own) > 1)} {', '.join(map(str, sorted(own['seed'])))})"
+        for task, model, own in tables.by_task_and_model(rows)
+    ]
     return f"Runs without causal rows: {'; '.join(found)}." if found else "Every run was asked."
 
 

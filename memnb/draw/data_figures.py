@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import ScaledTranslation
 
-from memnb.draw import style
+from memnb.draw import panels, style
 from memnb.errors import MemnbError
 from memnb.tasks import listops
 from memnb.tasks.pathfinder import Drawn
@@ -75,24 +74,13 @@ def _write(axis: Axes, x: float, y: float, text: str, **look: Any) -> None:
 
 
 def _beside_title(axis: Axes, text: str) -> None:
-    shift = ScaledTranslation(0, 6 / 72, axis.figure.dpi_scale_trans)
     _write(axis, 1, 1, text, ha="right", va="baseline", color=style.QUIET, fontsize=6.5,
-           transform=axis.transAxes + shift)  # fmt: skip
-
-
-def _bare(axis: Axes) -> None:
-    """A panel without scales, framed by hairlines."""
-    axis.set(xticks=[], yticks=[])
-    axis.grid(visible=False)
-    for spine in axis.spines.values():
-        spine.set(visible=True, color=style.RULE)
+           transform=style.shifted(axis, axis.transAxes, 0, 6))  # fmt: skip
 
 
 def _said(axis: Axes, text: str, columns: int) -> None:
     """Words in the place of a picture."""
-    _bare(axis)
-    for spine in axis.spines.values():
-        spine.set_linestyle((0, (4, 3)))
+    style.bare(axis, visible=True, color=style.RULE, linestyle=(0, (4, 3)))
     # An address is longer than a line: it may be broken, but a command only at its spaces.
     text = textwrap.fill(text, columns, break_on_hyphens=False)
     _write(axis, 0.5, 0.5, text, ha="center", va="center", color=style.QUIET, fontsize=6.5,
@@ -112,7 +100,7 @@ def _example(axis: Axes, one: Portrait) -> None:
 
 
 def _passages(axis: Axes, example: Passages) -> None:
-    _bare(axis)
+    style.bare(axis, visible=True, color=style.RULE)
     count = len(example.texts)
     columns = _COLUMNS // count - 3  # with room for the mark at the end
     for number, text in enumerate(example.texts):
@@ -132,25 +120,29 @@ def _pictures(axis: Axes, example: Pictures) -> None:
     axis.set_axis_off()
     count = len(example.images)
     for number, (image, word) in enumerate(zip(example.images, example.words, strict=True)):
-        inner = axis.inset_axes((number / count, 0.0, 1 / count - 0.015, 0.98))
-        _grey(inner, image)
-        inner.set_anchor("N")
-        inner.set_in_layout(False)
-        _write(inner, 0.5, -0.04, word, ha="center", va="top")
+        _picture(axis, (number / count, 0.0, 1 / count - 0.015, 0.98), image, word, -0.04)
+
+
+def _picture(
+    axis: Axes, box: tuple[float, float, float, float], image: np.ndarray, word: str, below: float
+) -> None:
+    """An image (side, side) in a part of a panel, ``word`` below it."""
+    inner = axis.inset_axes(box)
+    _grey(inner, image)
+    inner.set_anchor("N")
+    inner.set_in_layout(False)
+    _write(inner, 0.5, below, word, ha="center", va="top")
 
 
 def _grey(axis: Axes, image: np.ndarray) -> None:
     """An image (side, side) of 0..255."""
     axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axis.set(xticks=[], yticks=[])
-    axis.grid(visible=False)
-    for spine in axis.spines.values():
-        spine.set(visible=False)
+    style.bare(axis, visible=False)
 
 
 def _expression(axis: Axes, example: Expression) -> None:
     """The top of the tree, with folded parts as their value and size; below, the first tokens."""
-    _bare(axis)
+    style.bare(axis, visible=True, color=style.RULE)
     depth = 1
     while depth < 10 and example.tree.ends(depth + 1) <= _ENDS:
         depth += 1
@@ -222,7 +214,7 @@ def _lengths(axis: Axes, one: Portrait) -> None:
     remarks = [f"longest {counts.longest:,}"]
     share = counts.beyond(one.max_length)
     if share:
-        axis.axvline(one.max_length, color=style.INK, linewidth=0.9, linestyle=(0, (1, 2)))
+        axis.axvline(one.max_length, color=style.INK, linewidth=0.9, linestyle=style.DOTTED)
         remarks += [f"cut at {one.max_length:,}:", f"{100 * share:.1f} % are longer"]
     axis.set_ylim(top=1.25 * axis.get_ylim()[1])
     _write(
@@ -239,13 +231,11 @@ def _labels(axis: Axes, one: Portrait) -> None:
     shares = 100 * one.counts.balance
     places = np.arange(len(shares))
     axis.barh(places, shares, color=_BAR, height=0.7)
-    axis.set_yticks(places, LABELS[one.name][: len(shares)])
-    axis.set_ylim(len(shares) - 0.4, -0.6)
-    axis.tick_params(axis="y", length=0, labelsize=7 if len(shares) < 5 else 6, pad=2)
+    panels.name_rows([axis], LABELS[one.name][: len(shares)], 0.6)
+    axis.tick_params(axis="y", labelsize=7 if len(shares) < 5 else 6, pad=2)
     axis.tick_params(axis="x", labelsize=7)
-    axis.grid(visible=False, axis="y")
     even = 100 / len(shares)
-    axis.axvline(even, color=style.INK, linewidth=0.9, linestyle=(0, (1, 2)))
+    axis.axvline(even, color=style.INK, linewidth=0.9, linestyle=style.DOTTED)
     axis.set_xlim(0, max(1.25 * even, 1.1 * shares.max()))
     axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axis.xaxis.set_major_formatter("{x:g} %")
@@ -269,9 +259,7 @@ def short_tasks(expression: Expression, drawn: Drawn, each: int = 3) -> Figure:
     """
     _enough(drawn, each)
     side = int(drawn.images.shape[1] ** 0.5)
-    figure, axes = style.canvas(
-        1, 2, 3.0, gap=0.05, gridspec_kw={"width_ratios": [1.35, 1]}
-    )  # fmt: skip
+    figure, axes = style.canvas(1, 2, 3.0, gap=0.05, gridspec_kw={"width_ratios": [1.35, 1]})
     top, images = axes[0]
     top.set_title("ListOps short", fontsize=8.5)
     _expression(top, expression)
@@ -281,11 +269,8 @@ def short_tasks(expression: Expression, drawn: Drawn, each: int = 3) -> Figure:
     for line, label in enumerate((1, 0)):
         word = "one contour" if label else "two contours"
         for column, row in enumerate(np.flatnonzero(drawn.labels == label)[:each].tolist()):
-            inner = images.inset_axes((column / each, 0.53 - 0.53 * line, 1 / each - 0.03, 0.46))
-            _grey(inner, drawn.images[row].reshape(side, side))
-            inner.set_anchor("N")
-            inner.set_in_layout(False)
-            _write(inner, 0.5, -0.05, word, ha="center", va="top")
+            box = (column / each, 0.53 - 0.53 * line, 1 / each - 0.03, 0.46)
+            _picture(images, box, drawn.images[row].reshape(side, side), word, -0.05)
     style.heading(
         figure,
         "The generated tasks at laptop scale",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
@@ -42,15 +43,12 @@ _CONVLUNA_FORMULAS = (
 class _Sheet:
     """An axis in inches, and the few shapes a block diagram is made of."""
 
-    def __init__(self, axis: Axes, left: float = 0.0, bottom: float = 0.0) -> None:
-        self.axis, self.left, self.bottom = axis, left, bottom
+    def __init__(self, axis: Axes, origin: Point = (0.0, 0.0)) -> None:
+        self.axis, self.origin = axis, np.array(origin)
 
     def at(self, left: float, bottom: float) -> _Sheet:
         """The same axis with another origin."""
-        return _Sheet(self.axis, left, bottom)
-
-    def _to(self, points: Sequence[Point]) -> list[Point]:
-        return [(x + self.left, y + self.bottom) for x, y in points]
+        return _Sheet(self.axis, (left, bottom))
 
     def box(
         self,
@@ -65,7 +63,7 @@ class _Sheet:
     ) -> None:
         """A rounded box with text in it."""
         face, edge = look
-        (x, y), (width, height) = self._to([centre])[0], size
+        (x, y), (width, height) = self.origin + centre, size
         self.axis.add_patch(
             FancyBboxPatch(
                 (x - width / 2, y - height / 2), width, height, linewidth=weight, facecolor=face,
@@ -82,66 +80,60 @@ class _Sheet:
         weight: float = 1.1,
     ) -> None:  # fmt: skip
         """A line through ``points`` with an arrow head at its end."""
-        path = self._to(points)
+        path = self.origin + np.array(points)
         if head:
-            (x0, y0), (x1, y1) = path[-2:]
-            length = ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5
-            ux, uy = (x1 - x0) / length, (y1 - y0) / length
-            back = 0.085
-            base = (x1 - back * ux, y1 - back * uy)
+            tip, along = path[-1], path[-1] - path[-2]
+            along = along / np.hypot(*along)
+            base, half = tip - 0.085 * along, 0.038 * np.array([-along[1], along[0]])
             self.axis.add_patch(
-                Polygon(
-                    [
-                        (x1, y1),
-                        (base[0] - 0.038 * uy, base[1] + 0.038 * ux),
-                        (base[0] + 0.038 * uy, base[1] - 0.038 * ux),
-                    ],
-                    closed=True, color=colour, linewidth=0, zorder=5,
-                )
-            )  # fmt: skip
-            path = [*path[:-1], base]
+                Polygon([tip, base + half, base - half], color=colour, linewidth=0, zorder=5)
+            )
+            path = np.array([*path[:-1], base])
         self.axis.plot(
-            [x for x, _ in path], [y for _, y in path], color=colour, linewidth=weight, zorder=2,
+            *path.T, color=colour, linewidth=weight, zorder=2,
             solid_joinstyle="round", solid_capstyle="butt",
         )  # fmt: skip
 
     def dot(self, point: Point, colour: str = _SEQUENCE) -> None:
         """Where a wire splits."""
-        self.axis.add_patch(Circle(self._to([point])[0], 0.028, color=colour, zorder=5))
+        x, y = self.origin + point
+        self.axis.add_patch(Circle((x, y), 0.028, color=colour, zorder=5))
 
     def plus(self, point: Point, colour: str = _SEQUENCE) -> None:
         """Where two wires are added."""
-        x, y = self._to([point])[0]
+        x, y = self.origin + point
         self.axis.add_patch(
             Circle((x, y), 0.085, facecolor="white", edgecolor=colour, linewidth=1.1, zorder=4)
         )
-        reach = 0.05
-        for dx, dy in ((reach, 0), (0, reach)):
+        for dx, dy in ((0.05, 0), (0, 0.05)):
             self.axis.plot(
                 [x - dx, x + dx], [y - dy, y + dy], color=colour, linewidth=1.1, zorder=5
             )
 
     def text(
         self, point: Point, text: str, *, ha: str = "center", va: str = "center",
-        colour: str = style.QUIET, fontsize: float = 7.5, bold: bool = False, back: bool = False,
+        colour: str = style.QUIET, fontsize: float = 7.5, bold: bool = False,
     ) -> None:  # fmt: skip
-        """A label; ``back`` gives it a white ground where it stands on a wire."""
-        x, y = self._to([point])[0]
+        """A label."""
+        x, y = self.origin + point
         self.axis.text(
             x, y, text, ha=ha, va=va, fontsize=fontsize, color=colour, zorder=6, linespacing=1.3,
             fontweight="bold" if bold else "normal",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8} if back else None,
         )  # fmt: skip
 
 
-def _sheet(width: float, height: float) -> tuple[Figure, _Sheet]:
+def _sheet(height: float, title: str, subtitle: str) -> tuple[Figure, _Sheet]:
+    """An empty sheet as wide as a page, and what stands at its top."""
     style.apply()
-    figure = plt.figure(figsize=(width, height))
+    figure = plt.figure(figsize=(style.PAGE_WIDTH, height))
     plt.close(figure)  # see style.canvas
     axis = figure.add_axes((0, 0, 1, 1))
-    axis.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+    axis.set(xlim=(0, style.PAGE_WIDTH), ylim=(0, height), aspect="equal")
     axis.axis("off")
-    return figure, _Sheet(axis)
+    sheet = _Sheet(axis)
+    sheet.text((0.1, height - 0.17), title, ha="left", colour=style.INK, fontsize=10.5, bold=True)
+    sheet.text((0.1, height - 0.42), subtitle, ha="left", fontsize=8.5)
+    return figure, sheet
 
 
 def blocks() -> Figure:
@@ -150,16 +142,13 @@ def blocks() -> Figure:
     What ConvLuna changes is set off in orange: the filter F between the sequence and the memory,
     the temperatures, and the missing value projection.
     """
-    width, height = style.PAGE_WIDTH, 6.95
-    figure, sheet = _sheet(width, height)
-    sheet.text(
-        (0.1, height - 0.17), "One block: the memory packs the sequence, every position reads it "
-        "back", ha="left", colour=style.INK, fontsize=10.5, bold=True,
-    )  # fmt: skip
-    sheet.text(
-        (0.1, height - 0.42), "$L$ positions, $M$ memory rows, width $H$, $d$ channels per head. "
-        "Orange: what ConvLuna changes.", ha="left", fontsize=8.5,
-    )  # fmt: skip
+    height = 6.95
+    figure, sheet = _sheet(
+        height,
+        "One block: the memory packs the sequence, every position reads it back",
+        "$L$ positions, $M$ memory rows, width $H$, $d$ channels per head. Orange: what ConvLuna "
+        "changes.",
+    )
     _block(sheet.at(0.0, 0.75), filtered=False)
     sheet.wire([(3.6, 0.15), (3.6, height - 0.65)], style.RULE, head=False, weight=0.8)
     _block(sheet.at(3.6, 0.75), filtered=True)
@@ -261,16 +250,12 @@ def _formulas(sheet: _Sheet, filtered: bool) -> None:
 
 def single_row() -> Figure:
     """What either block becomes when the memory has one row: a global pooling and an FFN."""
-    width, height = style.PAGE_WIDTH, 2.35
-    figure, sheet = _sheet(width, height)
-    sheet.text(
-        (0.1, height - 0.17), "With one memory row the block is a global pooling plus a "
-        "feed-forward network", ha="left", colour=style.INK, fontsize=10.5, bold=True,
-    )  # fmt: skip
-    sheet.text(
-        (0.1, height - 0.42), "$M = 1$: the unpack softmax has one entry, so it is 1 whatever "
-        "the query. Every position gets the same vector.", ha="left", fontsize=8.5,
-    )  # fmt: skip
+    figure, sheet = _sheet(
+        2.35,
+        "With one memory row the block is a global pooling plus a feed-forward network",
+        "$M = 1$: the unpack softmax has one entry, so it is 1 whatever the query. Every position "
+        "gets the same vector.",
+    )
     y, low = 1.15, 0.42
     sheet.box((0.6, y), (0.92, 0.44), "sequence  $x$\n$L \\times H$", _STREAM, fontsize=7.5)
     sheet.wire([(1.06, y), (1.4, y)])

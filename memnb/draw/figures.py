@@ -12,49 +12,23 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from memnb import config, naming
-from memnb.draw import style, tables
-from memnb.draw.panels import (
-    MAJORITY_NAME,
-    Ends,
-    against_rows_left,
-    common_memory,
-    common_task,
-    curves,
-    draw_levels,
-    draw_levels_across,
-    has_not_learned,
-    leave_out,
-    level_marks,
-    level_words,
-    look_of,
-    missing,
-    moved,
-    name_lines,
-    name_powers,
-    name_x,
-    not_planned,
-    of_runs,
-    plain_models,
-    random_choices,
-    rows_of_memory,
-    thousands,
-    ticks,
-    unit_of,
-)
+from memnb.draw import panels, style, tables
+from memnb.draw.panels import Ends
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
 from memnb.evidence.claims import ACCURACY, UNJUDGED, Verdict
@@ -107,42 +81,46 @@ def accuracy(
             without it, all say the former.
     """
     title = "Test accuracy: every seed, and the mean"
-    plain = plain_models(runs)
+    plain = panels.plain_models(runs)
     if plain.empty:
         return style.empty(title, subtitle)
     tasks = naming.task_order(plain["task"])
     references = _references(published, tasks)
     models = naming.model_order([*plain["model"], *references["name"]])
     sources = list(dict.fromkeys(references["source"]))
-    figure, axes = style.canvas(
-        1, len(tasks), 1.5 + 0.27 * len(models) + 0.17 * bool(sources), sharey=True,
-        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
-    )  # fmt: skip
-    drawn: set[str] = set()
+    height = 1.5 + 0.27 * len(models) + 0.17 * bool(sources)
+    figure, axes = style.canvas(1, len(tasks), height, alone=6.4, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
-        there = references[references["task"] == task]
-        drawn |= _accuracy_panel(axis, plain[plain["task"] == task], task, models, there, planned)
-        for source, rows in there.groupby("source", sort=False):
+        own, there = plain[plain["task"] == task], references[references["task"] == task]
+        rows = [
+            _Row(
+                own[own["model"] == name],
+                panels.look_of(name),
+                there.loc[there["name"] == name, "accuracy"],
+                style.MISSING if planned is None or (name, task) in planned else style.NOT_PLANNED,
+            )
+            for name in models
+        ]
+        _accuracy_panel(axis, task, rows)
+        for source, theirs in there.groupby("source", sort=False):
             mark = _published_mark(sources.index(source))
-            mark.set_data(rows["accuracy"], [models.index(name) for name in rows["name"]])
+            mark.set_data(theirs["accuracy"], [models.index(name) for name in theirs["name"]])
             axis.add_line(mark)
-    first = axes[0, 0]
-    first.set_yticks(range(len(models)), [naming.model_label(name) for name in models])
-    for tick, name in zip(first.get_yticklabels(), models, strict=True):
-        tick.set(color=look_of(name).colour, fontweight="bold")
-    first.set_ylim(len(models) - 0.45, -0.55)
+    panels.name_rows(axes[0], [naming.model_label(name) for name in models])
+    for tick, name in zip(axes[0, 0].get_yticklabels(), models, strict=True):
+        tick.set(color=panels.look_of(name).colour, fontweight="bold")
     marks = _marks_of_levels(axes[0], tasks)
     marks |= {f"published: {source}": _published_mark(i) for i, source in enumerate(sources)}
-    _explain(figure, drawn, marks)
-    style.heading(figure, title, subtitle)
-    return style.attach(figure, of_runs(plain))
+    _explain(figure, marks)
+    return panels.finish(figure, title, subtitle, panels.of_runs(plain))
 
 
+#: The labels of what rows of accuracies are made of.
 _SEED, _MEAN, _INTERVAL, _CUT = "one seed", "mean", "95 % interval", "interval goes on"
 
 
-def _explain(figure: Figure, drawn: set[str], more: Mapping[str, Line2D]) -> None:
-    """A legend of what rows of accuracies are made of, if it is ``drawn``, and of ``more``."""
+def _explain(figure: Figure, more: Mapping[str, Line2D]) -> None:
+    """A legend of what the rows of accuracies in a figure are made of, and of ``more``."""
     parts = {
         _SEED: Line2D([], [], color=style.INK, marker="o", linestyle="none", alpha=0.55,
                       markersize=4.5),
@@ -151,12 +129,13 @@ def _explain(figure: Figure, drawn: set[str], more: Mapping[str, Line2D]) -> Non
         _INTERVAL: Line2D([], [], color=style.INK, linewidth=1.2),
         _CUT: _cut_mark(style.INK),
     }  # fmt: skip
-    marks = {name: mark for name, mark in parts.items() if name in drawn}
-    marks |= more
-    figure.legend(
-        [*marks.values()], [*marks], loc="outside lower center", ncols=3,
-        handletextpad=0.5, columnspacing=1.6,
-    )  # fmt: skip
+    marks = {name: mark for name, mark in parts.items() if name in _drawn(figure)}
+    panels.legend_below(figure, {**marks, **more}, 3, handletextpad=0.5, columnspacing=1.6)
+
+
+def _drawn(figure: Figure) -> set[str]:
+    """The labels of what is drawn in any panel."""
+    return {str(line.get_label()) for axis in figure.axes for line in axis.lines}
 
 
 def _cut_mark(colour: str) -> Line2D:
@@ -175,27 +154,27 @@ def _published_mark(number: int) -> Line2D:
 _HOLLOW = ("o", "s", "^", "v", "P", "X")
 
 
-def _accuracy_panel(
-    axis: Axes,
-    rows: pd.DataFrame,
-    task: str,
-    models: Sequence[str],
-    published: pd.DataFrame,
-    planned: style.Planned | None,
-) -> set[str]:
-    """Returns what is drawn, in the words of the legend."""
-    finished, drawn = rows[rows["outcome"] == "finished"], set[str]()
-    _accuracy_axis(axis, task, [*published["accuracy"], *(100 * finished["test_accuracy"])])
-    for position, name in enumerate(models):
-        values = 100 * finished.loc[finished["model"] == name, "test_accuracy"]
-        if len(values):
-            drawn |= _accuracy_row(axis, position, values, look_of(name))
-        failed = int(((rows["model"] == name) & (rows["outcome"] == "failed")).sum())
-        marks = [*values, *published.loc[published["name"] == name, "accuracy"]]
-        wanted = planned is None or (name, task) in planned
-        none = style.MISSING if wanted else style.NOT_PLANNED
-        _count(axis, position, marks, len(values), failed, task, none)
-    return drawn
+class _Row(NamedTuple):
+    """A row of accuracies: its runs and their look, other marks in it, what it says if empty."""
+
+    runs: pd.DataFrame
+    look: style.Family
+    others: Iterable[float] = ()
+    none: str = style.MISSING
+
+
+def _accuracy_panel(axis: Axes, task: str, rows: Sequence[_Row]) -> None:
+    finished = [row.runs[row.runs["outcome"] == "finished"] for row in rows]
+    values = [100 * runs["test_accuracy"] for runs in finished]
+    marks = [[*own, *row.others] for own, row in zip(values, rows, strict=True)]
+    _accuracy_axis(axis, task, [mark for own in marks for mark in own])
+    for position, row in enumerate(rows):
+        if len(values[position]):
+            _accuracy_row(axis, position, values[position], row.look)
+        failed = int((row.runs["outcome"] == "failed").sum())
+        if failed or values[position].empty:
+            text = f"{failed} failed" if failed else row.none
+            _remark(axis, position, text, marks[position], task)
 
 
 #: Points within which one answer's level is drawn, however close together the marks are.
@@ -209,9 +188,7 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     """
     axis.set_title(naming.task_label(task), loc="center")
     name = "test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)"
-    axis.grid(visible=False, axis="y")
-    axis.tick_params(axis="y", length=0)
-    constant, *others = draw_levels_across(axis, levels_of(task))
+    constant, *others = panels.draw_levels_across(axis, levels_of(task))
     shown = [*shown, *others] or [constant]
     reach = max(max(shown) - min(shown), _REACH)
     near = min(shown) - reach <= constant <= max(shown) + reach
@@ -221,36 +198,24 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     low, high = min(shown), max(shown)
     margin = max(0.12 * (high - low), 1.5)
     axis.set_xlim(max(low - margin, 0), min(high + margin, 100))
-    axis.xaxis.set_major_locator(ticks(4))
+    axis.xaxis.set_major_locator(panels.ticks(4))
 
 
 def _marks_of_levels(axes: Iterable[Axes], tasks: Sequence[str]) -> dict[str, Line2D]:
     """For a legend, without what one answer gives where no panel draws it."""
-    marks = level_marks(tasks)
+    marks = panels.level_marks(tasks)
     limits = ((*axis.get_xlim(), task) for axis, task in zip(axes, tasks, strict=True))
     if not any(low <= 100 * levels_of(task).constant <= high for low, high, task in limits):
-        marks.pop(MAJORITY_NAME)
+        marks.pop(panels.MAJORITY_NAME)
     return marks
 
 
-def _count(
-    axis: Axes,
-    position: int,
-    marks: list[float],
-    finished: int,
-    failed: int,
-    task: str,
-    none: str = style.MISSING,
-) -> None:
-    """Say in a row what its marks cannot: runs that failed, or, in the words ``none``, that there
-    are none.
+def _remark(axis: Axes, position: int, text: str, marks: Sequence[float], task: str) -> None:
+    """Say in a row what its marks cannot: that runs have failed, or that there are none.
 
     At the right end of the row; if a mark stands in the way, beside the dotted line, or at the
     left end where that is not drawn.
     """
-    if finished and not failed:
-        return
-    text = f"{failed} failed" if failed else none
     low, high = axis.get_xlim()
     level = max(100 * levels_of(task).constant, low)
     left = any(mark > low + 0.6 * (high - low) for mark in marks)
@@ -260,46 +225,38 @@ def _count(
     )  # fmt: skip
 
 
-def _accuracy_row(
-    axis: Axes, position: int, values: pd.Series[float], look: style.Family
-) -> set[str]:
-    """One model's seeds, mean and interval; an interval that leaves the panel ends in a caret.
+def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: style.Family) -> None:
+    """One model's seeds, mean and interval.
 
-    A single seed is its mark alone: the bar of a mean would hide it and promise more. Returns
-    what is drawn, in the words of the legend.
+    A single seed is its mark alone: the bar of a mean would hide it and promise more.
     """
     summary = statistics.mean(values)
     axis.plot(
-        values, np.full(len(values), position), linestyle="none", marker=look.marker,
-        color=look.colour, alpha=0.55, markersize=4.5, markeredgewidth=0, zorder=3,
+        values, np.full(len(values), position), **look.points, alpha=0.55, markersize=4.5,
+        markeredgewidth=0, zorder=3, label=_SEED,
     )  # fmt: skip
-    if summary.n < 2:
-        return {_SEED}
-    axis.plot(
-        [summary.mean] * 2, [position - 0.27, position + 0.27], color=look.colour, linewidth=2.2,
-        zorder=4,
-    )  # fmt: skip
-    if _interval(axis, position, summary.low, summary.high, look.colour):
-        return {_SEED, _MEAN, _INTERVAL, _CUT}
-    return {_SEED, _MEAN, _INTERVAL}
+    if summary.n > 1:
+        axis.plot(
+            [summary.mean] * 2, [position - 0.27, position + 0.27], color=look.colour,
+            linewidth=2.2, zorder=4, label=_MEAN,
+        )  # fmt: skip
+        _interval(axis, position, summary.low, summary.high, look.colour)
 
 
-def _interval(axis: Axes, position: int, low: float, high: float, colour: str) -> bool:
-    """A line from ``low`` to ``high``; an end outside the panel is a caret. Returns if one is."""
+def _interval(axis: Axes, position: int, low: float, high: float, colour: str) -> None:
+    """A line from ``low`` to ``high``; an end outside the panel is a caret."""
     left, right = axis.get_xlim()
     axis.plot([max(low, left), min(high, right)], [position] * 2, color=colour, linewidth=1.2,
-              zorder=2)  # fmt: skip
-    cut = False
+              zorder=2, label=_INTERVAL)  # fmt: skip
     for end, outside, marker, inwards in (
         (left, low < left, "<", 2.4),
         (right, high > right, ">", -2.4),
     ):
-        if outside:
-            cut = True
-            # Its tip on the edge: beyond stand the names of the rows.
-            axis.plot([end], [position], marker=marker, color=colour, markersize=4,
-                      clip_on=False, zorder=2, transform=moved(axis, inwards))  # fmt: skip
-    return cut
+        if outside:  # the tip of the caret on the edge: beyond stand the names of the rows
+            axis.plot(
+                [end], [position], marker=marker, color=colour, markersize=4, clip_on=False,
+                zorder=2, transform=style.shifted(axis, axis.transData, inwards, 0), label=_CUT,
+            )  # fmt: skip
 
 
 def _references(published: pd.DataFrame | None, tasks: Sequence[str]) -> pd.DataFrame:
@@ -315,13 +272,14 @@ def _references(published: pd.DataFrame | None, tasks: Sequence[str]) -> pd.Data
 # --- ablation --------------------------------------------------------------------------------
 
 
-def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Figure:
+def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     """ConvLuna taken apart, as coded: every seed of filter by pack temperature, a panel per task.
 
     The dashed line is the whole ConvLuna (convolution, learned temperature).
     """
-    title = f"ConvLuna-{memory} taken apart: filter and pack temperature"
-    rows = tables.ablated(runs, memory)
+    name = naming.model_label(f"convluna-{tables.TAKEN_APART}")
+    title = f"{name} taken apart: filter and pack temperature"
+    rows = tables.ablated(runs)
     rows = rows[rows["reading"] == "as_coded"]
     tasks = naming.task_order(rows.loc[rows["changes"] != "", "task"])
     if not tasks:
@@ -335,54 +293,32 @@ def ablation(runs: pd.DataFrame, subtitle: str = "", *, memory: int = 16) -> Fig
         for kind in tables.filters_of(rows)
         for temperature in tables.TEMPERATURES
     ]
-    figure, axes = style.canvas(
-        1, len(tasks), 1.5 + 0.24 * len(variants), sharey=True,
-        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
-    )  # fmt: skip
-    drawn: set[str] = set()
+    whole: dict[str, Any] = {
+        "color": style.FAMILY["convluna"].colour, "linewidth": 0.9, "linestyle": style.DASHED
+    }  # fmt: skip
+    figure, axes = style.canvas(1, len(tasks), 1.5 + 0.24 * len(variants), alone=6.4, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         own = rows[rows["task"] == task]
         groups = {key: group for key, group in own.groupby(keys, sort=False)}
-        drawn |= _variants(axis, task, [groups.get(variant, own.iloc[:0]) for variant in variants])
+        standard = own[(own["outcome"] == "finished") & (own["changes"] == "")]
+        standard = standard[standard["filter"] == "conv"]
+        # The dashed line, too, is a mark that a remark keeps clear of.
+        levels = [100 * standard["test_accuracy"].mean()] if len(standard) else []
+        shown = [
+            _Row(groups.get(variant, own.iloc[:0]), panels.look_of_filter(variant[0]), levels)
+            for variant in variants
+        ]
+        _accuracy_panel(axis, task, shown)
+        for level in levels:
+            axis.axvline(level, zorder=1, **whole)
     labels = [
         f"{tables.filter_label(kind, width, stride)}, T = {tables.TEMPERATURES[temperature]}"
         for kind, width, stride, temperature in variants
     ]
-    axes[0, 0].set_yticks(range(len(labels)), labels)
-    axes[0, 0].set_ylim(len(labels) - 0.45, -0.55)
-    whole = Line2D([], [], color=style.FAMILY["convluna"].colour, **_WHOLE)
-    more = {**_marks_of_levels(axes[0], tasks), f"mean of ConvLuna-{memory}": whole}
-    _explain(figure, drawn, more)
-    style.heading(figure, title, subtitle)
-    return style.attach(figure, of_runs(rows[rows["task"].isin(tasks)]))
-
-
-#: The line of the whole ConvLuna.
-_WHOLE: dict[str, Any] = {"linewidth": 0.9, "linestyle": (0, (4, 2))}
-#: Colour and marker of a filter: those of the family that has it; no filter takes Luna's.
-_FILTER_FAMILY = {"none": "luna", "conv": "convluna", "pool": "poolluna"}
-
-
-def _variants(axis: Axes, task: str, groups: Sequence[pd.DataFrame]) -> set[str]:
-    """Returns what is drawn, in the words of the legend."""
-    whole, drawn, levels = pd.concat(groups), set[str](), []
-    finished = whole[whole["outcome"] == "finished"]
-    _accuracy_axis(axis, task, list(100 * finished["test_accuracy"]))
-    standard = 100 * finished.loc[finished["changes"] == "", "test_accuracy"]
-    standard = standard[finished["filter"] == "conv"]
-    if len(standard):
-        look = style.FAMILY["convluna"]
-        levels = [float(standard.mean())]
-        axis.axvline(levels[0], color=look.colour, zorder=1, **_WHOLE)
-    for position, group in enumerate(groups):
-        values = 100 * group.loc[group["outcome"] == "finished", "test_accuracy"]
-        if len(values):
-            look = style.FAMILY[_FILTER_FAMILY[group["filter"].iloc[0]]]
-            drawn |= _accuracy_row(axis, position, values, look)
-        failed = int((group["outcome"] == "failed").sum())
-        # The dashed line, too, is a mark that a note keeps clear of.
-        _count(axis, position, [*values, *levels], len(values), failed, task)
-    return drawn
+    panels.name_rows(axes[0], labels)
+    more = _marks_of_levels(axes[0], tasks)
+    _explain(figure, {**more, f"mean of {name}": Line2D([], [], **whole)})
+    return panels.finish(figure, title, subtitle, panels.of_runs(rows[rows["task"].isin(tasks)]))
 
 
 # --- learning curves -------------------------------------------------------------------------
@@ -410,7 +346,7 @@ def learning_curves(
         known: what takes no memory on the validation set of these.
     """
     title = "Learning curves: accuracy on the validation set"
-    rows = plain_models(metrics)
+    rows = panels.plain_models(metrics)
     rows = rows[rows["split"] == "validation"]
     if rows.empty:
         return style.empty(title, subtitle)
@@ -426,25 +362,21 @@ def learning_curves(
             own = rows[(rows["task"] == task) & rows["memory"].isin([0, size])]
             if there and size not in there:
                 own = own.iloc[:0]  # alone, the Transformer would pass for a model of this size
-            ends = curves(axis, own, "step", "accuracy", 100.0)
-            if own.empty and not_planned(planned, task, size):
-                leave_out(axis)
-            elif own.empty:
-                missing(axis)
+            ends = panels.curves(axis, own, "step", "accuracy", 100.0)
+            if own.empty:
+                panels.nothing_here(axis, planned, task, size)
             if task == tasks[0]:
-                axis.set_title(rows_of_memory(size))
-            axis.xaxis.set_major_locator(ticks(4))
-            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+                axis.set_title(panels.rows_of_memory(size))
+            panels.count_along(axis)
             named.append((axis, ends))
-        panels = [axis for axis in line if axis.lines]
-        draw_levels(panels, known or levels_of(task, "validation"))
+        drawn = [axis for axis in line if axis.lines]
+        panels.draw_levels(drawn, known or levels_of(task, "validation"))
         line[0].set_ylabel(f"{label or naming.task_label(task)}\nvalidation accuracy (%)")
-    name_x(axes, "training step")
-    words = level_words(tasks)
-    remarks = f"Thin: a seed; thick: the mean; {words}. {_validated_on_test(rows)}{subtitle}"
-    style.heading(figure, title, remarks.strip())
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows[[*evidence.KEYS, "step", "accuracy", "loss"]])
+    panels.name_axes(axes, "training step")
+    words = f"Thin: a seed; thick: the mean; {panels.level_words(tasks)}."
+    words += f" {_validated_on_test(rows)}{subtitle}"
+    shown = rows[[*evidence.KEYS, "step", "accuracy", "loss"]]
+    return panels.finish(figure, title, words, shown, axes, named)
 
 
 def _validated_on_test(rows: pd.DataFrame) -> str:
@@ -487,7 +419,7 @@ def degradation(
         title: another than that of the measures.
     """
     title = title or _DEGRADATION_TITLES.get(tuple(measures), "Memory over training and depth")
-    rows = plain_models(probes)
+    rows = panels.plain_models(probes)
     rows = rows[rows["memory"] > 1]
     if apart:
         rows = rows[rows["family"].isin([name for group in apart for name in group])]
@@ -497,9 +429,9 @@ def degradation(
         rows = rows[rows["memory"] == memory]
     if rows.empty:
         return style.empty(title, subtitle, _no_degradation(probes, task, memory))
-    task = common_task(rows)
+    task = panels.common_task(rows)
     rows = rows[rows["task"] == task]
-    size = common_memory(rows)
+    size = panels.common_memory(rows)
     rows = rows[rows["memory"] == size]
     blocks = sorted({int(block) for block in rows["block"]})
     families = list(rows["family"].unique())
@@ -513,22 +445,20 @@ def degradation(
         for axis, block in zip(line, blocks, strict=True):
             own = rows[(rows["block"] == block) & rows["family"].isin(group)]
             named.append((axis, _measure_panel(axis, own, measure)))
-            axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
-            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+            panels.count_along(axis, 4 if len(blocks) < 4 else 2)
     for measure in measures:
         firsts = [line[0] for line, (of, _) in zip(axes, lines, strict=True) if of == measure]
         _one_scale(firsts, measure, size)
     for axis, block in zip(axes[0], blocks, strict=True):
         axis.set_title(f"block {block}", pad=14)
-    name_x(axes, "training step")
+    panels.name_axes(axes, "training step")
     figure.align_ylabels(axes[:, 0])
-    of_task = f"{label or naming.task_label(task)}, {rows_of_memory(size)}"
+    of_task = f"{label or naming.task_label(task)}, {panels.rows_of_memory(size)}"
     # Where means are geometric, the panel says what is thick.
     thick = "" if {*_LOGARITHMIC} & {*measures} else ", thick: the mean"
-    where = f"{of_task}; thin: a seed{thick}"
-    style.heading(figure, title, f"{where}. {subtitle}" if subtitle else where)
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows[[*evidence.KEYS, "step", "block", *measures]])
+    words = f"{of_task}; thin: a seed{thick}" + (f". {subtitle}" if subtitle else "")
+    shown = rows[[*evidence.KEYS, "step", "block", *measures]]
+    return panels.finish(figure, title, words, shown, axes, named)
 
 
 def _measure_panel(axis: Axes, rows: pd.DataFrame, measure: str) -> Ends:
@@ -537,9 +467,9 @@ def _measure_panel(axis: Axes, rows: pd.DataFrame, measure: str) -> Ends:
     if measure in _LOGARITHMIC:
         axis.set_yscale("log")  # from block to block a norm can change by powers of ten
         rows = rows.assign(**{measure: rows[measure].clip(lower=1e-12)})
-    ends = curves(axis, rows, "step", measure, geometric=measure in _LOGARITHMIC)
+    ends = panels.curves(axis, rows, "step", measure, geometric=measure in _LOGARITHMIC)
     if rows.empty:
-        missing(axis)
+        panels.missing(axis)
     return ends
 
 
@@ -568,13 +498,13 @@ def not_learned(runs: pd.DataFrame, known: Levels | None = None) -> str:
         f"{naming.model_label(run['model'])} has not learned this task "
         f"({100 * run['test_accuracy']:.1f} %)."
         for _, run in ended.iterrows()
-        if has_not_learned(run["task"], run["test_accuracy"], known)
+        if panels.has_not_learned(run["task"], run["test_accuracy"], known)
     )
 
 
 def _no_degradation(probes: pd.DataFrame, task: str | None, memory: int | None) -> str:
     """Why nothing of these rows can be drawn: none of the task, of the size, or of several rows."""
-    rows = plain_models(probes)
+    rows = panels.plain_models(probes)
     if task is not None:
         rows = rows[rows["task"] == task]
     sizes = sorted({int(m) for m in rows["memory"]})
@@ -605,9 +535,9 @@ def _scale(axis: Axes, measure: str, size: int) -> None:
         axis.set_ylim(0, max(high, 1.5))
         if size <= 1.6 * high:
             axis.set_ylim(0, 1.12 * size)
-        axis.yaxis.set_major_locator(ticks(4))
+        axis.yaxis.set_major_locator(panels.ticks(4))
     elif measure in _LOGARITHMIC:
-        name_powers(axis)
+        panels.name_powers(axis)
     elif "gradient" in measure:
         axis.set_ylim(0, None)
     elif measure in ATTENTION:
@@ -633,7 +563,6 @@ def attention(
     memory: int,
     tokens: Sequence[str] | None = None,
     window: tuple[int, int] | None = None,
-    blocks: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     title: str = "",
     subtitle: str = "",
@@ -656,7 +585,6 @@ def attention(
         tokens: readable tokens of the example, from its first position; printed as ticks where
             they fit.
         window: first and last + 1 position to show; the whole example if not given.
-        blocks: numbers of the blocks to show, from 1; all if not given.
         heads: numbers of the heads to show, from 1; all if not given.
         title: heading, such as the model's name.
         subtitle: where the rows come from.
@@ -678,7 +606,7 @@ def attention(
     start, stop = window or (0, weights.shape[-1])
     single = _single(weights, start, stop)
     weights, labels = weights[..., start:stop], labels[start:stop]
-    blocks = list(blocks or range(1, weights.shape[0] + 1))
+    blocks = range(1, len(weights) + 1)
     heads = list(heads or range(1, weights.shape[1] + 1))
     rows, length = weights.shape[2:]
     # A token needs a tenth of an inch on the axis.
@@ -699,7 +627,7 @@ def attention(
             if fits:
                 axis.set_xticks(range(start, start + length), labels, rotation=90, fontsize=7)
             else:
-                axis.xaxis.set_major_locator(ticks(4))
+                axis.xaxis.set_major_locator(panels.ticks(4))
             if block == blocks[0]:
                 axis.set_title(f"head {head}", fontsize=8.5, pad=12 if is_padded else 5)
             if padding[block - 1, head - 1] > _WORTH_SAYING:
@@ -707,18 +635,19 @@ def attention(
                 style.note(axis, share, (1, 0.5), (0, 1), ha="right", va="bottom", fontsize=6.5)
         # Beside a row or two there is no room for the second line.
         line[0].set_ylabel(f"block {block}" + ("\nmemory row" if rows > 3 else ""), fontsize=8)
-    name_x(axes, "token" if fits else "position in the sequence")
+    panels.name_axes(axes, "token" if fits else "position in the sequence")
     over = relative_to(stream, padded=is_padded)
     letters = int(18 * len(blocks) * (0.42 + 0.05 * max(rows, 6)))  # that fit beside the bar
     words = textwrap.fill(f"{over}; scale of this figure alone", letters)
-    _name_colours(figure, axes, image, high, words)
+    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
+    bar.outline.set_visible(False)
+    name_weights(bar, words, 7.5)
     if padded_to and is_padded:
         share = f"{even_on_padding(maps, padded_to):.0%}".replace("%", " %")
-        subtitle = f"Even attention spends {share} on padding. {subtitle}".strip()
+        subtitle = f"Even attention spends {share} on padding. {subtitle}"
     if dots:
-        subtitle = f"Dot: where more than half of a row's weight lies. {subtitle}".strip()
-    style.heading(figure, heading, subtitle)
-    return style.attach(figure, _as_rows(weights, blocks, heads, start, length))
+        subtitle = f"Dot: where more than half of a row's weight lies. {subtitle}"
+    return panels.finish(figure, heading, subtitle, _as_rows(weights, heads, start, length))
 
 
 #: The share of a head's weight on padding above which it is said.
@@ -759,15 +688,12 @@ def _dot(axis: Axes, positions: np.ndarray) -> int:
     return len(rows)
 
 
-def _name_colours(
-    figure: Figure, axes: np.ndarray, image: AxesImage, high: float, words: str
-) -> None:
-    """The bar of colours beside the panels; ``words`` say what 1 is relative to."""
-    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015, aspect=30)
-    bar.set_ticks([1 / high, 1, high], labels=[f"≤ {1 / high:.2g}", "1 (even)", f"≥ {high:.2g}"])
-    bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.set_label(words, fontsize=7.5)
-    bar.outline.set_visible(False)
+def name_weights(bar: Colorbar, words: str, fontsize: float) -> None:
+    """Name the ends of a scale of relative weights, and, in ``words``, what 1 is relative to."""
+    low, high = bar.mappable.get_clim()
+    bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "1 (even)", f"≥ {high:.2g}"])
+    bar.minorticks_off()
+    bar.set_label(words, fontsize=fontsize)
 
 
 def attention_of(
@@ -785,12 +711,12 @@ def attention_of(
 
     Of several tasks the first one of the benchmark is shown whose run has maps, or ``task``.
     ``known``: what takes no memory on its test set, where the data are of one's own.
-    ``view`` is handed on: ``window``, ``blocks``, ``heads``.
+    ``view`` is handed on: ``window``, ``heads``.
 
     Raises:
         DataError: the run's file of attention maps is damaged.
     """
-    plain = plain_models(runs)
+    plain = panels.plain_models(runs)
     found = plain[
         (plain["model"] == model) & (plain["seed"] == seed) & (plain["outcome"] == "finished")
     ]
@@ -803,13 +729,13 @@ def attention_of(
         # Of the run: a task may have been made shorter or longer.
         read, length = evidence.read_run(Path(run["folder"]))[1].task, int(maps["length"])
         where = f"{naming.data_label(read)}, seed {seed}, {length:,} "
-        where += f"{unit_of(read)} of at most {read.max_length:,}. "
-        if has_not_learned(name, run["test_accuracy"], known):
+        where += f"{panels.unit_of(read)} of at most {read.max_length:,}. "
+        if panels.has_not_learned(name, run["test_accuracy"], known):
             where += f"Has not learned this task ({100 * run['test_accuracy']:.1f} %). "
         where += subtitle
         return attention(
             maps, stream, memory=memory, tokens=readable(read, maps["tokens"], length),
-            title=title, subtitle=where.strip(), padded_to=read.max_length, **view,
+            title=title, subtitle=where, padded_to=read.max_length, **view,
         )  # fmt: skip
     return attention(None, stream, memory=memory, title=title, subtitle=subtitle)
 
@@ -860,20 +786,16 @@ def even_on_padding(maps: Mapping[str, np.ndarray], padded_to: int) -> float:
     return 1 - positions / (padded_to + before)
 
 
-def _as_rows(
-    weights: np.ndarray, blocks: Sequence[int], heads: Sequence[int], start: int, length: int
-) -> pd.DataFrame:
+def _as_rows(weights: np.ndarray, heads: Sequence[int], start: int, length: int) -> pd.DataFrame:
     """What a figure of attention shows: one row per block, head and memory row, a column per
     position, or per stretch of positions that it begins."""
-    columns = np.linspace(start, start + length, weights.shape[-1], endpoint=False).astype(int)
-    rows = [
-        [block, head, row, *values]
-        for block in blocks
-        for head in heads
-        for row, values in enumerate(weights[block - 1, head - 1].round(3), start=1)
-    ]
-    names = ["block", "head", "row", *(f"position_{place}" for place in columns)]
-    return pd.DataFrame(rows, columns=names)
+    places = np.linspace(start, start + length, weights.shape[-1], endpoint=False).astype(int)
+    rows = range(1, weights.shape[2] + 1)
+    names = ["block", "head", "row"]
+    index = pd.MultiIndex.from_product([range(1, len(weights) + 1), heads, rows], names=names)
+    shown = weights[:, [head - 1 for head in heads]].round(3).reshape(len(index), -1)
+    columns = [f"position_{place}" for place in places]
+    return pd.DataFrame(shown, index=index, columns=columns).reset_index()
 
 
 _COLUMNS = 640
@@ -903,31 +825,24 @@ def _visible(token: str) -> str:
 def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     """Test accuracy against memory size (log2), a panel per task, the Transformer as a level."""
     title = "Does more memory help? Accuracy against the number of memory rows"
-    plain = plain_models(runs)
+    plain = panels.plain_models(runs)
     rows = plain[(plain["outcome"] == "finished") & (plain["memory"] > 0)]
     if rows.empty:
         return style.empty(title, subtitle)
     tasks = naming.task_order(rows["task"])
-    figure, axes = style.grid(len(tasks), 3, 0.7, 2.3)
+    figure, axes = panels.panel_grid(len(tasks), 3, 0.7, 2.3)
     sizes = sorted({int(size) for size in rows["memory"]})
     margin = 1.25 * max(_sideways(rows).values())
     named = []
     for axis, task in zip(axes.flat, tasks, strict=False):
         axis.set_title(naming.task_label(task))
-        ends = _size_panel(axis, plain[plain["task"] == task], task)
-        named.append((axis, ends))
+        named.append((axis, _size_panel(axis, plain[plain["task"] == task], task)))
         axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_locator(FixedLocator(sizes))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panels.ticks_at(axis.xaxis, sizes)
         axis.set_xlim(min(sizes) / margin, max(sizes) * margin)
-    for line in axes:
-        line[0].set_ylabel("test accuracy (%)")
-    name_x(axes, "memory rows")
-    words = level_words(tasks)
-    style.heading(figure, title, f"{words[0].upper()}{words[1:]}. {subtitle}".strip())
-    name_lines(figure, axes, named)
-    return style.attach(figure, of_runs(plain))
+    panels.name_axes(axes, "memory rows", "test accuracy (%)")
+    words = f"{panels.level_words(tasks).capitalize()}. {subtitle}"
+    return panels.finish(figure, title, words, panels.of_runs(plain), axes, named)
 
 
 def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
@@ -945,11 +860,11 @@ def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
         mean = values.groupby(own["memory"]).mean()
         axis.plot(mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.7, zorder=2)
         axis.plot(
-            beside[name] * own["memory"], values, linestyle="none", marker=look.marker,
-            color=look.colour, markersize=4.5, alpha=0.6, markeredgewidth=0, zorder=3,
+            beside[name] * own["memory"], values, **look.points, markersize=4.5, alpha=0.6,
+            markeredgewidth=0, zorder=3,
         )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
-    draw_levels([axis], levels_of(task))
+    panels.draw_levels([axis], levels_of(task))
     return ends
 
 
@@ -973,7 +888,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
     a thick one.
     """
     title = "How many memory rows does a trained model need?"
-    rows = plain_models(removal)
+    rows = panels.plain_models(removal)
     if rows.empty:
         return style.empty(title, subtitle)
     shown = [
@@ -981,21 +896,17 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         for task in naming.task_order(rows["task"])
         for size in sorted({int(size) for size in rows.loc[rows["task"] == task, "memory"]})
     ]
-    figure, axes = style.grid(len(shown), 3, 0.75, 2.1)
+    figure, axes = panels.panel_grid(len(shown), 3, 0.75, 2.1)
     named = []
     for axis, (task, size) in zip(axes.flat, shown, strict=False):
         own = rows[(rows["task"] == task) & (rows["memory"] == size)]
         axis.set_title(f"{naming.task_label(task)}, {size} rows", fontsize=8.5)
-        named.append((axis, against_rows_left(axis, own)))
-        draw_levels([axis], levels_of(task))
-    for line in axes:
-        line[0].set_ylabel("test accuracy (%)")
-    name_x(axes, "rows left (the others\nremoved at random)")
-    words = level_words(task for task, _ in shown)
-    where = f"Whole test set; {words}. {random_choices(rows)}. {subtitle}"
-    style.heading(figure, title, where.strip())
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows)
+        named.append((axis, panels.against_rows_left(axis, own)))
+        panels.draw_levels([axis], levels_of(task))
+    panels.name_axes(axes, "rows left (the others\nremoved at random)", "test accuracy (%)")
+    words = f"Whole test set; {panels.level_words(task for task, _ in shown)}."
+    words += f" {panels.random_choices(rows)}. {subtitle}"
+    return panels.finish(figure, title, words, rows, axes, named)
 
 
 # --- claims ----------------------------------------------------------------------------------
@@ -1043,10 +954,8 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         width=max(6.0, 3.2 + 1.25 * len(tasks)), sharex="row", sharey="row",
         height_ratios=[len(labels) + 1.4 for labels in places.values()],
     )  # fmt: skip
-    cut = [
+    for line, unit in zip(axes, units, strict=True):
         _forest(line, tasks, parts[unit], places[unit], unit)
-        for line, unit in zip(axes, units, strict=True)
-    ]
     for axis, task in zip(axes[0], tasks, strict=True):
         axis.set_title(naming.task_label(task), fontsize=9)
     there = set(rows["result"])
@@ -1054,15 +963,11 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     if there & {*UNJUDGED}:
         shown[UNJUDGED[0]] = "not judged"
     marks: dict[str, Artist] = {name: _result_mark(result) for result, name in shown.items()}
-    if any(cut):
+    if _CUT in _drawn(figure):
         marks[_CUT] = _cut_mark(style.INK)
     marks["where the whole interval must lie"] = Patch(facecolor=_TARGET)
-    figure.legend(
-        [*marks.values()], [*marks], loc="outside lower center", ncols=len(marks),
-        handletextpad=0.4, columnspacing=1.4,
-    )  # fmt: skip
-    style.heading(figure, title, subtitle)
-    return style.attach(figure, rows.drop(columns="label"))
+    panels.legend_below(figure, marks, len(marks), handletextpad=0.4, columnspacing=1.4)
+    return panels.finish(figure, title, subtitle, rows.drop(columns="label"))
 
 
 _TARGET = "#DCEBE3"
@@ -1089,25 +994,22 @@ def _result_mark(result: str) -> Line2D:
 
 def _forest(
     line: np.ndarray, tasks: Sequence[str], rows: pd.DataFrame, labels: Sequence[str], unit: str
-) -> bool:
+) -> None:
     """The comparisons of one unit: a panel per task, in each of them a row per label.
 
-    Returns whether an interval is cut. Only one that shows nothing may be: it can be wider than
-    all the others together, and how wide makes no difference.
+    Only an interval that shows nothing may be cut: it can be wider than all the others together,
+    and how wide makes no difference.
     """
     settled = rows["result"].isin(_SETTLED)
     targets = [_target_value(target) for target in rows["target"]]
     near = [-target for target in targets] if unit == _LOST else []
     shown = [*rows["effect"], *rows.loc[settled, ["low", "high"]].to_numpy(dtype=float).ravel()]
     low, high = min(np.nanmin(shown), 0.0, *targets, *near), max(np.nanmax(shown), 0.0, *targets)
-    cut = False
     margin = 0.14 * (high - low or 1)
-    line[0].set(xlim=(low - margin, high + margin), ylim=(len(labels) - 0.4, -0.6))
-    line[0].set_yticks(range(len(labels)), labels, fontsize=7.5)
+    line[0].set_xlim(low - margin, high + margin)
+    panels.name_rows(line, labels, 0.6, fontsize=7.5)
     for axis, task in zip(line, tasks, strict=True):
         own = rows[rows["task"] == task]
-        axis.grid(visible=False, axis="y")
-        axis.tick_params(axis="y", length=0)
         axis.spines["left"].set_visible(False)
         if own.empty:
             axis.grid(visible=False)
@@ -1121,13 +1023,12 @@ def _forest(
             _target(axis, position, row["target"])
             mark = _result_mark(row["result"])
             colour = style.QUIET if row["result"] in UNJUDGED else style.INK
-            cut |= _interval(axis, position, row["low"], row["high"], colour)
+            _interval(axis, position, row["low"], row["high"], colour)
             mark.set_data([row["effect"]], [position])
             mark.set_zorder(4)
             axis.add_line(mark)
     filled = [axis for axis, task in zip(line, tasks, strict=True) if task in set(rows["task"])]
     filled[(len(filled) - 1) // 2].set_xlabel(_UNITS[unit], fontsize=8)
-    return cut
 
 
 def _comparison_label(row: pd.Series[Any]) -> str:
@@ -1183,12 +1084,8 @@ def cost(costs: pd.DataFrame, subtitle: str = "") -> Figure:
             f"{line['ended']} of {line['planned']} runs", xy=(spent[place] + left[place], place),
             xytext=(5, 0), textcoords="offset points", va="center", fontsize=7.5, color=style.QUIET,
         )  # fmt: skip
-    axis.set_yticks(places, costs["artefact"])
-    axis.set_ylim(len(costs) - 0.4, -0.6)
+    panels.name_rows(axes[0], list(costs["artefact"]), 0.6)
     axis.set_xlim(0, 1.3 * max((spent + left).max(), 0.1))
-    axis.tick_params(axis="y", length=0)
-    axis.grid(visible=False, axis="y")
     axis.set_xlabel("hours of one card")
     figure.legend(loc="outside lower center", ncols=2)
-    style.heading(figure, title, subtitle)
-    return style.attach(figure, costs)
+    return panels.finish(figure, title, subtitle, costs)

@@ -38,23 +38,20 @@ def changes(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     root = (runs["width"] / runs["heads"]) ** 0.5
     root.index = pd.Index(runs["run_id"])
     rows = []
-    for task in naming.task_order(last["task"]):
-        there = last[last["task"] == task]
-        for model in naming.model_order(there["model"]):
-            own = there[there["model"] == model]
-            moved, temperature = 100 * own["moved"], own["pack_temperature"]
-            rows.append(
-                [
-                    naming.task_label(task),
-                    naming.model_label(model),
-                    str(own["run_id"].nunique()),
-                    f"{moved.median():.0f} %",
-                    f"{moved.max():.0f} %",
-                    f"{temperature.median():.2f} ({_range(temperature)})",
-                    f"{root[own['run_id'].iloc[0]]:.1f}",
-                ]
-            )
-    return pd.DataFrame(rows, columns=columns) if rows else tables.no_rows(columns)
+    for task, model, own in tables.by_task_and_model(last):
+        moved, temperature = 100 * own["moved"], own["pack_temperature"]
+        rows.append(
+            [
+                naming.task_label(task),
+                naming.model_label(model),
+                str(own["run_id"].nunique()),
+                f"{moved.median():.0f} %",
+                f"{moved.max():.0f} %",
+                f"{temperature.median():.2f} ({_range(temperature)})",
+                f"{root[own['run_id'].iloc[0]]:.1f}",
+            ]
+        )
+    return tables.table(rows, columns)
 
 
 def temperatures(filters: pd.DataFrame, runs: pd.DataFrame) -> str:
@@ -129,27 +126,23 @@ def _lost(comparison: pd.Series[Any]) -> str:
     return f"{lost} points lost{between}: {comparison['result']}"
 
 
-def other_kernels(runs: pd.DataFrame, memory: int = 16) -> pd.DataFrame:
+def other_kernels(runs: pd.DataFrame) -> pd.DataFrame:
     """What :func:`memnb.draw.memory_figures.kernel_kinds` shows, in numbers.
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
-        memory: M of the ConvLuna whose kernels are exchanged.
 
     Returns:
         Columns ``Kernel`` and one per task that has a control, cells as in
         :func:`memnb.draw.tables.accuracy`.
     """
-    rows = kinds_of_kernel(runs, memory)
+    rows = kinds_of_kernel(runs, tables.TAKEN_APART)
     tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"])
-    columns = ["Kernel", *map(naming.task_label, tasks)]
-    if not tasks:
-        return tables.no_rows(columns)
-    table = []
-    for kind, (words, _) in KERNELS.items():
+    cells = []
+    for kind, (words, _) in KERNELS.items() if tasks else ():
         own = rows[rows["kind_of_kernel"] == kind]
-        table.append([words, *(tables.accuracy_cell(own[own["task"] == task]) for task in tasks)])
-    return pd.DataFrame(table, columns=columns)
+        cells.append([words, *(tables.accuracy_cell(own[own["task"] == task]) for task in tasks)])
+    return tables.table(cells, ["Kernel", *map(naming.task_label, tasks)])
 
 
 def _at_the_end(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:

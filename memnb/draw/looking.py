@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PatchCollection
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -23,8 +24,8 @@ from numpy.typing import NDArray
 
 from memnb import config, naming
 from memnb.draw import style
-from memnb.draw.figures import HEAT, even_on_padding, relative_to, relative_weights
-from memnb.draw.panels import has_not_learned, unit_of
+from memnb.draw.figures import HEAT, even_on_padding, name_weights, relative_to, relative_weights
+from memnb.draw.panels import finish, has_not_learned, panel_grid, unit_of
 from memnb.errors import MemnbError
 from memnb.evidence.views import Shipped, best_of
 from memnb.tasks import tokens as readable
@@ -80,13 +81,13 @@ def looking(
     else:
         figure = _over_tokens(names, layers, brackets=isinstance(task, config.ListOps))
     where = f"Block {block}, head {head}, memory row {row} of {memory}. {_answer(view, task)}"
-    style.heading(figure, heading, f"{where} {subtitle}".strip())
-    rows = {"position": range(1, len(names) + 1), "input": names}
-    return style.attach(figure, pd.DataFrame({**rows, **{k: v for k, (v, _) in layers.items()}}))
+    rows = pd.DataFrame({"position": range(1, len(names) + 1), "input": names})
+    rows = rows.assign(**{name: values for name, (values, _) in layers.items()})
+    return finish(figure, heading, f"{where} {subtitle}", rows)
 
 
 def of_shipped(
-    found: Sequence[Shipped], task: str, family: str, example: int = 1, **at: int
+    found: Sequence[Shipped], task: str, family: str, example: int = 1, **at: Any
 ) -> Figure:
     """:func:`looking` at the shipped weights of a task's title and a family; honest if none are.
 
@@ -96,14 +97,7 @@ def of_shipped(
         MemnbError: there is no such example.
         DataError: the views beside the weights are damaged.
     """
-    one = best_of(found, task, family)
-    if one is None:
-        return looking(None, config.task_config("listops"), 0, title=_none(task, family))
-    view = _example(one, example)
-    title = naming.model_label(one.run.model.name)
-    return looking(
-        view, one.run.task, one.run.model.memory, title=title, subtitle=origin(one), **at
-    )
+    return looking(**_shipped(found, task, family, example), **at)
 
 
 def filling_of_shipped(
@@ -114,25 +108,28 @@ def filling_of_shipped(
     Raises:
         MemnbError, DataError: as :func:`of_shipped`.
     """
+    return filling(**_shipped(found, task, family, example))
+
+
+def _shipped(found: Sequence[Shipped], task: str, family: str, number: int) -> dict[str, Any]:
+    """What :func:`looking` and :func:`filling` need of an example; no view where there is none."""
     one = best_of(found, task, family)
     if one is None:
-        return filling(None, config.task_config("listops"), 0, title=_none(task, family))
-    title = naming.model_label(one.run.model.name)
-    return filling(_example(one, example), one.run.task, one.run.model.memory, title, origin(one))
-
-
-def _none(task: str, family: str) -> str:
-    return f"{style.family(family).label} on {task}"
-
-
-def _example(one: Shipped, number: int) -> View | None:
+        title = f"{style.family(family).label} on {task}"
+        return {"view": None, "task": config.task_config("listops"), "memory": 0, "title": title}
     views = one.views()
     if views and not 1 <= number <= len(views):
         raise MemnbError(
             f"{len(views)} examples are shipped with {one.path.stem}, but number {number} was "
             f"asked for; choose one of 1 to {len(views)}."
         )
-    return views[number - 1] if views else None
+    return {
+        "view": views[number - 1] if views else None,
+        "task": one.run.task,
+        "memory": one.run.model.memory,
+        "title": naming.model_label(one.run.model.name),
+        "subtitle": origin(one),
+    }
 
 
 def origin(one: Shipped) -> str:
@@ -244,8 +241,7 @@ def _over_pixels(view: View, layers: Layers) -> Figure:
             axis.set_xlabel(_wrapped(remark), fontsize=6.5, color=style.QUIET)
         _bar(figure, axis, scale, name)
     for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(visible=False)
+        style.bare(axis)
     return figure
 
 
@@ -256,15 +252,7 @@ def _wrapped(text: str) -> str:
 
 def _bar(figure: Figure, axis: Axes, scale: ScalarMappable, name: str) -> Axes:
     bar = figure.colorbar(scale, ax=axis, fraction=0.045, pad=0.02, location="bottom", aspect=22)
-    low, high = scale.get_clim()
-    if name == "attribution":
-        bar.set_ticks([low, 0, high], labels=["against", "0", "for"])
-    else:
-        bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "1 (even)", f"≥ {high:.2g}"])
-        bar.set_label(textwrap.fill(relative_to(name, padded=False), 30), fontsize=6)
-    bar.ax.minorticks_off()
-    bar.ax.tick_params(labelsize=6)
-    bar.outline.set_visible(False)
+    _name_scale(bar, name, letters=30, padded=False)
     return bar.ax
 
 
@@ -281,10 +269,8 @@ def _over_tokens(names: Sequence[str], layers: Layers, brackets: bool) -> Figure
     for axis, (name, (values, remark)) in zip(axes[:, 0], layers.items(), strict=True):
         scale = _scale(name, values)
         axis.set_title(_SAYS[name], fontsize=8, pad=3)
-        axis.set(xlim=(0, _COLUMNS), ylim=(lines * pitch, 0), xticks=[], yticks=[])
-        axis.grid(visible=False)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
+        axis.set(xlim=(0, _COLUMNS), ylim=(lines * pitch, 0))
+        style.bare(axis, visible=False)
         colours = _colours(scale, values)[: len(shown)]
         # In one piece: a thousand rectangles by themselves take longer to draw than all the rest.
         cells = [Rectangle((x, line * pitch), 1, 1) for x, line in places]
@@ -296,7 +282,8 @@ def _over_tokens(names: Sequence[str], layers: Layers, brackets: bool) -> Figure
         if remark:
             style.note(axis, remark, (1, 0), (0, 3), ha="right", va="bottom")
         bar = figure.colorbar(scale, ax=axis, fraction=0.018, pad=0.01, aspect=12)
-        _name_scale(bar, scale, name, letters=int(3 * lines * pitch), padded="padding" in remark)
+        letters = max(int(3 * lines * pitch), 16)
+        _name_scale(bar, name, letters=letters, padded="padding" in remark)
     if brackets:
         style.note(
             axes[-1, 0], "▲ MAX   ▼ MIN   ◆ MED   Σ SM (sum mod 10); bars: from an operator to its "
@@ -331,15 +318,13 @@ def _words(characters: Sequence[str]) -> list[tuple[int, int]]:
     return found
 
 
-def _name_scale(bar: Any, scale: ScalarMappable, name: str, *, letters: int, padded: bool) -> None:
+def _name_scale(bar: Colorbar, name: str, *, letters: int, padded: bool) -> None:
     """Ticks and, of as many letters a line as fit, the meaning of a scale beside its panel."""
-    low, high = scale.get_clim()
     if name == "attribution":
+        low, high = bar.mappable.get_clim()
         bar.set_ticks([low, 0, high], labels=["against", "0", "for"])
     else:
-        bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "1 (even)", f"≥ {high:.2g}"])
-        words = textwrap.fill(relative_to(name, padded=padded), max(letters, 16))
-        bar.set_label(words, fontsize=6)
+        name_weights(bar, textwrap.fill(relative_to(name, padded=padded), letters), 6)
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=6)
     bar.outline.set_visible(False)
@@ -394,9 +379,9 @@ def filling(
     filled = np.asarray(view["filled"], dtype=np.float64)
     prefixes = np.asarray(view["prefixes"])
     _, blocks, rows = filled.shape
-    most = blocks if blocks <= 4 else 3
-    each = 0.5 + 0.09 * max(rows, 6)
-    figure, axes = style.grid(blocks, most, 0.95, each, sharex=True, sharey=True)
+    columns = blocks if blocks <= 4 else 3
+    height = 0.5 + 0.09 * max(rows, 6)
+    figure, axes = panel_grid(blocks, columns, 0.95, height, sharex=True, sharey=True)
     for axis, block in zip(axes.flat, range(blocks), strict=False):
         image = axis.imshow(
             np.clip(filled[:, block].T, 0, 1), aspect="auto", cmap=HEAT, vmin=0, vmax=1,
@@ -421,9 +406,9 @@ def filling(
     bar.set_ticks([0, 0.5, 1], labels=["empty", "half", "full"])
     bar.outline.set_visible(False)
     where = f"{rows} of {memory} rows. {_answer(view, task)}"
-    style.heading(figure, heading, f"{where} {subtitle}".strip())
     index = pd.MultiIndex.from_product(
         [prefixes.tolist(), range(1, blocks + 1), range(1, rows + 1)],
         names=["read", "block", "row"],
     )
-    return style.attach(figure, pd.DataFrame({"filled": filled.ravel()}, index=index).reset_index())
+    long = pd.DataFrame({"filled": filled.ravel()}, index=index).reset_index()
+    return finish(figure, heading, f"{where} {subtitle}", long)

@@ -15,36 +15,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from memnb import config, naming
-from memnb.draw import style
-from memnb.draw.panels import (
-    Ends,
-    against_rows_left,
-    common_memory,
-    common_task,
-    curves,
-    draw_levels,
-    draw_levels_across,
-    draw_levels_along,
-    leave_out,
-    level_marks,
-    level_words,
-    look_of,
-    missing,
-    name_lines,
-    name_powers,
-    name_x,
-    not_planned,
-    of_runs,
-    plain_models,
-    random_choices,
-    rows_of_memory,
-    thousands,
-    ticks,
-)
+from memnb.draw import panels, style
+from memnb.draw.panels import Ends
 from memnb.draw.point_names import name_points
+from memnb.draw.tables import TAKEN_APART
 from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel, taps_of
 from memnb.evidence.levels import levels_by_length, levels_of
 
@@ -89,18 +66,17 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
     for line, task in zip(axes, tasks, strict=True):
         for axis, (rule, words) in zip(line, RULES.items(), strict=True):
             own = rows[(rows["task"] == task) & rows["rule"].isin(["", rule])]
-            named.append((axis, against_rows_left(axis, own)))
+            named.append((axis, panels.against_rows_left(axis, own)))
             if task == tasks[0]:
                 axis.set_title(words)
         # A name at the line would stand on curves, which begin at it.
-        draw_levels(line, levels_of(task, examples=_asked(rows, task)))
+        panels.draw_levels(line, levels_of(task, examples=_asked(rows, task)))
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
-    name_x(axes, "rows left")
-    where = f"{rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
-    chosen = random_choices(rows[rows["rule"] == "random"])
-    style.heading(figure, title, f"{where}; {level_words(tasks)}. {chosen}. {subtitle}".strip())
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows)
+    panels.name_axes(axes, "rows left")
+    words = f"{panels.rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
+    words += f"; {panels.level_words(tasks)}."
+    words += f" {panels.random_choices(rows[rows['rule'] == 'random'])}. {subtitle}"
+    return panels.finish(figure, title, words, rows, axes, named)
 
 
 def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> Figure:
@@ -117,22 +93,17 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
         return style.empty(title, subtitle)
     size, tasks = int(rows["memory"].iloc[0]), naming.task_order(rows["task"])
     tests = [test for test in EXCHANGES if test in set(rows["test"])]
-    figure, axes = style.canvas(
-        2, len(tasks), 4.6, sharey=True,
-        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
-    )  # fmt: skip
+    figure, axes = style.canvas(2, len(tasks), 4.6, alone=6.4, sharey=True)
     for column, task in zip(axes.T, tasks, strict=True):
         own = rows[rows["task"] == task]
         models = naming.model_order(own["model"])
         for axis, value in zip(column, ("accuracy", "changed"), strict=True):
             for place, name in enumerate(models):
                 shift = (place - (len(models) - 1) / 2) * 0.22
-                _dots(axis, own[own["model"] == name], tests, value, shift, look_of(name))
-            axis.grid(visible=False, axis="y")
-            axis.tick_params(axis="y", length=0)
-            axis.xaxis.set_major_locator(ticks(4))
+                _dots(axis, own[own["model"] == name], tests, value, shift, panels.look_of(name))
+            axis.xaxis.set_major_locator(panels.ticks(4))
         column[0].set_title(naming.task_label(task))
-        known = draw_levels_across(column[0], levels_of(task, examples=_asked(own, task)))
+        known = panels.draw_levels_across(column[0], levels_of(task, examples=_asked(own, task)))
         column[0].margins(x=0.12)
         low, high = column[0].get_xlim()
         column[0].set_xlim(min(low, min(known) - 1), max(high, min(known) + 5))
@@ -140,12 +111,17 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
         column[1].set_xlim(-4, 104)
         column[1].set_xlabel("answers changed (%)")
     # Names of tests are long: as ticks of the shared y axis they never meet.
-    axes[0, 0].set_yticks(range(len(tests)), [EXCHANGES[test] for test in tests])
-    axes[0, 0].set_ylim(len(tests) - 0.5, -0.5)
-    _legend(figure, naming.model_order(rows["model"]))
-    where = f"{rows_of_memory(size)}, {_examples(rows)} test examples; {level_words(tasks)}"
-    style.heading(figure, title, f"{where}. {subtitle}".strip())
-    return style.attach(figure, rows)
+    panels.name_rows([*axes.flat], [EXCHANGES[test] for test in tests], 0.5)
+    marks = {
+        naming.model_label(name): Line2D(
+            [], [], color=panels.look_of(name).colour, marker=panels.look_of(name).marker
+        )
+        for name in naming.model_order(rows["model"])
+    }
+    panels.legend_below(figure, marks, len(marks), labelcolor="linecolor")
+    where = f"{panels.rows_of_memory(size)}, {_examples(rows)} test examples"
+    words = f"{where}; {panels.level_words(tasks)}. {subtitle}"
+    return panels.finish(figure, title, words, rows)
 
 
 def _dots(
@@ -154,10 +130,8 @@ def _dots(
 ) -> None:  # fmt: skip
     for place, test in enumerate(tests):
         values = 100 * rows.loc[rows["test"] == test, value]
-        axis.plot(
-            values, np.full(len(values), place + shift), linestyle="none", marker=look.marker,
-            color=look.colour, alpha=0.55, markeredgewidth=0,
-        )  # fmt: skip
+        axis.plot(values, np.full(len(values), place + shift), **look.points, alpha=0.55,
+                  markeredgewidth=0)  # fmt: skip
         if len(values):
             axis.plot([values.mean()] * 2, [place + shift - 0.11, place + shift + 0.11],
                       color=look.colour, linewidth=2)  # fmt: skip
@@ -176,7 +150,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
     rows = _of_one_size(rows, memory)
     if rows.empty:
         return style.empty(title, subtitle)
-    task = common_task(rows)
+    task = panels.common_task(rows)
     rows = rows[rows["task"] == task]
     size = int(rows["memory"].iloc[0])
     blocks = sorted({int(block) for block in rows["block"]})
@@ -187,25 +161,23 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
         for axis, value in zip(column, ("usage", "gradient"), strict=True):
             named.append((axis, _ranked(axis, own, value)))
         column[0].set_title(f"block {block}")
-        column[0].axhline(1, color=style.QUIET, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+        column[0].axhline(1, color=style.QUIET, linewidth=0.9, linestyle=style.DOTTED, zorder=1)
     axes[0, 0].set_ylabel("unpack weight\n(1 = even share)", fontsize=8)
     axes[1, 0].set_ylabel("gradient norm of the loss\n(thick: geometric mean)", fontsize=7.5)
     axes[0, 0].set_ylim(0, 1.06 * rows["usage"].max())
     axes[1, 0].set_yscale("log")
-    name_powers(axes[1, 0])
+    panels.name_powers(axes[1, 0])
     for axis in axes.flat:
-        axis.xaxis.set_major_locator(ticks(4))
-    name_x(axes, "memory row, most read first")
-    where = f"{naming.task_label(task)}, {rows_of_memory(size)}"
-    style.heading(figure, title, f"{where}. {subtitle}".strip())
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows)
+        axis.xaxis.set_major_locator(panels.ticks(4))
+    panels.name_axes(axes, "memory row, most read first")
+    words = f"{naming.task_label(task)}, {panels.rows_of_memory(size)}. {subtitle}"
+    return panels.finish(figure, title, words, rows, axes, named)
 
 
 def _ranked(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:
     ends = []
     for name in naming.model_order(rows["model"]):
-        look, lines = look_of(name), []
+        look, lines = panels.look_of(name), []
         for _, seed in rows[rows["model"] == name].groupby("run_id", sort=False):
             ordered = seed.sort_values("usage", ascending=False)[value].clip(lower=1e-12)
             lines.append(ordered.to_numpy())
@@ -232,39 +204,42 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
     rows = _of_run(filters, model, seed)
     if rows.empty:
         return style.empty(title, subtitle, _no_filter(model))
-    taps = taps_of(rows)
     blocks = sorted({int(b) for b in rows["block"]})
     heads = sorted({int(h) for h in rows["head"]})
     figure, axes = style.canvas(
         len(blocks), len(heads), 0.95 + 0.95 * len(blocks), sharex=True, sharey=True, gap=0.04
     )
-    start, end = rows["step"].min(), rows["step"].max()
     for line, block in zip(axes, blocks, strict=True):
         for axis, head in zip(line, heads, strict=True):
-            own = rows[(rows["block"] == block) & (rows["head"] == head)].set_index("step")
-            offsets = np.arange(len(taps)) - (len(taps) - 1) // 2
-            axis.bar(offsets, own.loc[end, taps], width=0.62,
+            kernel = _kernel(rows, block, head)
+            axis.bar(kernel.columns, kernel.iloc[-1], width=0.62,
                      color=style.FAMILY["convluna"].colour, zorder=2)  # fmt: skip
-            axis.plot(offsets, own.loc[start, taps], linestyle="none", marker="_", markersize=11,
+            axis.plot(kernel.columns, kernel.iloc[0], linestyle="none", marker="_", markersize=11,
                       color=style.INK, markeredgewidth=1.4, zorder=3)  # fmt: skip
             axis.axhline(0, color=style.QUIET, linewidth=0.7)
-            axis.set_xticks(offsets, [f"{k:+d}" if k else "0" for k in offsets])
+            axis.set_xticks(kernel.columns, [f"{k:+d}" if k else "0" for k in kernel.columns])
             axis.grid(visible=False, axis="x")
             if block == blocks[0]:
                 axis.set_title(f"head {head}", fontsize=8.5)
         line[0].set_ylabel(f"block {block}", fontsize=8)
-    name_x(axes, "position, relative")
-    figure.legend(
-        [Line2D([], [], color=style.INK, marker="_", linestyle="none", markersize=9),
-         Line2D([], [], color=style.FAMILY["convluna"].colour, linewidth=5)],
-        ["before training", "after training"], loc="outside lower center", ncols=2,
-    )  # fmt: skip
+    panels.name_axes(axes, "position, relative")
+    marks = {
+        "before training": Line2D([], [], color=style.INK, marker="_", linestyle="none",
+                                  markersize=9),
+        "after training": Line2D([], [], color=style.FAMILY["convluna"].colour, linewidth=5),
+    }  # fmt: skip
+    panels.legend_below(figure, marks, 2)
     moved = distances(rows)
-    ended = moved.loc[moved["step"] == end, "moved"]
-    far = f"Median distance from the start: {ended.median():.0%} of its norm."
-    far = far.replace("%", " %")
-    style.heading(figure, title, _where(rows, f"{far} {subtitle}".strip()))
-    return style.attach(figure, rows)
+    far = 100 * moved.loc[moved["step"] == moved["step"].max(), "moved"].median()
+    where = f"{_where(rows)}. Median distance from the start: {far:.0f} % of its norm."
+    return panels.finish(figure, title, f"{where} {subtitle}", rows)
+
+
+def _kernel(rows: pd.DataFrame, block: int, head: int) -> pd.DataFrame:
+    """One head's kernel in training: a row per step, a column per place, 0 the position itself."""
+    own = rows[(rows["block"] == block) & (rows["head"] == head)].set_index("step").sort_index()
+    taps = own[taps_of(rows)].astype(float)
+    return taps.set_axis(np.arange(taps.shape[1]) - (taps.shape[1] - 1) // 2, axis=1)
 
 
 def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = "") -> Figure:
@@ -278,30 +253,27 @@ def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = 
     if rows.empty:
         return style.empty(title, subtitle, _no_filter(model))
     blocks = sorted({int(b) for b in rows["block"]})
-    figure, axes = style.grid(len(blocks), 4, 0.95, 1.75, sharex=True, sharey=True)
-    taps, start, end = taps_of(rows), rows["step"].min(), rows["step"].max()
+    figure, axes = panels.panel_grid(len(blocks), 4, 0.95, 1.75, sharex=True, sharey=True)
     frequency = np.linspace(0, 0.5, 65)
     heads = sorted({int(h) for h in rows["head"]})
+    colours = {head: HEADS[(head - 1) % len(HEADS)] for head in heads}
     for axis, block in zip(axes.flat, blocks, strict=False):
-        for head in heads:
-            own = rows[(rows["block"] == block) & (rows["head"] == head)].set_index("step")
-            colour = HEADS[(head - 1) % len(HEADS)]
-            for step, width, alpha in ((start, 0.8, 0.5), (end, 1.8, 1.0)):
-                gain = response(own.loc[step, taps].to_numpy(dtype=float), frequency)
+        for head, colour in colours.items():
+            kernel = _kernel(rows, block, head)
+            for time, width, alpha in ((0, 0.8, 0.5), (-1, 1.8, 1.0)):
+                gain = response(kernel.iloc[time].to_numpy(), frequency)
                 axis.plot(frequency, gain, color=colour, linewidth=width, alpha=alpha)
         axis.set_title(f"block {block}")
         axis.set_xticks([0, 0.25, 0.5], ["0", "1/4", "1/2"])
     highest = max(float(np.max(line.get_ydata())) for axis in axes.flat for line in axis.lines)
     axes[0, 0].set_ylim(0, 1.06 * highest)
-    for line in axes:
-        line[0].set_ylabel("gain")
-    name_x(axes, "frequency (cycles per token)")
-    figure.legend(
-        [Line2D([], [], color=HEADS[(head - 1) % len(HEADS)], linewidth=1.8) for head in heads],
-        [f"head {head}" for head in heads], loc="outside lower center", ncols=min(len(heads), 8),
-    )  # fmt: skip
-    style.heading(figure, title, _where(rows, f"Thin: before training. {subtitle}"))
-    return style.attach(figure, rows)
+    panels.name_axes(axes, "frequency (cycles per token)", "gain")
+    marks = {
+        f"head {head}": Line2D([], [], color=colour, linewidth=1.8)
+        for head, colour in colours.items()
+    }
+    panels.legend_below(figure, marks, min(len(heads), 8))
+    return panels.finish(figure, title, f"{_where(rows)}. Thin: before training. {subtitle}", rows)
 
 
 def response(kernel: np.ndarray, frequency: np.ndarray) -> np.ndarray:
@@ -310,50 +282,45 @@ def response(kernel: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     return np.abs(np.exp(2j * np.pi * np.outer(frequency, places)) @ kernel)
 
 
-def kernel_movement(filters: pd.DataFrame, subtitle: str = "", task: str | None = None) -> Figure:
+def kernel_movement(filters: pd.DataFrame, subtitle: str = "") -> Figure:
     """How far kernels have moved, and the pack temperature, over training, a column per block.
 
     Movement is the distance from the start over the start's norm, the mean over heads. Every run
-    of ConvLuna as its name defines it on one task, by default the one with most memory sizes, a
-    colour and a kind of line per size.
+    of ConvLuna as its name defines it on one task, the one with most memory sizes, a colour and a
+    kind of line per size.
     """
     title = "How the filters and the temperature move in training"
-    rows = plain_models(filters)
-    if task is not None:
-        rows = rows[rows["task"] == task]
+    rows = panels.plain_models(filters)
     if rows.empty:
         return style.empty(title, subtitle)
-    task = common_task(rows, "memory")
+    task = panels.common_task(rows, "memory")
     rows = _moved(rows[rows["task"] == task])
     blocks = sorted({int(b) for b in rows["block"]})
-    sizes = sorted({int(m) for m in rows["memory"]})
+    looks = {size: _SIZES.get(size, _SIZES[4]) for size in sorted({int(m) for m in rows["memory"]})}
     figure, axes = style.canvas(2, len(blocks), 3.7, sharex=True, sharey="row")
     for column, block in zip(axes.T, blocks, strict=True):
         own = rows[rows["block"] == block]
         for axis, value in zip(column, ("moved", "pack_temperature"), strict=True):
-            for size in sizes:
-                colour, dash = _look_of_size(size)
+            for size, (colour, dash) in looks.items():
                 some = own[own["memory"] == size]
                 for _, seed in some.groupby("run_id", sort=False):
                     axis.plot(seed["step"], seed[value], color=colour, linewidth=0.8, alpha=0.45)
                 mean = some.groupby("step")[value].mean()
                 axis.plot(mean.index, mean, color=colour, linestyle=dash, linewidth=1.9)
-            axis.xaxis.set_major_locator(ticks(4 if len(blocks) < 4 else 2))
-            axis.xaxis.set_major_formatter(FuncFormatter(thousands))
+            panels.count_along(axis, 4 if len(blocks) < 4 else 2)
         column[0].set_title(f"block {block}")
     axes[0, 0].set_ylim(0, 1.06 * max(rows["moved"].max(), 0.01))
     axes[0, 0].set_ylabel("kernel: distance from\nits start / its norm", fontsize=8)
     axes[1, 0].set_ylabel("pack temperature", fontsize=8)
-    name_x(axes, "training step")
-    figure.legend(
-        [Line2D([], [], color=colour, linestyle=dash, linewidth=1.9)
-         for colour, dash in map(_look_of_size, sizes)],
-        [naming.model_label(f"convluna-{size}") for size in sizes], loc="outside lower center",
-        ncols=len(sizes), handlelength=3,
-    )  # fmt: skip
-    where = f"{naming.task_label(task)}. {subtitle}".strip()
-    style.heading(figure, title, where)
-    return style.attach(figure, rows)
+    panels.name_axes(axes, "training step")
+    marks = {
+        naming.model_label(f"convluna-{size}"): Line2D(
+            [], [], color=colour, linestyle=dash, linewidth=1.9
+        )
+        for size, (colour, dash) in looks.items()
+    }
+    panels.legend_below(figure, marks, len(marks), handlelength=3)
+    return panels.finish(figure, title, f"{naming.task_label(task)}. {subtitle}", rows)
 
 
 _SIZES: dict[int, tuple[str, style.Dash]] = {
@@ -363,10 +330,6 @@ _SIZES: dict[int, tuple[str, style.Dash]] = {
     256: ("#00795A", (0, (1, 1))),
 }
 """Colour and dashes of ConvLuna's memory sizes where it is alone; others are drawn like 4."""
-
-
-def _look_of_size(memory: int) -> tuple[str, style.Dash]:
-    return _SIZES.get(memory, _SIZES[4])
 
 
 def _moved(rows: pd.DataFrame) -> pd.DataFrame:
@@ -383,16 +346,13 @@ def watched(filters: pd.DataFrame) -> list[str]:
     row has no cosine), full-scale tasks before small ones.
     """
     runs = filters.drop_duplicates("run_id")
-    order = {task: place for place, task in enumerate(naming.task_order(runs["task"]))}
-    keys = pd.DataFrame(
-        {
-            "changed": runs["changes"] != "",
-            "one": runs["memory"] < 2,
-            "task": runs["task"].map(order),
-        }
-    )
-    ordered = keys.sort_values([*keys], kind="stable").index
-    return list(runs.loc[ordered, "run_id"])
+    place = naming.task_order(runs["task"]).index
+    keys = {
+        "changed": runs["changes"] != "",
+        "one": runs["memory"] < 2,
+        "task": runs["task"].map(place),
+    }
+    return list(runs.assign(**keys).sort_values([*keys], kind="stable")["run_id"])
 
 
 def moment(
@@ -420,17 +380,15 @@ def moment(
     rows = rows[(rows["block"] == block) & (rows["head"] == head)]
     if rows.empty:
         return style.empty(title, subtitle)
-    taps = taps_of(rows)
-    own = rows.set_index("step").sort_index()
+    own = _kernel(rows, block, head)
     now = int(own.index.max()) if step is None else step
-    start, kernel = (own.loc[at, taps].to_numpy(dtype=float) for at in (own.index.min(), now))
+    start, kernel = own.iloc[0].to_numpy(), own.loc[now].to_numpy()
     colour = style.FAMILY["convluna"].colour
     figure, axes = style.canvas(1, 3, 2.5, gridspec_kw={"width_ratios": [1, 1, 1.4]})
     taps_axis, gain, memory = axes[0]
-    offsets = np.arange(len(taps)) - (len(taps) - 1) // 2
-    taps_axis.bar(offsets, kernel, width=0.62, color=colour)
-    taps_axis.plot(offsets, start, linestyle="none", marker="_", markersize=14, color=style.INK)
-    limit = 1.1 * float(np.abs(own[taps].to_numpy()).max())
+    taps_axis.bar(own.columns, kernel, width=0.62, color=colour)
+    taps_axis.plot(own.columns, start, linestyle="none", marker="_", markersize=14, color=style.INK)
+    limit = 1.1 * float(own.abs().to_numpy().max())
     taps_axis.set(xlabel="position, relative", ylim=(-limit, limit))
     taps_axis.set_title("kernel", fontsize=8.5)
     taps_axis.axhline(0, color=style.QUIET, linewidth=0.7)
@@ -447,51 +405,45 @@ def moment(
         f"{naming.scale_label(first['task'])}, seed {first['seed']}; "
         f"step {now:,}, block {block}, head {head}; black: before training."
     )
-    style.heading(figure, title, f"{where} {subtitle}".strip())
-    return style.attach(figure, rows)
+    return panels.finish(figure, title, f"{where} {subtitle}", rows)
 
 
 def _at_step(axis: Axes, probes: pd.DataFrame, step: int) -> None:
     """Cosine and entropies of one block over training, with the step marked."""
-    for number, (value, words) in enumerate(
-        (("packed_cosine", "cosine of packed rows"), ("pack_entropy", "pack entropy"),
-         ("unpack_entropy", "unpack entropy"))
-    ):  # fmt: skip
+    measures = {
+        "packed_cosine": "cosine of packed rows",
+        "pack_entropy": "pack entropy",
+        "unpack_entropy": "unpack entropy",
+    }
+    for (value, words), colour in zip(measures.items(), HEADS, strict=False):
         some = probes.dropna(subset=[value])
-        axis.plot(some["step"], some[value], color=HEADS[number], label=words)
+        axis.plot(some["step"], some[value], color=colour, label=words)
     axis.axvline(step, color=style.QUIET, linewidth=1.2, zorder=1)
-    axis.set(xlabel="training step", ylim=(-0.05, 1.75))
-    axis.xaxis.set_major_formatter(FuncFormatter(thousands))
-    axis.set_yticks([0, 0.5, 1])
+    axis.set(xlabel="training step", ylim=(-0.05, 1.75), yticks=[0, 0.5, 1])
     axis.set_title("memory of the block", fontsize=8.5)
-    axis.xaxis.set_major_locator(ticks(4))
+    panels.count_along(axis)
     legend = axis.legend(fontsize=6.5, loc="upper left", borderaxespad=0.1, frameon=True)
     legend.get_frame().set(linewidth=0, alpha=0.9)
 
 
-def kernel_kinds(runs: pd.DataFrame, subtitle: str = "", memory: int = 16) -> Figure:
+def kernel_kinds(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     """Accuracy of ConvLuna with other kernels, beside Luna: every seed, a panel per task.
 
     Hollow marks: nothing in the filter's place is trained.
     """
-    title = f"What another kernel does in the filter's place (ConvLuna-{memory})"
-    rows = kinds_of_kernel(runs, memory)
+    title = f"What another kernel does in the filter's place (ConvLuna-{TAKEN_APART})"
+    rows = kinds_of_kernel(runs, TAKEN_APART)
     tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"])
     if not tasks:
         note = "no run with another kernel yet: nothing to compare the learned one with"
         return style.empty(title, subtitle, note if len(rows) else style.MISSING)
     rows = rows[rows["task"].isin(tasks)]
-    figure, axes = style.canvas(
-        1, len(tasks), 1.4 + 0.3 * len(KERNELS), sharey=True,
-        width=style.PAGE_WIDTH if len(tasks) > 1 else 6.4,
-    )  # fmt: skip
+    figure, axes = style.canvas(1, len(tasks), 1.4 + 0.3 * len(KERNELS), alone=6.4, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         _kinds_panel(axis, rows[rows["task"] == task], task)
-    axes[0, 0].set_yticks(range(len(KERNELS)), [words for words, _ in KERNELS.values()])
-    axes[0, 0].set_ylim(len(KERNELS) - 0.45, -0.55)
+    panels.name_rows(axes[0], [words for words, _ in KERNELS.values()])
     _name_fillings(figure, rows)
-    style.heading(figure, title, subtitle)
-    return style.attach(figure, of_runs(rows))
+    return panels.finish(figure, title, subtitle, panels.of_runs(rows))
 
 
 def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
@@ -501,16 +453,16 @@ def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
     filled = {KERNELS[kind][1] for kind in there}
     names = {True: "kernel trained", False: "nothing in the filter's place trained"}
     marks = {
-        names[trained]: Line2D(
-            [], [], color=look.colour, marker=look.marker, linestyle="none", alpha=0.7,
-            markeredgewidth=0.9, markerfacecolor=look.colour if trained else "none",
-        )
-        for trained in names if trained in filled
-    }  # fmt: skip
-    marks |= level_marks(rows["task"])
-    figure.legend(
-        [*marks.values()], [*marks], loc="outside lower center", ncols=2, handletextpad=0.5
-    )
+        name: Line2D([], [], **_mark_of_kernel(look, trained))
+        for trained, name in names.items()
+        if trained in filled
+    }
+    panels.legend_below(figure, marks | panels.level_marks(rows["task"]), 2, handletextpad=0.5)
+
+
+def _mark_of_kernel(look: style.Family, trained: bool) -> dict[str, Any]:
+    face = look.colour if trained else "none"
+    return {**look.points, "alpha": 0.7, "markeredgewidth": 0.9, "markerfacecolor": face}
 
 
 def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
@@ -518,9 +470,7 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         own = rows[rows["kind_of_kernel"] == kind]
         values = 100 * own.loc[own["outcome"] == "finished", "test_accuracy"]
         look = style.FAMILY["luna" if kind == "luna" else "convluna"]
-        axis.plot(values, np.full(len(values), place), linestyle="none", marker=look.marker,
-                  color=look.colour, alpha=0.7, zorder=3, markeredgewidth=0.9,
-                  markerfacecolor=look.colour if trained else "none")  # fmt: skip
+        axis.plot(values, np.full(len(values), place), **_mark_of_kernel(look, trained), zorder=3)
         if len(values):
             axis.plot([values.mean()] * 2, [place - 0.27, place + 0.27], color=look.colour,
                       linewidth=2.2, zorder=4)  # fmt: skip
@@ -530,14 +480,12 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         failed = int((own["outcome"] == "failed").sum())
         if failed:
             style.note(axis, f"{failed} failed", (1, place), (-2, 0), ha="right", va="center")
-    known = draw_levels_across(axis, levels_of(task))
+    known = panels.draw_levels_across(axis, levels_of(task))
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, min(known) - 1.5), max(high, min(known) + 5))
     axis.set_title(naming.task_label(task), loc="center")
     axis.set_xlabel("test accuracy (%)")
-    axis.grid(visible=False, axis="y")
-    axis.tick_params(axis="y", length=0)
-    axis.xaxis.set_major_locator(ticks(4))
+    axis.xaxis.set_major_locator(panels.ticks(4))
 
 
 # --- length and cost -------------------------------------------------------------------------
@@ -557,29 +505,25 @@ def by_length(
         planned: a panel of a size of which none of these is on the task is left out.
     """
     title = "Accuracy against the length of the input"
-    rows = plain_models(lengths)
+    rows = panels.plain_models(lengths)
     if rows.empty:
         return style.empty(title, subtitle)
     rows = rows.assign(middle=(rows["low"] + rows["high"]) / 2)
 
     def panel(axis: Axes, own: pd.DataFrame) -> Ends:
-        ends = curves(axis, _one_per_length(own), "middle", "accuracy", 100.0, marks=True)
-        axis.xaxis.set_major_locator(ticks(4))
-        axis.xaxis.set_major_formatter(FuncFormatter(thousands))
-        return ends
+        panels.count_along(axis)
+        return panels.curves(axis, _one_per_length(own), "middle", "accuracy", 100.0, marks=True)
 
-    def levels(panels: list[Axes], task: str) -> None:
+    def levels(drawn: list[Axes], task: str) -> None:
         fifths, own = levels_by_length(task), rows[rows["task"] == task]
-        if not {(low, high) for low, high, _ in fifths} <= {
-            *zip(own["low"], own["high"], strict=True)
-        }:
-            fifths = ()  # of other examples than those asked
-        if not fifths:
-            draw_levels(panels, levels_of(task))
+        asked = {*zip(own["low"], own["high"], strict=True)}
+        if not fifths or not {(low, high) for low, high, _ in fifths} <= asked:
+            # Not counted, or on other examples than those asked.
+            panels.draw_levels(drawn, levels_of(task))
             return
-        for axis in panels:
+        for axis in drawn:
             middles = [(low + high) / 2 for low, high, _ in fifths]
-            draw_levels_along(axis, middles, [known for _, _, known in fifths])
+            panels.draw_levels_along(axis, middles, [known for _, _, known in fifths])
 
     return _by_task_and_size(rows, title, subtitle, "tokens of the input", panel, levels, planned)
 
@@ -599,12 +543,12 @@ def by_beginning(
         planned: a panel of a size of which none of these is on the task is left out.
     """
     title = "How much of an input does an answer need?"
-    rows = plain_models(beginning)
+    rows = panels.plain_models(beginning)
     if rows.empty:
         return style.empty(title, subtitle)
 
     def panel(axis: Axes, own: pd.DataFrame) -> Ends:
-        ends = curves(axis, own, "kept", "accuracy", 100.0, marks=True)
+        ends = panels.curves(axis, own, "kept", "accuracy", 100.0, marks=True)
         axis.set_xscale("log", base=4)
         *kept, whole = sorted({int(number) for number in own["kept"]})
         shown = [number for number in kept if 4 * number <= whole]
@@ -613,12 +557,13 @@ def by_beginning(
         return ends
 
     where = f"{_examples(rows)} test examples; what follows the first tokens is another input's."
-    where = f"{where} {subtitle}".strip()
 
-    def levels(panels: list[Axes], task: str) -> None:
-        draw_levels(panels, levels_of(task, examples=_asked(rows, task)))
+    def levels(drawn: list[Axes], task: str) -> None:
+        panels.draw_levels(drawn, levels_of(task, examples=_asked(rows, task)))
 
-    return _by_task_and_size(rows, title, where, "first tokens that stay", panel, levels, planned)
+    return _by_task_and_size(
+        rows, title, f"{where} {subtitle}", "first tokens that stay", panel, levels, planned
+    )
 
 
 def _by_task_and_size(
@@ -632,30 +577,24 @@ def _by_task_and_size(
     """
     tasks, sizes = naming.task_order(rows["task"]), sorted({int(m) for m in rows["memory"]})
     figure, axes = style.canvas(
-        len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), sharex="row", sharey="row",
-        width=style.PAGE_WIDTH if len(sizes) > 1 else 5.2,
-    )  # fmt: skip
+        len(tasks), len(sizes), 0.75 + 2.0 * len(tasks), alone=5.2, sharex="row", sharey="row"
+    )
     named: list[tuple[Axes, Ends]] = []
     for line, task in zip(axes, tasks, strict=True):
         for axis, size in zip(line, sizes, strict=True):
             own = rows[(rows["task"] == task) & (rows["memory"] == size)]
             if task == tasks[0]:
-                axis.set_title(rows_of_memory(size))
-            if own.empty and not_planned(planned, task, size):
-                leave_out(axis)
-                continue
-            if own.empty:
-                missing(axis, "not measured")  # runs that are older than the test may be there
-                continue
-            named.append((axis, panel(axis, own)))
+                axis.set_title(panels.rows_of_memory(size))
+            if own.empty:  # runs that are older than the test may be there
+                panels.nothing_here(axis, planned, task, size, "not measured")
+            else:
+                named.append((axis, panel(axis, own)))
         # A name at the line would stand on curves, which mostly run along it.
         levels([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
-    name_x(axes, x)
-    words = level_words(tasks)
-    style.heading(figure, title, f"{words[0].upper()}{words[1:]}. {subtitle}".strip())
-    name_lines(figure, axes, named)
-    return style.attach(figure, rows)
+    panels.name_axes(axes, x)
+    words = f"{panels.level_words(tasks).capitalize()}. {subtitle}"
+    return panels.finish(figure, title, words, rows, axes, named)
 
 
 def _one_per_length(rows: pd.DataFrame) -> pd.DataFrame:
@@ -694,7 +633,7 @@ def cost_accuracy(
         timings: rows of :func:`memnb.evidence.benchmarks.load`.
     """
     title = "What accuracy costs: every model as a point"
-    rows = plain_models(runs)
+    rows = panels.plain_models(runs)
     rows = rows[(rows["outcome"] == "finished") & (rows["step"] > 0)]
     rows = rows[rows["seconds_training"] > 0]
     if rows.empty:
@@ -707,36 +646,31 @@ def cost_accuracy(
     # At most three side by side, and lines of equal length: names need all the width there is.
     lines = -(-len(tasks) // 3)
     columns = -(-len(tasks) // lines)
-    figure, axes = style.canvas(
-        lines, columns, 0.9 + 3.4 * lines, width=style.PAGE_WIDTH if columns > 1 else 5.6
-    )
-    for axis in axes.flat[len(tasks) :]:
-        axis.axis("off")
+    figure, axes = panels.panel_grid(len(tasks), columns, 0.9, 3.4, alone=5.6)
     letters = {1: 80, 2: 60, 3: 38}[columns]  # that a panel has room for
     words = {
         task: textwrap.fill(_timed_on(device, rows[rows["task"] == task], own), letters)
         for task, (device, own) in timed.items()
     }
     pad = 6 + 9 * max(1 + said.count("\n") for said in words.values())
+    named = []
     for axis, (task, (_, own)) in zip(axes.flat, timed.items(), strict=False):
         axis.set_title(naming.task_label(task), pad=pad)
         if own.empty:
-            missing(axis, UNTIMED)
+            panels.missing(axis, UNTIMED)
             continue
-        _points(axis, own)
+        named.append((axis, _points(axis, own)))
         axis.margins(y=0.15)
-        draw_levels([axis], levels_of(task))
+        panels.draw_levels([axis], levels_of(task))
         style.note(axis, words[task], (0, axis.get_ylim()[1]), (0, 3), va="bottom")
-    for line in axes:
-        line[0].set_ylabel("test accuracy (%)")
-    name_x(axes, "time of a training step (ms)")
+    panels.name_axes(axes, "time of a training step (ms)", "test accuracy (%)")
     _name_timings(figure, every)
     style.heading(figure, title, subtitle)
     style.settle(figure)
-    for axis, (_, own) in zip(axes.flat, timed.values(), strict=False):
-        name_points(axis, _means(own))
+    for axis, points in named:
+        name_points(axis, points)
     times = every[["milliseconds", "lower", "upper", "alone"]]
-    return style.attach(figure, pd.concat([of_runs(every), times], axis=1))
+    return style.attach(figure, pd.concat([panels.of_runs(every), times], axis=1))
 
 
 def _timed_on(device: str, rows: pd.DataFrame, timed: pd.DataFrame) -> str:
@@ -762,9 +696,8 @@ def _with_milliseconds(
     model that was not timed there, and a run from elsewhere of a model that was not timed alone, is
     left out."""
     columns = ["milliseconds", "lower", "upper"]
-    as_run = 1000 * rows["seconds_training"] / rows["step"]
-    alone = rows["devices"].map(lambda names: [name or "unknown" for name in names] == [device])
-    as_run = as_run.where(alone)
+    on_it = rows["devices"].map(lambda names: [name or "unknown" for name in names] == [device])
+    as_run = (1000 * rows["seconds_training"] / rows["step"]).where(on_it)
     rows = rows.assign(**dict.fromkeys(columns, as_run), alone=False)
     if timings is not None:
         chosen = timings["suite"].isin(["step", "run"]) & (timings["outcome"] == "measured")
@@ -772,10 +705,8 @@ def _with_milliseconds(
         timed = timed.drop_duplicates(["task", "model"], keep="last").set_index(["task", "model"])
         own = timed.reindex(pd.MultiIndex.from_frame(rows[["task", "model"]]))
         own = own[columns].set_index(rows.index)
-        alone = own["milliseconds"].notna()
-        rows = rows.assign(
-            **{name: own[name].where(alone, rows[name]) for name in columns}, alone=alone
-        )
+        rows["alone"] = own["milliseconds"].notna()
+        rows[columns] = own.fillna(rows[columns])
     return rows[rows["milliseconds"] > 0]
 
 
@@ -786,59 +717,44 @@ def _name_timings(figure: Figure, rows: pd.DataFrame) -> None:
         False: "step as its runs took it, on a device that others may have shared",
     }
     there = [is_alone for is_alone in names if (rows["alone"] == is_alone).any()]
-    marks = [
-        Line2D([], [], color=style.QUIET, marker="o", linestyle="none",
-               fillstyle="full" if is_alone else "none")
+    point: dict[str, Any] = {"color": style.QUIET, "linestyle": "none"}
+    marks = {
+        names[is_alone]: Line2D(
+            [], [], **point, marker="o", fillstyle="full" if is_alone else "none"
+        )
         for is_alone in there
-    ]  # fmt: skip
+    } | panels.level_marks(rows["task"])
     several = rows.groupby(["task", "model"])["alone"].agg(["size", "all"]).query("size > 1")
     level = ["quartiles of the timings"] if True in there else []
     level += [] if several["all"].all() else ["range of the seeds (hollow)"]
     words = ["vertical, range of the seeds"] if len(several) else []
     words += [f"horizontal, {' or '.join(level)}"] if level else []
-    bars = Line2D([], [], color=style.QUIET, marker="+", markersize=10, linestyle="none")
-    lines = level_marks(rows["task"])
-    figure.legend(
-        [*marks, *lines.values(), *([bars] if words else [])],
-        [*(names[is_alone] for is_alone in there), *lines,
-         *([f"bars: {'; '.join(words)}"] if words else [])],
-        loc="outside lower center", ncols=3 if len(there) == 1 else 1,
-    )  # fmt: skip
+    if words:
+        marks[f"bars: {'; '.join(words)}"] = Line2D([], [], **point, marker="+", markersize=10)
+    panels.legend_below(figure, marks, 3 if len(there) == 1 else 1)
 
 
-def _points(axis: Axes, rows: pd.DataFrame) -> None:
+def _points(axis: Axes, rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
+    """A point per model, with its bars; returns time, accuracy, name and colour of each."""
     axis.set_xscale("log")
+    points = []
     for name in naming.model_order(rows["model"]):
-        look, own = look_of(name), rows[rows["model"] == name]
-        x, y = own["milliseconds"], 100 * own["test_accuracy"]
+        look, own = panels.look_of(name), rows[rows["model"] == name]
+        time, accuracy = own["milliseconds"].mean(), 100 * own["test_accuracy"]
         span = [own["lower"].min(), own["upper"].max()]
-        axis.plot(span, [y.mean()] * 2, color=look.colour, linewidth=0.9)
-        axis.plot([x.mean()] * 2, [y.min(), y.max()], color=look.colour, linewidth=0.9)
-        axis.plot(
-            [x.mean()], [y.mean()], marker=look.marker, color=look.colour, linestyle="none",
-            markerfacecolor=look.colour if own["alone"].all() else "white", alpha=0.75,
-        )  # fmt: skip
+        axis.plot(span, [accuracy.mean()] * 2, color=look.colour, linewidth=0.9)
+        seeds = [accuracy.min(), accuracy.max()]
+        axis.plot([time] * 2, seeds, color=look.colour, linewidth=0.9)
+        face = look.colour if own["alone"].all() else "white"
+        axis.plot([time], [accuracy.mean()], **look.points, markerfacecolor=face, alpha=0.75)
+        label = naming.model_label(name).replace(" without", "\nwithout")  # too long for one line
+        points.append((float(time), 100 * float(own["test_accuracy"].mean()), label, look.colour))
     low, high = rows["lower"].min(), rows["upper"].max()
     axis.set_xlim(low / 2.2, high * 2.8)  # room for names
     ends = np.log10(axis.get_xlim())
     decades = 10.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]))
-    axis.xaxis.set_major_locator(FixedLocator([*np.outer(decades, [1, 2, 5]).ravel()]))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_locator(NullLocator())
-
-
-def _means(rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
-    """Time, accuracy, name and colour of every model's point."""
-    own = {name: rows[rows["model"] == name] for name in naming.model_order(rows["model"])}
-    return [
-        (
-            float(of["milliseconds"].mean()),
-            100 * float(of["test_accuracy"].mean()),
-            naming.model_label(name).replace(" without", "\nwithout"),  # long names need two lines
-            look_of(name).colour,
-        )
-        for name, of in own.items()
-    ]
+    panels.ticks_at(axis.xaxis, [*np.outer(decades, [1, 2, 5]).ravel()])
+    return points
 
 
 # --- shared ----------------------------------------------------------------------------------
@@ -846,11 +762,11 @@ def _means(rows: pd.DataFrame) -> list[tuple[float, float, str, str]]:
 
 def _of_one_size(rows: pd.DataFrame, memory: int | None) -> pd.DataFrame:
     """Named models with at least two rows, all of one memory size."""
-    rows = plain_models(rows)
+    rows = panels.plain_models(rows)
     rows = rows[rows["memory"] > 1]
     if rows.empty:
         return rows
-    return rows[rows["memory"] == (memory or common_memory(rows))]
+    return rows[rows["memory"] == (memory or panels.common_memory(rows))]
 
 
 def _no_filter(model: str) -> str:
@@ -861,7 +777,7 @@ def _no_filter(model: str) -> str:
 
 
 def _of_run(filters: pd.DataFrame, model: str, seed: int) -> pd.DataFrame:
-    rows = plain_models(filters)
+    rows = panels.plain_models(filters)
     rows = rows[(rows["model"] == model) & (rows["seed"] == seed)]
     return rows if rows.empty else rows[rows["task"] == naming.task_order(rows["task"])[0]]
 
@@ -876,17 +792,7 @@ def _examples(rows: pd.DataFrame) -> str:
     return " or ".join(f"{count:,}" for count in counts)
 
 
-def _where(rows: pd.DataFrame, subtitle: str) -> str:
+def _where(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     steps: Any = rows["step"].max()
-    where = f"{naming.task_label(first['task'])}, seed {first['seed']}, {steps:,} steps"
-    return f"{where}. {subtitle}".strip()
-
-
-def _legend(figure: Figure, models: Sequence[str]) -> None:
-    looks = [look_of(name) for name in models]
-    figure.legend(
-        [Line2D([], [], color=look.colour, marker=look.marker, linewidth=1.6) for look in looks],
-        [naming.model_label(name) for name in models], loc="outside lower center",
-        ncols=len(models), labelcolor=[look.colour for look in looks],
-    )  # fmt: skip
+    return f"{naming.task_label(first['task'])}, seed {first['seed']}, {steps:,} steps"

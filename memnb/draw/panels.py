@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     FixedLocator,
-    FuncFormatter,
     LogFormatterSciNotation,
     MaxNLocator,
     NullFormatter,
     NullLocator,
 )
-from matplotlib.transforms import ScaledTranslation, Transform
 
 from memnb import config, naming
 from memnb.draw import style
@@ -31,6 +30,45 @@ from memnb.tasks.base import Dataset
 
 Ends = list[tuple[float, str, str]]
 """The lines of a panel: height of the right end in data units, name, colour."""
+
+
+def panel_grid(
+    count: int, most: int, above: float, line: float, *, alone: float = 5.2, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """:func:`memnb.draw.style.canvas` for ``count`` panels, at most ``most`` of them side by side.
+
+    Places that are left over in the last line of panels stay blank.
+
+    Args:
+        count: how many panels.
+        most: how many fit side by side.
+        above: height of what stands above and below the panels, in inches.
+        line: height of a line of panels.
+        alone: width of a single column.
+        options: handed on.
+    """
+    columns = min(count, most)
+    lines = -(-count // columns)
+    figure, axes = style.canvas(lines, columns, above + line * lines, alone=alone, **options)
+    for axis in axes.flat[count:]:
+        axis.axis("off")
+    return figure, axes
+
+
+def legend_below(figure: Figure, marks: Mapping[str, Artist], columns: int, **look: Any) -> None:
+    """Name ``marks`` in a legend below the panels."""
+    figure.legend([*marks.values()], [*marks], loc="outside lower center", ncols=columns, **look)
+
+
+def name_rows(
+    line: Sequence[Axes] | np.ndarray, names: Sequence[str], margin: float = 0.55, **look: Any
+) -> None:
+    """Rows with ``names``, from the top down, in place of the y scale that panels share."""
+    for axis in line:
+        axis.grid(visible=False, axis="y")
+        axis.tick_params(axis="y", length=0)
+    line[0].set_yticks(range(len(names)), names, **look)
+    line[0].set_ylim(len(names) - 1 + margin, -margin)
 
 
 def curves(
@@ -73,9 +111,7 @@ def against_rows_left(axis: Axes, rows: pd.DataFrame) -> Ends:
     axis.set_xscale("log", base=2)
     # Rows are taken away from left to right: a line ends where the fewest are left.
     axis.set_xlim(max(kept) * 1.15, min(kept) / 1.15)
-    axis.xaxis.set_major_locator(FixedLocator(_spaced(kept)))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ticks_at(axis.xaxis, _spaced(kept))
     means = 100 * rows.groupby(["model", "kept"])["accuracy"].mean()
     looks = {name: look_of(name) for name in naming.model_order(rows["model"])}
     return [(float(means[name].iloc[0]), look.label, look.colour) for name, look in looks.items()]
@@ -103,42 +139,68 @@ def _spaced(numbers: Sequence[int]) -> list[int]:
     return [*found, high] if high > low else found
 
 
-def name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, Ends]]) -> None:
-    """Name the lines at the right edge of the last panel of each row; call it last.
+def finish(
+    figure: Figure,
+    title: str,
+    subtitle: str,
+    rows: pd.DataFrame,
+    axes: np.ndarray | None = None,
+    named: Sequence[tuple[Axes, Ends]] = (),
+) -> Figure:
+    """The last steps of a figure: heading, names of lines, and the rows that it was drawn from.
+
+    Args:
+        figure: made by :func:`memnb.draw.style.canvas`; it is returned.
+        title, subtitle: of the heading.
+        rows: see :func:`memnb.draw.style.attach`.
+        axes: the grid of panels, where lines are to be named.
+        named: the panels that have lines, with these.
+    """
+    style.heading(figure, title, subtitle)
+    if axes is not None:
+        _name_lines(figure, axes, named)
+    return style.attach(figure, rows)
+
+
+def _name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, Ends]]) -> None:
+    """Name the lines at the right edge of the last panel of each row.
 
     Where another panel of the row shows a family that its last panel lacks, a legend below the
     panels takes the names' place.
     """
-    engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine)
-    shown = {id(axis): ends for axis, ends in named}
+    shown = dict(named)
     last = []
     for line in axes:
-        panels = [axis for axis in line if id(axis) in shown]
-        names = {label for axis in panels for _, label, _ in shown[id(axis)]}
-        if panels and names == {label for _, label, _ in shown[id(panels[-1])]}:
-            last.append(panels[-1])
-        elif panels:
-            family_legend(figure, {label for _, ends in named for _, label, _ in ends})
+        panels = [axis for axis in line if axis in shown]
+        if not panels:
+            continue
+        if _labels(shown[axis] for axis in panels) != _labels([shown[panels[-1]]]):
+            _family_legend(figure, _labels(shown.values()))
             style.settle(figure)
             return
+        last.append(panels[-1])
+    engine = style.layout_of(figure)
     left, bottom, width, height = engine.get()["rect"]
     room = 0.85 / figure.get_size_inches()[0]
     engine.set(rect=(left, bottom, width - room, height))
     style.settle(figure)
     for axis in last:
-        style.label_lines(axis, shown[id(axis)])
+        style.label_lines(axis, shown[axis])
 
 
-def family_legend(figure: Figure, labels: set[str]) -> None:
+def _labels(panels: Iterable[Ends]) -> set[str]:
+    return {label for ends in panels for _, label, _ in ends}
+
+
+def _family_legend(figure: Figure, labels: set[str]) -> None:
     known = {look.label: look for look in (*style.FAMILY.values(), *style.OTHERS.values())}
     looks = [look for label, look in known.items() if label in labels]
     looks += [style.family(label) for label in sorted(labels - known.keys())]
-    figure.legend(
-        [Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.9) for look in looks],
-        [look.label for look in looks], loc="outside lower center", ncols=len(looks),
-        labelcolor=[look.colour for look in looks], handlelength=3,
-    )  # fmt: skip
+    marks = {
+        look.label: Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.9)
+        for look in looks
+    }
+    legend_below(figure, marks, len(looks), labelcolor="linecolor", handlelength=3)
 
 
 def plain_models(frame: pd.DataFrame) -> pd.DataFrame:
@@ -150,8 +212,9 @@ def look_of(model: str) -> style.Family:
     return style.family(model.partition("-")[0])
 
 
-_DOTTED: style.Dash = (0, (1, 2))
-_DASH_DOTTED: style.Dash = (0, (6, 2, 1, 2))
+def look_of_filter(kind: str) -> style.Family:
+    """That of the family which has the filter; no filter takes Luna's."""
+    return style.FAMILY[{"none": "luna", "conv": "convluna", "pool": "poolluna"}[kind]]
 
 
 def name_powers(axis: Axes) -> None:
@@ -179,9 +242,14 @@ def draw_levels(panels: Iterable[Axes], known: Levels) -> None:
     legend names them: a name beside a line could cover a point.
     """
     for axis in panels:
-        style.reference_line(axis, 100 * known.constant, dash=_DOTTED, least=5.0)
-        if known.first_operator is not None:
-            style.reference_line(axis, 100 * known.first_operator, dash=_DASH_DOTTED)
+        for dash, level in _in_percent(known).items():
+            style.reference_line(axis, level, dash=dash)
+
+
+def _in_percent(known: Levels) -> dict[style.Dash, float]:
+    """By the dashes of its line, each level that there is."""
+    levels = {style.DOTTED: known.constant, style.DASH_DOTTED: known.first_operator}
+    return {dash: 100 * level for dash, level in levels.items() if level is not None}
 
 
 def draw_levels_along(axis: Axes, x: Sequence[float], known: Sequence[Levels]) -> None:
@@ -190,8 +258,8 @@ def draw_levels_along(axis: Axes, x: Sequence[float], known: Sequence[Levels]) -
     They lie above the curves, which may run along them.
     """
     for dash, levels in (
-        (_DOTTED, [one.constant for one in known]),
-        (_DASH_DOTTED, [one.first_operator for one in known]),
+        (style.DOTTED, [one.constant for one in known]),
+        (style.DASH_DOTTED, [one.first_operator for one in known]),
     ):
         if None not in levels:
             axis.plot(x, 100 * np.array(levels, float), color=style.QUIET, linewidth=0.9,
@@ -212,14 +280,13 @@ MAJORITY_NAME, FIRST_OPERATOR_NAME = "one answer always", "first operator alone"
 
 def level_marks(tasks: Iterable[str]) -> dict[str, Line2D]:
     """The lines of :func:`draw_levels` on any of the ``tasks``, for a legend that names them."""
-    marks = {MAJORITY_NAME: _level_mark(_DOTTED)}
+    dashes = {MAJORITY_NAME: style.DOTTED}
     if any(first_operator(task) is not None for task in tasks):
-        marks[FIRST_OPERATOR_NAME] = _level_mark(_DASH_DOTTED)
-    return marks
-
-
-def _level_mark(dash: style.Dash) -> Line2D:
-    return Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=dash)
+        dashes[FIRST_OPERATOR_NAME] = style.DASH_DOTTED
+    return {
+        name: Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=dash)
+        for name, dash in dashes.items()
+    }
 
 
 def level_words(tasks: Iterable[str]) -> str:
@@ -233,9 +300,7 @@ def draw_levels_across(axis: Axes, known: Levels) -> list[float]:
 
     The limits stay as they are, and the legend or the axis names the lines.
     """
-    found = {_DOTTED: 100 * known.constant}
-    if known.first_operator is not None:
-        found[_DASH_DOTTED] = 100 * known.first_operator
+    found = _in_percent(known)
     for dash, level in found.items():
         axis.axvline(level, linestyle=dash, color=style.QUIET, linewidth=0.9, zorder=1)
     return [*found.values()]
@@ -255,34 +320,30 @@ def unit_of(task: config.Task) -> str:
     return "characters" if written else "tokens"
 
 
-def moved(axis: Axes, right: float) -> Transform:
-    """Data units, moved to the right by points."""
-    figure = axis.get_figure(root=True)
-    assert figure is not None
-    return axis.transData + ScaledTranslation(right / 72, 0, figure.dpi_scale_trans)
-
-
-def name_x(axes: np.ndarray, text: str) -> None:
-    """Name the x axis below the lowest panel of each column, or of the middle one of many."""
+def name_axes(axes: np.ndarray, x: str, y: str = "") -> None:
+    """Name the x axis below the lowest panel of each column, or of the middle one of many, and, if
+    it is the same in all of them, the y axis beside the first panel of each row."""
     columns = axes.T if axes.shape[1] <= 3 else axes.T[axes.shape[1] // 2 :][:1]
     for column in columns:
-        [axis for axis in column if axis.axison and axis.get_frame_on()][-1].set_xlabel(text)
+        [axis for axis in column if axis.axison and axis.get_frame_on()][-1].set_xlabel(x)
+    if y:
+        for line in axes:
+            line[0].set_ylabel(y)
 
 
 def rows_of_memory(size: int) -> str:
     return {0: "no memory", 1: "1 memory row"}.get(size, f"{size} memory rows")
 
 
-def not_planned(planned: style.Planned | None, task: str, memory: int) -> bool:
-    """Whether no model with ``memory`` rows is planned on ``task``; no, if nobody says what is."""
-    if planned is None:
-        return False
-    sizes = {model.partition("-")[2] or "0" for model, there in planned if there == task}
-    return str(memory) not in sizes
-
-
-def leave_out(axis: Axes) -> None:
-    """Take a panel away in whose place nothing is planned; two quiet words stay."""
+def nothing_here(
+    axis: Axes, planned: style.Planned | None, task: str, memory: int, text: str = style.MISSING
+) -> None:
+    """Say in a panel without a run why: no model with ``memory`` rows is planned on ``task``, whose
+    panel is taken away; otherwise, and if nobody says what is planned, ``text``."""
+    sizes = {model.partition("-")[2] or "0" for model, there in planned or () if there == task}
+    if planned is None or str(memory) in sizes:
+        missing(axis, text)
+        return
     axis.set_frame_on(False)  # not axis("off"), which would take the name of its row along
     axis.grid(visible=False)
     axis.tick_params(length=0, labelbottom=False, labelleft=False)
@@ -301,8 +362,19 @@ def ticks(count: int) -> MaxNLocator:
     return MaxNLocator(count, integer=True, steps=[1, 2, 2.5, 5, 10])
 
 
-def thousands(value: float, _: Any) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,.0f}"
+def ticks_at(axis: Axis, places: Sequence[float]) -> None:
+    """A logarithmic axis with a name at these places alone."""
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
+
+
+def count_along(axis: Axes, ticks_at_most: int = 4) -> None:
+    """An x axis of steps or tokens, with few ticks and thousands as ``k``."""
+    axis.xaxis.set_major_locator(ticks(ticks_at_most))
+    axis.xaxis.set_major_formatter(
+        lambda value, _: f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,.0f}"
+    )
 
 
 def common_memory(rows: pd.DataFrame) -> int:

@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import BboxBase
 
+from memnb.draw.style import figure_of
+
 #: How far around its point a name may stand, and how far without a line to its point.
 _REACH, _NEAR = 44.0, 9.0
 #: What it costs that such a line runs through another name or mark, and through a bar.
@@ -37,8 +39,7 @@ def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
     """
     if not points:
         return
-    figure = axis.get_figure(root=True)
-    assert figure is not None
+    figure = figure_of(axis)
     scale = 72 / figure.dpi
     frame = _in_points(axis.bbox, scale)
     drawn = [_in_points(thing.get_window_extent(), scale) for thing in (*axis.lines, *figure.texts)]

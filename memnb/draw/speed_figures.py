@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from memnb import naming
 from memnb.draw import style
@@ -58,7 +58,7 @@ def steps(rows: pd.DataFrame, references: pd.DataFrame, subtitle: str = "") -> F
             _pair(axis, place, name, float(ours[name]), float(reference[name]))
         axis.set_xscale("log")
         axis.set_xlabel(unit)
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_major_formatter("{x:g}")
         axis.margins(x=0.32)  # room for the numbers
     axes[0, 0].set_yticks(range(len(names)), [naming.model_label(name) for name in names])
     axes[0, 0].invert_yaxis()
@@ -82,19 +82,17 @@ def _pair(axis: Axes, place: int, name: str, ours: float, theirs: float) -> None
         axis.plot(
             theirs, place, marker=look.marker, markerfacecolor="white", color=style.QUIET, zorder=2
         )
-        axis.annotate(
-            _three_digits(theirs), (theirs, place), (6, 0), textcoords="offset points", va="center",
-            fontsize=8, color=style.QUIET,
-        )  # fmt: skip
+        _number(axis, theirs, place, 6, color=style.QUIET)
     axis.plot(ours, place, marker=look.marker, color=look.colour, zorder=3)
+    _number(axis, ours, place, -6, ha="right", color=look.colour, fontweight="bold")
+
+
+def _number(axis: Axes, value: float, place: int, right: float, **look: Any) -> None:
+    """Three digits of a value, written beside its mark."""
     axis.annotate(
-        _three_digits(ours), (ours, place), (-6, 0), textcoords="offset points", va="center",
-        ha="right", fontsize=8, color=look.colour, fontweight="bold",
+        f"{value:#.3g}".rstrip("."), (value, place), (right, 0), textcoords="offset points",
+        va="center", fontsize=8, **look,
     )  # fmt: skip
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:#.3g}".rstrip(".")
 
 
 def where_time_goes(kernels: pd.DataFrame, subtitle: str = "") -> Figure:
@@ -102,29 +100,24 @@ def where_time_goes(kernels: pd.DataFrame, subtitle: str = "") -> Figure:
     title = "Where the time of a training step goes"
     if kernels.empty:
         return style.empty(title, subtitle)
-    spent: dict[str, dict[str, float]] = {
-        str(name): dict(zip(own["kind"], own["milliseconds"], strict=True))
-        for name, own in kernels.groupby("model")
-    }
-    names = naming.model_order(spent)
-    shown = [
-        kind for kind in KIND_COLOURS if max(each.get(kind, 0.0) for each in spent.values()) > 0.005
-    ]
+    spent = kernels.pivot_table("milliseconds", "model", "kind", fill_value=0.0)
+    names, whole = naming.model_order(spent.index), spent.sum(axis=1)
+    shown = [kind for kind in KIND_COLOURS if kind in spent and spent[kind].max() > 0.005]
     figure, axes = style.canvas(1, 1, 1.5 + 0.36 * len(names))
     axis = axes[0, 0]
     for place, name in enumerate(names):
-        left, whole = 0.0, sum(spent[name].values())
+        left = 0.0
         for kind in shown:
-            width = 100 * spent[name].get(kind, 0.0) / whole
+            width = float(100 * spent[kind][name] / whole[name])
             axis.barh(place, width, left=left, color=KIND_COLOURS[kind], height=0.72)
             if width >= 6:
                 dark = kind in ("optimizer", "other", "waiting", "matrix products")
                 axis.text(
-                    left + width / 2, place, f"{spent[name][kind]:.2f}", ha="center",
+                    left + width / 2, place, f"{spent[kind][name]:.2f}", ha="center",
                     va="center", fontsize=7, color=style.INK if dark else "white",
                 )  # fmt: skip
             left += width
-    labels = [f"{naming.model_label(name)}, {sum(spent[name].values()):.1f} ms" for name in names]
+    labels = [f"{naming.model_label(name)}, {whole[name]:.1f} ms" for name in names]
     axis.set_yticks(range(len(names)), labels)
     axis.invert_yaxis()
     axis.set(xlim=(0, 100), xlabel="share of the step (%); numbers are milliseconds")
@@ -159,9 +152,9 @@ def length(rows: pd.DataFrame, subtitle: str = "") -> Figure:
         axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=unit)
         axis.xaxis.set_major_locator(FixedLocator([1e3, 1e4, 1e5, 1e6]))
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter(FuncFormatter(_tokens))
+        axis.xaxis.set_major_formatter(_tokens)
         axis.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(NullLocator())
         _proportional(axis)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -175,7 +168,7 @@ def _proportional(axis: Axes) -> None:
     at = max(left, right * low / high)
     axis.plot(
         [at, right], [high * at / right, high], color=style.QUIET, linewidth=0.9,
-        linestyle=(0, (1, 2)), zorder=1, label="in proportion to the tokens",
+        linestyle=style.DOTTED, zorder=1, label="in proportion to the tokens",
     )  # fmt: skip
     axis.set(xlim=(left, right), ylim=(low, high))
 

@@ -73,22 +73,21 @@ def faster(rows: pd.DataFrame, references: pd.DataFrame) -> str:
         rows: the step suite on Text, on the device of the references.
         references: :func:`memnb.evidence.benchmarks.references`.
     """
-    took = rows.set_index("model")["milliseconds"]
-    measured = references[references["model"].isin(took.index)]
-    theirs = measured[measured["source"] == AUTHORS].set_index("model")
+    both = _beside(rows, references)
+    theirs, at_best = (both[both["source"] == each] for each in (AUTHORS, AT_BEST))
     if theirs.empty:
         return ""
-    times = theirs["milliseconds"] / took.reindex(theirs.index)
-    best = [
-        f"{naming.model_label(row['model'])} is {row['milliseconds'] / took[row['model']]:.1f} "
-        f"times as fast as the authors' code at its best ({row['note']})."
-        for _, row in measured[measured["source"] == AT_BEST].iterrows()
+    said = [
+        f"On one {rows['device_name'].iloc[0]} a training step on Text is "
+        f"{theirs['faster'].min():.1f} to {theirs['faster'].max():.1f} times as fast as the "
+        f"authors' code ({_notes(theirs)})."
     ]
-    said = (
-        f"On one {rows['device_name'].iloc[0]} a training step on Text is {times.min():.1f} to "
-        f"{times.max():.1f} times as fast as the authors' code ({_notes(theirs)})."
-    )
-    return " ".join([said, *best])
+    said += [
+        f"{naming.model_label(row['model'])} is {row['faster']:.1f} times as fast as the authors' "
+        f"code at its best ({row['note']})."
+        for _, row in at_best.iterrows()
+    ]
+    return " ".join(said)
 
 
 def reading(rows: pd.DataFrame, references: pd.DataFrame) -> str:
@@ -96,24 +95,30 @@ def reading(rows: pd.DataFrame, references: pd.DataFrame) -> str:
     said = faster(rows, references)
     if not said:
         return "No model was measured that the authors' code was measured on."
-    own = rows.set_index("model")
-    goals = references[references["source"] == "goal"].set_index("model")
-    goals = goals[goals.index.isin(own.index)]
-    own = own.reindex(goals.index)
-    in_time = int((own["milliseconds"] <= goals["milliseconds"]).sum())
-    in_memory = int((own["peak_memory"] / GIB <= goals["gib"]).sum())
+    both = _beside(rows, references)
+    goals = both[both["source"] == "goal"]
+    in_time = (goals["milliseconds_ours"] <= goals["milliseconds"]).sum()
+    in_memory = (goals["peak_memory"] / GIB <= goals["gib"]).sum()
     return (
         f"{said} Of {len(goals)} models with a goal, {in_memory} meet it in memory and {in_time} "
         "in time."
     )
 
 
+def _beside(rows: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
+    """The references of models that were measured, with ours and how many times as fast it is."""
+    ours = rows[["model", "milliseconds", "peak_memory"]]
+    both = references.merge(ours, on="model", suffixes=("", "_ours"))
+    both["faster"] = both["milliseconds"] / both["milliseconds_ours"]
+    return both
+
+
 def _notes(theirs: pd.DataFrame) -> str:
     """How the authors' code was run, and which models otherwise than most."""
-    usual = theirs["note"].mode()[0]
+    usual = str(theirs["note"].mode()[0])
     others = theirs[theirs["note"] != usual]
-    named = (f"{naming.model_label(str(name))}: {note}" for name, note in others["note"].items())
-    return "; ".join([str(usual), *named])
+    named = others["model"].map(naming.model_label) + ": " + others["note"]
+    return "; ".join([usual, *named])
 
 
 def _cell(row: Mapping[Hashable, Any], column: str) -> str:
@@ -172,20 +177,18 @@ def runs_reading(rows: pd.DataFrame, goals: pd.DataFrame) -> str:
     """What the table of whole runs says: goals met, and what the minutes are spent on."""
     runs = benchmarks.of_suite(rows, "run")
     runs = runs[runs["device_name"].str.contains("H100")]
-    parts = pd.DataFrame(list(runs["run"]), index=pd.MultiIndex.from_frame(runs[["task", "model"]]))
-    wanted = goals.set_index(["task", "model"])["minutes"]
-    both = parts.index.intersection(wanted.index)
-    if both.empty:
+    runs = runs[["task", "model", "run"]].merge(goals, on=["task", "model"])
+    if runs.empty:
         return "No run with a goal was measured."
-    minutes = parts.loc[both, "whole"] / 60
-    over = minutes / wanted.loc[both]
-    shares = parts.loc[both].div(parts.loc[both, "whole"], axis=0)
+    parts = pd.DataFrame(list(runs["run"]))
+    over = parts["whole"] / 60 / runs["minutes"]
+    shares = parts.div(parts["whole"], axis=0)
 
     def spread(name: str) -> str:
         return f"{shares[name].min():.0%} to {shares[name].max():.0%}"
 
     said = (
-        f"Of {len(both)} tasks with a goal, {int((over <= 1).sum())} meet it; they take "
+        f"Of {len(runs)} tasks with a goal, {(over <= 1).sum()} meet it; they take "
         f"{over.min():.2f} to {over.max():.2f} times the goal. Steps are {spread('training')} of "
         f"these runs, evaluation {spread('evaluation')}, looks at the memory {spread('probes')}."
     )
@@ -197,6 +200,5 @@ def runs_reading(rows: pd.DataFrame, goals: pd.DataFrame) -> str:
 def optimisation_table() -> pd.DataFrame:
     """What was tried, expected and measured, and whether it stayed."""
     found = benchmarks.optimisations()
-    kept = found["kept"].map({True: "yes", False: "no"})
-    table = found.assign(kept=kept)
+    table = found.assign(kept=found["kept"].map({True: "yes", False: "no"}))
     return table.set_axis(["What", "Expected", "Measured", "Kept"], axis=1)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import ReferenceType, WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,6 +43,9 @@ Planned = Collection[tuple[str, str]]
 
 Dash = Literal["-"] | tuple[float, tuple[float, ...]]
 """A line style: solid, or lengths of strokes and gaps in points."""
+DOTTED: Dash = (0, (1, 2))
+DASHED: Dash = (0, (4, 2))
+DASH_DOTTED: Dash = (0, (6, 2, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class Family:
     @property
     def label(self) -> str:
         return naming.family_label(self.name)
+
+    @property
+    def points(self) -> dict[str, Any]:
+        """What pyplot needs to know of points that no line joins."""
+        return {"linestyle": "none", "marker": self.marker, "color": self.colour}
 
 
 FAMILY: dict[str, Family] = {
@@ -106,8 +114,6 @@ def apply() -> None:
             "savefig.dpi": 220,
             "savefig.bbox": "tight",
             "savefig.pad_inches": 0.08,
-            "figure.facecolor": "white",
-            "font.family": "sans-serif",
             "font.sans-serif": ["DejaVu Sans"],
             "font.size": 8.5,
             "axes.titlesize": 9,
@@ -120,7 +126,6 @@ def apply() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
-            "axes.axisbelow": True,
             "grid.color": "#ECEEF0",
             "grid.linewidth": 0.7,
             "xtick.major.pad": 3,
@@ -153,13 +158,14 @@ def notebook() -> None:
 def heading(figure: Figure, title: str, subtitle: str = "") -> None:
     """Write a left-aligned title and, below it, where the rows come from.
 
+    Blanks around the subtitle are dropped, so that its last part may be empty.
     Reserves its own height through the layout engine, so call it once, on a figure made by
     :func:`canvas`.
     """
     width, height = figure.get_size_inches()
     columns = int(width * 13.2)
     title = textwrap.fill(title, columns)
-    subtitle = textwrap.fill(subtitle, int(columns * 1.2)) if subtitle else ""
+    subtitle = textwrap.fill(subtitle.strip(), int(columns * 1.2))
     title_height = 0.19 * (title.count("\n") + 1)
     used = 0.08 + title_height + (0.165 * (subtitle.count("\n") + 1) + 0.05 if subtitle else 0.03)
     figure.text(
@@ -171,9 +177,7 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
             0.08 / width, 1 - (0.09 + title_height) / height, subtitle, ha="left", va="top",
             fontsize=8.5, color=QUIET, linespacing=1.2, gid="subtitle",
         )  # fmt: skip
-    engine = figure.get_layout_engine()
-    if isinstance(engine, ConstrainedLayoutEngine):
-        engine.set(rect=(0.0, 0.0, 1.0, 1 - used / height))
+    layout_of(figure).set(rect=(0.0, 0.0, 1.0, 1 - used / height))
 
 
 def canvas(
@@ -182,39 +186,31 @@ def canvas(
     height: float,
     *,
     width: float = PAGE_WIDTH,
+    alone: float | None = None,
     gap: float = 0.06,
     **options: Any,
 ) -> tuple[Figure, np.ndarray]:
     """A styled figure that pyplot does not hold on to, and its (rows, columns) array of axes.
 
-    ``height``, ``width`` and ``gap`` (the white around a panel, above and below) are in inches.
+    ``height``, ``width`` and ``gap`` (the white around a panel, above and below) are in inches;
+    ``alone`` is the width of a single column, where a page's would draw it out.
     """
     apply()
+    if alone and columns == 1:
+        width = alone
     # Made by pyplot, so that a notebook's backend is loaded and can show it; closed at once, so
     # that the notebook shows it as the value of its cell and not a second time by itself.
     figure = plt.figure(figsize=(width, height), layout="constrained")
     plt.close(figure)
+    layout_of(figure).set(w_pad=0.06, h_pad=gap)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def layout_of(figure: Figure) -> ConstrainedLayoutEngine:
+    """The layout engine of a figure made by :func:`canvas` that is not settled yet."""
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(w_pad=0.06, h_pad=gap)
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    return figure, axes
-
-
-def grid(
-    panels: int, side_by_side: int, above: float, each: float, **options: Any
-) -> tuple[Figure, np.ndarray]:
-    """A :func:`canvas` of so many panels, line after line; the places that are left over are blank.
-
-    ``above`` is the height in inches of all but the panels, ``each`` that of a line of them.
-    """
-    columns = min(panels, side_by_side)
-    lines = -(-panels // columns)
-    width = PAGE_WIDTH if columns > 1 else 5.2
-    figure, axes = canvas(lines, columns, above + each * lines, width=width, **options)
-    for axis in axes.flat[panels:]:
-        axis.axis("off")
-    return figure, axes
+    return engine
 
 
 def settle(figure: Figure) -> None:
@@ -226,10 +222,6 @@ def settle(figure: Figure) -> None:
     if engine is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")
-    for text in figure.texts:
-        axis = _LEVELS.pop(text, lambda: None)()
-        if axis is not None:
-            _keep_clear(axis, text)
 
 
 _ROWS: WeakKeyDictionary[Figure, pd.DataFrame] = WeakKeyDictionary()
@@ -250,10 +242,7 @@ def empty(title: str, subtitle: str = "", note: str = MISSING) -> Figure:
     """A figure that says honestly that there is nothing to draw."""
     figure, axes = canvas(1, 1, 1.5)
     axis = axes[0, 0]
-    axis.set(xticks=[], yticks=[])
-    axis.grid(False)
-    for spine in axis.spines.values():
-        spine.set(visible=True, linestyle=(0, (4, 3)), color="#9AA0A6")
+    bare(axis, visible=True, linestyle=(0, (4, 3)), color="#9AA0A6")
     axis.text(
         0.5, 0.5, textwrap.fill(note, 90), ha="center", va="center", color=QUIET, fontsize=10,
         transform=axis.transAxes,
@@ -262,82 +251,40 @@ def empty(title: str, subtitle: str = "", note: str = MISSING) -> Figure:
     return figure
 
 
-def reference_line(
-    axis: Axes, level: float, text: str = "", *, dash: Dash = (0.0, (1.0, 2.0)), least: float = 0.0
-) -> None:
-    """A quiet line, dotted unless ``dash`` says otherwise, at ``level``, named below its right end,
-    inside the panel's limits.
+def bare(axis: Axes, **frame: Any) -> None:
+    """Take away a panel's scales and grid; ``frame`` says how its spines look."""
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    for spine in axis.spines.values():
+        spine.set(**frame)
 
-    Where data stand there, :func:`settle` moves the name. ``least`` is the height that the panel
-    has to span, so that noise does not fill it.
+
+def reference_line(axis: Axes, level: float, text: str = "", *, dash: Dash = DOTTED) -> None:
+    """A quiet line at ``level`` of a panel in percent, named below its right end.
+
+    The panel then holds it, and spans at least 5 points, so that noise does not fill it.
     """
     low, high = axis.get_ylim()
-    low, high = min(low, level), max(high, level, low + least)
+    low, high = min(low, level), max(high, level, low + 5)
     low = min(low, level - 0.14 * (high - low))
     # The margin was one of the data alone; the panel may now span several times as much, and half
     # a mark at its top would be cut off.
     axis.set_ylim(low, max(high, axis.dataLim.y1 + 0.05 * (high - low)))
     axis.axhline(level, color=QUIET, linewidth=0.9, linestyle=dash, zorder=1)
     if text:
-        _LEVELS[note(axis, text, (1, level), (-1, -2), ha="right", va="top")] = ref(axis)
+        note(axis, text, (1, level), (-1, -2), ha="right", va="top")
 
 
-#: Names of lines that :func:`settle` has yet to keep clear of data. Values are weak: a panel knows
-#: its figure, and so would keep the key alive.
-_LEVELS: WeakKeyDictionary[Text, ReferenceType[Axes]] = WeakKeyDictionary()
-_PLACES = [
-    (x, side) for x in ((1, "right"), (0, "left"), (0.5, "center")) for side in ("top", "bottom")
-]
-"""Of a line's name: part of the axis with the alignment, and the side that touches the line; below
-the right end first."""
-
-
-def _keep_clear(axis: Axes, text: Text) -> None:
-    """Put a line's name where it covers the fewest marks, then the least ink of the lines."""
-    marks, lines = _drawn(axis)
+def figure_of(axis: Axes) -> Figure:
+    """The figure that a panel belongs to."""
     figure = axis.get_figure(root=True)
     assert figure is not None
-    point, top, found = figure.dpi / 72, axis.get_window_extent().y1, []
-    for (x, end), side in _PLACES:
-        offset = ({"right": -1, "left": 1, "center": 0}[end], -2 if side == "top" else 2)
-        look = {"x": x, "ha": end, "va": side, "transform": _beside(axis, offset)}
-        text.set(**look)
-        box = text.get_window_extent()
-        rim = box.padded(0.7 * point)
-        hidden = sum(rim.padded(radius * point).count_contains(points) for points, radius in marks)
-        ink = sum(weight * rim.count_contains(points) for points, weight in lines)
-        # Above a line at the top, a name would stand in the title.
-        found.append(((box.y1 > top, hidden, ink), look))
-    text.set(**min(found, key=lambda place: place[0])[1])
+    return figure
 
 
-_Weighed = list[tuple[np.ndarray, float]]
-
-
-def _drawn(axis: Axes) -> tuple[_Weighed, _Weighed]:
-    """Marks of a panel with their radius in points; points along its lines, one a pixel, with the
-    ink of each."""
-    marks, lines = [], []
-    nothing = ("None", "none", "", " ", None)
-    for line in axis.lines:
-        points = line.get_transform().transform(line.get_xydata())
-        points = points[np.isfinite(points).all(1)]
-        if line.get_marker() not in nothing:
-            marks.append((points, line.get_markersize() / 2))
-        if line.get_linestyle() not in nothing and len(points) > 1:
-            along = np.r_[0, np.cumsum(np.hypot(*np.diff(points, axis=0).T))]
-            at = np.arange(0, along[-1])
-            dense = np.stack([np.interp(at, along, part) for part in points.T], axis=1)
-            lines.append((dense, line.get_linewidth() * (line.get_alpha() or 1.0)))
-    return marks, lines
-
-
-def _beside(axis: Axes, offset: tuple[float, float]) -> Transform:
-    """x in parts of the axis and y in data units, moved by points."""
-    figure = axis.get_figure(root=True)
-    assert figure is not None
-    moved = ScaledTranslation(offset[0] / 72, offset[1] / 72, figure.dpi_scale_trans)
-    return axis.get_yaxis_transform() + moved
+def shifted(axis: Axes, units: Transform, right: float, up: float) -> Transform:
+    """``units`` of a panel, such as its data's, moved by points."""
+    return units + ScaledTranslation(right / 72, up / 72, figure_of(axis).dpi_scale_trans)
 
 
 def note(
@@ -345,39 +292,35 @@ def note(
     **look: Any,
 ) -> Text:  # fmt: skip
     """Small quiet text at ``at`` (x in parts of the axis, y in data units), moved by points."""
-    figure = axis.get_figure(root=True)
-    assert figure is not None
     # A text of the figure, not of the axis: the layout then ignores it, so that a note never
     # pushes panels apart, while a tight bounding box still holds it. The thin white rim keeps it
     # readable where a line passes.
-    return figure.text(
-        *at, text, transform=_beside(axis, offset),
+    return figure_of(axis).text(
+        *at, text, transform=shifted(axis, axis.get_yaxis_transform(), *offset),
         path_effects=[withStroke(linewidth=1.4, foreground="white")],
         **{"fontsize": 7, "color": QUIET, **look},
     )  # fmt: skip
 
 
-def label_lines(axis: Axes, labels: list[tuple[float, str, str]], *, gap: float = 9.5) -> None:
+_APART = 9.5
+"""Least distance in points of two names at the ends of lines."""
+
+
+def label_lines(axis: Axes, labels: list[tuple[float, str, str]]) -> None:
     """Name lines at the right edge of a panel, moved apart so that no two names overlap.
 
     Args:
         axis: the panel, with its final limits.
         labels: (y of the line's end in data units, text, colour) per line.
-        gap: least distance of two names in points.
     """
-    if not labels:
-        return
-    height = axis.get_window_extent().height * 72 / axis.get_figure(root=True).dpi  # type: ignore[union-attr]
+    height = axis.get_window_extent().height * 72 / figure_of(axis).dpi
     low, high = axis.get_ylim()
     ordered = sorted(labels)
     wanted = np.array([(y - low) / (high - low) * height for y, _, _ in ordered])
-    placed = _spread(wanted, gap)
-    for (y, text, colour), position in zip(ordered, placed, strict=True):
-        offset = position - (y - low) / (high - low) * height
-        note(
-            axis, text, (1, y), (4, offset), ha="left", va="center", fontsize=8, color=colour,
-            fontweight="bold",
-        )  # fmt: skip
+    offsets = _spread(wanted, _APART) - wanted
+    for (y, text, colour), offset in zip(ordered, offsets, strict=True):
+        note(axis, text, (1, y), (4, offset), ha="left", va="center", fontsize=8, color=colour,
+             fontweight="bold")  # fmt: skip
 
 
 def _spread(wanted: np.ndarray, gap: float) -> np.ndarray:

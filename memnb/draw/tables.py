@@ -11,24 +11,17 @@ import csv
 import math
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from memnb import config, naming, paths
 from memnb.draw import style
 from memnb.errors import DataError
-from memnb.evidence import statistics
+from memnb.evidence import levels, statistics
 from memnb.evidence.claims import ENOUGH, Verdict
-from memnb.evidence.levels import (
-    ASKED_AGAIN,
-    MARGIN,
-    first_operator,
-    in_percent,
-    learned_above,
-    levels_of,
-)
 from memnb.evidence.rows import first_and_last
 from memnb.tasks import catalogue
 from memnb.tasks.pathfinder_original import IMAGES, Statistic
@@ -42,6 +35,57 @@ OPERATOR_ROW = "First operator alone"
 """What the table of accuracies calls its last row, which is no model."""
 READINGS = {"full": ("as_coded", "as_intended"), "quick": ("as_coded",)}
 """The readings of the authors' code that are trained at a scale."""
+
+
+# --- what all tables share -------------------------------------------------------------------
+
+
+def table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table of ready cells; without any row, one that says so."""
+    nothing = [style.MISSING, *[""] * (len(columns) - 1)]
+    return pd.DataFrame(rows or [nothing], columns=list(columns))
+
+
+def by_task_and_model(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Task, model and their rows: the order of the benchmark, in it that of reading."""
+    for task in naming.task_order(frame["task"]):
+        there = frame[frame["task"] == task]
+        for model in naming.model_order(there["model"]):
+            yield task, model, there[there["model"] == model]
+
+
+def accuracy_cell(group: pd.DataFrame) -> str:
+    """Runs of one model on one task as ``mean ± sd (n, k failed)`` in percent."""
+    failed = int((group["outcome"] == "failed").sum())
+    return mean_cell(100 * group.loc[group["outcome"] == "finished", "test_accuracy"], failed)
+
+
+def mean_cell(values: pd.Series[float], failed: int = 0) -> str:
+    """Percentages as ``mean ± sd (n)``, and how many runs beside them have ``failed``."""
+    summary = statistics.mean(values)
+    if summary.n == 0:
+        return f"all failed ({failed})" if failed else style.MISSING
+    spread = "" if math.isnan(summary.sd) else f" ± {summary.sd:.1f}"
+    count = f"{summary.n}, {failed} failed" if failed else f"{summary.n}"
+    return f"{summary.mean:.1f}{spread} ({count})"
+
+
+def without_run(model: str, task: str, planned: style.Planned | None) -> str:
+    """The cell of a model that has no run on a task."""
+    return style.MISSING if planned is None or (model, task) in planned else "–"
+
+
+def signed(points: float) -> str:
+    """A difference in points, with its sign."""
+    return f"{points:+z.1f}".replace("-", "−")
+
+
+def _text(value: Any) -> str:
+    return "–" if pd.isna(value) else str(value)
+
+
+def _number(value: Any) -> str:
+    return "–" if pd.isna(value) else f"{round(value):,}"
 
 
 # --- accuracy --------------------------------------------------------------------------------
@@ -68,8 +112,13 @@ def accuracy(
         ListOps gives alone, where ListOps is among them.
     """
     plain = runs[runs["changes"] == ""]
-    models: Iterable[str] = config.MODELS if scale == "full" else ()
-    tasks = _full_tasks(plain) if scale == "full" else _laptop_tasks(plain)
+    there = set(plain["task"])
+    models: Iterable[str] = ()
+    tasks = naming.task_order(there) or ["listops-short"]
+    if scale == "full":
+        # The five tasks, run or not, and the substitute of one of them where it has runs.
+        models = config.MODELS
+        tasks = [task for task in config.FULL_TASKS if task in {*config.LRA_TASKS, *there}]
     plain = plain[plain["task"].isin(tasks)]
     columns = ["Model", "Source", *map(naming.task_label, tasks)]
     ours = {
@@ -85,15 +134,10 @@ def accuracy(
         rows += [[label, *rest] for model, *rest in theirs if model.lower() == name]
     known = {row[0].lower() for row in rows}
     rows += [row for row in theirs if row[0].lower() not in known]
-    operator = [in_percent(first_operator(task)) for task in tasks]
+    operator = [levels.in_percent(levels.first_operator(task)) for task in tasks]
     if rows and set(operator) != {"–"}:
         rows.append([OPERATOR_ROW, "a rule", *operator])
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
-
-
-def without_run(model: str, task: str, planned: style.Planned | None) -> str:
-    """The cell of a model that has no run on a task."""
-    return style.MISSING if planned is None or (model, task) in planned else "–"
+    return table(rows, columns)
 
 
 def too_few_seeds(sides: Iterable[int]) -> str:
@@ -108,45 +152,18 @@ def too_few_seeds(sides: Iterable[int]) -> str:
     return f"each side has {counted(number, 'seed')}"
 
 
-def signed(points: float) -> str:
-    """A difference in points, with its sign."""
-    return f"{points:+z.1f}".replace("-", "−")
-
-
-def _full_tasks(runs: pd.DataFrame) -> Sequence[str]:
-    """The five tasks, run or not, and the substitute of one of them where it has runs."""
-    there = set(runs["task"])
-    return [task for task in config.FULL_TASKS if task in config.LRA_TASKS or task in there]
-
-
-def _laptop_tasks(runs: pd.DataFrame) -> Sequence[str]:
-    return naming.task_order(runs["task"]) or ["listops-short"]
-
-
 def _published_rows(published: pd.DataFrame | None, tasks: Sequence[str]) -> list[list[str]]:
     """Model, source and a cell per task, for each pair that has a number for a task shown."""
     if published is None:
         return []
-    some = published.dropna(subset=["accuracy"])
-    some = some[some["task"].isin(tasks)]
-    rows = []
-    for (source, model), group in some.groupby(["source", "model"], sort=False):
-        found = dict(zip(group["task"], group["accuracy"], strict=True))
-        cells = [f"{found[task]:.2f}" if task in found else "–" for task in tasks]
-        rows.append([str(model), str(source), *cells])
-    return rows
-
-
-def accuracy_cell(group: pd.DataFrame) -> str:
-    """Runs of one model on one task as ``mean ± sd (n, k failed)`` in percent."""
-    finished = group.loc[group["outcome"] == "finished", "test_accuracy"]
-    failed = int((group["outcome"] == "failed").sum())
-    summary = statistics.mean(100 * finished)
-    if summary.n == 0:
-        return f"all failed ({failed})" if failed else style.MISSING
-    spread = "" if math.isnan(summary.sd) else f" ± {summary.sd:.1f}"
-    count = f"{summary.n}, {failed} failed" if failed else f"{summary.n}"
-    return f"{summary.mean:.1f}{spread} ({count})"
+    some = published[published["task"].isin(tasks)].dropna(subset=["accuracy"])
+    wide = some.pivot_table("accuracy", ["model", "source"], "task", sort=False)
+    return [
+        [*names, *("–" if pd.isna(cell) else f"{cell:.2f}" for cell in cells)]
+        for names, cells in zip(
+            wide.index, wide.reindex(columns=list(tasks)).to_numpy(), strict=True
+        )
+    ]
 
 
 def runs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -181,7 +198,7 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
                 _code(group),
             ]
         )
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
+    return table(rows, columns)
 
 
 def _code(group: pd.DataFrame) -> str:
@@ -218,20 +235,17 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
     columns = ["Task", "Model", "Seeds", *(f"{m}, {p}" for m in measures.values() for p in places)]
     rows = []
     plain = probes[(probes["changes"] == "") & (probes["memory"] > 1)]
-    for task in naming.task_order(plain["task"]):
-        there = plain[plain["task"] == task]
-        for model in naming.model_order(there["model"]):
-            own = there[there["model"] == model]
-            ends = first_and_last(own)
-            cells = []
-            for measure in measures:
-                for blocks in ([1], [own["block"].max()], own["block"].unique()):
-                    of_blocks = [end[end["block"].isin(blocks)] for end in ends]
-                    means = [end.groupby("run_id")[measure].mean().mean() for end in of_blocks]
-                    cells.append(" → ".join(f"{mean:.2f}" for mean in means))
-            seeds = str(own["run_id"].nunique())
-            rows.append([naming.task_label(task), naming.model_label(model), seeds, *cells])
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
+    for task, model, own in by_task_and_model(plain):
+        ends = first_and_last(own)
+        cells = []
+        for measure in measures:
+            for blocks in ([1], [own["block"].max()], own["block"].unique()):
+                of_blocks = [end[end["block"].isin(blocks)] for end in ends]
+                means = [end.groupby("run_id")[measure].mean().mean() for end in of_blocks]
+                cells.append(" → ".join(f"{mean:.2f}" for mean in means))
+        seeds = str(own["run_id"].nunique())
+        rows.append([naming.task_label(task), naming.model_label(model), seeds, *cells])
+    return table(rows, columns)
 
 
 def at_majority(runs: pd.DataFrame) -> str:
@@ -247,14 +261,11 @@ def at_majority(runs: pd.DataFrame) -> str:
     if plain.empty:
         return "No run with several memory rows has finished yet."
     found = []
-    for task in naming.task_order(plain["task"]):
-        there = plain[plain["task"] == task]
-        for model in naming.model_order(there["model"]):
-            accuracy = there.loc[there["model"] == model, "test_accuracy"]
-            dull = int((accuracy <= learned_above(task)).sum())
-            if dull:
-                count = f"{dull} of {len(accuracy)} runs"
-                found.append(f"{naming.model_label(model)} on {naming.task_label(task)} ({count})")
+    for task, model, own in by_task_and_model(plain):
+        dull = int((own["test_accuracy"] <= levels.learned_above(task)).sum())
+        if dull:
+            count = f"{dull} of {len(own)} runs"
+            found.append(f"{naming.model_label(model)} on {naming.task_label(task)} ({count})")
     if not found:
         return "Every run shown has learned its task."
     return f"At the majority level, having learned nothing: {', '.join(found)}."
@@ -302,17 +313,15 @@ def first_operator_alone(runs: pd.DataFrame) -> str:
     plain = runs[(runs["changes"] == "") & (runs["outcome"] == "finished")]
     said = []
     for task in naming.task_order(plain["task"]):
-        level = first_operator(task)
+        level = levels.first_operator(task)
         if level is None:
             continue
         best = plain[plain["task"] == task].groupby("model", sort=False)["test_accuracy"].max()
-        above, within = (
-            best[best > level + MARGIN],
-            best[best.between(level - MARGIN, level + MARGIN)],
-        )
+        above = best[best > level + levels.MARGIN]
+        within = best[best.between(level - levels.MARGIN, level + levels.MARGIN)]
         said.append(
             f"On {naming.task_label(task)} a rule that reads the first token alone, the outermost "
-            f"operator, is right on {in_percent(level)} % of the test set."
+            f"operator, is right on {levels.in_percent(level)} % of the test set."
         )
         if above.empty:
             said.append(
@@ -343,13 +352,10 @@ def first_token_kept(beginning: pd.DataFrame) -> pd.DataFrame:
     columns = ["Task", "Model", "Seeds", "Whole inputs", "First token alone", "Answers that stay"]
     found = _first_and_whole(beginning)
     rows = []
-    for task in naming.task_order(found["task"]):
-        there = found[found["task"] == task]
-        for model in naming.model_order(there["model"]):
-            own = there[there["model"] == model]
-            cells = [f"{100 * own[name].mean():.1f}" for name in ("whole", "first", "stay")]
-            rows.append([naming.task_label(task), naming.model_label(model), str(len(own)), *cells])
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
+    for task, model, own in by_task_and_model(found):
+        cells = [f"{100 * own[name].mean():.1f}" for name in ("whole", "first", "stay")]
+        rows.append([naming.task_label(task), naming.model_label(model), str(len(own)), *cells])
+    return table(rows, columns)
 
 
 def first_token_reading(beginning: pd.DataFrame) -> str:
@@ -361,11 +367,11 @@ def first_token_reading(beginning: pd.DataFrame) -> str:
     found = _first_and_whole(beginning)
     said = []
     for task in naming.task_order(found["task"]):
-        if first_operator(task) is None:
+        if levels.first_operator(task) is None:
             continue
         own = found[found["task"] == task]
         whole, first, stay = (100 * own[name].mean() for name in ("whole", "first", "stay"))
-        keep = "keep" if abs(whole - first) <= 100 * MARGIN else "do not keep"
+        keep = "keep" if abs(whole - first) <= 100 * levels.MARGIN else "do not keep"
         runs = f"{len(own)} runs" if len(own) > 1 else "one run"
         said.append(
             f"On {naming.task_label(task)} runs that have learned something and were tested so "
@@ -391,12 +397,12 @@ def without_the_rest(beginning: pd.DataFrame, task: str) -> str:
         f"{naming.model_label(model)} {whole[model]:.1f} → {first[model]:.1f}"
         for model in naming.model_order(whole.index)
     )
-    level = levels_of(task, examples=ASKED_AGAIN).first_operator
+    level = levels.levels_of(task, examples=levels.ASKED_AGAIN).first_operator
     return (
-        f"{naming.task_label(task)}, {ASKED_AGAIN} test examples, where the first operator alone "
-        f"has {in_percent(level)}: accuracy as they are → with another input's tokens behind the "
-        f"first: {said}. What falls below that operator shows that a model looks at the rest, not "
-        "that the rest helps it."
+        f"{naming.task_label(task)}, {levels.ASKED_AGAIN} test examples, where the first operator "
+        f"alone has {levels.in_percent(level)}: accuracy as they are → with another input's tokens "
+        f"behind the first: {said}. What falls below that operator shows that a model looks at "
+        "the rest, not that the rest helps it."
     )
 
 
@@ -412,11 +418,9 @@ def _first_and_whole(beginning: pd.DataFrame) -> pd.DataFrame:
     last = plain["kept"] == plain.groupby("run_id")["kept"].transform("max")
     whole = plain[last & (plain["kept"] > 1) & (plain["changed"] == 0)].set_index(keys)["accuracy"]
     one = plain[plain["kept"] == 1].set_index(keys)
-    found = pd.DataFrame(
-        {"whole": whole, "first": one["accuracy"], "stay": 1 - one["changed"]}
-    ).dropna()
-    found = found.reset_index()
-    return found[found["whole"] > found["task"].map(learned_above)]
+    columns = {"whole": whole, "first": one["accuracy"], "stay": 1 - one["changed"]}
+    found = pd.DataFrame(columns).dropna().reset_index()
+    return found[found["whole"] > found["task"].map(levels.learned_above)]
 
 
 def probe_cost(shares: pd.DataFrame) -> pd.DataFrame:
@@ -440,20 +444,7 @@ def probe_cost(shares: pd.DataFrame) -> pd.DataFrame:
         ]
         for _, row in shares.iterrows()
     ]
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
-
-
-def no_rows(columns: Sequence[str]) -> pd.DataFrame:
-    """A table that says that there is nothing in it."""
-    return pd.DataFrame([[style.MISSING, *[""] * (len(columns) - 1)]], columns=list(columns))
-
-
-def _text(value: Any) -> str:
-    return "–" if pd.isna(value) else str(value)
-
-
-def _number(value: Any) -> str:
-    return "–" if pd.isna(value) else f"{round(value):,}"
+    return table(rows, columns)
 
 
 # --- cost ------------------------------------------------------------------------------------
@@ -483,7 +474,7 @@ def cost_spent(costs: pd.DataFrame) -> pd.DataFrame:
         ]
         for line in costs.to_dict("records")
     ]
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
+    return table(rows, columns)
 
 
 def cost_rerun(costs: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:
@@ -508,7 +499,7 @@ def cost_rerun(costs: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:
         ]
         for line in costs.to_dict("records")
     ]
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
+    return table(rows, columns)
 
 
 def _mark(basis: str) -> str:
@@ -525,11 +516,13 @@ def _hours(seconds: float) -> str:
 
 # --- ablation --------------------------------------------------------------------------------
 
+TAKEN_APART = 16
+"""M of the ConvLuna whose parts are exchanged one by one."""
 TEMPERATURES = {"unit": "1", "sqrt": "√d", "learn": "learned"}
 _FILTER_NAMES = {"none": "no filter", "conv": "convolution", "pool": "max pooling"}
 
 
-def ablation(runs: pd.DataFrame, scale: Scale = "full", *, memory: int = 16) -> pd.DataFrame:
+def ablation(runs: pd.DataFrame, scale: Scale = "full") -> pd.DataFrame:
     """ConvLuna taken apart: filter (rows) by pack temperature (rows) by reading (columns).
 
     Only runs of the simplified ConvLuna that differ in these three settings are shown. Under
@@ -539,37 +532,29 @@ def ablation(runs: pd.DataFrame, scale: Scale = "full", *, memory: int = 16) -> 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
         scale: ``full`` for both readings, ``quick`` for the one that a laptop trains.
-        memory: M of the ConvLuna that is taken apart.
 
     Returns:
         Columns ``Filter``, ``Pack temperature`` and one per task and reading. The tasks are those
         with a changed run (at full scale Text and ListOps before there is one). All combinations
         of three filters and three temperatures have a row, those without a run say so.
     """
-    some = ablated(runs, memory)
+    some = ablated(runs)
     readings = READINGS[scale]
     tasks = naming.task_order(some.loc[some["changes"] != "", "task"])
     tasks = tasks or (["listops", "text"] if scale == "full" else ["listops-short"])
-    keys = ["filter", "filter_width", "filter_stride", "pack_temperature", "reading", "task"]
-    found: dict[tuple[Any, ...], str] = {
-        key: accuracy_cell(group)
-        for key, group in some.groupby(keys, sort=False)
-        if isinstance(key, tuple)
-    }
-    rows = []
-    for kind, width, stride in filters_of(some):
-        for temperature, label in TEMPERATURES.items():
-            cells = [
-                found.get((kind, width, stride, temperature, reading, task), style.MISSING)
-                for task in tasks
-                for reading in readings
-            ]
-            rows.append([filter_label(kind, width, stride), label, *cells])
-    columns = [
-        f"{naming.task_label(task)}, {reading.replace('_', ' ')}"
-        for task in tasks
-        for reading in readings
+    keys = ["filter", "filter_width", "filter_stride", "pack_temperature", "task", "reading"]
+    found = {key: accuracy_cell(group) for key, group in some.groupby(keys, sort=False)}
+    shown = [(task, reading) for task in tasks for reading in readings]
+    rows = [
+        [
+            filter_label(*kind),
+            label,
+            *(found.get((*kind, temperature, *where), style.MISSING) for where in shown),
+        ]
+        for kind in filters_of(some)
+        for temperature, label in TEMPERATURES.items()
     ]
+    columns = [f"{naming.task_label(task)}, {name.replace('_', ' ')}" for task, name in shown]
     return pd.DataFrame(rows, columns=["Filter", "Pack temperature", *columns])
 
 
@@ -578,9 +563,9 @@ _VARIED = ("memory", "dropout", "reading", "filter", "filter_width", "filter_str
            "pack_temperature", "unpack_temperature")  # fmt: skip
 
 
-def ablated(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
-    """Runs of ConvLuna-M that differ in filter, temperature and reading only."""
-    same = (runs["kind"] == "convluna") & (runs["memory"] == memory)
+def ablated(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of one ConvLuna (:data:`TAKEN_APART`) that differ in filter, temperature and reading."""
+    same = (runs["kind"] == "convluna") & (runs["memory"] == TAKEN_APART)
     for key, setting in config.Model.model_fields.items():
         if not setting.is_required() and key not in _VARIED:
             same &= runs[key] == setting.default
@@ -668,10 +653,7 @@ def memnb_settings(task: str) -> dict[str, str]:
 
 def _decimal(value: float) -> str:
     """Three significant digits without an exponent: ``0.0000559``."""
-    if value == 0:
-        return "0"
-    digits = 2 - math.floor(math.log10(value))
-    return f"{value:.{max(digits, 0)}f}".rstrip("0").rstrip(".")
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
 def _reference_settings() -> list[dict[str, str]]:
@@ -732,14 +714,13 @@ def model_settings() -> pd.DataFrame:
     }
     rows = []
     for key, meaning in _MEANING.items():
-        only_convluna = key in ("variant", *(k for k in _MEANING if k.startswith("filter")))
-        others = {name: str(values[key]) for name, values in families.items()}
-        if only_convluna:
-            others["luna"] = "–"
+        named = {name: str(values[key]) for name, values in families.items()}
+        if key == "variant" or key.startswith("filter"):  # of ConvLuna alone
+            named["luna"] = "–"
         if key.startswith("chunk"):
-            others = dict.fromkeys(others, "–")
-        official = _OFFICIAL_LUNA.get(key, others["luna"])
-        rows.append([key, _choices(key), *others.values(), official, meaning])
+            named = dict.fromkeys(named, "–")
+        official = _OFFICIAL_LUNA.get(key, named["luna"])
+        rows.append([key, _choices(key), *named.values(), official, meaning])
     columns = ["Setting", "Choices", "Luna", "ConvLuna", "PoolLuna", "Official Luna", "Meaning"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -758,25 +739,16 @@ def both_ways(runs: pd.DataFrame, changes: str) -> pd.DataFrame:
     """
     columns = ["Task", "Model", "Default", changes, "Change"]
     rows = []
-    finished = runs[runs["outcome"] == "finished"]
-    for task in naming.task_order(finished["task"]):
-        for model in naming.model_order(finished["model"]):
-            own = finished[(finished["task"] == task) & (finished["model"] == model)]
-            default, changed = (own[own["changes"] == which] for which in ("", changes))
-            if len(default) and len(changed):
-                effect, low, high = statistics.difference(
-                    100 * changed["test_accuracy"], 100 * default["test_accuracy"]
-                )[:3]
-                rows.append(
-                    [
-                        naming.task_label(task),
-                        naming.model_label(model),
-                        accuracy_cell(default),
-                        accuracy_cell(changed),
-                        _effect(effect, low, high, "points"),
-                    ]
-                )
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
+    for task, model, own in by_task_and_model(runs[runs["outcome"] == "finished"]):
+        default, changed = (
+            100 * own.loc[own["changes"] == which, "test_accuracy"] for which in ("", changes)
+        )
+        if len(default) and len(changed):
+            effect, low, high = statistics.difference(changed, default)[:3]
+            names = [naming.task_label(task), naming.model_label(model)]
+            cells = [mean_cell(default), mean_cell(changed), _effect(effect, low, high, "points")]
+            rows.append([*names, *cells])
+    return table(rows, columns)
 
 
 def _choices(key: str) -> str:
@@ -868,7 +840,7 @@ def judged_claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 line["Seeds"],
             ]
         )
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
+    return table(rows, columns)
 
 
 def sensitivity(by_choice: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
@@ -891,7 +863,7 @@ def sensitivity(by_choice: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
         for same in zip(*by_choice.values(), strict=True)
         if any(verdict.held[1] for verdict in same)
     ]
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
+    return table(rows, columns)
 
 
 def _scale(verdict: Verdict) -> str:
@@ -929,7 +901,7 @@ def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         for verdict in verdicts
         for _, row in verdict.evidence.iterrows()
     ]
-    return pd.DataFrame(rows, columns=columns) if rows else no_rows(columns)
+    return table(rows, columns)
 
 
 def _effect(effect: float, low: float, high: float, unit: str) -> str:
@@ -958,31 +930,30 @@ def tasks() -> pd.DataFrame:
         test``, ``One answer always (%)`` and ``First operator alone (%)`` on the test set,
         ``Steps at most``, ``Epochs at most`` and ``Blocks × width`` of a model.
     """
-    columns = ["Scale", "Task", "An input", "Tokens", "Labels", "Train / validation / test",
-               "One answer always (%)", "First operator alone (%)", "Steps at most",
-               "Epochs at most", "Blocks × width"]  # fmt: skip
     laptop = [name for name in config.TASKS if name.endswith("-short")]
     rows = []
     for name in (*config.FULL_TASKS, *laptop):
         task, run = config.TASKS[name], config.run_config("luna-1", name)
         train, validation, test = catalogue.sizes(task)
         on_test = isinstance(task, config.Text) and task.validation == "paper"
-        known = levels_of(name)
+        known, (shape, tokens) = levels.levels_of(name), _input_of(task)
+        validated = "the test set" if on_test else f"{validation:,}"
         rows.append(
-            [
-                naming.scale_label(name).partition(" ")[0],
-                naming.task_label(name),
-                *_input_of(task),
-                f"{len(LABELS[name.removesuffix('-short')])}",
-                f"{train:,} / {'the test set' if on_test else f'{validation:,}'} / {test:,}",
-                in_percent(known.constant),
-                in_percent(known.first_operator),
-                f"{run.training.steps:,}",
-                f"{run.training.steps * run.training.batch / train:.1f}",
-                f"{run.model.blocks} × {run.model.width}",
-            ]
+            {
+                "Scale": naming.scale_label(name).partition(" ")[0],
+                "Task": naming.task_label(name),
+                "An input": shape,
+                "Tokens": tokens,
+                "Labels": f"{len(LABELS[name.removesuffix('-short')])}",
+                "Train / validation / test": f"{train:,} / {validated} / {test:,}",
+                "One answer always (%)": levels.in_percent(known.constant),
+                "First operator alone (%)": levels.in_percent(known.first_operator),
+                "Steps at most": f"{run.training.steps:,}",
+                "Epochs at most": f"{run.training.steps * run.training.batch / train:.1f}",
+                "Blocks × width": f"{run.model.blocks} × {run.model.width}",
+            }
         )
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows)
 
 
 def _input_of(task: config.Task) -> tuple[str, str]:
@@ -1016,12 +987,19 @@ def datasets(portraits: Sequence[Portrait]) -> pd.DataFrame:
     for one in portraits:
         card = one.status.card
         rows.append(
-            [card.title, card.contents, _data_lengths(one), _data_labels(one), one.basis or "–",
-             card.licence, card.citation, card.source, _data_here(one)]
-        )  # fmt: skip
-    columns = ["Data set", "Examples (train / validation / test)", "Length", "Labels", "Counted",
-               "Licence", "Please cite", "Source", "On this machine"]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+            {
+                "Data set": card.title,
+                "Examples (train / validation / test)": card.contents,
+                "Length": _data_lengths(one),
+                "Labels": _data_labels(one),
+                "Counted": one.basis or "–",
+                "Licence": card.licence,
+                "Please cite": card.citation,
+                "Source": card.source,
+                "On this machine": _data_here(one),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _data_lengths(one: Portrait) -> str:
