@@ -482,6 +482,8 @@ def test_the_stored_report_of_the_committed_rows_is_drawn_without_torch(tmp_path
             assert file.stat().st_size > 0
     for path in (out / "report" / "figures").glob("*.png"):
         assert f'href="figures/{path.name}"' in page
+    for path in (out / "report" / "notebooks").glob("*.ipynb"):
+        assert "Warning" not in path.read_text(encoding="utf-8"), path.name
 
 
 class TestData:

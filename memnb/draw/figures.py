@@ -682,6 +682,8 @@ def _single(weights: np.ndarray, start: int, stop: int) -> np.ndarray:
 def _dot(axis: Axes, positions: np.ndarray) -> int:
     """A dot in each row, from 1, that has one of ``positions``; returns how many there are."""
     (rows,) = np.nonzero(positions >= 0)
+    if not len(rows):
+        return 0  # a line without points that is not clipped would upset the layout
     axis.plot(positions[rows], rows + 1, linestyle="none", marker="o", markersize=3.2,
               color=style.INK, markeredgecolor="white", markeredgewidth=0.4,
               clip_on=False)  # fmt: skip
