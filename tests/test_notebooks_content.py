@@ -262,7 +262,7 @@ def test_what_a_page_saves_is_what_the_manifest_promises() -> None:
     for path in FILES:
         saved = {
             ast.literal_eval(call.args[1])
-            + (".csv" if ast.unparse(call.args[0]).partition(".")[0].endswith("tables") else ".png")
+            + (".csv" if "table" in ast.unparse(call.args[0]).partition("(")[0] else ".png")
             for call in saves(load(path))
         }
         assert saved == promised[path.name], path.name
