@@ -170,13 +170,12 @@ def _variants(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         luna, apart = there[there["family"] == "luna"], there[there["family"] != "luna"]
         if len(luna):
             yield task, naming.model_label(luna["model"].iloc[0]), luna
-        settings = ["filter", "filter_width", "filter_stride", "pack_temperature"]
-        groups = {key: own for key, own in apart.groupby(settings, sort=False)}
+        groups = {key: own for key, own in apart.groupby([*tables.EXCHANGED], sort=False)}
         for kind in tables.filters_of(apart):
-            for temperature, words in tables.TEMPERATURES.items():
-                if (*kind, temperature) in groups:
-                    name = f"{tables.filter_label(*kind)}, T = {words}"
-                    yield task, name, groups[(*kind, temperature)]
+            for temperature in tables.TEMPERATURES:
+                parts = (*kind, temperature)
+                if parts in groups:
+                    yield task, tables.parts_label(*parts), groups[parts]
 
 
 def _first_to_last(own: pd.DataFrame, measure: str, digits: int) -> str:

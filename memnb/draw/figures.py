@@ -287,7 +287,6 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         if set(rows["family"]) == {"convluna"}:
             note = "only the whole ConvLuna has run yet: nothing to compare it with"
         return style.empty(title, subtitle, note if len(rows) else style.MISSING)
-    keys = ["filter", "filter_width", "filter_stride", "pack_temperature"]
     variants = [
         (*kind, temperature)
         for kind in tables.filters_of(rows)
@@ -299,7 +298,7 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     figure, axes = style.canvas(1, len(tasks), 1.5 + 0.24 * len(variants), alone=6.4, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         own = rows[rows["task"] == task]
-        groups = {key: group for key, group in own.groupby(keys, sort=False)}
+        groups = {key: group for key, group in own.groupby([*tables.EXCHANGED], sort=False)}
         standard = own[(own["outcome"] == "finished") & (own["changes"] == "")]
         standard = standard[standard["filter"] == "conv"]
         # The dashed line, too, is a mark that a remark keeps clear of.
@@ -311,11 +310,7 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         _accuracy_panel(axis, task, shown)
         for level in levels:
             axis.axvline(level, zorder=1, **whole)
-    labels = [
-        f"{tables.filter_label(kind, width, stride)}, T = {tables.TEMPERATURES[temperature]}"
-        for kind, width, stride, temperature in variants
-    ]
-    panels.name_rows(axes[0], labels)
+    panels.name_rows(axes[0], [tables.parts_label(*variant) for variant in variants])
     more = _marks_of_levels(axes[0], tasks)
     _explain(figure, {**more, f"mean of {name}": Line2D([], [], **whole)})
     return panels.finish(figure, title, subtitle, panels.of_runs(rows[rows["task"].isin(tasks)]))

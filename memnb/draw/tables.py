@@ -519,6 +519,8 @@ def _hours(seconds: float) -> str:
 TAKEN_APART = 16
 """M of the ConvLuna whose parts are exchanged one by one."""
 TEMPERATURES = {"unit": "1", "sqrt": "√d", "learn": "learned"}
+EXCHANGED = ("filter", "filter_width", "filter_stride", "pack_temperature")
+"""The columns of runs that say which parts it has."""
 _FILTER_NAMES = {"none": "no filter", "conv": "convolution", "pool": "max pooling"}
 
 
@@ -542,8 +544,8 @@ def ablation(runs: pd.DataFrame, scale: Scale = "full") -> pd.DataFrame:
     readings = READINGS[scale]
     tasks = naming.task_order(some.loc[some["changes"] != "", "task"])
     tasks = tasks or (["listops", "text"] if scale == "full" else ["listops-short"])
-    keys = ["filter", "filter_width", "filter_stride", "pack_temperature", "task", "reading"]
-    found = {key: accuracy_cell(group) for key, group in some.groupby(keys, sort=False)}
+    groups = some.groupby([*EXCHANGED, "task", "reading"], sort=False)
+    found = {key: accuracy_cell(group) for key, group in groups}
     shown = [(task, reading) for task in tasks for reading in readings]
     rows = [
         [
@@ -578,6 +580,11 @@ def filters_of(runs: pd.DataFrame) -> list[tuple[str, int, int]]:
     standard = [("none", 4, 1), ("conv", 4, 1), ("pool", 4, 1)]
     seen = set(zip(runs["filter"], runs["filter_width"], runs["filter_stride"], strict=True))
     return standard + sorted(seen.difference(standard))
+
+
+def parts_label(kind: str, width: int, stride: int, temperature: str) -> str:
+    """``convolution, width 4, T = learned``."""
+    return f"{filter_label(kind, width, stride)}, T = {TEMPERATURES[temperature]}"
 
 
 def filter_label(kind: str, width: int, stride: int) -> str:
