@@ -184,4 +184,4 @@ def _first_to_last(own: pd.DataFrame, measure: str, digits: int) -> str:
 
 
 def _mean_of(lost: pd.Series[float]) -> str:
-    return tables.signed(lost.mean()).removeprefix("+") if lost.notna().any() else style.MISSING
+    return tables.unsigned(lost.mean()) if lost.notna().any() else style.MISSING

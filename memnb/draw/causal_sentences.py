@@ -28,7 +28,10 @@ def without_the_stream(causal: pd.DataFrame) -> str:
     said = ["Points lost with the initial memory in every block, means over seeds:"]
     for task in naming.task_order(means.index.unique("task")):
         own = means[task]
-        each = (f"{naming.model_label(m)} {_points(own[m])}" for m in naming.model_order(own.index))
+        each = (
+            f"{naming.model_label(m)} {tables.unsigned(own[m])}"
+            for m in naming.model_order(own.index)
+        )
         said.append(f"  {naming.task_label(task)}: {', '.join(each)}")
     return "\n".join(said)
 
@@ -88,7 +91,3 @@ def not_asked(runs: pd.DataFrame, causal: pd.DataFrame) -> str:
 def _plain(causal: pd.DataFrame) -> pd.DataFrame:
     rows = plain_models(causal)
     return rows[rows["memory"] > 1]
-
-
-def _points(lost: float) -> str:
-    return tables.signed(lost).removeprefix("+")

@@ -3,7 +3,6 @@ and with other kernels in their place."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,11 +118,10 @@ def taken_apart(verdicts: Sequence[Verdict], preset: str) -> str:
 
 def _lost(comparison: pd.Series[Any]) -> str:
     """The effect with its interval, and what becomes of the claim."""
-    lost, low, high = (
-        tables.signed(comparison[end]).removeprefix("+") for end in ("effect", "low", "high")
+    lost = tables.effect_cell(
+        comparison["effect"], comparison["low"], comparison["high"], comparison["unit"]
     )
-    between = "" if math.isnan(comparison["low"]) else f" [{low}, {high}]"
-    return f"{lost} points lost{between}: {comparison['result']}"
+    return f"{lost} lost: {comparison['result']}"
 
 
 def other_kernels(runs: pd.DataFrame) -> pd.DataFrame:

@@ -351,7 +351,7 @@ def _lost(points: pd.Series[float]) -> str:
     """The mean; also from where to where, if seeds lie far apart: it can be a toss-up which row
     stays."""
     ends = points.mean(), points.min(), points.max()
-    mean, low, high = (f"{value:z.1f}".replace("-", "−") for value in ends)
+    mean, low, high = (tables.unsigned(value) for value in ends)
     return f"{mean} ({low} to {high})" if points.max() - points.min() > _FAR_APART else mean
 
 

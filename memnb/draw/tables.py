@@ -80,6 +80,11 @@ def signed(points: float) -> str:
     return f"{points:+z.1f}".replace("-", "−")
 
 
+def unsigned(points: float) -> str:
+    """The same where its sign goes without saying: a loss, with a minus where it is a gain."""
+    return signed(points).removeprefix("+")
+
+
 def _text(value: Any) -> str:
     return "–" if pd.isna(value) else str(value)
 
@@ -753,7 +758,11 @@ def both_ways(runs: pd.DataFrame, changes: str) -> pd.DataFrame:
         if len(default) and len(changed):
             effect, low, high = statistics.difference(changed, default)[:3]
             names = [naming.task_label(task), naming.model_label(model)]
-            cells = [mean_cell(default), mean_cell(changed), _effect(effect, low, high, "points")]
+            cells = [
+                mean_cell(default),
+                mean_cell(changed),
+                effect_cell(effect, low, high, "points"),
+            ]
             rows.append([*names, *cells])
     return table(rows, columns)
 
@@ -808,7 +817,7 @@ def claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             verdict.statement,
             _scale(verdict),
             verdict.verdict,
-            _effect(verdict.effect, verdict.low, verdict.high, verdict.unit)
+            effect_cell(verdict.effect, verdict.low, verdict.high, verdict.unit)
             + (f", {verdict.wanted}" if verdict.wanted else ""),
             f"{verdict.n}" if verdict.n else "–",
             verdict.reading,
@@ -900,7 +909,7 @@ def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             naming.task_label(row["task"]),
             naming.comparison_label(row["a"], row["b"]),
             row["measure"],
-            _effect(row["effect"], row["low"], row["high"], row["unit"]),
+            effect_cell(row["effect"], row["low"], row["high"], row["unit"]),
             row["target"],
             _seeds(row),
             row["result"],
@@ -911,7 +920,8 @@ def comparisons(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return table(rows, columns)
 
 
-def _effect(effect: float, low: float, high: float, unit: str) -> str:
+def effect_cell(effect: float, low: float, high: float, unit: str) -> str:
+    """``15.3 [12.6, 18.0] points``."""
     if math.isnan(effect):
         return "–"
     digits = 1 if unit == "points" else 2
