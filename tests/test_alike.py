@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from made_up_runs import SPREAD_OUT, write_run, write_runs
 
-from memnb.draw import alike, style
+from memnb.draw import alike, style, tables
 from memnb.evidence import load_causal, load_probes, load_runs
 
 
@@ -73,11 +73,26 @@ def test_points_lost_are_those_of_the_runs_that_were_asked(tmp_path: Path) -> No
     }
 
 
-def test_accuracy_and_cosine_in_words(rows: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    assert alike.in_words(*rows).startswith(
-        "On Text with M = 16 (accuracy, mean cosine of the rows at the end): Luna-16 (64.0, 0.97); "
-        "no filter, T = learned (71.0, 0.40); convolution, width 4, T = √d (61.0, 0.40); "
+def test_cosine_by_temperature_and_accuracy_by_filter(
+    rows: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    assert alike.in_words(*rows) == (
+        "On Text the mean cosine of the 16 rows at the end is 0.40 to 0.97 with T = √d, 0.40 with "
+        "T = learned; accuracy is 64.0 to 71.0 without a filter, as in Luna, 51.0 to 81.0 with one."
     )
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_tables_round_a_mean_alike_whatever_the_order_of_its_runs(
+    first: int, tmp_path: Path
+) -> None:
+    accuracies = [0.3705, 0.3735, 0.3825]  # 37.55 % but for the order in which they are added up
+    in_order = accuracies[first:] + accuracies[:first]
+    write_runs(tmp_path, "convluna-16", in_order, task="text", model_changes={"filter": "none"})
+    runs = load_runs(tmp_path)
+    found = alike.table(runs, load_probes(runs), load_causal(runs))
+    assert found["Accuracy"].tolist() == ["37.6"]
+    assert tables.accuracy_cell(runs).startswith("37.6 ")
 
 
 def test_the_figure_has_a_small_mark_per_run_and_a_large_one_per_model(

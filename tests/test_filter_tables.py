@@ -157,8 +157,10 @@ def test_what_convluna_has_without_each_of_its_parts(tmp_path: Path) -> None:
     assert said() == ""
     write_runs(tmp_path, "convluna-16", [0.83, 0.84, 0.82], task="text",
                model_changes={"pack_temperature": "unit"})  # fmt: skip
-    alone = "ConvLuna-16 has 82.0 % on Text; 83.0 with pack temperature 1, where the learned one "
-    assert said() == f"{alone}starts (−1.0 [−3.3, 1.3] points lost: not shown)."
+    assert said() == (
+        "ConvLuna-16 has 82.0 % on Text. Points lost with pack temperature 1, where the learned "
+        "one starts: −1.0 [−3.3, 1.3] on Text (not shown)."
+    )
     write_runs(tmp_path, "convluna-16", [0.75], task="text",
                model_changes={"pack_temperature": "sqrt"})  # fmt: skip
     write_runs(tmp_path, "convluna-16", [0.66, 0.67, 0.65], task="text",
@@ -167,9 +169,8 @@ def test_what_convluna_has_without_each_of_its_parts(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-16", [0.41, 0.4, 0.42], task="listops",
                model_changes={"filter": "none"})  # fmt: skip
     assert said() == (
-        "ConvLuna-16 has 41.0 % on ListOps; 41.0 without its filter (0.0 [−2.3, 2.3] points lost: "
-        "not shown). ConvLuna-16 has 82.0 % on Text; 66.0 without its filter (16.0 [13.7, 18.3] "
-        "points lost: holds), 75.0 with pack temperature √d, as in Luna (7.0 points lost: not "
-        "enough runs), 83.0 with pack temperature 1, where the learned one starts (−1.0 [−3.3, "
-        "1.3] points lost: not shown)."
+        "ConvLuna-16 has 41.0 % on ListOps, 82.0 % on Text. Points lost without its filter: 0.0 "
+        "[−2.3, 2.3] on ListOps (not shown), 16.0 [13.7, 18.3] on Text (holds); with pack "
+        "temperature √d, as in Luna: 7.0 on Text (not enough runs); with pack temperature 1, where "
+        "the learned one starts: −1.0 [−3.3, 1.3] on Text (not shown)."
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from memnb import naming
 from memnb.draw import panels, style, tables
+from memnb.evidence import statistics
 from memnb.evidence.levels import levels_of
 from memnb.evidence.rows import looks
 
@@ -68,7 +69,7 @@ def table(runs: pd.DataFrame, probes: pd.DataFrame, causal: pd.DataFrame) -> pd.
             naming.task_label(task),
             name,
             str(len(own)),
-            f"{100 * own['test_accuracy'].mean():.1f}",
+            f"{_accuracy(own):.1f}",
             _first_to_last(own, _COSINE, 2),
             _first_to_last(own, _RANK, 1),
             _mean_of(lost.reindex(own["run_id"])),
@@ -80,16 +81,51 @@ def table(runs: pd.DataFrame, probes: pd.DataFrame, causal: pd.DataFrame) -> pd.
 
 
 def in_words(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
-    """The same in a sentence per task; empty where nothing was taken away yet."""
-    said: dict[str, list[str]] = {}
-    for task, name, own in _variants(alike_and_accurate(runs, probes)):
-        accuracy, cosine = 100 * own["test_accuracy"].mean(), own[f"{_COSINE}_last"].mean()
-        said.setdefault(task, []).append(f"{name} ({accuracy:.1f}, {cosine:.2f})")
-    return " ".join(
-        f"On {naming.task_label(task)} with M = {tables.TAKEN_APART} (accuracy, mean cosine of the "
-        f"rows at the end): {'; '.join(numbers)}."
-        for task, numbers in said.items()
+    """The same in a sentence per task: cosine by temperature, accuracy by filter, each as a range
+    of the models' means; empty where nothing was taken away yet."""
+    models: dict[str, list[_Means]] = {}
+    for task, _, own in _variants(alike_and_accurate(runs, probes)):
+        temperature, filtered = own["pack_temperature"].iloc[0], own["filter"].iloc[0] != "none"
+        cosine = own[f"{_COSINE}_last"].mean()
+        models.setdefault(task, []).append(_Means(temperature, filtered, cosine, _accuracy(own)))
+    return " ".join(f"On {naming.task_label(task)} {_said(own)}" for task, own in models.items())
+
+
+class _Means(NamedTuple):
+    """A model's means over its seeds, and what it has: accuracy in percent."""
+
+    temperature: str
+    filtered: bool
+    cosine: float
+    accuracy: float
+
+
+def _said(models: Sequence[_Means]) -> str:
+    cosines, accuracies = [], []
+    for which in (("sqrt",), ("unit", "learn")):
+        own = [one for one in models if one.temperature in which]
+        there = [words for kind, words in tables.TEMPERATURES.items()
+                 if kind in {one.temperature for one in own}]  # fmt: skip
+        if own:
+            found = _range([one.cosine for one in own], 2)
+            cosines.append(f"{found} with T = {' or '.join(there)}")
+    for filtered, words in ((False, "without a filter, as in Luna"), (True, "with one")):
+        own = [one for one in models if one.filtered == filtered]
+        if own:
+            accuracies.append(f"{_range([one.accuracy for one in own], 1)} {words}")
+    return (
+        f"the mean cosine of the {tables.TAKEN_APART} rows at the end is {', '.join(cosines)}; "
+        f"accuracy is {', '.join(accuracies)}."
     )
+
+
+def _range(values: Sequence[float], digits: int) -> str:
+    low, high = (f"{end:.{digits}f}" for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _accuracy(own: pd.DataFrame) -> float:
+    return statistics.mean(100 * own["test_accuracy"]).mean
 
 
 def figure(runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Figure:

@@ -90,8 +90,8 @@ _TAKEN = {
 
 
 def taken_apart(verdicts: Sequence[Verdict], preset: str) -> str:
-    """What ConvLuna has without each part that claim C4 speaks of, in a sentence per task; empty
-    where no such run has finished.
+    """What ConvLuna loses with each part that claim C4 speaks of, task by task; empty where no such
+    run has finished.
 
     Args:
         verdicts: of :func:`memnb.evidence.claims.check`.
@@ -99,29 +99,29 @@ def taken_apart(verdicts: Sequence[Verdict], preset: str) -> str:
     """
     (claim,) = (v for v in verdicts if v.claim == "C4" and v.preset == preset)
     rows = claim.evidence.dropna(subset="effect")
-    sentences = []
-    for task in naming.task_order(rows["task"]):
-        own = rows[rows["task"] == task]
-        changes = own["b"].str.extract(r"\((.*)\)", expand=False)
-        without = [
-            f"{row['mean_b']:.1f} {words} ({_lost(row)})"
-            for change, words in _TAKEN.items()
-            for _, row in own[changes == change].iterrows()
-        ]
-        whole = own.iloc[0]
-        sentences.append(
-            f"{naming.model_label(whole['a'])} has {whole['mean_a']:.1f} % on "
-            f"{naming.task_label(task)}; {', '.join(without)}."
-        )
-    return " ".join(sentences)
+    rows = rows.assign(change=rows["b"].str.extract(r"\((.*)\)", expand=False))
+    tasks = naming.task_order(rows["task"])
+    if not tasks:
+        return ""
+    lost = [
+        f"{words}: {', '.join(_lost(row) for row in in_order)}"
+        for change, words in _TAKEN.items()
+        if (in_order := [row for task in tasks for _, row in rows.iterrows()
+                         if (row["task"], row["change"]) == (task, change)])
+    ]  # fmt: skip
+    whole = rows.groupby("task")["mean_a"].first()
+    has = ", ".join(f"{whole[task]:.1f} % on {naming.task_label(task)}" for task in tasks)
+    model = naming.model_label(rows["a"].iloc[0])
+    return f"{model} has {has}. Points lost {'; '.join(lost)}."
 
 
 def _lost(comparison: pd.Series[Any]) -> str:
-    """The effect with its interval, and what becomes of the claim."""
+    """The effect with its interval, the task, and what becomes of the claim."""
     lost = tables.effect_cell(
         comparison["effect"], comparison["low"], comparison["high"], comparison["unit"]
     )
-    return f"{lost} lost: {comparison['result']}"
+    task = naming.task_label(comparison["task"])
+    return f"{lost.removesuffix(' points')} on {task} ({comparison['result']})"
 
 
 def other_kernels(runs: pd.DataFrame) -> pd.DataFrame:

@@ -44,7 +44,8 @@ def mean(values: Iterable[float], level: float = LEVEL) -> Mean:
     """
     sample = _finite(values)
     n = len(sample)
-    centre = float(sample.mean()) if n else math.nan
+    # Summed exactly: runs in another order must not round to another number in another table.
+    centre = math.fsum(sample) / n if n else math.nan
     if n < 2:
         return Mean(centre, math.nan, math.nan, math.nan, n)
     sd = float(sample.std(ddof=1))
