@@ -137,7 +137,7 @@ def test_a_run_asked_since_that_differs_elsewhere_is_another_result(
     else:
         lines = (run / file).read_text().splitlines(keepends=True)
         (run / file).write_text("".join(lines[1:]))
-    with pytest.raises(MemnbError, match="another result"):
+    with pytest.raises(MemnbError, match="two results of one run"):
         merge([run], committed)
     assert not (committed / run.name / "beginning.jsonl").exists()
 
@@ -351,7 +351,7 @@ def test_two_results_of_one_run_are_refused(tmp_path: Path, committed: Path) -> 
     assert not committed.exists()
     merge([tmp_path / "a"], committed)
     write_run(tmp_path / "b", "luna-16")
-    with pytest.raises(MemnbError, match="already holds another result of this run"):
+    with pytest.raises(MemnbError, match="are two results of one run"):
         merge([tmp_path / "b"], committed)
     assert len(list(committed.iterdir())) == 1
 

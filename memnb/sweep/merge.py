@@ -7,6 +7,7 @@ lead outside are refused, and nothing is unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from memnb import __version__, paths
-from memnb.config import BUILT_IN, Run
+from memnb.config import BUILT_IN, Model
 from memnb.errors import DataError, MemnbError, RunError
 from memnb.evidence import rows
 from memnb.tasks import archives
@@ -98,36 +99,26 @@ def merge(sources: Sequence[Path], folder: Path) -> Merged:
                 else:
                     left_out.append(f"{run.name}: {reason}")
         new = {run_id: run for run_id, run in found.items() if not (folder / run_id).exists()}
-        more = {
-            run_id: _files_to_add(run, folder / run_id)
-            for run_id, run in found.items()
-            if run_id not in new
-        }
-        known = [run_id for run_id, names in more.items() if not names]
-        completed = {run_id: names for run_id, names in more.items() if names}
+        there = {run_id: run for run_id, run in found.items() if run_id not in new}
+        since = {run_id: _given_since(run, folder / run_id) for run_id, run in there.items()}
+        known = [run_id for run_id, names in since.items() if not names]
+        completed = [run_id for run_id, names in since.items() if names]
         notes = [f"{run_id} {note}" for run_id, run in new.items() for note in _origin(run)]
-        _commit(new, {found[run_id]: names for run_id, names in completed.items()}, folder)
+        _commit(new, {run_id: (found[run_id], since[run_id]) for run_id in completed}, folder)
     return Merged(folder, tuple(new), tuple(known), tuple(left_out), tuple(notes), tuple(completed))
 
 
-def _commit(new: dict[str, Path], more: dict[Path, list[str]], folder: Path) -> None:
+def _commit(new: dict[str, Path], more: dict[str, tuple[Path, list[str]]], folder: Path) -> None:
     """Copy the ``new`` runs, and the files in ``more`` to runs that are there; all or nothing."""
-    done, records = [], {}
-    try:
-        for run, names in more.items():
-            target = folder / rows.read_run(run)[0].run_id
+    with contextlib.ExitStack() as undo:
+        for run_id, (run, names) in more.items():
+            target = folder / run_id
             before = (target / "run.json").read_bytes()
             rows.complete(run, target, names)
-            records[target] = before, names
-        for run_id, run in new.items():
-            rows.commit(run, folder)
-            done.append(folder / run_id)
-    except BaseException:
-        for path in done:
-            shutil.rmtree(path, ignore_errors=True)
-        for target, (before, names) in records.items():
-            rows.take_back(target, names, before)
-        raise
+            undo.callback(rows.take_back, target, names, before)
+        for run in new.values():
+            undo.callback(shutil.rmtree, rows.commit(run, folder), ignore_errors=True)
+        undo.pop_all()
 
 
 # --- finding ---------------------------------------------------------------------------------
@@ -147,8 +138,6 @@ def _runs(source: Path, scratch: Path) -> Iterator[Path]:
 def _below(folder: Path) -> Iterator[Path]:
     if os.path.lexists(folder / "run.json"):
         yield folder
-        return
-    if not folder.is_dir():
         return
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         # A name with a dot is an unfinished copy.
@@ -182,27 +171,27 @@ def _verify(run: Path) -> str | None:
         return "it is a link; name the folder that it leads to."
     for name in rows.RESULT_FILES:
         _refuse_special(run / name)
-    record = _record(run)
-    if record.get("format") != _FORMAT:
+    raw = _record(run)
+    if raw.get("format") != _FORMAT:
         raise DataError(
-            f"{run / 'run.json'} has format {record.get('format')!r}, but this memnb reads format "
+            f"{run / 'run.json'} has format {raw.get('format')!r}, but this memnb reads format "
             f"{_FORMAT}; update memnb, or train the run again."
         )
-    _refuse_newer(run, record)
+    _refuse_newer(run, raw)
     try:
-        row = rows.load_run(run)
+        record, config = rows.read_run(run)
     except DataError as error:
         raise DataError(f"{str(error).removesuffix('.')}; nothing was added.") from None
-    if row["outcome"] not in ("finished", "failed"):
-        return f"it is {row['outcome']}; let it finish first."
-    if was_out_of_memory(record):
+    if record.outcome not in ("finished", "failed"):
+        return f"it is {record.outcome}; let it finish first."
+    if was_out_of_memory(raw):
         return "it ran out of memory, which says something of a machine and not of the run."
-    if row["preset"] == "custom":
+    if config.preset == "custom":
         return "its task or training is not that of the study, so no page would show it."
     for problem in rows.damage(run):
         raise DataError(f"{problem.removesuffix('.')}; nothing was added.")
-    if record["outcome"] == "finished":
-        _refuse_incomplete(run, record)
+    if record.outcome == "finished":
+        _refuse_incomplete(run, config.model)
         _compare_accuracy(run, record)
     return None
 
@@ -260,13 +249,12 @@ def _origin(run: Path) -> Iterator[str]:
         yield f"was made by code with uncommitted changes ({record['commit']!a})."
 
 
-def _refuse_incomplete(run: Path, record: dict[str, Any]) -> None:
+def _refuse_incomplete(run: Path, model: Model) -> None:
     """What every version of the trainer has written has to be there.
 
     So causal tests, usage, lengths, kernels and attention maps are not asked for: older results
     lack them, and so do some models.
     """
-    model = Run.of(record["config"]).model
     needed = ["metrics.jsonl"]
     needed += ["probes.jsonl"] if model.memory > 0 else []
     needed += ["removal.jsonl"] if model.memory > 1 else []
@@ -280,41 +268,36 @@ def _refuse_incomplete(run: Path, record: dict[str, Any]) -> None:
             )
 
 
-def _compare_accuracy(run: Path, record: dict[str, Any]) -> None:
+def _compare_accuracy(run: Path, record: rows.Record) -> None:
     """The number that counts stands in two files, which have to agree."""
     tested = rows.tested(run)
-    if tested != [record["test_accuracy"]]:
+    if tested != [record.test_accuracy]:
         raise DataError(
-            f"{run / 'run.json'} says a test accuracy of {record['test_accuracy']}, but "
+            f"{run / 'run.json'} says a test accuracy of {record.test_accuracy}, but "
             f"metrics.jsonl says {tested}; it is refused."
         )
 
 
 def _add(found: dict[str, Path], run: Path) -> None:
-    run_id = _record(run)["run_id"]
-    other = found.setdefault(run_id, run)
-    name = None if other == run else rows.difference(other, run)
-    if name is not None and rows.asked_since(other, run) is not None:
-        return
-    if name is not None and rows.asked_since(run, other) is not None:
+    """Of several copies of one result, the one that was asked last is taken."""
+    run_id = rows.read_run(run)[0].run_id
+    if run_id not in found or _given_since(run, found[run_id]):
         found[run_id] = run
-    elif name is not None:
-        raise RunError(
-            f"{other} and {run} are two results of one run ({name} differs); keep one of them, "
-            "nothing was added."
-        )
 
 
-def _files_to_add(run: Path, there: Path) -> list[str]:
-    """Of a result that stands there already: the files that it has been given since."""
-    name = rows.difference(run, there)
-    if name is None:
+def _given_since(run: Path, other: Path) -> list[str]:
+    """The files that the result in ``run`` has been given since the copy of it in ``other``; none
+    where the two are the same, or ``other`` is the later copy.
+
+    Raises:
+        RunError: they are two results of one run.
+    """
+    name = rows.difference(run, other)
+    if name is None or rows.asked_since(other, run) is not None:
         return []
-    if (new := rows.asked_since(run, there)) is not None:
-        return new
-    if rows.asked_since(there, run) is not None:  # an older copy of what is there
-        return []
+    if (names := rows.asked_since(run, other)) is not None:
+        return names
     raise RunError(
-        f"{there} already holds another result of this run ({name} differs); remove one of the "
-        "two, nothing was added."
+        f"{other} and {run} are two results of one run ({name} differs); keep one of them, nothing "
+        "was added."
     )
