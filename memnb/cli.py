@@ -26,6 +26,7 @@ from memnb.words import counted, duration
 if TYPE_CHECKING:
     import pandas as pd
 
+    from memnb.sweep.local import Machine
     from memnb.sweep.on_ray import Cluster
     from memnb.sweep.on_slurm import Queue
     from memnb.tasks.catalogue import Status
@@ -195,11 +196,12 @@ def _ending(record: dict[str, Any]) -> str:
 
 
 def _sweep(values: argparse.Namespace) -> int:
-    where = _one_of("place to sweep on", values.on, ("local", "ray", "slurm"))
+    began = time.monotonic()
+    place = _one_of("place to sweep on", values.on, ("local", "ray", "slurm"))
 
-    from memnb.reproduce import cost, progress
+    from memnb.reproduce import progress
     from memnb.reproduce.workers import stop_on_signals
-    from memnb.sweep import local, sweep
+    from memnb.sweep import sweep
     from memnb.sweep.planning import Selection
 
     selection = Selection(
@@ -209,18 +211,11 @@ def _sweep(values: argparse.Namespace) -> int:
         seeds=values.seeds,
         preset=values.preset,
     )
-    place = _place(where, values)  # before anything is planned: a dry run refuses what a run would
-    machine = local.look(values.device) if where == "local" else None
+    where = _where(place, values)  # before anything is planned: a dry run refuses what a run would
     missing: sweep.MissingData = "keep" if values.dry_run else "refuse"
     if values.skip_missing_data:
         missing = "leave out"
-    plan = sweep.make_plan(
-        selection,
-        values.out,
-        machine=machine,
-        elsewhere=cost.CORE if values.device == "cpu" else cost.H100,
-        missing_data=missing,
-    )
+    plan = sweep.make_plan(selection, values.out, where=where, missing_data=missing)
     for sentence in plan.sentences():
         print(sentence, flush=True)
     if values.dry_run and plan.todo:
@@ -232,10 +227,10 @@ def _sweep(values: argparse.Namespace) -> int:
         result = sweep.run(
             plan,
             values.out,
-            where=place,
-            machine=machine,
+            where=where,
             store=values.store,
-            budget=values.budget,
+            # Planning has taken some of it.
+            budget=values.budget and values.budget - (time.monotonic() - began),
             display=display,
             should_stop=stop,
         )
@@ -248,8 +243,9 @@ def _sweep(values: argparse.Namespace) -> int:
     return stop.exit_code if stop() else int(result.failures > 0)
 
 
-def _place(where: str, values: argparse.Namespace) -> int | Cluster | Queue | None:
+def _where(place: str, values: argparse.Namespace) -> Machine | Cluster | Queue:
     """The machines that a sweep uses, from the options that belong to them."""
+    from memnb.sweep import local
     from memnb.sweep.on_ray import Cluster
     from memnb.sweep.on_slurm import Queue
 
@@ -258,13 +254,13 @@ def _place(where: str, values: argparse.Namespace) -> int | Cluster | Queue | No
         "gpus": values.gpus_per_run,
         "retries": values.retries,
     }
-    _refuse_options_of_other_places(where, values)
+    _refuse_options_of_other_places(place, values)
     settings = {key: value for key, value in given.items() if value is not None}
     if values.device == "cpu":
         settings["gpus"] = 0
-    if where == "ray":
+    if place == "ray":
         return Cluster(address=values.address, **settings)
-    if where == "slurm":
+    if place == "slurm":
         if settings.get("gpus", 1) != int(settings.get("gpus", 1)):
             raise MemnbError(
                 f"Slurm gives out whole graphics cards, but got --gpus-per-run "
@@ -276,8 +272,7 @@ def _place(where: str, values: argparse.Namespace) -> int | Cluster | Queue | No
         if values.time_limit is not None:
             settings["minutes"] = math.ceil(values.time_limit / 60)
         return Queue(partition=values.partition, **settings)
-    jobs: int | None = values.jobs
-    return jobs
+    return local.look(values.device, values.jobs)
 
 
 #: Options of a sweep -> the places that they mean something at.
@@ -293,14 +288,14 @@ _PLACES = {
 }
 
 
-def _refuse_options_of_other_places(where: str, values: argparse.Namespace) -> None:
+def _refuse_options_of_other_places(place: str, values: argparse.Namespace) -> None:
     """Who names a store and forgets ``--on ray`` would look for the results in the wrong place."""
     for option, places in _PLACES.items():
-        if getattr(values, option) not in (None, "") and where not in places:
+        if getattr(values, option) not in (None, "") and place not in places:
             flag = "--" + option.replace("_", "-")
             raise MemnbError(
                 f"{flag} means something with --on {' or '.join(places)} only, but the sweep is "
-                f"--on {where}; leave it out, or choose another place."
+                f"--on {place}; leave it out, or choose another place."
             )
 
 

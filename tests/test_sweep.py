@@ -6,6 +6,8 @@ import io
 import json
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from memnb.reproduce import cost, plan
 from memnb.reproduce.progress import Display
 from memnb.sweep import local, planning, sweep
 from memnb.sweep.local import Machine
+from memnb.sweep.on_ray import Cluster
+from memnb.sweep.on_slurm import Queue
 from memnb.sweep.planning import Selection
 from memnb.tasks import prepared
 
@@ -119,7 +123,7 @@ def test_committed_rows_and_those_of_this_machine_count(tmp_path: Path, stored: 
     write_run(tmp_path / "runs", "luna-1", seed=1, outcome="failed", reason="NaN")
     write_run(tmp_path / "runs", "luna-16", seed=0, outcome="interrupted")
     write_run(tmp_path / "runs", "luna-16", seed=1, outcome="failed", reason="out of memory; ...")
-    made = sweep.make_plan(QUICK, tmp_path, machine=CPU)
+    made = sweep.make_plan(QUICK, tmp_path, where=CPU)
     assert names(made.todo) == ["listops-short luna-16 s0", "listops-short luna-16 s1"]
     assert made.sentences()[0] == "4 runs, 2 of them ended before, 2 to do."
 
@@ -130,20 +134,21 @@ def test_missing_data_are_named_with_what_to_do(
     monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "data"))
     some = Selection(tasks=["text", "listops", "image"], models=["luna-1"], seeds=[0])
     with pytest.raises(DataError, match=r"text: `memnb data get text`.*--skip-missing-data"):
-        sweep.make_plan(some, tmp_path, machine=CPU)
-    made = sweep.make_plan(some, tmp_path, machine=CPU, missing_data="leave out")
+        sweep.make_plan(some, tmp_path, where=CPU)
+    made = sweep.make_plan(some, tmp_path, where=CPU, missing_data="leave out")
     assert {run.task.name for run in made.todo} == {"listops"}
     shown = "\n".join(made.sentences())
     assert "left out, 1 to do" in shown
     assert "Left out, no data: image; `memnb data get image`" in shown
     prepared.file("text").parent.mkdir(parents=True)
     prepared.file("text").touch()
-    made = sweep.make_plan(some, tmp_path, machine=CPU, missing_data="leave out")
+    made = sweep.make_plan(some, tmp_path, where=CPU, missing_data="leave out")
     assert {run.task.name for run in made.todo} == {"text", "listops"}
     # The machines of a cluster have data of their own.
-    cluster = sweep.make_plan(some, tmp_path, machine=None, elsewhere=cost.CORE)
+    cluster = sweep.make_plan(some, tmp_path, where=Cluster(gpus=0))
     assert len(cluster.todo) == made.selected
     assert (cluster.kind, cluster.places) == (cost.CORE, 1)
+    assert sweep.make_plan(some, tmp_path, where=Queue()).kind == cost.H100
 
 
 # --- what it takes ---------------------------------------------------------------------------
@@ -196,11 +201,23 @@ def test_the_closest_measured_run_is_the_measure() -> None:
 
 def test_work_is_shared_out_to_the_cards_or_cores(tmp_path: Path) -> None:
     for machine, places in ((CPU, 2), (CARDS, 2)):
-        made = sweep.make_plan(QUICK, tmp_path, machine=machine)
+        made = sweep.make_plan(QUICK, tmp_path, where=machine)
         total = sum(estimate.seconds for estimate in made.estimates.values())
         assert made.seconds == pytest.approx(total / places)
         assert made.places == places
     assert list(made.table()["seed"]) == [0, 0, 1, 1]
+
+
+def test_no_run_takes_more_than_one_card_and_no_more_cards_than_runs_at_a_time(
+    tmp_path: Path,
+) -> None:
+    one = Selection(sets=["table"], models=["luna-1"], seeds=[0], preset="quick")
+    alone, on_cores = (sweep.make_plan(one, tmp_path, where=place) for place in (CARDS, CPU))
+    assert alone.seconds == alone.estimates[alone.todo[0].run_id].seconds
+    assert on_cores.seconds == on_cores.estimates[alone.todo[0].run_id].seconds / 2
+    in_turn = sweep.make_plan(QUICK, tmp_path, where=replace(CARDS, wanted=1))
+    assert in_turn.seconds == sum(each.seconds for each in in_turn.estimates.values())
+    assert " on 1 H100 (" in in_turn.sentences()[1]
 
 
 # --- training here ---------------------------------------------------------------------------
@@ -215,12 +232,12 @@ class Sweep:
 
     def __call__(self, what: dict[str, str] | None = None, **settings: Any) -> sweep.Result:
         self.monkeypatch.setenv("PRETEND", json.dumps(what or {}))
-        machine = settings.pop("machine", CPU)
-        made = sweep.make_plan(QUICK, self.out, machine=machine)
+        where = settings.pop("where", CPU)
+        made = sweep.make_plan(QUICK, self.out, where=where)
         return sweep.run(
             made,
             self.out,
-            machine=machine,
+            where=where,
             display=Display(self.shown),
             function=PRETEND,
             **settings,
@@ -246,14 +263,14 @@ def test_a_sweep_trains_each_run_once_and_tells_of_each(swept: Sweep) -> None:
 
 
 def test_cards_are_shared_by_two_runs_each_and_told_so(swept: Sweep) -> None:
-    result = swept(machine=CARDS)
+    result = swept(where=CARDS)
     seen = {swept.where(run) for run in result.plan.todo}
     # Four runs are fewer than six: two to a card.
     assert seen <= {"0 2", "1 2"}
 
 
 def test_a_run_too_large_beside_others_is_tried_alone(swept: Sweep) -> None:
-    result = swept({"luna-16 s0": "no room beside others"}, machine=CARDS, where=4)
+    result = swept({"luna-16 s0": "no room beside others"}, where=replace(CARDS, wanted=4))
     assert (result.failures, result.left) == (0, 0)
     crowded = next(run for run in result.plan.todo if run.model.memory == 16 and run.seed == 0)
     assert swept.where(crowded).endswith(" 1")
@@ -290,6 +307,7 @@ def test_what_this_machine_is() -> None:
     machine = local.look("cpu")
     assert (machine.device, machine.cards) == ("cpu", ())
     assert machine.jobs == machine.places == machine.cores >= 1
+    assert local.look("cpu", 3).jobs == 3
     assert (CARDS.jobs, CARDS.places) == (4, 2)
 
 
@@ -305,7 +323,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 def test_dry_run_shows_the_plan_and_trains_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "look", lambda device: CPU)
+    monkeypatch.setattr(local, "look", lambda *_: CPU)
     words = "sweep --dry-run --tasks text --models luna-1,luna-16 --set table --seeds 0"
     code, out, _ = call(capsys, *words.split(), f"--out={tmp_path}")
     assert code == 0
@@ -318,7 +336,7 @@ def test_dry_run_shows_the_plan_and_trains_nothing(
 def test_a_dry_run_with_nothing_to_do_shows_no_table(
     stored: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "look", lambda device: CPU)
+    monkeypatch.setattr(local, "look", lambda *_: CPU)
     write_run(stored, "luna-1", "text")
     words = "sweep --dry-run --tasks text --models luna-1 --set table --seeds 0 --device cpu"
     code, out, _ = call(capsys, *words.split())
@@ -327,11 +345,31 @@ def test_a_dry_run_with_nothing_to_do_shows_no_table(
     assert len(out.splitlines()) == 1
 
 
+def test_planning_takes_its_part_of_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(*_: Any) -> Machine:
+        time.sleep(0.2)  # PyTorch is imported
+        return CPU
+
+    given = []
+
+    def run(plan: sweep.Plan, out: str, *, budget: float, **_: Any) -> sweep.Result:
+        given.append(budget)
+        return sweep.Result(plan)
+
+    monkeypatch.setattr(local, "look", look)
+    monkeypatch.setattr(sweep, "run", run)
+    words = "sweep --preset quick --set table --models luna-1 --seeds 0 --budget 60s"
+    assert cli.main([*words.split(), f"--out={tmp_path}"]) == 0
+    assert 50 < given[0] < 59.8
+
+
 @pytest.mark.parametrize("task", config.TASKS)
 def test_every_task_can_be_swept_with_another_seed(
     task: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "look", lambda device: CPU)
+    monkeypatch.setattr(local, "look", lambda *_: CPU)
     preset = "paper" if "-short" not in task else "quick"
     words = f"sweep --dry-run --tasks {task} --seeds 7 --preset {preset} --device cpu"
     code, out, err = call(capsys, *words.split())
@@ -388,7 +426,7 @@ if __name__ == "__main__":
         model_changes={"width": 8},
     )
     plan.SETS["table"] = lambda preset: iter([run])
-    words = "sweep --preset quick --set table --seeds 0 --device cpu --budget 60s".split()
+    words = "sweep --preset quick --set table --seeds 0 --device cpu --budget 300s".split()
     sys.exit(cli.main(words))
 """
 

@@ -23,6 +23,7 @@ from memnb.sweep.local import Machine
 from memnb.sweep.on_ray import Cluster
 from memnb.sweep.on_slurm import Queue
 from memnb.sweep.store import Store
+from memnb.sweep.work import Work
 
 HURRIED = "hurried_training:train"
 PRETEND = "pretend_training:train"
@@ -56,19 +57,22 @@ def results(folder: Path) -> dict[str, Any]:
     }
 
 
+def work(runs: list[Run], folder: Path, store: Path | None = None, **changes: Any) -> Work:
+    """Runs to train in a hurry, into ``folder``."""
+    settings = {
+        "deadline": None,
+        "display": Display(io.StringIO()),
+        "should_stop": lambda: False,
+        "function": HURRIED,
+    }
+    return Work(tuple(runs), folder, str(store or folder), **(settings | changes))
+
+
 def trained_here(runs: list[Run], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The results of ``runs`` on this machine, without any hurry or interruption."""
     monkeypatch.setattr(trainer, "cores", lambda: 1)
     machine = Machine("cpu", "", (), 1)
-    local.train(
-        runs,
-        folder,
-        machine,
-        jobs=1,
-        display=Display(io.StringIO()),
-        should_stop=lambda: False,
-        function=trainer.TRAIN,
-    )
+    local.train(work(runs, folder, function=trainer.TRAIN), machine)
     return [results(folder / run.run_id) for run in runs]
 
 
@@ -162,9 +166,9 @@ def test_an_address_that_means_nothing_is_refused() -> None:
 
 
 def payload(run: Run, store: Path, **changes: Any) -> dict[str, Any]:
-    settings = {"device": "cpu", "threads": 1, "side_by_side": 1, "function": PRETEND}
-    common = {**settings, **remote.settings(str(store), None), **changes}
-    return trainer.payload(run, Path("anywhere") / run.run_id, **common)
+    settings = {"device": "cpu", "threads": 1, "side_by_side": 1}
+    one = work([run], Path("anywhere"), store=store, function=PRETEND)
+    return remote.payload(one, run, **settings) | changes
 
 
 def attempt(run: Run, store: Path, **changes: Any) -> dict[str, Any]:
@@ -232,17 +236,9 @@ def test_a_preempted_job_is_requeued_and_gives_the_same_rows(
     monkeypatch.setenv("PYTHONPATH", TESTS)
     monkeypatch.setenv("PREEMPT", str(out / "runs"))
     shown = io.StringIO()
-    ended = on_slurm.train(
-        [run],
-        out / "home",
-        Queue(cluster="local", gpus=0, minutes=5),
-        store=str(out / "runs"),
-        deadline=None,
-        display=Display(shown),
-        should_stop=lambda: False,
-        function=HURRIED,
-        logs=out / "slurm",
-    )
+    queue = Queue(cluster="local", gpus=0, minutes=5)
+    one = work([run], out / "home", store=out / "runs", display=Display(shown))
+    ended = on_slurm.train(one, queue, out / "slurm")
     log = next((out / "slurm").glob("*_log.err")).read_text()
     assert ended[run.run_id].error is None, (ended[run.run_id], log)
     assert "Caught signal SIGUSR2" in log
@@ -250,6 +246,71 @@ def test_a_preempted_job_is_requeued_and_gives_the_same_rows(
     assert "test accuracy" in shown.getvalue()
     expected = trained_here([run], tmp_path / "local", monkeypatch)
     assert [results(out / "home" / run.run_id)] == expected
+
+
+class Queued:
+    """A job that waits until it is cancelled, and the executor that takes it."""
+
+    state = "PENDING"
+
+    def __init__(self, payload: dict[str, Any]) -> None:
+        self.payload, self.cancelled = payload, False
+
+    def done(self) -> bool:
+        return self.cancelled
+
+    def exception(self) -> Exception:
+        return RuntimeError("It was cancelled.")
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.fixture
+def queued(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Queued]:
+    """The jobs that are given to a queue in which nothing ever begins."""
+    jobs: list[Queued] = []
+
+    class Executor:
+        @staticmethod
+        def map_array(_: Any, payloads: list[dict[str, Any]]) -> list[Queued]:
+            jobs.extend(map(Queued, payloads))
+            return jobs[-len(payloads) :]
+
+    monkeypatch.setattr(on_slurm, "_executor", lambda *_: Executor)
+    monkeypatch.setattr(on_slurm, "_POLL", 0.01)
+    (tmp_path / "slurm").mkdir()
+    return jobs
+
+
+def test_a_sweep_through_slurm_that_stops_tells_no_other_one_to(
+    tmp_path: Path, queued: list[Queued]
+) -> None:
+    def stop() -> bool:
+        """While the first sweep waits, a second one begins in the same folder, and ends."""
+        if len(queued) == 1:
+            second = work([tiny(1)], tmp_path, should_stop=lambda: True)
+            ended = on_slurm.train(second, Queue(), tmp_path / "slurm")
+            assert ended[tiny(1).run_id].stopped
+            assert [job.cancelled for job in queued] == [False, True]
+            assert not Path(queued[0].payload["stop_file"]).exists()
+        return True
+
+    on_slurm.train(work([tiny()], tmp_path, should_stop=stop), Queue(), tmp_path / "slurm")
+    assert queued[0].payload["stop_file"] != queued[1].payload["stop_file"]
+    assert list((tmp_path / "slurm").iterdir()) == []
+
+
+def test_a_sweep_through_slurm_that_is_cut_off_leaves_no_job_behind(
+    tmp_path: Path, queued: list[Queued]
+) -> None:
+    def interrupted() -> bool:
+        raise KeyboardInterrupt  # Ctrl-C, a second time
+
+    some = work([tiny(), tiny(1)], tmp_path, should_stop=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        on_slurm.train(some, Queue(), tmp_path / "slurm")
+    assert [job.cancelled for job in queued] == [True, True]
 
 
 def test_where_there_is_no_slurm_one_sentence_says_so(
@@ -298,16 +359,14 @@ def test_a_lost_node_costs_nothing_and_the_rows_are_the_same(
                 nodes.add_node(num_cpus=1)
             return False
 
-        ended = on_ray.train(
+        three = work(
             runs,
             out / "home",
-            Cluster(gpus=0),
-            store=str(out / "runs"),
-            deadline=None,
+            store=out / "runs",
             display=Display(shown),
             should_stop=kill_a_node_in_the_middle,
-            function=HURRIED,
         )
+        ended = on_ray.train(three, Cluster(gpus=0))
     finally:
         ray.shutdown()
         nodes.shutdown()
@@ -333,16 +392,8 @@ def test_a_sweep_on_ray_stops_when_asked_and_goes_on(
     ray.init(num_cpus=1, log_to_driver=False, logging_level="error", include_dashboard=False)
 
     def train(should_stop: Any) -> Ended:
-        ended = on_ray.train(
-            [run, tiny(1)],
-            folder,
-            Cluster(gpus=0),
-            store=str(folder),
-            deadline=None,
-            display=Display(io.StringIO()),
-            should_stop=should_stop,
-            function=HURRIED,
-        )
+        two = work([run, tiny(1)], folder, should_stop=should_stop)
+        ended = on_ray.train(two, Cluster(gpus=0))
         assert set(ended) == {run.run_id, tiny(1).run_id}
         return ended[run.run_id]
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from memnb.config import Run
-from memnb.reproduce.progress import Display
 from memnb.reproduce.trainer import train_missing
 from memnb.reproduce.workers import Ended, cores
+from memnb.sweep.work import Work
 from memnb.train.record import outcome, was_out_of_memory
 from memnb.words import counted
 
@@ -32,29 +31,32 @@ class Machine:
         name: the model of the processor or of the first graphics card.
         cards: graphics cards, as CUDA_VISIBLE_DEVICES names them; none on the CPU.
         cores: of the processor, as many as may be used.
+        wanted: runs at a time; None for as many as are likely to be the fastest.
     """
 
     device: str
     name: str
     cards: tuple[str, ...]
     cores: int
+    wanted: int | None = None
+
+    @property
+    def jobs(self) -> int:
+        """Runs at a time."""
+        return self.wanted or RUNS_PER_CARD * len(self.cards) or self.cores
 
     @property
     def places(self) -> int:
         """Devices that device seconds are shared out to (:mod:`memnb.reproduce.cost`)."""
-        return len(self.cards) or self.cores
-
-    @property
-    def jobs(self) -> int:
-        """How many runs at a time are likely to be the fastest."""
-        return RUNS_PER_CARD * len(self.cards) or self.cores
+        return min(self.jobs, len(self.cards)) or self.cores
 
 
-def look(device: str = "auto") -> Machine:
+def look(device: str = "auto", jobs: int | None = None) -> Machine:
     """The machine this is, asked in a process of its own: this one shall not load PyTorch.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
+        jobs: runs at a time; by default as many as are likely to be the fastest.
 
     Raises:
         MemnbError: ``cuda`` where PyTorch sees no CUDA device.
@@ -64,7 +66,7 @@ def look(device: str = "auto") -> Machine:
         kind, name, count = pool.submit(_look, device).result()
     named = [card.strip() for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     cards = [card for card in named if card][:count] or [str(number) for number in range(count)]
-    return Machine(kind, name, tuple(cards), cores())
+    return Machine(kind, name, tuple(cards), cores(), jobs)
 
 
 def _look(device: str) -> tuple[str, str, int]:
@@ -76,43 +78,30 @@ def _look(device: str) -> tuple[str, str, int]:
     return chosen.kind, chosen.name, torch.cuda.device_count() if chosen.kind == "cuda" else 0
 
 
-def train(
-    runs: Sequence[Run],
-    folder: Path,
-    machine: Machine,
-    *,
-    jobs: int | None,
-    display: Display,
-    should_stop: Callable[[], bool],
-    function: str,
-) -> dict[str, Ended]:
-    """Train what has not ended in ``folder``, ``jobs`` at a time, and say how each run ended.
+def train(work: Work, machine: Machine) -> dict[str, Ended]:
+    """Train what has not ended, several at a time, and say how each run ended.
 
     Runs that had too little memory beside others are tried once more, one to a card.
     """
 
-    def go(some: Sequence[Run], at_a_time: int) -> dict[str, Ended]:
+    def go(runs: Sequence[Run], at_a_time: int) -> dict[str, Ended]:
         return train_missing(
-            some,
-            folder,
+            runs,
+            work.folder,
             jobs=at_a_time,
             device=machine.device,
             cards=machine.cards,
-            display=display,
-            should_stop=should_stop,
-            function=function,
+            display=work.display,
+            should_stop=work.should_stop,
+            function=work.function,
         )
 
-    jobs = jobs or machine.jobs
-    ended = go(runs, jobs)
-    crowded = [
-        run
-        for run in runs
-        if run.run_id in ended and was_out_of_memory(outcome(folder / run.run_id))
-    ]
+    ended = go(work.runs, machine.jobs)
+    tried = [run for run in work.runs if run.run_id in ended]
+    crowded = [run for run in tried if was_out_of_memory(outcome(work.folder / run.run_id))]
     alone = len(machine.cards) or 1
-    if crowded and jobs > alone and not should_stop():
-        display.note(
+    if crowded and machine.jobs > alone and not work.should_stop():
+        work.display.note(
             f"{counted(len(crowded), 'run')} had too little memory beside others; once more, with "
             "fewer at a time."
         )

@@ -12,18 +12,17 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memnb.config import Run
 from memnb.errors import RunError
-from memnb.reproduce import trainer, workers
-from memnb.reproduce.progress import Display
+from memnb.reproduce import workers
+from memnb.reproduce.trainer import Watch
 from memnb.reproduce.workers import Ended
 from memnb.sweep import remote
 from memnb.sweep.local import RUNS_PER_CARD
+from memnb.sweep.work import Work
 
 _ASK_EVERY = 1.0  # seconds between two looks of a machine at whether to stop
 _LISTEN_EVERY = 0.5
@@ -47,28 +46,8 @@ class Cluster:
     retries: int = 3
 
 
-def train(
-    runs: Sequence[Run],
-    folder: Path,
-    cluster: Cluster,
-    *,
-    store: str,
-    deadline: float | None,
-    display: Display,
-    should_stop: Callable[[], bool],
-    function: str,
-) -> dict[str, Ended]:
-    """Train ``runs`` on a cluster; the files of those that end are written into ``folder``.
-
-    Args:
-        runs: in the order in which to start.
-        folder: the folder of run folders on this machine.
-        cluster: which cluster, and what each run gets of it.
-        store: where its machines meet (:class:`memnb.sweep.store.Store`).
-        deadline: the time (:func:`time.time`) at which all save and stop, or None.
-        display: shows how far things are.
-        should_stop: once true, running ones save and stop.
-        function: ``module:name`` of the training function.
+def train(work: Work, cluster: Cluster) -> dict[str, Ended]:
+    """Train on a cluster, and say how each run ended.
 
     Raises:
         RunError: Ray is not installed, or the cluster cannot be reached.
@@ -82,8 +61,6 @@ def train(
         "device": "cuda" if gpus else "cpu",
         "threads": cluster.cpus,
         "side_by_side": max(1, int(1 / gpus + 1e-6)) if gpus else 1,
-        "function": function,
-        **remote.settings(store, deadline),
     }
     here = ray.get_runtime_context().get_node_id()
     pin = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
@@ -93,16 +70,15 @@ def train(
         num_gpus=gpus, num_cpus=cluster.cpus, max_retries=cluster.retries, max_calls=1
     )(on_machine)
     waiting = {
-        task.remote(trainer.payload(run, folder / run.run_id, **settings), board): run.run_id
-        for run in runs
+        task.remote(remote.payload(work, run, **settings), board): run.run_id for run in work.runs
     }
     capacity = _capacity(ray.cluster_resources(), gpus, cluster.cpus)
     if not capacity:
-        display.note(
+        work.display.note(
             f"No machine of the cluster has {cluster.cpus} CPUs and {gpus:.2g} graphics cards for "
             "a run now; waiting for one."
         )
-    watch = trainer.Watch({run.run_id: run for run in runs}, max(1, capacity), display)
+    watch = Watch({run.run_id: run for run in work.runs}, max(1, capacity), work.display)
     ended: dict[str, Ended] = {}
     stopping: float | None = None
     while waiting:
@@ -111,12 +87,12 @@ def train(
             if name in waiting.values():
                 watch.message(name, message)
         for reference in ready:
-            end = _end(ray, reference, waiting.pop(reference), cluster.retries, folder)
+            end = _end(ray, reference, waiting.pop(reference), cluster.retries, work.folder)
             ended[end.name] = end
             if not end.stopped:
                 watch.end(end)
         watch.show()
-        if should_stop() and stopping is None:
+        if work.should_stop() and stopping is None:
             stopping = time.monotonic()
             begun = ray.get(board.stop.remote())
             for reference in [r for r, name in waiting.items() if name not in begun]:

@@ -6,18 +6,19 @@ unless another one is named. A file beside the jobs' logs tells them to save and
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memnb.config import Run
 from memnb.errors import RunError
-from memnb.reproduce import trainer, workers
-from memnb.reproduce.progress import Display
+from memnb.reproduce import workers
+from memnb.reproduce.trainer import Watch
 from memnb.reproduce.workers import Ended
 from memnb.sweep import remote
+from memnb.sweep.work import Work
 from memnb.words import counted
 
 _POLL = 1.0  # seconds between two looks at the jobs
@@ -48,70 +49,57 @@ class Queue:
     cluster: str = "slurm"
 
 
-def train(
-    runs: Sequence[Run],
-    folder: Path,
-    queue: Queue,
-    *,
-    store: str,
-    deadline: float | None,
-    display: Display,
-    should_stop: Callable[[], bool],
-    function: str,
-    logs: Path,
-) -> dict[str, Ended]:
-    """Train ``runs`` through a queue; the files of those that end are written into ``folder``.
+def train(work: Work, queue: Queue, logs: Path) -> dict[str, Ended]:
+    """Train through a queue, and say how each run ended; once it is to stop, what waits is
+    cancelled.
 
     Args:
-        runs: in the order in which to start.
-        folder: the folder of run folders on this machine.
+        work: what to train.
         queue: which queue, and what each run gets.
-        store: where the machines meet (:class:`memnb.sweep.store.Store`).
-        deadline: the time (:func:`time.time`) at which all save and stop, or None.
-        display: shows how far things are.
-        should_stop: once true, running ones save and stop, and waiting ones are cancelled.
-        function: ``module:name`` of the training function.
         logs: a folder that all machines see, for submitit's files and the jobs' output.
 
     Raises:
         RunError: submitit is not installed, or there is no Slurm here.
     """
     executor = _executor(queue, logs)
-    stop_file = logs / "stop"
-    stop_file.unlink(missing_ok=True)
+    # A name of its own: another sweep into the same folder is not told to stop by it.
+    stop_file = logs / f"stop-{os.urandom(4).hex()}"
     settings = {
         "device": "cuda" if queue.gpus else "cpu",
         "threads": queue.cpus,
         "side_by_side": 1,
-        "function": function,
         "stop_file": str(stop_file),
-        **remote.settings(store, deadline),
     }
-    payloads = [trainer.payload(run, folder / run.run_id, **settings) for run in runs]
-    jobs = executor.map_array(Job(), payloads)
-    waiting = dict(zip((run.run_id for run in runs), jobs, strict=True))
-    display.note(f"{counted(len(jobs), 'job')} queued; what they print is in {logs}.")
-    watch = trainer.Watch({run.run_id: run for run in runs}, queue.jobs, display)
+    jobs = executor.map_array(Job(), [remote.payload(work, run, **settings) for run in work.runs])
+    waiting = dict(zip((run.run_id for run in work.runs), jobs, strict=True))
+    work.display.note(f"{counted(len(jobs), 'job')} queued; what they print is in {logs}.")
+    watch = Watch({run.run_id: run for run in work.runs}, queue.jobs, work.display)
     ended: dict[str, Ended] = {}
     stopping: float | None = None
-    while waiting:
-        for name in [name for name, job in waiting.items() if job.done()]:
-            end = _end(waiting.pop(name), name, folder, stopping is not None)
-            ended[name] = end
-            if not end.stopped:
-                watch.end(end)
-        watch.show()
-        if should_stop() and stopping is None:
-            stopping = time.monotonic()
-            stop_file.touch()
-            for job in waiting.values():
-                if job.state == "PENDING":
-                    job.cancel()
-        if stopping is not None and time.monotonic() - stopping > _GRACE:
-            for job in waiting.values():
-                job.cancel()
-        time.sleep(_POLL)
+    try:
+        while waiting:
+            for name in [name for name, job in waiting.items() if job.done()]:
+                end = _end(waiting.pop(name), name, work.folder, stopping is not None)
+                ended[name] = end
+                if not end.stopped:
+                    watch.end(end)
+            watch.show()
+            if work.should_stop() and stopping is None:
+                stopping = time.monotonic()
+                stop_file.touch()
+                _cancel(job for job in waiting.values() if job.state == "PENDING")
+            if stopping is not None and time.monotonic() - stopping > _GRACE:
+                _cancel(waiting.values())
+            time.sleep(_POLL)
+    finally:
+        _cancel(waiting.values())  # nobody is left to take their results home
+        stop_file.unlink(missing_ok=True)
     return ended
+
+
+def _cancel(jobs: Iterable[Any]) -> None:
+    for job in jobs:
+        job.cancel()
 
 
 class Job:

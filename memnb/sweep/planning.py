@@ -76,7 +76,7 @@ def _why_none(selection: Selection, planned: Sequence[Run]) -> str:
         )
     # The quick preset plans these tasks where their data are here only.
     some = [name for name in selection.tasks if name in plan.QUICK_OTHER_TASKS]
-    lacking = _without_data(map(config.task_config, some))
+    lacking = without_data(map(config.task_config, some))
     if selection.preset == "quick" and lacking:
         steps = "; ".join(f"{name}: {step}" for name, step in lacking.items())
         return f"No planned run has these tasks as long as their data are not here ({steps})."
@@ -91,14 +91,10 @@ def still_to_do(runs: Iterable[Run], out: Path) -> list[Run]:
     return missing(missing(runs, paths.runs(out)), paths.stored_results())
 
 
-def without_data(runs: Iterable[Run]) -> dict[str, str]:
-    """Tasks of ``runs`` whose data are not here, each with what to do about it."""
-    return _without_data({run.task.name: run.task for run in runs}.values())
-
-
-def _without_data(tasks: Iterable[Task]) -> dict[str, str]:
+def without_data(tasks: Iterable[Task]) -> dict[str, str]:
+    """Names of those tasks whose data are not here, each with what to do about it."""
     lacking: dict[str, str] = {}
-    for task in tasks:
+    for task in {task.name: task for task in tasks}.values():
         status = catalogue.data_of(task)
         if status is not None and not status.ready:
             lacking[task.name] = status.card.next_step

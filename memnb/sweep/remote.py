@@ -14,30 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from memnb import __version__
+from memnb.config import Run
 from memnb.errors import RunError
 from memnb.reproduce import files, trainer
 from memnb.reproduce.workers import Ended, JobError
 from memnb.sweep.store import KEPT, Store
+from memnb.sweep.work import Work
 from memnb.train.record import has_ended, outcome
 
 #: Variables of the caller's environment that the machines of a cluster are given as well.
 PASSED_ON = ("MEMNB_DATA", "MEMNB_COMMIT")
 
 
-def settings(store: str, deadline: float | None) -> dict[str, Any]:
-    """What a machine of a cluster is told besides what to train.
-
-    Args:
-        store: where the machines meet (:class:`memnb.sweep.store.Store`).
-        deadline: the time (:func:`time.time`) at which to save and stop, or None.
-    """
+def payload(work: Work, run: Run, **settings: Any) -> dict[str, Any]:
+    """What a machine of a cluster is told of a run: plain values, ``settings`` among them."""
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {
-        "store": store,
-        "deadline": deadline,
-        "environment": environment,
-        "version": __version__,
-    }
+    return trainer.payload(
+        run,
+        work.folder / run.run_id,
+        function=work.function,
+        store=work.store,
+        deadline=work.deadline,
+        environment=environment,
+        version=__version__,
+        **settings,
+    )
 
 
 def attempt(
@@ -46,8 +47,7 @@ def attempt(
     """Train one run, or go on with it, on the machine this is called on.
 
     Args:
-        payload: of :func:`memnb.reproduce.trainer.payload`; ``folder`` ends with the run's id.
-            More keys: those of :func:`settings`.
+        payload: of :func:`payload`; its ``folder`` ends with the run's id.
         report, should_stop: as in :mod:`memnb.reproduce.workers`.
 
     Returns:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
@@ -24,12 +24,12 @@ from memnb.sweep.local import Machine
 from memnb.sweep.on_ray import Cluster
 from memnb.sweep.on_slurm import Queue
 from memnb.sweep.planning import Selection
+from memnb.sweep.work import Work
 from memnb.train.record import has_ended
 from memnb.words import counted, duration
 
-#: Where a sweep runs: this machine with so many runs at a time (None: what is likely the fastest),
-#: a Ray cluster, or a Slurm queue.
-Where = int | Cluster | Queue | None
+#: Where a sweep runs.
+Where = Machine | Cluster | Queue
 MissingData = Literal["refuse", "leave out", "keep"]
 
 
@@ -59,7 +59,9 @@ class Plan:
     def seconds(self) -> float:
         """Estimated wall-clock seconds on this machine; on one device for a cluster."""
         each = [estimate.seconds for estimate in self.estimates.values()]
-        return sum(each) / self.places
+        # A run may have all cores, but it has one card at most.
+        longest = max(each, default=0.0) if self.kind != cost.CORE else 0.0
+        return max(sum(each) / self.places, longest)
 
     def sentences(self) -> list[str]:
         """What is to do, what it takes, and what is left out."""
@@ -91,8 +93,7 @@ def make_plan(
     selection: Selection,
     out: str | Path | None = None,
     *,
-    machine: Machine | None,
-    elsewhere: str = cost.H100,
+    where: Where,
     missing_data: MissingData = "refuse",
 ) -> Plan:
     """Find what is missing of a selection, and what it will take.
@@ -100,9 +101,8 @@ def make_plan(
     Args:
         selection: which of the planned runs.
         out: the output folder (:func:`memnb.paths.output`).
-        machine: this machine; None for a cluster, which is taken to have the data that this
-            machine may lack.
-        elsewhere: the kind of device that a cluster is taken to have.
+        where: a cluster is taken to have H100 cards, unless runs are to have none, and the data
+            that this machine may lack.
         missing_data: what becomes of tasks whose data are not here: ``refuse`` to plan them,
             ``leave out``, or ``keep`` (to look at a plan).
 
@@ -113,7 +113,8 @@ def make_plan(
     chosen = planning.select(selection)
     todo = planning.still_to_do(chosen, paths.output(out))
     ended = len(chosen) - len(todo)
-    lacking = planning.without_data(todo) if machine is not None else {}
+    here = isinstance(where, Machine)
+    lacking = planning.without_data(run.task for run in todo) if here else {}
     if lacking and missing_data == "refuse":
         steps = "; ".join(f"{name}: {step}" for name, step in lacking.items())
         raise DataError(
@@ -122,7 +123,10 @@ def make_plan(
         )
     if missing_data == "leave out":
         todo = [run for run in todo if run.task.name not in lacking]
-    kind = elsewhere if machine is None else cost.kind_of(machine.device, machine.name)
+    if isinstance(where, Machine):
+        kind, places = cost.kind_of(where.device, where.name), where.places
+    else:
+        kind, places = cost.CORE if where.gpus == 0 else cost.H100, 1
     measured = rows.load_runs(paths.runs(out), paths.stored_results())
     timings = benchmarks.load(benchmarks.stored(), benchmarks.file(out))
     speeds = Speeds(measured, timings=timings)
@@ -133,7 +137,7 @@ def make_plan(
         lacking,
         {run.run_id: speeds.estimate(run, kind) for run in todo},
         kind,
-        1 if machine is None else machine.places,
+        places,
     )
 
 
@@ -191,8 +195,7 @@ def run(
     plan: Plan,
     out: str | Path | None = None,
     *,
-    where: Where = None,
-    machine: Machine | None = None,
+    where: Where,
     store: str | None = None,
     budget: float | None = None,
     display: Display,
@@ -205,7 +208,6 @@ def run(
         plan: of :func:`make_plan`.
         out: the output folder; its ``runs/`` receives the run folders.
         where: this machine, a Ray cluster or a Slurm queue.
-        machine: this machine, if it is to train.
         store: where the machines of a cluster meet; by default ``runs/`` of the output folder,
             which they must then all see.
         budget: seconds after which all runs save and stop.
@@ -224,15 +226,12 @@ def run(
     def stop() -> bool:
         return should_stop() or (latest is not None and time.time() >= latest)
 
-    common: dict[str, Any] = {"display": display, "should_stop": stop, "function": function}
-    meeting: dict[str, Any] = {"store": store or str(folder), "deadline": latest}
+    work = Work(plan.todo, folder, store or str(folder), latest, display, stop, function)
     with closing(display):
         if isinstance(where, Cluster):
-            ended = on_ray.train(plan.todo, folder, where, **meeting, **common)
+            ended = on_ray.train(work, where)
         elif isinstance(where, Queue):
-            logs = paths.output(out) / "slurm"
-            ended = on_slurm.train(plan.todo, folder, where, logs=logs, **meeting, **common)
+            ended = on_slurm.train(work, where, paths.output(out) / "slurm")
         else:
-            machine = machine or local.look()
-            ended = local.train(plan.todo, folder, machine, jobs=where, **common)
+            ended = local.train(work, where)
     return Result(plan, ended, time.monotonic() - begun)
