@@ -223,10 +223,14 @@ def _cores() -> Finding:
 
 
 def _memory() -> Finding:
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
+    sizes = []
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with contextlib.suppress(ValueError, OSError):  # a container's limit, or "max"
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    if not sizes:
         return Finding("memory", "note", "size unknown on this system")
+    total = min(sizes)
     text = f"{total / _GIB:.1f} GiB"
     if total < 2 * _GIB:
         return Finding("memory", "note", f"{text}; the quick preset may need 2 GiB (--jobs 1 less)")
@@ -236,9 +240,9 @@ def _memory() -> Finding:
 def _folder(subject: str, folder: Path) -> Finding:
     """Whether ``folder``, or the nearest one above that exists, can be written to and has room."""
     there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
     try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
         with tempfile.TemporaryFile(dir=there):
             pass
         free = shutil.disk_usage(there).free
@@ -258,7 +262,12 @@ def _folder(subject: str, folder: Path) -> Finding:
 def _data() -> Iterator[Finding]:
     from memnb.tasks import catalogue
 
-    for data in catalogue.list_data():
+    try:
+        found = catalogue.list_data()
+    except OSError as error:
+        yield Finding("data sets", "note", f"cannot be looked for ({error.strerror}).")
+        return
+    for data in found:
         if data.ready:
             yield Finding(data.card.name, "fine", f"here, {data.size / 2**20:.0f} MiB")
         else:

@@ -129,22 +129,51 @@ def test_committed_rows_are_counted_and_damage_is_named() -> None:
     assert "run.json" in finding("committed").text
 
 
+def limited(monkeypatch: pytest.MonkeyPatch, name: str, limit: str) -> None:
+    """A container whose control group has that limit in the file of that name."""
+    read = Path.read_text
+
+    def read_text(self: Path, *arguments: Any, **settings: Any) -> str:
+        return limit if self.name == name else read(self, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+
 @pytest.mark.parametrize(("quota", "usable"), [("150000 100000", 2), ("max 100000", 4), ("", 4)])
 def test_a_containers_quota_limits_the_cores(
     quota: str, usable: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = Path.read_text
-
-    def read_text(self: Path, *arguments: Any, **settings: Any) -> str:
-        return quota if self.name == "cpu.max" else read(self, *arguments, **settings)
-
-    monkeypatch.setattr(Path, "read_text", read_text)
+    limited(monkeypatch, "cpu.max", quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert finding("cores").text == f"{usable} of 8 may be used (affinity or quota)"
 
 
-@pytest.mark.parametrize(("pages", "state"), [(2**18, "note"), (2**21, "fine")])
-def test_little_memory_is_noted(pages: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("pages", "limit", "state"),
+    [(2**18, "max", "note"), (2**21, "max", "fine"), (2**21, f"{2**30}", "note")],
+)
+def test_little_memory_is_noted_also_in_a_container(
+    pages: int, limit: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(monkeypatch, "memory.max", f"{limit}\n")
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": pages}.__getitem__)
     assert finding("memory").state == state
+
+
+def test_a_folder_that_nobody_may_look_into_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / "locked"
+    stat = Path.stat
+
+    def refused(self: Path, **settings: Any) -> os.stat_result:
+        if locked in self.parents:
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, **settings)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setenv("MEMNB_DATA", str(locked / "data"))
+    assert "cannot be written to (Permission denied)" in finding("output", locked / "out").text
+    assert finding("data cache").state == "problem"
+    assert finding("data sets").text == "cannot be looked for (Permission denied)."
