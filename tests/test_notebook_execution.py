@@ -151,7 +151,7 @@ def test_empty_output_is_a_failure(tmp_path: Path) -> None:
 
 def test_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "report").write_text("a file where a folder should be")
-    with pytest.raises(RunError, match=r"Cannot make the folder .*report"):
+    with pytest.raises(RunError, match=r"Cannot write .*report"):
         run(tmp_path, DRAW)
 
 

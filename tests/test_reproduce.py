@@ -23,7 +23,7 @@ from memnb.evidence import benchmarks
 from memnb.operations import forward_operations
 from memnb.reproduce import cost, manifest, plan, workflow
 from memnb.reproduce.progress import Display
-from memnb.reproduce.workers import Stop
+from memnb.reproduce.workers import Ended, Stop
 from memnb.reproduce.workflow import Result, reproduce
 from memnb.tasks import catalogue, prepared
 
@@ -153,6 +153,7 @@ def test_whatever_changes_what_a_notebook_shows_makes_it_stale(project: Project)
         next(runs.glob("*-luna-4-*/metrics.jsonl")),
         project.folder / "first.ipynb",
         report / "tables" / "first.md",
+        report / "notebooks" / "first.ipynb",
         report / "steps" / "first.json",
     ):
         before = changed.read_bytes()
@@ -298,7 +299,7 @@ def test_mistakes_are_refused_before_anything_is_written(project: Project) -> No
 def test_an_output_folder_that_cannot_be_written_is_one_sentence(project: Project) -> None:
     project.add("first")
     project.out.write_text("a file where a folder should be")
-    with pytest.raises(RunError, match=r"Cannot write to .*choose another folder with --out"):
+    with pytest.raises(RunError, match=r"Cannot write .*choose another folder with --out"):
         project("stored")
 
 
@@ -446,7 +447,37 @@ def test_a_signal_to_the_whole_group_leaves_everything_resumable(
     assert project().exit_code == 0
 
 
-def test_ctrl_c_while_a_notebook_runs(project: Project, call: Any) -> None:
+def test_the_time_left_counts_what_is_being_executed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second", "third", "fourth"):
+        project.add(name)
+    source = manifest.load(project.folder / "manifest.toml")
+    now, shown = [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    display = Display(project.shown)
+    monkeypatch.setattr(display, "update", lambda text, fraction: shown.append((text, fraction)))
+    watch = workflow._NotebookWatch(source.artefacts, 2, display)
+    watch.show()
+    for name, seconds in (("first", 10.0), ("second", 12.0)):  # both began at once
+        now[0] = seconds
+        watch.end(Ended(name, seconds=seconds))
+        watch.show()
+    now[0] = 30.0
+    watch.show()
+    assert shown == [
+        ("notebooks, 0 of 4 done", 0.0),
+        ("notebooks, 1 of 4 done, about 10 s left", 0.25),
+        ("notebooks, 2 of 4 done, about 10 s left", 0.5),
+        ("notebooks, 2 of 4 done, about 0 s left", 0.5),
+    ]
+
+
+def test_ctrl_c_while_a_notebook_runs(
+    project: Project, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     project.add(
         "first", "import os; Path(out, 'kernel.txt').write_text(str(os.getpid()))\nwhile True: pass"
     )
@@ -456,6 +487,7 @@ def test_ctrl_c_while_a_notebook_runs(project: Project, call: Any) -> None:
     _, shown = process.communicate(timeout=30)
     assert process.returncode == 130, shown
     assert "Traceback" not in shown
+    assert list((tmp_path / "temporary").iterdir()) == []
     kernel = int((project.out / "kernel.txt").read_text())
     start = time.monotonic()
     while Path(f"/proc/{kernel}").exists():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from memnb.errors import RunError
@@ -16,11 +18,22 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         RunError: the disk is full or the folder is read-only; the old file, if any, stands.
     """
-    try:
+    with telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             os.fchmod(file.fileno(), 0o644)  # a report is for reading
             file.write(content)
+
+
+@contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """What is tried inside writes ``path``, a file or a folder.
+
+    Raises:
+        RunError: it failed.
+    """
+    try:
+        yield
     except OSError as error:
         raise RunError(
             f"Cannot write {path}: {(error.strerror or str(error)).lower()}; free some space or "

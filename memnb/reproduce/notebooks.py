@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from memnb import paths
-from memnb.errors import MemnbError, RunError
-from memnb.reproduce.files import write
+from memnb.errors import MemnbError
+from memnb.reproduce.files import telling, write
 from memnb.reproduce.manifest import check_parameters, read_notebook, read_parameters
 from memnb.reproduce.workers import JobError
 
@@ -45,6 +45,7 @@ def execute(
     outputs: Sequence[Path],
     *,
     timeout: int = 600,
+    scratch: Path | None = None,
 ) -> None:
     """Run a notebook from top to bottom in a fresh kernel of this very Python.
 
@@ -55,6 +56,7 @@ def execute(
             kernel's working directory.
         outputs: files it has to write.
         timeout: seconds that one cell may take.
+        scratch: a folder for what is there during the execution only; by default the system's.
 
     Raises:
         MemnbError: a parameter that the notebook does not have, or of another type.
@@ -64,9 +66,10 @@ def execute(
     """
     name = notebook.name
     check_parameters(read_parameters(read_notebook(notebook), name), dict(parameters), name)
-    _make_folder(executed.parent)
+    with telling(executed.parent):
+        executed.parent.mkdir(parents=True, exist_ok=True)
     before = {path: _fingerprint(path) for path in outputs}
-    with tempfile.TemporaryDirectory(prefix="memnb-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="memnb-", dir=scratch) as temporary:
         result = Path(temporary) / "executed.ipynb"
         try:
             with _kernel_environment(Path(temporary)):
@@ -207,15 +210,6 @@ def _kernel_environment(temporary: Path) -> Iterator[None]:
                 del os.environ[key]
             else:
                 os.environ[key] = value
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"Cannot make the folder {folder}: {error.strerror}; choose another with --out."
-        ) from None
 
 
 # --- what counts as done ---------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -24,7 +25,7 @@ from memnb.config import Run
 from memnb.errors import MemnbError, RunError, unknown
 from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, manifest, notebooks, plan
-from memnb.reproduce.files import content_hash, write
+from memnb.reproduce.files import content_hash, telling, write
 from memnb.reproduce.manifest import Artefact, Manifest
 from memnb.reproduce.progress import Display, choose
 from memnb.reproduce.report import Entry, Step, Training, write_report
@@ -113,9 +114,6 @@ class _Call:
         self.began = time.monotonic()
         self.kept: set[str] = set()
 
-    def note(self, text: str) -> None:
-        self.display.note(text)
-
     def train(
         self, chosen: Sequence[Artefact], jobs: int | None, device: str, function: str
     ) -> Training:
@@ -141,15 +139,15 @@ class _Call:
             return
         ended = len(runs) - len(todo)
         planned = counted(len(runs), "run")
-        self.note(f"Training: {planned}, {ended} of them ended before, {len(todo)} to do.")
+        self.display.note(f"Training: {planned}, {ended} of them ended before, {len(todo)} to do.")
         if self.preset == "paper" and todo:
             for task in dict.fromkeys(run.task.title for run in todo):
                 count = sum(run.task.title == task for run in todo)
-                self.note(f"  {task}: {counted(count, 'run')} under the full protocol")
+                self.display.note(f"  {task}: {counted(count, 'run')} under the full protocol")
             stored = rows.load_runs(paths.stored_results())
             speeds = cost.Speeds(stored, timings=benchmarks.load(benchmarks.stored()))
-            self.note(f"Cost: {cost.sentence(todo, speeds)}")
-            self.note(
+            self.display.note(f"Cost: {cost.sentence(todo, speeds)}")
+            self.display.note(
                 "Ctrl-C saves and stops at any time; the same command goes on. Runs are kept in "
                 f"{paths.runs(self.out)}."
             )
@@ -159,8 +157,10 @@ class _Call:
         todo = self.stale(chosen)
         self.kept = {artefact.id for artefact in chosen} - set(todo)
         if self.kept:
-            self.note(f"Notebooks: {len(self.kept)} of {len(chosen)} are up to date and kept.")
-        watch = _NotebookWatch([artefact for artefact, _ in todo.values()], self.display)
+            self.display.note(
+                f"Notebooks: {len(self.kept)} of {len(chosen)} are up to date and kept."
+            )
+        watch = _NotebookWatch([artefact for artefact, _ in todo.values()], jobs, self.display)
         start_long_ones_first = sorted(todo, key=lambda name: -todo[name][0].seconds)
 
         def end(ended: Ended) -> None:
@@ -169,15 +169,17 @@ class _Call:
                 self.remember(artefact, digest, ended)
                 watch.end(ended)
 
-        run_jobs(
-            notebooks.job,
-            {name: self.payload(todo[name][0]) for name in start_long_ones_first},
-            processes=min(jobs, max(1, len(todo))),
-            should_stop=self.stop,
-            on_end=end,
-            on_tick=watch.show,
-            grace=_NOTEBOOK_GRACE,
-        )
+        # A worker that is stopped or killed cleans nothing up itself.
+        with tempfile.TemporaryDirectory(prefix="memnb-", ignore_cleanup_errors=True) as scratch:
+            run_jobs(
+                notebooks.job,
+                {name: self.payload(todo[name][0], scratch) for name in start_long_ones_first},
+                processes=jobs,
+                should_stop=self.stop,
+                on_end=end,
+                on_tick=watch.show,
+                grace=_NOTEBOOK_GRACE,
+            )
 
     def stale(self, chosen: Sequence[Artefact]) -> dict[str, tuple[Artefact, str]]:
         """The artefacts to execute, each with the digest of what it will be made from."""
@@ -185,7 +187,7 @@ class _Call:
         digests = {artefact.id: (artefact, self.digest(artefact, inputs)) for artefact in chosen}
         return {name: each for name, each in digests.items() if not self.up_to_date(*each)}
 
-    def payload(self, artefact: Artefact) -> dict[str, Any]:
+    def payload(self, artefact: Artefact, scratch: str) -> dict[str, Any]:
         """The arguments of :func:`memnb.reproduce.notebooks.execute`."""
         return {
             "notebook": self.source.notebook(artefact),
@@ -193,6 +195,7 @@ class _Call:
             "executed": self.executed(artefact),
             "outputs": artefact.files(self.report),
             "timeout": artefact.timeout,
+            "scratch": Path(scratch),
         }
 
     def executed(self, artefact: Artefact) -> Path:
@@ -209,12 +212,16 @@ class _Call:
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
+    def outputs(self, artefact: Artefact) -> dict[str, str]:
+        """Hashes of what executing the notebook leaves, by name; empty for what is not there."""
+        files = [*artefact.files(self.report), self.executed(artefact)]
+        return {path.name: content_hash(path) for path in files}
+
     def up_to_date(self, artefact: Artefact, digest: str) -> bool:
         step = self.step(artefact)
         if step is None or step.outcome != "done" or step.digest != digest:
             return False
-        here = {path.name: content_hash(path) for path in artefact.files(self.report)}
-        return here == step.outputs and self.executed(artefact).is_file()
+        return step.outputs == self.outputs(artefact)
 
     def step(self, artefact: Artefact) -> Step | None:
         """What is remembered of the artefact; None if nothing, or nothing that can be read."""
@@ -226,11 +233,10 @@ class _Call:
     def result(self, artefact: Artefact) -> Step | None:
         """What the report can show; None if an earlier call's files were since removed."""
         step = self.step(artefact)
-        there = all(path.is_file() for path in artefact.files(self.report))
+        there = all(self.outputs(artefact).values())
         return step if step is None or step.outcome == "failed" or there else None
 
     def remember(self, artefact: Artefact, digest: str, ended: Ended) -> None:
-        outputs = {path.name: content_hash(path) for path in artefact.files(self.report)}
         step = Step(
             artefact=artefact.id,
             preset=self.preset,
@@ -239,7 +245,7 @@ class _Call:
             seconds=ended.seconds,
             error=ended.error,
             details=ended.details,
-            outputs={} if ended.error else outputs,
+            outputs={} if ended.error else self.outputs(artefact),
             ended=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         write(self.step_file(artefact), step.model_dump_json(indent=1).encode())
@@ -256,34 +262,39 @@ class _Call:
         mine = [entry.error for entry in entries if entry.artefact in chosen and entry.error]
         failures = [*training.failures(), *mine]
         for failure in failures:
-            self.note(f"Failed: {failure}")
-        self.note(f"Report: {path} ({duration(time.monotonic() - self.began)})")
+            self.display.note(f"Failed: {failure}")
+        self.display.note(f"Report: {path} ({duration(time.monotonic() - self.began)})")
         return Result(1 if failures else 0, path, tuple(failures))
 
     def interrupted(self) -> Result:
-        self.note("Stopped. What is finished is kept; the same command goes on from here.")
+        self.display.note("Stopped. What is finished is kept; the same command goes on from here.")
         return Result(self.stop.exit_code, None, ())
 
 
 class _NotebookWatch:
     """What the person in front of the screen sees of the notebooks."""
 
-    def __init__(self, artefacts: Sequence[Artefact], display: Display) -> None:
+    def __init__(self, artefacts: Sequence[Artefact], jobs: int, display: Display) -> None:
         self.costs = {artefact.id: artefact.seconds for artefact in artefacts}
+        self.jobs = min(jobs, len(artefacts))
         self.display = display
-        self.done: list[str] = []
+        self.done: dict[str, float] = {}  # seconds that it took, by id
         self.began = time.monotonic()
 
     def end(self, ended: Ended) -> None:
-        self.done.append(ended.name)
+        self.done[ended.name] = ended.seconds
         how = ended.error or f"done, {duration(ended.seconds)}"
         self.display.note(f"[{len(self.done)}/{len(self.costs)}] notebook {ended.name}: {how}")
 
     def show(self) -> None:
         fraction = sum(self.costs[name] for name in self.done) / sum(self.costs.values())
-        gone = time.monotonic() - self.began
-        left = f", about {duration(gone / fraction - gone)} left" if fraction else ""
-        text = f"notebooks, {len(self.done)} of {len(self.costs)} done{left}"
+        text = f"notebooks, {len(self.done)} of {len(self.costs)} done"
+        if self.done:
+            # So that the parts of those that run count as well: what all of them will take, shared
+            # out, less what is gone.
+            whole = sum(self.done.values()) / fraction / self.jobs
+            left = max(whole - (time.monotonic() - self.began), 0.0)
+            text += f", about {duration(left)} left"
         self.display.update(text, fraction)
 
 
@@ -291,19 +302,15 @@ class _NotebookWatch:
 def _alone(report: Path) -> Iterator[None]:
     """Only one call works on a report at a time."""
     lock = filelock.FileLock(report / "reproduce.lock", timeout=0)
-    try:
+    with telling(report):
         report.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout:
-        raise RunError(
-            f"Another 'memnb reproduce' is at work in {report}; wait for it, or choose another "
-            "folder with --out."
-        ) from None
-    except OSError as error:
-        raise RunError(
-            f"Cannot write to {report}: {(error.strerror or str(error)).lower()}; choose another "
-            "folder with --out."
-        ) from None
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise RunError(
+                f"Another 'memnb reproduce' is at work in {report}; wait for it, or choose another "
+                "folder with --out."
+            ) from None
     try:
         yield
     finally:
