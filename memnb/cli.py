@@ -234,12 +234,11 @@ def _sweep(values: argparse.Namespace) -> int:
             display=display,
             should_stop=stop,
         )
-    if len(ended := result.table()):
-        _print(ended, "text")
+    if len(begun := result.table()):
+        _print(begun, "text")
     left = f"; {result.left} to do, the same command goes on" if result.left else ""
     took = duration(result.seconds)
-    runs = counted(len(result.ended), "run")
-    print(f"{runs} in {took}, {result.failures} failed{left}.")
+    print(f"{counted(len(begun), 'run')} in {took}, {result.failures} failed{left}.")
     return stop.exit_code if stop() else int(result.failures > 0)
 
 

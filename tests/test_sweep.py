@@ -20,6 +20,7 @@ from memnb.errors import DataError, MemnbError
 from memnb.evidence import rows
 from memnb.reproduce import cost, plan
 from memnb.reproduce.progress import Display
+from memnb.reproduce.workers import Ended
 from memnb.sweep import local, planning, sweep
 from memnb.sweep.local import Machine
 from memnb.sweep.on_ray import Cluster
@@ -363,6 +364,25 @@ def test_planning_takes_its_part_of_the_budget(
     words = "sweep --preset quick --set table --models luna-1 --seeds 0 --budget 60s"
     assert cli.main([*words.split(), f"--out={tmp_path}"]) == 0
     assert 50 < given[0] < 59.8
+
+
+def test_runs_that_were_not_started_are_not_counted_as_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(plan: sweep.Plan, *_: Any, **settings: Any) -> sweep.Result:
+        first, second = (run.run_id for run in plan.todo)
+        ended = {
+            first: Ended(first, {"outcome": "interrupted"}),
+            second: Ended(second, error="It was not started.", stopped=True),
+        }
+        return sweep.Result(plan, ended, 5.0)
+
+    monkeypatch.setattr(local, "look", lambda *_: CPU)
+    monkeypatch.setattr(sweep, "run", run)
+    words = "sweep --preset quick --set table --models luna-1 --seeds 0,1"
+    code, out, _ = call(capsys, *words.split(), f"--out={tmp_path}")
+    assert code == 0
+    assert "1 run in 5 s, 0 failed; 2 to do, the same command goes on." in out
 
 
 @pytest.mark.parametrize("task", config.TASKS)
