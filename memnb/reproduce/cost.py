@@ -17,7 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -35,7 +35,7 @@ from memnb.reproduce.manifest import Artefact
 from memnb.words import counted, duration
 
 Basis = Literal["measured", "timed", "scaled", "assumed"]
-BASES: tuple[Basis, ...] = ("measured", "timed", "scaled", "assumed")
+BASES: tuple[Basis, ...] = get_args(Basis)
 
 H100, H200, A100, T4, CORE = "H100", "H200", "A100", "T4", "CPU core"
 #: Kinds of device, by a word of their name; any other card is a kind of its own.
@@ -90,9 +90,8 @@ class Speeds:
             steps = row["step"] if row["step"] > 0 else run.training.steps
             self._learn(row, run, "measured", seconds, steps / run.training.steps)
         for row in [] if timings is None else _records([timings]):
-            timed_run = _timed(row)
-            if timed_run is not None:
-                self._learn(row, *timed_run)
+            if (found := _timed(row)) is not None:
+                self._learn(row, found[0], "timed", found[1])
 
     def _learn(
         self, row: Mapping[Any, Any], run: Run, basis: Basis, seconds: float, share: float = 1.0
@@ -116,40 +115,33 @@ class Speeds:
         if known:
             likeness = [_likeness(run, row.run) for row in known]
             closest = max(likeness)
-            rates = [
-                row.per_operation
-                for row, how in zip(known, likeness, strict=True)
-                if how == closest
-            ]
+            pairs = zip(known, likeness, strict=True)
+            rates = [row.per_operation for row, how in pairs if how == closest]
             return Estimate(operations_of(run) * sum(rates) / len(rates), "scaled")
         if kind in ASSUMED:
             return Estimate(operations_of(run) / ASSUMED[kind], "assumed")
         there = self.estimate(run, H100)
         return Estimate(there.seconds * SLOWER_THAN_H100.get(kind, 1.0), "assumed")
 
-    def total(self, runs: Iterable[Run], kind: str) -> tuple[float, Counter[Basis]]:
+    def total(self, runs: Iterable[Run], kind: str) -> tuple[float, str]:
         """Device seconds of all ``runs``, and how many of the estimates rest on what."""
         estimates = [self.estimate(run, kind) for run in runs]
-        return sum(e.seconds for e in estimates), count_bases(estimates)
+        return sum(estimate.seconds for estimate in estimates), describe_bases(estimates)
 
 
 def sentence(runs: Sequence[Run], speeds: Speeds) -> str:
     """The cost of ``runs`` on each kind of device, in one sentence."""
     times = []
     for kind in DEVICES:
-        seconds, bases = speeds.total(runs, kind)
-        times.append(f"{duration(seconds)} on one {kind} ({describe_bases(bases)})")
+        seconds, basis = speeds.total(runs, kind)
+        times.append(f"{duration(seconds)} on one {kind} ({basis})")
     start = f"{counted(len(runs), 'run')}, one after the other and none stopped early"
     return f"{start}: {', '.join(times)}."
 
 
-def count_bases(estimates: Iterable[Estimate]) -> Counter[Basis]:
-    """How many of the estimates rest on what."""
-    return Counter(estimate.basis for estimate in estimates)
-
-
-def describe_bases(bases: Counter[Basis]) -> str:
-    """Such as ``3 runs measured, 5 scaled``."""
+def describe_bases(estimates: Iterable[Estimate]) -> str:
+    """How many of the estimates rest on what, such as ``3 measured, 5 scaled``."""
+    bases = Counter(estimate.basis for estimate in estimates)
     return ", ".join(f"{bases[basis]} {basis}" for basis in BASES if bases[basis])
 
 
@@ -227,8 +219,7 @@ def by_artefact(
             "left_seconds": speeds.total(left, H100)[0],
         }
         for kind in DEVICES:
-            line[kind], bases = speeds.total(runs, kind)
-            line[f"{kind} basis"] = describe_bases(bases)
+            line[kind], line[f"{kind} basis"] = speeds.total(runs, kind)
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -241,8 +232,8 @@ def _key(run: Run) -> tuple[str, str, str]:
     return run.task.name, run.model.name, describe_changes(run)
 
 
-def _timed(row: Mapping[Any, Any]) -> tuple[Run, Basis, float] | None:
-    """The run that a row of ``memnb bench`` tells the time of; None if it tells of none."""
+def _timed(row: Mapping[Any, Any]) -> tuple[Run, float] | None:
+    """The run that a row of ``memnb bench`` tells of, and its device seconds; None for no run."""
     if row["suite"] not in ("step", "run") or row["outcome"] != "measured":
         return None
     try:
@@ -256,10 +247,10 @@ def _timed(row: Mapping[Any, Any]) -> tuple[Run, Basis, float] | None:
     if pd.isna(cores):
         return None
     if row["run"] is not None:
-        return run, "timed", cores * row["run"]["whole"]
+        return run, cores * row["run"]["whole"]
     training = run.training.steps * row["milliseconds"] / 1000
     scoring = _scored(run) / row["scored_per_second"]
-    return run, "timed", cores * (row["first_step"] + training + scoring)
+    return run, cores * (row["first_step"] + training + scoring)
 
 
 def _likeness(run: Run, other: Run) -> tuple[bool, bool, bool, float]:

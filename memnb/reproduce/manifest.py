@@ -69,12 +69,12 @@ class Artefact(Config):
 
     def files(self, report: Path) -> list[Path]:
         """The files that executing the notebook has to write, in the order of ``outputs``."""
-        shown = [report / _OUTPUTS[Path(name).suffix][0] / name for name in self.outputs]
-        return [file for path in shown for file in (path, path.with_suffix(_twin(path)))]
-
-
-def _twin(path: Path) -> str:
-    return _OUTPUTS[path.suffix][1]
+        found = []
+        for name in self.outputs:
+            folder, second = _OUTPUTS[Path(name).suffix]
+            path = report / folder / name
+            found += [path, path.with_suffix(second)]
+        return found
 
 
 class Manifest:

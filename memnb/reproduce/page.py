@@ -166,21 +166,21 @@ class Page:
             write(folder / f"{name}.svg", _svg(thing, name, caption, box))
             rows = style.attached(thing)
             if rows is not None:
-                write(folder / f"{name}.csv", _rounded(rows).encode())
+                text = rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+                write(folder / f"{name}.csv", text.encode())
             else:
                 (folder / f"{name}.csv").unlink(missing_ok=True)  # of an older figure
             _close(thing)
             return Saved(thing, name, caption, png)
-        elif isinstance(thing, pd.DataFrame):
+        if isinstance(thing, pd.DataFrame):
             folder = paths.pages(self.out) / "tables"
             write(folder / f"{name}.csv", as_csv(thing).encode())
             write(folder / f"{name}.md", as_markdown(thing, caption).encode())
-        else:
-            raise MemnbError(
-                f"Page.save takes a matplotlib Figure or a pandas DataFrame, but '{name}' is a "
-                f"{type(thing).__name__}; hand over what the drawing function returned."
-            )
-        return Saved(thing, name, caption)
+            return Saved(thing, name, caption)
+        raise MemnbError(
+            f"Page.save takes a matplotlib Figure or a pandas DataFrame, but '{name}' is a "
+            f"{type(thing).__name__}; hand over what the drawing function returned."
+        )
 
 
 def whole(name: str, value: object, least: int = 0) -> None:
@@ -260,11 +260,6 @@ def _layer(
 
 
 _DPI = 150
-
-
-def _rounded(rows: pd.DataFrame) -> str:
-    """Rows behind a figure as CSV, numbers with six significant digits."""
-    return rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def _settled(figure: Figure) -> Bbox:

@@ -193,7 +193,6 @@ class Training:
                     "device": record.get("device_name") or "",
                     "error": error,
                     "details": ended.details if ended else "",
-                    "now": ended is not None,
                 }
             )
         return found
@@ -386,8 +385,7 @@ def _claims(
         )
         names, code = EVIDENCE.get(name, ((), ()))
         claim["figures"] = [figures[one] for one in names if one in figures]
-        if name in ASIDES:
-            aside = ASIDES[name]
+        if aside := ASIDES.get(name):
             claim["aside"] = {
                 "heading": f"{aside.heading}, at full scale",
                 "table": _table(f"aside-{name.lower()}", aside.table(runs), aside.words(runs)),

@@ -24,7 +24,6 @@ from memnb.words import duration
 
 #: Where the training function is imported from, inside a worker.
 TRAIN = "memnb.train.loop:train"
-_REPORT_EVERY = 0.5
 #: What the record of a run says that another process trains, in place of how it ended.
 IN_USE = "in use"
 #: Seconds that a run has to save and stop; killed then, it goes on from its last checkpoint.
@@ -110,21 +109,13 @@ def job(
     os.environ["OMP_NUM_THREADS"] = str(payload["threads"])
     module, _, name = payload["function"].partition(":")
     train = getattr(importlib.import_module(module), name)
-    last = 0.0
-
-    def progress(now: Any) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _REPORT_EVERY or now.step >= now.steps:
-            last = time.monotonic()
-            report((now.step, now.steps, now.loss, now.accuracy))
-
     try:
         record: dict[str, Any] = train(
             Run.of(payload["config"]),
             Path(payload["folder"]),
             device=payload["device"],
             side_by_side=payload["side_by_side"],
-            progress=progress,
+            progress=lambda now: report((now.step, now.steps, now.loss, now.accuracy)),
             should_stop=should_stop,
         )
     except RunInUse as error:

@@ -158,7 +158,7 @@ def run_jobs(
     Returns:
         The end of every job, by name. A worker that dies is reported and its job tried once more.
     """
-    pool = _Pool(function, jobs, processes, on_message, on_end, environments)
+    pool = _Pool(function, jobs, processes, on_message, on_end, environments, deque(jobs))
     return pool.run(should_stop, on_tick, grace)
 
 
@@ -171,27 +171,19 @@ class _Worker:
     started: float = field(default_factory=time.monotonic)
 
 
+@dataclass
 class _Pool:
-    def __init__(
-        self,
-        function: Function,
-        jobs: Mapping[str, Any],
-        processes: int,
-        on_message: Callable[[str, Any], None],
-        on_end: Callable[[Ended], None],
-        environments: Sequence[Mapping[str, str]],
-    ) -> None:
-        self.function = function
-        self.jobs = jobs
-        self.processes = max(1, processes)
-        self.on_message = on_message
-        self.on_end = on_end
-        self.environments = environments
-        self.waiting = deque(jobs)
-        self.deaths: dict[str, int] = {}
-        self.workers: list[_Worker] = []
-        self.ended: dict[str, Ended] = {}
-        self.stopping: float | None = None
+    function: Function
+    jobs: Mapping[str, Any]
+    processes: int
+    on_message: Callable[[str, Any], None]
+    on_end: Callable[[Ended], None]
+    environments: Sequence[Mapping[str, str]]
+    waiting: deque[str]
+    died: set[str] = field(default_factory=set)
+    workers: list[_Worker] = field(default_factory=list)
+    ended: dict[str, Ended] = field(default_factory=dict)
+    stopping: float | None = None
 
     def run(
         self, should_stop: Callable[[], bool], on_tick: Callable[[], None], grace: float
@@ -273,13 +265,13 @@ class _Pool:
         if self.stopping is not None:
             self.end(worker, {"stopped": True, "error": "It was stopped before its end."})
             return
-        self.deaths[name] = self.deaths.get(name, 0) + 1
         how = _cause(worker.process.exitcode)
-        if self.deaths[name] == 1:
-            self.on_message(name, Died(f"Its process was {how}; it is tried once more."))
+        if name not in self.died:
+            self.died.add(name)
+            self.on_message(name, Died(f"Its process {how}; it is tried once more."))
             self.waiting.appendleft(name)
         else:
-            self.end(worker, {"error": f"Its process was {how}, twice; it was given up."})
+            self.end(worker, {"error": f"Its process {how}, twice; it was given up."})
 
     def ask_to_stop(self) -> None:
         self.stopping = time.monotonic()
@@ -316,7 +308,7 @@ class Died:
 def _cause(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         out_of_memory = " (perhaps out of memory)" if -exit_code == signal.SIGKILL else ""
-        return f"killed by signal {-exit_code}{out_of_memory}"
+        return f"was killed by signal {-exit_code}{out_of_memory}"
     return f"ended with exit code {exit_code}"
 
 

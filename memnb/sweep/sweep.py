@@ -72,7 +72,7 @@ class Plan:
         lines = [f"{', '.join(parts)}, {len(self.todo)} to do."]
         if self.todo:
             some = counted(self.places, self.kind)
-            basis = cost.describe_bases(cost.count_bases(self.estimates.values()))
+            basis = cost.describe_bases(self.estimates.values())
             lines.append(f"About {duration(self.seconds)} on {some} ({basis}), early stops aside.")
         what = "Left out, no data" if left_out else "No data yet"
         return lines + [f"{what}: {name}; {step}." for name, step in self.lacking.items()]
