@@ -89,11 +89,12 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
 
 def sizes(folder: Path) -> dict[str, int]:
     """Bytes of each file of a run folder, by name; without what went away while this looked, as
-    files of a run that is being trained do."""
+    files of a run that is being trained do, and a run that somebody removes."""
     found = {}
-    for path in sorted(folder.iterdir()):
-        with contextlib.suppress(FileNotFoundError):
-            found[path.name] = path.lstat().st_size
+    with contextlib.suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            with contextlib.suppress(FileNotFoundError):
+                found[path.name] = path.lstat().st_size
     return found
 
 
@@ -115,7 +116,11 @@ def verify(folder: Path) -> list[str]:
     except MemnbError as error:
         return [str(error)]
     found = [*rows.damage(folder), *_mismatches(folder, record)]
-    found += _weights(folder / "best.pt", run) if (folder / "best.pt").exists() else []
+    if (folder / "best.pt").exists():
+        try:
+            _load(folder / "best.pt", run)
+        except RunError as error:
+            found.append(str(error))
     return found + _checkpoints(folder)
 
 
@@ -131,21 +136,27 @@ def _mismatches(folder: Path, record: Record) -> Iterator[str]:
             )
 
 
-def _weights(path: Path, run: Run) -> list[str]:
+def _load(path: Path, run: Run) -> Network:
+    """The network of a run with the weights in ``path``.
+
+    Raises:
+        RunError: what is wrong with the file.
+    """
     from memnb.models.network import Network
     from memnb.train.checkpoint import from_bytes
 
     try:
-        Network(run.model, run.task).load_state_dict(from_bytes(path, path.read_bytes()))
+        network = Network(run.model, run.task)
+        network.load_state_dict(from_bytes(path, path.read_bytes()))
     except OSError as error:
-        return [f"{path} cannot be read ({error.strerror})."]
+        raise RunError(f"{path} cannot be read ({error.strerror}).") from None
     except RunError:
-        return [f"{path} is damaged, or holds more than weights."]
+        raise RunError(f"{path} is damaged, or holds more than weights.") from None
     except MemnbError as error:  # a block of one's own that is not here
-        return [f"{path} cannot be checked: {error}"]
+        raise RunError(f"{path} cannot be checked: {error}") from None
     except (RuntimeError, TypeError, AttributeError):
-        return [f"{path} holds the weights of another model."]
-    return []
+        raise RunError(f"{path} holds the weights of another model.") from None
+    return network
 
 
 def _checkpoints(folder: Path) -> list[str]:
@@ -233,8 +244,6 @@ def _ask(folder: Path, device: str) -> list[str]:
 def _best(folder: Path, record: Record, run: Run) -> tuple[Network, str]:
     """The network of a finished run, and where its weights are from."""
     from memnb import weights
-    from memnb.models.network import Network
-    from memnb.train.checkpoint import from_bytes
 
     path = folder / "best.pt"
     if not path.exists():
@@ -249,11 +258,7 @@ def _best(folder: Path, record: Record, run: Run) -> tuple[Network, str]:
                 "train the run again."
             )
         return shipped.network, "data/weights, half precision"
-    if problems := _weights(path, run):
-        raise RunError(problems[0])
-    network = Network(run.model, run.task)
-    network.load_state_dict(from_bytes(path, path.read_bytes()))
-    return network, "best.pt"
+    return _load(path, run), "best.pt"
 
 
 def is_trained(folder: Path) -> bool:
