@@ -54,9 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemnbError as error:
         _complain(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        _say_interrupted()
-        return 130
+    except KeyboardInterrupt as interrupt:
+        _complain("interrupted; what was finished is kept.")
+        # Of SIGTERM, memnb.reproduce.workers says the code.
+        return int(interrupt.args[0]) if interrupt.args else 130
     except BrokenPipeError:
         # The reader (such as head) has left. Nothing more can be printed, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,10 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" ({error.filename})" if error.filename else ""
         _complain(f"{_EXPLAINED[error.errno]}{where}.")
         return 1
-
-
-def _say_interrupted() -> None:
-    _complain("interrupted; what was finished is kept.")
 
 
 def _complain(sentence: str) -> None:
@@ -159,24 +156,18 @@ def _train(values: argparse.Namespace) -> int:
     folder = paths.runs(values.out) / run.run_id
     display = progress.choose()
     display.note(f"{run.run_id} in {folder}")
-    try:
-        with closing(display), stop_on_signals(_PATIENCE) as stop:
-            record = train(
-                run,
-                folder,
-                device=values.device,
-                deterministic=values.deterministic,
-                accumulate=values.accumulate,
-                # Importing PyTorch has taken some of it.
-                budget=None if budget is None else budget - (time.monotonic() - began),
-                progress=progress.follow(display),
-                should_stop=stop,
-            )
-    except KeyboardInterrupt:
-        if not stop():
-            raise
-        _say_interrupted()
-        return stop.exit_code
+    with closing(display), stop_on_signals(_PATIENCE) as stop:
+        record = train(
+            run,
+            folder,
+            device=values.device,
+            deterministic=values.deterministic,
+            accumulate=values.accumulate,
+            # Importing PyTorch has taken some of it.
+            budget=None if budget is None else budget - (time.monotonic() - began),
+            progress=progress.follow(display),
+            should_stop=stop,
+        )
     print(_ending(record))
     if stop():
         return stop.exit_code

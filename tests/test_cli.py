@@ -23,6 +23,7 @@ from memnb import cli, config, paths
 from memnb.errors import MemnbError, RunError
 from memnb.reproduce import manifest
 from memnb.reproduce.progress import Terminal
+from memnb.sweep.local import Machine
 
 ROOT = Path(__file__).parents[1]
 
@@ -195,6 +196,32 @@ def test_a_signal_while_training(
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("command", ["reproduce", "sweep", "train"])
+def test_a_second_signal_acts_at_once(
+    command: str,
+    number: int,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def deaf(*_: Any, **__: Any) -> None:
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+        raise AssertionError("the second signal was not heard")
+
+    machine = Machine("cpu", "a processor", (), 2)
+    monkeypatch.setattr("memnb.sweep.local.look", lambda *_: machine)
+    monkeypatch.setattr("memnb.train.loop.train", deaf)
+    monkeypatch.setattr("memnb.sweep.sweep.run", deaf)
+    monkeypatch.setattr("memnb.reproduce.workflow.reproduce", deaf)
+    words = {"sweep": "--preset quick --seeds 7 --set table", "train": "luna-4 listops-short"}
+    found = memnb(capsys, command, *words.get(command, "").split(), f"--out={tmp_path}")
+    assert found[0] == code
+    assert "interrupted; what was finished is kept" in found[2]
+
+
 def test_a_missing_device_is_the_users_mistake(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,6 +264,17 @@ def test_a_file_that_goes_away_while_runs_are_listed_is_passed_over(
         assert (code, err) == (0, "")
         assert folder.name in out
         assert "checkpoint" not in out
+
+
+def test_a_run_that_goes_away_while_runs_are_listed_keeps_no_other_from_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path / "runs", "luna-16")
+    there = [tmp_path / "runs" / "gone", folder]  # another call has removed it since
+    monkeypatch.setattr("memnb.runs.folders", lambda _: there)
+    code, out, _ = memnb(capsys, "runs", "list", f"--out={tmp_path}")
+    assert code == 0
+    assert folder.name in out
 
 
 def test_two_calls_may_remove_runs_at_the_same_time(

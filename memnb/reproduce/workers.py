@@ -84,13 +84,16 @@ def stop_on_signals(patience: float | None = None) -> Iterator[Stop]:
 
     Args:
         patience: seconds after which the first one acts at once as well, whatever is going on.
+
+    Raises:
+        KeyboardInterrupt: to act at once; its argument is the exit code.
     """
     stop = Stop()
     asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def ask(number: int, _frame: object) -> None:
         if stop():
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(stop.exit_code)
         stop.signal = number
         asked.put(True)  # a SimpleQueue may be used in a signal handler
 
