@@ -317,6 +317,18 @@ def test_two_calls_on_one_report(project: Project) -> None:
     assert project("stored").exit_code == 0
 
 
+def test_a_folder_that_cannot_be_locked_is_one_sentence(project: Project) -> None:
+    import filelock
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    project.add("first")
+    project.monkeypatch.setattr(filelock.FileLock, "_acquire", refused)
+    with pytest.raises(RunError, match=r"cannot lock files.*another one with --out"):
+        project("stored")
+
+
 def test_a_stop_while_training_executes_nothing_and_can_go_on(project: Project) -> None:
     project.add("first")
     stop = Stop()

@@ -311,6 +311,11 @@ def _alone(report: Path) -> Iterator[None]:
                 f"Another 'memnb reproduce' is at work in {report}; wait for it, or choose another "
                 "folder with --out."
             ) from None
+        except NotImplementedError:
+            raise RunError(
+                f"The file system of {report} cannot lock files, so two calls could spoil the "
+                "report; choose a folder on another one with --out."
+            ) from None
     try:
         yield
     finally:
