@@ -50,7 +50,7 @@ def test_a_log_has_a_line_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> 
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     stream = io.StringIO()
-    display = progress.Log(stream, every=10)
+    display = progress.Log(stream)
     for second in range(35):
         now[0] = float(second)
         display.update(f"at {second}", second / 35)

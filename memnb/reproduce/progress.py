@@ -39,13 +39,12 @@ class Display:
 class Log(Display):
     """A plain line every few seconds, for a file or a pipe."""
 
-    def __init__(self, stream: TextIO | None = None, every: float = _LOG_EVERY) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__(stream)
-        self.every = every
         self.last = time.monotonic()
 
     def update(self, text: str, fraction: float) -> None:
-        if time.monotonic() - self.last >= self.every:
+        if time.monotonic() - self.last >= _LOG_EVERY:
             self.last = time.monotonic()
             print(text, file=self.stream, flush=True)
 
@@ -129,14 +128,15 @@ def follow(display: Display) -> Callable[[Any], None]:
         began, first = start[0]
         steps = progress.step - first
         left = (time.monotonic() - began) / steps * (progress.steps - progress.step) if steps else 0
-        text = describe(progress) + (f" · {duration(left)} left" if left else "")
+        text = describe(progress.step, progress.steps, progress.loss, progress.accuracy)
+        text += f" · {duration(left)} left" if left else ""
         display.update(text, progress.step / progress.steps)
 
     return show
 
 
-def describe(progress: Any) -> str:
-    """One run in a few words; ``progress`` is a :class:`memnb.train.loop.Progress`."""
-    loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
-    accuracy = "" if progress.accuracy is None else f", validation {progress.accuracy:.1%}"
-    return f"step {progress.step:,} of {progress.steps:,}{loss}{accuracy}"
+def describe(step: int, steps: int, loss: float | None, accuracy: float | None) -> str:
+    """How far one run is, in a few words (:class:`memnb.train.loop.Progress`)."""
+    text = f"step {step:,} of {steps:,}"
+    text += "" if loss is None else f", loss {loss:.3f}"
+    return text + ("" if accuracy is None else f", validation {accuracy:.1%}")

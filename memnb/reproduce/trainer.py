@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from memnb.config import Run
@@ -203,10 +202,8 @@ class Watch:
             self.current.pop(name, None)
             self.display.note(f"{short(self.runs[name])}: {message.sentence}")
             return
-        step, steps, loss, accuracy = message
-        self.clock.saw(name, step)
-        state = SimpleNamespace(step=step, steps=steps, loss=loss, accuracy=accuracy)
-        self.current[name] = describe(state)
+        self.clock.saw(name, message[0])
+        self.current[name] = describe(*message)
 
     def end(self, ended: Ended) -> None:
         """A run has ended, or was given up."""

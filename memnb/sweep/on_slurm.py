@@ -15,6 +15,7 @@ from typing import Any
 
 from memnb.errors import RunError
 from memnb.reproduce import workers
+from memnb.reproduce.progress import describe
 from memnb.reproduce.trainer import Watch
 from memnb.reproduce.workers import Ended
 from memnb.sweep import remote
@@ -117,8 +118,7 @@ class Job:
             return over
 
         def report(message: Any) -> None:
-            step, steps, loss, accuracy = message
-            print(f"step {step} of {steps}, loss {loss}, validation {accuracy}", flush=True)
+            print(describe(*message), flush=True)
 
         began = time.monotonic()
         result = workers.attempt(remote.attempt, payload, report, stop)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from memnb import config, paths
+from memnb import config
 from memnb.config import Run, Task, model_config
 from memnb.errors import MemnbError, unknown
 from memnb.reproduce import plan
-from memnb.reproduce.trainer import missing
 from memnb.tasks import catalogue
 
 #: Those that train: ``stored`` plans no runs.
@@ -84,11 +82,6 @@ def _why_none(selection: Selection, planned: Sequence[Run]) -> str:
         "No planned run has these tasks and models together; leave out --tasks or --models, or "
         "use 'memnb train' for a run of its own."
     )
-
-
-def still_to_do(runs: Iterable[Run], out: Path) -> list[Run]:
-    """Those that have ended neither on this machine nor among the committed rows."""
-    return missing(missing(runs, paths.runs(out)), paths.stored_results())
 
 
 def without_data(tasks: Iterable[Task]) -> dict[str, str]:

@@ -111,10 +111,15 @@ def make_plan(
         DataError: the data of a task are not here, and that is refused.
     """
     chosen = planning.select(selection)
-    todo = planning.still_to_do(chosen, paths.output(out))
+    here = trainer.missing(chosen, paths.runs(out))
+    todo = trainer.missing(here, paths.stored_results())
     ended = len(chosen) - len(todo)
-    here = isinstance(where, Machine)
-    lacking = planning.without_data(run.task for run in todo) if here else {}
+    if isinstance(where, Machine):
+        kind, places = cost.kind_of(where.device, where.name), where.places
+        lacking = planning.without_data(run.task for run in todo)
+    else:
+        kind, places = cost.CORE if where.gpus == 0 else cost.H100, 1
+        lacking = {}
     if lacking and missing_data == "refuse":
         steps = "; ".join(f"{name}: {step}" for name, step in lacking.items())
         raise DataError(
@@ -123,10 +128,6 @@ def make_plan(
         )
     if missing_data == "leave out":
         todo = [run for run in todo if run.task.name not in lacking]
-    if isinstance(where, Machine):
-        kind, places = cost.kind_of(where.device, where.name), where.places
-    else:
-        kind, places = cost.CORE if where.gpus == 0 else cost.H100, 1
     measured = rows.load_runs(paths.runs(out), paths.stored_results())
     timings = benchmarks.load(benchmarks.stored(), benchmarks.file(out))
     speeds = Speeds(measured, timings=timings)
