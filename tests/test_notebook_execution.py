@@ -52,6 +52,13 @@ def test_a_good_notebook_in_a_hostile_path_runs_in_this_python_and_a_defined_fol
     assert not unfit(folder / "report" / "tables" / "tiny.csv")
 
 
+def test_what_a_cell_prints_is_one_text_however_slowly_it_comes(tmp_path: Path) -> None:
+    slowly = "import time\nfor word in 'ab':\n    print(word, flush=True)\n    time.sleep(0.3)"
+    cells = json.loads(run(tmp_path, DRAW, slowly).read_text())["cells"]
+    (output,) = cells[-1]["outputs"]
+    assert "".join(output["text"]) == "a\nb\n"
+
+
 def test_unknown_parameter_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(MemnbError, match=r"parameter of tiny.ipynb named 'prest'; did you"):
         run(tmp_path, DRAW, prest="quick")

@@ -124,9 +124,10 @@ def _papermill(
             # The name is only a label: the kernel is always this Python, whatever is registered.
             kernel_name="python3",
             language="python",
-            kernel_manager_class=_kernel_manager(),
+            kernel_manager_class=_kernel_manager(result.with_name("kernel.json")),
             resources={"metadata": {"path": str(folder)}},
             progress_bar=False,
+            coalesce_streams=True,  # what a cell prints is one text, however slowly it comes
             start_timeout=_START_TIMEOUT,
             execution_timeout=timeout,
         )
@@ -169,8 +170,12 @@ def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _kernel_manager() -> type[Any]:
-    """A kernel manager that starts this Python, so that no registered kernel can step in."""
+def _kernel_manager(connection: Path) -> type[Any]:
+    """A kernel manager that starts this Python, so that no registered kernel can step in.
+
+    Args:
+        connection: where it notes the kernel's ports.
+    """
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -184,6 +189,9 @@ def _kernel_manager() -> type[Any]:
     class Manager(AsyncKernelManager):
         def _kernel_spec_manager_default(self) -> KernelSpecManager:
             return ThisPython(parent=self)
+
+        def _connection_file_default(self) -> str:
+            return str(connection)
 
     return Manager
 
