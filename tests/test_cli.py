@@ -216,7 +216,7 @@ def test_a_second_signal_acts_at_once(
     monkeypatch.setattr("memnb.train.loop.train", deaf)
     monkeypatch.setattr("memnb.sweep.sweep.run", deaf)
     monkeypatch.setattr("memnb.reproduce.workflow.reproduce", deaf)
-    words = {"sweep": "--preset quick --seeds 7 --set table", "train": "luna-4 listops-short"}
+    words = {"sweep": "--preset quick --seeds 77 --set table", "train": "luna-4 listops-short"}
     found = memnb(capsys, command, *words.get(command, "").split(), f"--out={tmp_path}")
     assert found[0] == code
     assert "interrupted; what was finished is kept" in found[2]

@@ -241,6 +241,20 @@ class TestClock:
             clock.over(other)
         assert clock.left == pytest.approx(10)
 
+    def test_waiting_for_another_process_is_no_time_of_a_run(self) -> None:
+        clock, now = self.clock(1)
+        clock.saw("a", 0)
+        now[0] = 10.0
+        clock.saw("a", 10)
+        clock.lost("a")
+        now[0] = 1000.0
+        clock.saw("a", 5)  # from its last checkpoint
+        now[0] = 1005.0
+        clock.saw("a", 10)
+        for other in "bcd":
+            clock.over(other)
+        assert clock.left == pytest.approx(90)
+
     def test_a_run_that_stopped_early_is_done(self) -> None:
         clock, now = self.clock(1)
         clock.saw("a", 0)

@@ -155,6 +155,10 @@ class Clock:
         if step > first:
             self.speed[run] = (self.now() - start) / (step - first)
 
+    def lost(self, run: str) -> None:
+        """A run will go on in another process: what passes until then is no time of its steps."""
+        self.began.pop(run, None)
+
     def over(self, run: str) -> None:
         """A run has ended, at whatever step (it may have stopped early)."""
         self.done[run] = self.steps[run]
@@ -200,6 +204,7 @@ class Watch:
         """A run says how far it is (as :func:`job` reports it), or that its worker has died."""
         if isinstance(message, Died):
             self.current.pop(name, None)
+            self.clock.lost(name)
             self.display.note(f"{short(self.runs[name])}: {message.sentence}")
             return
         self.clock.saw(name, message[0])
