@@ -531,12 +531,12 @@ CROWDED = {  # accuracies of the seeds and milliseconds of a step: one above, on
 }
 
 
-@pytest.fixture(params=["crowded", "committed"])
+@pytest.fixture(params=["crowded", "quick", "paper"])
 def costs(request: pytest.FixtureRequest, tmp_path: Path) -> pd.DataFrame:
-    """Runs whose points lie close together: made up, and those of this study on small tasks."""
-    if request.param == "committed":
+    """Runs whose points lie close together: made up, and those of this study at either scale."""
+    if request.param != "crowded":
         found = rows.of_study(rows.load_runs(paths.stored_results()), "chunks")
-        return found[found["preset"] == "quick"]
+        return found[found["preset"] == request.param]
     for name, (accuracies, _) in CROWDED.items():
         write_runs(tmp_path, name, accuracies)
     found = rows.load_runs(tmp_path)
@@ -556,7 +556,7 @@ def test_names_of_costs_cover_nothing_and_stand_by_their_points(costs: pd.DataFr
         marks = [line for line in axis.lines if line.get_marker() not in ("None", "", None)]
         assert len(names) == len(marks) >= 4
         boxes = [plt.Text.get_window_extent(name) for name in names]
-        drawn = [thing.get_window_extent() for thing in (*marks, *figure.texts)]
+        drawn = [thing.get_window_extent() for thing in (*marks, *figure.texts, axis.title)]
         bars = [line.get_window_extent() for line in axis.lines if line not in marks]
         assert_apart(boxes)
         for box in boxes:

@@ -643,11 +643,10 @@ def cost_accuracy(
     every = pd.concat([found for _, found in timed.values()], ignore_index=True)
     if every.empty:
         return style.empty(title, subtitle, UNTIMED)
-    # At most three side by side, and lines of equal length: names need all the width there is.
-    lines = -(-len(tasks) // 3)
-    columns = -(-len(tasks) // lines)
+    # At most two side by side: names need all the width there is.
+    columns = min(len(tasks), 2)
     figure, axes = panels.panel_grid(len(tasks), columns, 0.9, 3.4, alone=5.6)
-    letters = {1: 80, 2: 60, 3: 38}[columns]  # that a panel has room for
+    letters = {1: 80, 2: 60}[columns]  # that a panel has room for
     words = {
         task: textwrap.fill(_timed_on(device, rows[rows["task"] == task], own), letters)
         for task, (device, own) in timed.items()
