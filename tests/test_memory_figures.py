@@ -246,6 +246,9 @@ MOVED = [
 def test_kernels_say_how_far_they_moved(runs: pd.DataFrame) -> None:
     figure = memory_figures.kernels(rows.load_filters(runs), "convluna-16")
     assert f"Median distance from the start: {np.median(MOVED):.0f} % of its norm" in flat(figure)
+    figure.draw_without_rendering()
+    places = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert places == ["−1", "0", "1", "2"]  # with a minus, as where the figure has sliders
 
 
 def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:

@@ -217,7 +217,7 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
             axis.plot(kernel.columns, kernel.iloc[0], linestyle="none", marker="_", markersize=11,
                       color=style.INK, markeredgewidth=1.4, zorder=3)  # fmt: skip
             axis.axhline(0, color=style.QUIET, linewidth=0.7)
-            axis.set_xticks(kernel.columns, [f"{k:+d}" if k else "0" for k in kernel.columns])
+            axis.set_xticks(kernel.columns)
             axis.grid(visible=False, axis="x")
             if block == blocks[0]:
                 axis.set_title(f"head {head}", fontsize=8.5)
