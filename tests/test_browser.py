@@ -348,11 +348,12 @@ def run_all(browser: Any, address: str, name: str) -> Any:
     return page
 
 
-#: Every code cell has the number of its execution, and the kernel rests.
+#: Every code cell that is not folded has the number of its execution, and the kernel rests.
 ALL_HAVE_RUN = """
 () => {
-  const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")]
-    .map(one => one.textContent.trim());
+  const prompts = [...document.querySelectorAll(
+    ".jp-CodeCell .jp-InputPrompt:not(.jp-Placeholder-prompt)"
+  )].map(one => one.textContent.trim());
   const busy = document.querySelector("[data-status='busy']");
   return prompts.length && !busy && prompts.every(p => /\\[\\d+\\]/.test(p));
 }

@@ -230,6 +230,7 @@ def test_what_follows_is_told_in_a_sentence_by_answer(tmp_path: Path) -> None:
     )
     write_runs(tmp_path, "convluna-16", [0.70, 0.70, 0.70], task="text-short", model_changes=MEAN)
     assert "does not explain ConvLuna on Text short with M = 16 (mean) and Image" in said()
+    assert said().endswith("Where it says mean, ConvLuna reads the mean of all positions too.")
     assert said("paper") == ""
 
 

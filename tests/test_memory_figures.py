@@ -246,6 +246,9 @@ MOVED = [
 def test_kernels_say_how_far_they_moved(runs: pd.DataFrame) -> None:
     figure = memory_figures.kernels(rows.load_filters(runs), "convluna-16")
     assert f"Median distance from the start: {np.median(MOVED):.0f} % of its norm" in flat(figure)
+    figure.draw_without_rendering()
+    places = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert places == ["−1", "0", "1", "2"]  # with a minus, as where the figure has sliders
 
 
 def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:
@@ -531,12 +534,12 @@ CROWDED = {  # accuracies of the seeds and milliseconds of a step: one above, on
 }
 
 
-@pytest.fixture(params=["crowded", "committed"])
+@pytest.fixture(params=["crowded", "quick", "paper"])
 def costs(request: pytest.FixtureRequest, tmp_path: Path) -> pd.DataFrame:
-    """Runs whose points lie close together: made up, and those of this study on small tasks."""
-    if request.param == "committed":
+    """Runs whose points lie close together: made up, and those of this study at either scale."""
+    if request.param != "crowded":
         found = rows.of_study(rows.load_runs(paths.stored_results()), "chunks")
-        return found[found["preset"] == "quick"]
+        return found[found["preset"] == request.param]
     for name, (accuracies, _) in CROWDED.items():
         write_runs(tmp_path, name, accuracies)
     found = rows.load_runs(tmp_path)
@@ -556,7 +559,7 @@ def test_names_of_costs_cover_nothing_and_stand_by_their_points(costs: pd.DataFr
         marks = [line for line in axis.lines if line.get_marker() not in ("None", "", None)]
         assert len(names) == len(marks) >= 4
         boxes = [plt.Text.get_window_extent(name) for name in names]
-        drawn = [thing.get_window_extent() for thing in (*marks, *figure.texts)]
+        drawn = [thing.get_window_extent() for thing in (*marks, *figure.texts, axis.title)]
         bars = [line.get_window_extent() for line in axis.lines if line not in marks]
         assert_apart(boxes)
         for box in boxes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import nbformat
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -20,8 +21,9 @@ from PIL import Image
 from memnb import config, paths
 from memnb.draw import style
 from memnb.errors import MemnbError, RunError
+from memnb.reproduce import rendering
 from memnb.reproduce.notebooks import unfit
-from memnb.reproduce.page import Page, as_csv, as_markdown, memory_of, task_or_none, whole
+from memnb.reproduce.page import Page, as_csv, as_markdown, memory_of, say, task_or_none, whole
 
 
 @pytest.fixture
@@ -150,8 +152,22 @@ def test_a_saved_thing_shows_itself_once_with_its_caption(page: Page) -> None:
     assert metadata["memnb"] == {"kind": "figure", "name": "a", "caption": "Three points."}
     frame = pd.DataFrame({"Model": ["<luna>"]})
     data, metadata = page.save(frame, "b", caption="One.")._repr_mimebundle_()
-    assert "&lt;luna&gt;" in data["text/html"]
+    assert '<td style="text-align: left">&lt;luna&gt;' in data["text/html"]
     assert metadata["memnb"]["kind"] == "table"
+
+
+def test_sentences_are_prose_that_the_report_takes_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shown: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(
+        "IPython.display.display", lambda data, raw, metadata: shown.append((data, metadata))
+    )
+    say("M < 2\nsecond")
+    ((data, metadata),) = shown
+    assert data["text/html"] == "M &lt; 2<br>second"
+    output = nbformat.v4.new_output("display_data", data, metadata=metadata)
+    assert rendering.shown(output, tmp_path) == rendering.Words("M < 2\nsecond")
 
 
 def test_the_rows_behind_a_figure_stand_beside_it(page: Page) -> None:

@@ -239,6 +239,9 @@ _SAID = {
 }
 
 
+_MEAN = " Where it says mean, ConvLuna reads the mean of all positions too."
+
+
 def filter_alone_in_short(runs: pd.DataFrame, preset: str = "paper") -> str:
     """The last column of :func:`filter_alone` in a sentence, without rows from which nothing
     follows; empty if there are no others."""
@@ -253,7 +256,10 @@ def filter_alone_in_short(runs: pd.DataFrame, preset: str = "paper") -> str:
         if sizes:
             places = [f"{task} with M = {_and(some)}" for task, some in sizes.items()]
             said.append(f"{words} on {_and(places)}")
-    return f"The filter without a memory {'; it '.join(said)}." if said else ""
+    if not said:
+        return ""
+    text = f"The filter without a memory {'; it '.join(said)}."
+    return text + (_MEAN if "(mean)" in text else "")
 
 
 def longer(facts: pd.DataFrame) -> pd.DataFrame:

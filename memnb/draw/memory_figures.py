@@ -217,7 +217,7 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
             axis.plot(kernel.columns, kernel.iloc[0], linestyle="none", marker="_", markersize=11,
                       color=style.INK, markeredgewidth=1.4, zorder=3)  # fmt: skip
             axis.axhline(0, color=style.QUIET, linewidth=0.7)
-            axis.set_xticks(kernel.columns, [f"{k:+d}" if k else "0" for k in kernel.columns])
+            axis.set_xticks(kernel.columns)
             axis.grid(visible=False, axis="x")
             if block == blocks[0]:
                 axis.set_title(f"head {head}", fontsize=8.5)
@@ -643,11 +643,10 @@ def cost_accuracy(
     every = pd.concat([found for _, found in timed.values()], ignore_index=True)
     if every.empty:
         return style.empty(title, subtitle, UNTIMED)
-    # At most three side by side, and lines of equal length: names need all the width there is.
-    lines = -(-len(tasks) // 3)
-    columns = -(-len(tasks) // lines)
+    # At most two side by side: names need all the width there is.
+    columns = min(len(tasks), 2)
     figure, axes = panels.panel_grid(len(tasks), columns, 0.9, 3.4, alone=5.6)
-    letters = {1: 80, 2: 60, 3: 38}[columns]  # that a panel has room for
+    letters = {1: 80, 2: 60}[columns]  # that a panel has room for
     words = {
         task: textwrap.fill(_timed_on(device, rows[rows["task"] == task], own), letters)
         for task, (device, own) in timed.items()

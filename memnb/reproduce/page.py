@@ -8,7 +8,9 @@ exist: rows at full scale, and rows of the small tasks that a laptop can train.
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
 import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -75,7 +77,7 @@ class Saved(Generic[Thing]):
         if isinstance(self.thing, pd.DataFrame):
             plain = isinstance(self.thing.index, pd.RangeIndex)
             data: dict[str, Any] = {
-                "text/html": self.thing.to_html(index=not plain),
+                "text/html": _left(self.thing.to_html(index=not plain)),
                 "text/plain": as_markdown(self.thing, self.caption),
             }
             return data, {"memnb": {"kind": "table", **said}}
@@ -181,6 +183,14 @@ class Page:
             f"Page.save takes a matplotlib Figure or a pandas DataFrame, but '{name}' is a "
             f"{type(thing).__name__}; hand over what the drawing function returned."
         )
+
+
+def say(text: str) -> None:
+    """Show sentences below a cell. What ``print`` writes, Jupyter breaks in the middle of words."""
+    from IPython.display import display
+
+    data = {"text/html": "<br>".join(map(html.escape, text.splitlines())), "text/plain": text}
+    display(data, raw=True, metadata={"memnb": {"kind": "words"}})
 
 
 def whole(name: str, value: object, least: int = 0) -> None:
@@ -301,6 +311,11 @@ def _close(figure: Figure) -> None:
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
         pyplot.close(figure)
+
+
+def _left(table: str) -> str:
+    """A table in HTML as in the report: Jupyter would set words against the right edge."""
+    return re.sub("<(t[dh])>", r'<\1 style="text-align: left">', table)
 
 
 def _cells(frame: pd.DataFrame) -> list[list[str]]:

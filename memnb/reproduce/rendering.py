@@ -76,7 +76,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Words:
-    """What a cell printed."""
+    """What a cell printed or said."""
 
     text: str
     kind: Literal["words"] = "words"
@@ -191,6 +191,8 @@ def shown(output: Any, report: Path) -> Shown | None:
     said = output.get("metadata", {}).get("memnb")
     if not isinstance(said, Mapping):
         return None
+    if said.get("kind") == "words":
+        return Words(str(output.data.get("text/plain", "")))
     caption = str(said.get("caption", ""))
     try:
         name = safe_name("output", str(said.get("name")))
