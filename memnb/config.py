@@ -120,7 +120,7 @@ class ListOps(Task):
     min_length: Positive = 500
     max_length: Positive = 2000
     max_depth: Positive = 10
-    max_arguments: Annotated[int, Field(ge=2)] = 10
+    max_arguments: Annotated[int, Field(ge=2, lt=2**31)] = 10
     train: Positive = 96_000
     validation: Positive = 2_000
     test: Positive = 2_000

@@ -80,6 +80,7 @@ def test_a_task_and_its_digest_follow_its_definition(task: str) -> None:
         ({"training_changes": {"lr": float("nan")}}, "finite"),
         ({"training_changes": {"steps": "many"}}, "valid integer"),
         ({"task_changes": {"min_length": 1999}}, "raise max_length"),
+        ({"task_changes": {"max_arguments": 10**30}}, "less than 2147483648"),
         ({"seed": -1}, "greater than or equal to 0"),
         ({"model_changes": {"filter_kernel": "smooth"}}, "set filter='conv'"),
     ],

@@ -265,6 +265,29 @@ def test_get_downloads_and_prepares(imdb: Server):
     assert [one for one, _ in imdb.seen] == ["403", "good"]
 
 
+def test_two_at_once_download_once(imdb: Server):
+    calls = [threading.Thread(target=catalogue.get, args=("text",)) for _ in range(4)]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    assert [one for one, _ in imdb.seen] == ["403", "good"]
+    assert len(tasks.load(Text(max_length=24)).train) == 6
+
+
+def test_what_has_arrived_needs_no_room_again(imdb: Server, monkeypatch: pytest.MonkeyPatch):
+    wanted, folder = catalogue.SOURCES["text"], paths.data_cache() / "downloads"
+    folder.mkdir(parents=True)
+    (folder / f".{wanted.name}.part").write_bytes(imdb.body[:-50])
+    free = catalogue.CARDS["text"].disk + 50
+    monkeypatch.setattr(catalogue.shutil, "disk_usage", lambda _: type("Tight", (), {"free": free}))
+    catalogue.get("text")
+    (folder / wanted.name).unlink()
+    prepared.file("text").unlink()
+    with pytest.raises(DataError, match=r"'text' needs .* MB in .*; make room"):
+        catalogue.get("text")
+
+
 def test_a_failed_get_leaves_the_old_data(imdb: Server, monkeypatch: pytest.MonkeyPatch):
     catalogue.get("text")
     before = prepared.file("text").read_bytes()

@@ -105,6 +105,14 @@ def test_text_from_a_folder_and_from_an_archive_are_the_same(folder: Path, offic
     assert same(one, inner)
 
 
+def test_a_holdout_of_everything_leaves_nothing_to_train_on(folder: Path):
+    catalogue.import_data("text", made.unpacked(folder / "there", made.reviews()))
+    for train in (None, 3):
+        task = TEXT.but(validation="holdout", holdout=2 * made.REVIEWS, train=train)
+        with pytest.raises(DataError, match="training set has no example left"):
+            tasks.load(task)
+
+
 def test_text_holdout_is_balanced_and_apart(folder: Path):
     catalogue.import_data("text", made.unpacked(folder / "there", made.reviews()))
     data = tasks.load(TEXT.but(validation="holdout", holdout=2))
@@ -579,6 +587,14 @@ def test_listops_is_imported_and_old_caches_go(folder: Path, monkeypatch: pytest
     assert tasks.load(task).train.labels.tolist() == [9, 9, 9]
 
 
+def test_a_bad_import_of_listops_names_what_was_given(folder: Path):
+    """Not the folder that the tables were on their way to, and that is gone by then."""
+    tables = listops_tables(2)
+    refused("listops", made.tar(folder / "a.gz", tables), "a.gz: basic_train.tsv should hold")
+    del tables["lra/listops-1000/basic_train.tsv"]
+    refused("listops", made.tar(folder / "a.gz", tables), "a.gz holds no listops-1000/basic_train")
+
+
 # --- prepared files --------------------------------------------------------------------------
 
 
@@ -604,6 +620,13 @@ def test_a_prepared_file_that_does_not_fit_is_refused(folder: Path, changes: dic
     arrays = {**prepared.read("text"), **changes}
     np.savez(folder / "imdb.npz", **arrays)
     refused("text", folder / "imdb.npz", says)
+
+
+def test_a_prepared_file_has_an_image_to_hold_out(folder: Path):
+    arrays = image.read(made.unpacked(folder / "there", made.cifar_binary()))
+    few = {name: array[:9] for name, array in arrays.items()}
+    np.savez(folder / "few.npz", **few)
+    refused("image", folder / "few.npz", "x_train should hold at least 10 images")
 
 
 def test_a_prepared_pair_that_leads_nowhere_is_refused(folder: Path):

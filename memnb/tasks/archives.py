@@ -170,17 +170,17 @@ def whole(file: IO[bytes], most: int, where: str) -> bytes:
     return body
 
 
-def verified(path: Path, algorithm: str, expected: str) -> None:
-    """Compare a file with the digest its publishers state.
+def verified(path: Path, algorithm: str, *expected: str) -> None:
+    """Compare a file with the digests its publishers state, one per version of it.
 
     Raises:
         DataError: it is another file.
     """
     found = digest(path, algorithm)
-    if found != expected:
+    if found not in expected:
         raise DataError(
-            f"{path} is not the official file: its {algorithm} should be {expected}, but is "
-            f"{found}{_looks_like(path)}; get it again."
+            f"{path} is not the official file: its {algorithm} should be {' or '.join(expected)}, "
+            f"but is {found}{_looks_like(path)}; get it again."
         )
 
 

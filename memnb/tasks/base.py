@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memnb import config
 from memnb.errors import DataError
 from memnb.tasks.draws import Draws
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
+
+Generated = config.ListOps | config.Pathfinder | config.Recall
 
 PAD = 0
 
@@ -42,6 +45,22 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+
+def images_of(images: Bytes, labels: Bytes, rows: Ints) -> Split:
+    """The chosen ones of images (N, pixels) with their labels (N,)."""
+    lengths = np.full(len(rows), images.shape[1], np.int32)
+    return Split(images[rows], lengths, labels[rows].astype(np.int64))
+
+
+def sizes_of(task: Generated) -> tuple[int, int, int]:
+    """How many examples each of the three splits has."""
+    return task.train, task.validation, task.test
+
+
+def split_of(task: Generated) -> Bytes:
+    """The split of each example, (N,): first 0 (train), then 1 (validation), then 2 (test)."""
+    return np.repeat(np.arange(3, dtype=np.uint8), sizes_of(task))
 
 
 def asked(labels: Ints, first: int, count: int) -> Ints:
@@ -83,7 +102,7 @@ class Sequences:
     def of(cls, sequences: list[Bytes]) -> Sequences:
         """Join separate sequences."""
         values = np.concatenate([np.zeros(0, np.uint8), *sequences])
-        return cls(values, offsets_of(np.array([len(one) for one in sequences], np.int64)))
+        return cls(values, np.cumsum([0, *map(len, sequences)], dtype=np.int64))
 
     @classmethod
     def checked(cls, values: Bytes, offsets: Ints, where: object) -> Sequences:
@@ -101,18 +120,14 @@ class Sequences:
             )
         return cls(values, offsets)
 
-    def padded(self, rows: Ints, length: int) -> tuple[Bytes, NDArray[np.int32]]:
-        """The chosen rows, cut or padded with 0 to (len(rows), length), and their lengths."""
+    def padded(self, rows: Ints, length: int, add: int = 0) -> tuple[Bytes, NDArray[np.int32]]:
+        """The chosen rows, cut or padded with 0 to (len(rows), length), and their lengths.
+
+        ``add`` is added to every value, so that bytes become ids above the padding's.
+        """
         starts = self.offsets[rows]
         lengths = np.minimum(self.offsets[rows + 1] - starts, length)
         inputs = np.zeros((len(rows), length), np.uint8)
         for row, start, count in zip(inputs, starts.tolist(), lengths.tolist(), strict=True):
-            row[:count] = self.values[start : start + count]
+            row[:count] = self.values[start : start + count] + np.uint8(add)
         return inputs, lengths.astype(np.int32)
-
-
-def offsets_of(lengths: Ints) -> Ints:
-    """Where each of several sequences begins, and where the last one ends: (N,) -> (N + 1,)."""
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets

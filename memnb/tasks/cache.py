@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from memnb import config, paths
 from memnb.errors import DataError
 from memnb.files import replacing
+from memnb.tasks.base import Dataset
 
 Arrays = dict[str, NDArray[Any]]
-Result = TypeVar("Result")
+Generated = TypeVar("Generated", bound=config.Task)
 
 MOST_BYTES = 4 * 2**30
 log = logging.getLogger(__name__)
@@ -107,27 +108,31 @@ def _cannot_write(folder: Path, error: OSError) -> DataError:
     )
 
 
-def cached(path: Path, load: Callable[[], Result], make: Callable[[], Arrays]) -> Result:
-    """``load()``, after ``make()`` has filled ``path`` if it was missing or damaged.
+def cached(
+    task: Generated, read: Callable[[Generated, Path], Dataset], make: Callable[[Generated], Arrays]
+) -> Dataset:
+    """The data of a generated task as ``read`` finds them in its file (:func:`file`), which
+    ``make`` has filled if it was missing or damaged.
 
     One process makes the file, others wait for it. A good file is loaded without the lock, so a
     cache may be read-only once it is full.
 
     Raises:
-        DataError: ``path`` cannot be written, or what ``make`` raises.
+        DataError: the file cannot be written, or what ``make`` raises.
     """
+    path = file(task)
     if path.exists():
         try:
-            return load()
+            return read(task, path)
         except DataError as error:
             log.warning("%s It is made anew.", error)
     with locked(path):
         # Another process may have made the file while this one waited.
         with contextlib.suppress(DataError):
-            return load()
+            return read(task, path)
         log.info("making %s", path.name)
-        write(path, make())
-        return load()
+        write(path, make(task))
+        return read(task, path)
 
 
 @contextlib.contextmanager

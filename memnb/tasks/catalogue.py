@@ -5,7 +5,6 @@ Everything returned is plain data for the command line (``memnb data``) and the 
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from memnb.tasks import (
     retrieval,
     text,
 )
+from memnb.tasks.base import sizes_of
 
 Kind = Literal["generated", "download", "import"]
 LRA_RELEASE = "https://storage.googleapis.com/long-range-arena/lra_release.gz"
@@ -182,6 +182,7 @@ OFFICIAL = {
     "retrieval-acl": "53bb12b6575baa097b7727b6a41ec8beaf8c3cfc36d73a7eee712cf599853d96",
 }
 
+_GENERATED = {"listops": listops, "pathfinder": pathfinder}
 _READERS: dict[str, Callable[[Path], cache.Arrays]] = {
     "text": text.read,
     "image": image.read,
@@ -211,12 +212,6 @@ def card(name: str) -> Card:
     raise unknown("data set", name, CARDS)
 
 
-def _where(name: str) -> Path:
-    if CARDS[name].kind == "generated":
-        return cache.file(config.task_config(name))
-    return prepared.file(name)
-
-
 def list_data() -> list[Status]:
     """Every data set, in the order of the paper, and whether it is here."""
     return [status(name) for name in CARDS]
@@ -229,10 +224,10 @@ def status(name: str) -> Status:
         MemnbError: there is no such data set.
     """
     found = card(name)
-    path = _where(name)
+    made = found.kind == "generated"
+    path = cache.file(config.task_config(name)) if made else prepared.file(name)
     ready = path.is_file()
-    size = path.stat().st_size if ready else 0
-    return Status(found, ready, path, size)
+    return Status(found, ready, path, path.stat().st_size if ready else 0)
 
 
 def data_of(task: config.Task) -> Status | None:
@@ -257,31 +252,18 @@ def get(name: str, seen: download.Seen | None = None) -> Path:
         raise DataError(
             f"The data of '{name}' cannot be downloaded on their own: {found.card.next_step}."
         )
-    _make_room(found.card)
-    if found.card.kind == "generated":
-        task = config.task_config(name)
-        if isinstance(task, config.ListOps):
-            listops.load(task)
-        elif isinstance(task, config.Pathfinder):
-            pathfinder.load(task)
-        return found.path
-    archive = download.fetch(SOURCES[name], paths.data_cache() / "downloads", seen)
-    return prepared.store(name, _READERS[name](archive))
-
-
-def _make_room(wanted: Card) -> None:
     folder = paths.data_cache()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise DataError(f"The data folder {folder} cannot be written ({error.strerror}).") from None
-    need = wanted.disk + wanted.transfer
-    if free < need:
-        raise DataError(
-            f"'{wanted.name}' needs {need / 1e6:.0f} MB in {folder}, but only {free / 1e6:.0f} MB "
-            "are free; make room, or let MEMNB_DATA name another folder."
-        )
+    downloads = folder / "downloads"
+    if found.card.kind == "generated":
+        download.demand_room(f"'{name}'", found.card.disk, folder)
+        _GENERATED[name].load(config.task_config(name))
+        return found.path
+    source = SOURCES[name]
+    with cache.locked(downloads / source.name):  # two processes would write into one file
+        need = found.card.disk + download.missing(source, downloads)
+        download.demand_room(f"'{name}'", need, folder)
+        archive = download.fetch(source, downloads, seen)
+    return prepared.store(name, _READERS[name](archive))
 
 
 def import_data(name: str, source: Path) -> Path:
@@ -325,10 +307,15 @@ def _import_listops(source: Path) -> Path:
         for match, file in archives.files(source, _LISTOPS):
             with (new / match[1]).open("wb") as copy:
                 shutil.copyfileobj(file, copy)
-        counts = (task.train, task.validation, task.test)
-        for table, rows in zip(listops.LRA_FILES, counts, strict=True):
-            for _ in listops.read_tsv(new / table, rows, task.max_length):
-                pass
+        for table, rows in zip(listops.LRA_FILES, sizes_of(task), strict=True):
+            if not (new / table).exists():
+                raise DataError(
+                    f"{source} holds no listops-1000/{table}; get LRA's release, or its whole "
+                    "folder listops-1000."
+                )
+            with (new / table).open("rb") as file:
+                for _ in listops.read_tsv(file, f"{source}: {table}", rows, task.max_length):
+                    pass
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
     except OSError as error:
@@ -355,12 +342,8 @@ def _check(name: str) -> Verdict:
         return Verdict(name, "missing", found.card.next_step)
     try:
         if found.card.kind == "generated":
-            digest = hashlib.sha256(found.path.read_bytes()).hexdigest()
-            task = config.task_config(name)
-            if isinstance(task, config.ListOps):
-                listops.read(task, found.path)
-            elif isinstance(task, config.Pathfinder):
-                pathfinder.read(task, found.path)
+            digest = archives.digest(found.path, "sha256")
+            _GENERATED[name].read(config.task_config(name), found.path)
             return Verdict(name, "good", f"complete and sound; sha256 {digest[:12]}")
         digest = prepared.content(prepared.read(name))
     except DataError as error:
@@ -388,10 +371,10 @@ def sizes(task: config.Task) -> tuple[int, int, int]:
     if name not in CARDS:
         raise unknown("data set", name, CARDS)
     there = CARDS[name].splits
-    kept = [getattr(task, part, None) for part in ("train", "validation", "test")]
     if isinstance(task, config.Text):
         tested = task.test or there[2]
         held = task.holdout if task.validation == "holdout" else 0
         return task.train or there[0] - held, held or tested, tested
+    kept = (getattr(task, part) for part in ("train", "validation", "test"))
     train, validation, test = (own or all_ for own, all_ in zip(kept, there, strict=True))
     return train, validation, test

@@ -56,17 +56,8 @@ def fetch(source: Source, folder: Path, seen: Seen | None = None) -> Path:
     """
     import pooch  # type: ignore[import-untyped]
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise DataError(f"The folder {folder} cannot be written ({error.strerror}).") from None
-    transfer = _Transfer(source, folder / f".{source.name}.part", seen)
-    if free < source.size - transfer.arrived():
-        raise DataError(
-            f"{source.name} needs {source.size / 1e6:.0f} MB in {folder}, but only "
-            f"{free / 1e6:.0f} MB are free; make room, or let MEMNB_DATA name another folder."
-        )
+    demand_room(source.name, missing(source, folder), folder)
+    transfer = _Transfer(source, _part(source, folder), seen)
     pooch.get_logger().setLevel("WARNING")
     problems = []
     for address in source.addresses:
@@ -88,6 +79,40 @@ def fetch(source: Source, folder: Path, seen: Seen | None = None) -> Path:
     )
 
 
+def missing(source: Source, folder: Path) -> int:
+    """How many bytes of a file an earlier call has not brought to ``folder`` yet."""
+    if (folder / source.name).exists():
+        return 0
+    return max(0, source.size - _size(_part(source, folder)))
+
+
+def demand_room(what: str, need: int, folder: Path) -> None:
+    """Make ``folder``, and refuse to begin with ``what`` if less than ``need`` bytes are free.
+
+    Raises:
+        DataError: there is no room, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be written ({error.strerror}).") from None
+    if free < need:
+        raise DataError(
+            f"{what} needs {need / 1e6:.0f} MB in {folder}, but only {free / 1e6:.0f} MB are free; "
+            "make room, or let MEMNB_DATA name another folder."
+        )
+
+
+def _part(source: Source, folder: Path) -> Path:
+    """What has arrived of a file."""
+    return folder / f".{source.name}.part"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 class _Refused(Exception):
     """Why an address gave no file, as the end of a sentence that begins with the address.
 
@@ -106,9 +131,6 @@ class _Transfer:
     source: Source
     part: Path
     seen: Seen | None
-
-    def arrived(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
 
     def __call__(self, url: str, output: str | os.PathLike[str], _: Any) -> None:
         import requests
@@ -136,7 +158,7 @@ class _Transfer:
     def _go_on(self, url: str) -> None:
         import requests
 
-        start = self.arrived()
+        start = _size(self.part)
         if start > self.source.size:  # of another file
             self.part.unlink()
             start = 0
@@ -152,8 +174,8 @@ class _Transfer:
                 raise _Refused("answered with a web page", final=True)
             # A server that knows no ranges sends all from the beginning.
             self._write(answer, start if answer.status_code == 206 else 0)
-        if self.arrived() < self.source.size:
-            raise _Refused(f"broke off after {self.arrived()} of {self.source.size} bytes")
+        if (arrived := _size(self.part)) < self.source.size:
+            raise _Refused(f"broke off after {arrived} of {self.source.size} bytes")
 
     def _write(self, answer: requests.Response, start: int) -> None:
         began = time.monotonic()

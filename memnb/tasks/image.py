@@ -16,7 +16,7 @@ import numpy as np
 from memnb import config
 from memnb.errors import DataError
 from memnb.tasks import archives, cache, prepared
-from memnb.tasks.base import Bytes, Dataset, Ints, Split
+from memnb.tasks.base import Bytes, Dataset, Ints, Split, images_of
 from memnb.tasks.draws import Draws
 
 PYTHON_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
@@ -42,9 +42,7 @@ def load(task: config.Image) -> Dataset:
     def split(part: str, rows: Ints, count: int | None, number: int, what: str) -> Split:
         labels = found[f"y_{part}"]
         chosen = prepared.balanced(rows, labels, count, Draws(task.seed, number), what)
-        inputs = found[f"x_{part}"].reshape(len(labels), -1)[chosen]
-        lengths = np.full(len(chosen), task.max_length, np.int32)
-        return Split(inputs, lengths, labels[chosen].astype(np.int64))
+        return images_of(found[f"x_{part}"].reshape(len(labels), -1), labels, chosen)
 
     return Dataset(
         split("train", rows[:-held], task.train, 1, "The training set"),
@@ -73,14 +71,7 @@ def read(source: Path) -> cache.Arrays:
         DataError: another, cut off or incomplete file.
     """
     if source.is_file():
-        known = {"binary": BINARY_SHA256, "python": PYTHON_SHA256}
-        found = archives.digest(source, "sha256")
-        if found not in known.values():
-            wanted = " or ".join(f"{value} ({name} version)" for name, value in known.items())
-            raise DataError(
-                f"{source} is not the official file: its sha256 should be {wanted}, but is "
-                f"{found}; get it again."
-            )
+        archives.verified(source, "sha256", BINARY_SHA256, PYTHON_SHA256)
     batches: dict[str, tuple[Bytes, Bytes]] = {}
     for match, file in archives.files(source, _BATCH):
         where = f"{source}: {match[0].strip('/')}"

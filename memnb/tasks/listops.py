@@ -19,14 +19,14 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memnb import config, paths
 from memnb.errors import DataError
 from memnb.tasks import cache
-from memnb.tasks.base import Bytes, Dataset, Ints, Sequences, Split
+from memnb.tasks.base import Bytes, Dataset, Ints, Sequences, Split, sizes_of, split_of
 from memnb.tasks.draws import Draws, below
 
 # The id of a token is its place here; 0 is padding, and the last of the 17 ids is never used.
@@ -35,7 +35,7 @@ VOCABULARY = (
 )  # fmt: skip
 TOKEN_ID = {token: index for index, token in enumerate(VOCABULARY)}
 MIN, MAX, MED, SM, CLOSE, ZERO = range(1, 7)
-OPERATORS = {"[MIN", "[MAX", "[MED", "[SM"}
+OPERATORS = set(VOCABULARY[MIN:CLOSE])
 
 _TREES_PER_CHUNK = 8192
 # A definition that yields nothing new in so many trees is taken to be exhausted or impossible.
@@ -60,11 +60,11 @@ def load(task: config.ListOps) -> Dataset:
     Raises:
         DataError: see :func:`make`, or the cache cannot be written.
     """
-    path = cache.file(task)
-    return cache.cached(path, lambda: read(task, path), lambda: _arrays(make(task)))
+    return cache.cached(task, read, _arrays)
 
 
-def _arrays(made: Examples) -> cache.Arrays:
+def _arrays(task: config.ListOps) -> cache.Arrays:
+    made = make(task)
     return {
         "bytes": made.sequences.values,
         "offsets": made.sequences.offsets,
@@ -80,7 +80,7 @@ def read(task: config.ListOps, path: Path) -> Dataset:
     label, split = found["label"], found["split"]
     lengths = np.diff(sequences.offsets)
     if not (
-        np.array_equal(split, _split(task))
+        np.array_equal(split, split_of(task))
         and label.shape == lengths.shape == split.shape
         and lengths.min() > 0
         and label.max() < 10
@@ -89,14 +89,12 @@ def read(task: config.ListOps, path: Path) -> Dataset:
         and lengths.max() <= task.max_length
     ):
         raise DataError(f"{path} does not hold what the task '{task.name}' asks for.")
-    first, last = task.train, task.train + task.validation
-    rows = np.arange(len(label))
-    return Dataset(
-        *(
-            Split(*sequences.padded(chosen, task.max_length), label[chosen].astype(np.int64))
-            for chosen in (rows[:first], rows[first:last], rows[last:])
-        )
-    )
+    parts = []
+    for number in range(3):
+        rows = np.flatnonzero(split == number)
+        inputs, lengths = sequences.padded(rows, task.max_length)
+        parts.append(Split(inputs, lengths, label[rows].astype(np.int64)))
+    return Dataset(*parts)
 
 
 def make(task: config.ListOps) -> Examples:
@@ -105,9 +103,7 @@ def make(task: config.ListOps) -> Examples:
     Raises:
         DataError: LRA's files are missing or damaged, or there are not as many distinct trees.
     """
-    if task.source == "lra":
-        return _read_lra(task)
-    return _generate(task)
+    return _read_lra(task) if task.source == "lra" else _generate(task)
 
 
 def lra_folder() -> Path:
@@ -120,7 +116,7 @@ def lra_folder() -> Path:
 
 def _generate(task: config.ListOps) -> Examples:
     """Depends on ``task.seed`` alone, and a larger set begins with the smaller one."""
-    wanted = task.train + task.validation + task.test
+    wanted = sum(sizes_of(task))
     seen: set[bytes] = set()
     sequences: list[Bytes] = []
     labels: list[int] = []
@@ -135,9 +131,7 @@ def _generate(task: config.ListOps) -> Examples:
                 sequences.append(sequence)
                 labels.append(label)
                 if len(labels) == wanted:
-                    return Examples(
-                        Sequences.of(sequences), np.array(labels, np.uint8), _split(task)
-                    )
+                    return _examples(task, sequences, labels)
         fruitless = fruitless + 1 if len(seen) == before else 0
         if fruitless == _FRUITLESS_CHUNKS:
             raise DataError(
@@ -149,15 +143,19 @@ def _generate(task: config.ListOps) -> Examples:
     raise AssertionError("unreachable: chunks never end")
 
 
-def _split(task: config.ListOps) -> Bytes:
-    return np.repeat(np.arange(3, dtype=np.uint8), [task.train, task.validation, task.test])
+def _examples(task: config.ListOps, sequences: list[Bytes], labels: list[int]) -> Examples:
+    split = split_of(task)
+    return Examples(Sequences.of(sequences), np.array(labels, np.uint8), split)
 
 
 def _chunks(task: config.ListOps) -> Iterator[list[tuple[Bytes, int]]]:
-    number = 0
-    while True:
-        yield _chunk(task, Draws(task.seed, number))
-        number += 1
+    """Trees of the wanted lengths with their values, chunk by chunk and without end."""
+    for number in itertools.count():
+        bits = Draws(task.seed, number)
+        levels = _only_wanted(task, _shapes(task, bits))
+        tokens, value = _filled(levels, bits)
+        ends = np.cumsum(levels[0].length)
+        yield list(zip(np.split(tokens, ends)[:-1], value.tolist(), strict=True))
 
 
 @dataclass
@@ -173,16 +171,6 @@ class _Level:
     parent: Ints
     arguments: Ints
     length: Ints
-
-    def kept(self, keep: NDArray[np.bool_], renumbered: Ints) -> _Level:
-        return _Level(renumbered[self.parent[keep]], self.arguments[keep], self.length[keep])
-
-
-def _chunk(task: config.ListOps, bits: Draws) -> list[tuple[Bytes, int]]:
-    levels = _only_wanted(task, _shapes(task, bits))
-    tokens, value = _filled(levels, bits)
-    ends = np.cumsum(levels[0].length)
-    return list(zip(np.split(tokens, ends[:-1]), value.tolist(), strict=True)) if len(ends) else []
 
 
 def _shapes(task: config.ListOps, bits: Draws) -> list[_Level]:
@@ -206,16 +194,12 @@ def _shapes(task: config.ListOps, bits: Draws) -> list[_Level]:
         tree = tree[parent]
         if not len(parent):
             break
-    # The stunted shape of a tree that grew too long must not pass for a short one.
-    _add_lengths(levels)
-    levels[0].length[size >= task.max_length] = task.max_length
-    return levels
-
-
-def _add_lengths(levels: list[_Level]) -> None:
     for above, level in zip(levels[-2::-1], levels[:0:-1], strict=True):
         inner = np.bincount(level.parent, weights=level.length, minlength=len(above.parent))
         above.length += inner.astype(np.int64) + (above.arguments > 0)
+    # The stunted shape of a tree that grew too long must not pass for a short one.
+    levels[0].length[size >= task.max_length] = task.max_length
+    return levels
 
 
 def _only_wanted(task: config.ListOps, levels: list[_Level]) -> list[_Level]:
@@ -227,7 +211,8 @@ def _only_wanted(task: config.ListOps, levels: list[_Level]) -> list[_Level]:
     for depth, level in enumerate(levels):
         if depth:
             keep = keep[level.parent]
-        wanted.append(level.kept(keep, renumbered))
+        parent = renumbered[level.parent[keep]]
+        wanted.append(_Level(parent, level.arguments[keep], level.length[keep]))
         renumbered = np.cumsum(keep) - 1
     return wanted
 
@@ -377,46 +362,45 @@ _PARENTHESES_TO_SPACES = bytes.maketrans(b"()", b"  ")
 
 
 def _read_lra(task: config.ListOps) -> Examples:
-    sequences: list[Bytes] = []
-    labels: list[int] = []
-    for name, rows in zip(LRA_FILES, (task.train, task.validation, task.test), strict=True):
-        for sequence, label in read_tsv(lra_folder() / name, rows, task.max_length):
-            sequences.append(sequence)
-            labels.append(label)
-    return Examples(Sequences.of(sequences), np.array(labels, np.uint8), _split(task))
+    rows: list[tuple[Bytes, int]] = []
+    for name, count in zip(LRA_FILES, sizes_of(task), strict=True):
+        path = lra_folder() / name
+        try:
+            with path.open("rb") as file:
+                rows += read_tsv(file, path, count, task.max_length)
+        except OSError as error:
+            raise DataError(
+                f"LRA's ListOps file {path} cannot be read ({error.strerror}); put the three files "
+                f"{', '.join(LRA_FILES)} there, or use source='generated'."
+            ) from None
+    return _examples(task, [sequence for sequence, _ in rows], [label for _, label in rows])
 
 
-def read_tsv(path: Path, rows: int, max_length: int) -> Iterator[tuple[Bytes, int]]:
+def read_tsv(
+    file: IO[bytes], where: object, rows: int, max_length: int
+) -> Iterator[tuple[Bytes, int]]:
     """The first ``rows`` examples of one of LRA's files: token ids and label.
 
     Raises:
-        DataError: no such file, a column missing, fewer rows, a strange token or label, or an
-            expression longer than ``max_length``.
+        DataError: a column missing, fewer rows, a strange token or label, or an expression longer
+            than ``max_length``; the message calls the file ``where``.
     """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(
-            f"LRA's ListOps file {path} cannot be read ({error.strerror}); put the three files "
-            f"{', '.join(LRA_FILES)} there, or use source='generated'."
-        ) from None
-    with file:
-        header = file.readline().decode(errors="replace").rstrip("\r\n").split("\t")
-        for column in LRA_HEADER.split("\t"):
-            if column not in header:
-                raise DataError(
-                    f"{path} has no column '{column}': its first line reads "
-                    f"{' '.join(header)[:80]!r}; get LRA's own file."
-                )
-        source, target = (header.index(column) for column in LRA_HEADER.split("\t"))
-        for number in range(rows):
-            line = file.readline()
-            if not line:
-                raise DataError(
-                    f"{path} should hold at least {rows} examples, but ends after {number}; "
-                    "it is cut off: get it again."
-                )
-            yield _example(line, source, target, max_length, f"{path}, line {number + 2}")
+    header = file.readline().decode(errors="replace").rstrip("\r\n").split("\t")
+    for column in LRA_HEADER.split("\t"):
+        if column not in header:
+            raise DataError(
+                f"{where} has no column '{column}': its first line reads "
+                f"{' '.join(header)[:80]!r}; get LRA's own file."
+            )
+    source, target = (header.index(column) for column in LRA_HEADER.split("\t"))
+    for number in range(rows):
+        line = file.readline()
+        if not line:
+            raise DataError(
+                f"{where} should hold at least {rows} examples, but ends after {number}; "
+                "it is cut off: get it again."
+            )
+        yield _example(line, source, target, max_length, f"{where}, line {number + 2}")
 
 
 def _example(line: bytes, source: int, target: int, most: int, where: str) -> tuple[Bytes, int]:

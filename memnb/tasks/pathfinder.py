@@ -33,6 +33,7 @@ Nearly all of the time goes to attempts that fail, so thousands of attempts are 
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ from numpy.typing import NDArray
 from memnb import config
 from memnb.errors import DataError
 from memnb.tasks import cache, prepared
-from memnb.tasks.base import Bytes, Dataset, Ints, Split
+from memnb.tasks.base import Bytes, Dataset, Ints, images_of, sizes_of, split_of
 from memnb.tasks.draws import Draws
 
 Bools = NDArray[np.bool_]
@@ -138,12 +139,9 @@ def dash(direction: float) -> tuple[Bytes, Bytes]:
     ink = line(large, tuple(end[0]))
     reach = MARGIN * SCALE
     padded = np.pad(ink, reach)
-    footprint = np.zeros_like(ink)
-    for y in range(-reach, reach + 1):
-        for x in range(-reach, reach + 1):
-            if y * y + x * x <= reach * reach:
-                moved = padded[reach + y : reach + y + large, reach + x : reach + x + large]
-                footprint = np.maximum(footprint, moved)
+    places = itertools.product(range(2 * reach + 1), repeat=2)
+    disc = [(y, x) for y, x in places if (y - reach) ** 2 + (x - reach) ** 2 <= reach**2]
+    footprint = np.max([padded[y : y + large, x : x + large] for y, x in disc], axis=0)
     small = 2 * RADIUS + 1
     return shrink(ink, small), shrink(footprint, small)
 
@@ -250,9 +248,7 @@ def _anchored(footprints: list[Bytes]) -> Ints:
     There the stamp stands with its centre at (4, 4) of a 7 x 7 square that is anchored at (3, 3),
     and only full values survive a conversion to integers. Short lists repeat their first place.
     """
-    places = []
-    for footprint in footprints:
-        places.append(np.argwhere(footprint[:7, :7] == 255) - 3)
+    places = [np.argwhere(footprint[:7, :7] == 255) - 3 for footprint in footprints]
     longest = max(len(place) for place in places)
     return np.array([np.resize(place, (longest, 2)) for place in places])
 
@@ -373,21 +369,10 @@ def _one_of(free: Bools, draws: Draws) -> Ints:
     return (rank > draws.below(rank[:, -1], len(free))[:, None]).argmax(axis=1)
 
 
-@dataclass
-class _Targets:
-    """n finished pairs of contours: where their stamps stand and which they are.
-
-    Attributes:
-        place: (n, 2, dashes, 2) start of the first dash, heads of the others.
-        stamp: (n, 2, dashes).
-    """
-
-    place: Ints
-    stamp: Ints
-
-
-def _targets(task: config.Pathfinder, tables: _Tables, draws: Draws) -> tuple[_Targets, _Masks]:
-    """Many attempts at the two target contours; those that came to an end, with their masks."""
+def _targets(task: config.Pathfinder, tables: _Tables, draws: Draws) -> tuple[Ints, Ints, _Masks]:
+    """Many attempts at the two target contours; of the n that came to an end the places (n, 2,
+    dashes, 2), start of the first dash and heads of the others, the stamps (n, 2, dashes) and the
+    masks."""
     masks = _Masks(tables, _ATTEMPTS)
     rows = np.arange(_ATTEMPTS)
     kind = draws.below(len(tables.centre_starts), _ATTEMPTS)
@@ -406,9 +391,8 @@ def _targets(task: config.Pathfinder, tables: _Tables, draws: Draws) -> tuple[_T
             place[rows, which, dash_number] = tips[which].place
             stamp[rows, which, dash_number] = tips[which].stamp
     masks.add(rows, tips[1])
-    kept = masks.base(rows)[:, None] + np.arange(tables.stride**2)
-    masks.flat = masks.flat[kept].ravel()
-    return _Targets(place[rows], stamp[rows]), masks
+    masks.flat = masks.flat.reshape(_ATTEMPTS, -1)[rows].ravel()
+    return place[rows], stamp[rows], masks
 
 
 def _second(
@@ -463,9 +447,8 @@ def _distractors(
         missing = np.arange(count)
         for _ in range(DISTRACTOR_TRIES):
             found, tips = _seed(masks, missing, draws)
-            rows = missing[found]
-            before = rows
-            kept = masks.flat.reshape(-1, size)[before]
+            begun = rows = missing[found]
+            kept = masks.flat.reshape(-1, size)[begun]
             path, stamps = tips.place[:, None], tips.stamp[:, None]
             for _ in range(task.distractor_length - 1):
                 grew, tips = _extend(masks, rows, tips, draws)
@@ -473,8 +456,8 @@ def _distractors(
                 path = np.concatenate([path[grew], tips.place[:, None]], axis=1)
                 stamps = np.concatenate([stamps[grew], tips.stamp[:, None]], axis=1)
             masks.add(rows, tips)
-            failed = ~np.isin(before, rows)
-            masks.flat.reshape(-1, size)[before[failed]] = kept[failed]
+            failed = ~np.isin(begun, rows)
+            masks.flat.reshape(-1, size)[begun[failed]] = kept[failed]
             missing = np.setdiff1d(missing, rows, assume_unique=True)
             yield rows, path, stamps
 
@@ -503,25 +486,24 @@ def draw(task: config.Pathfinder, chunk: int) -> Drawn:
     """One chunk of images of ``task.seed``: as many as 4096 attempts gave."""
     size = task.side
     tables, draws = _tables(size, task.seed_distance), Draws(task.seed, chunk)
-    targets, masks = _targets(task, tables, draws)
-    count = len(targets.place)
+    places, stamps, masks = _targets(task, tables, draws)
+    count = len(places)
     canvas = np.zeros((count, tables.stride**2))
     everyone = np.arange(count)
     for contour in (0, 1):
-        path, stamps = targets.place[:, contour], targets.stamp[:, contour]
-        _ink(canvas, masks, everyone, path, stamps, TARGET)
-    for rows, path, stamps in _distractors(task, masks, count, draws):
-        _ink(canvas, masks, rows, path, stamps, DISTRACTOR)
+        _ink(canvas, masks, everyone, places[:, contour], stamps[:, contour], TARGET)
+    for distractor in _distractors(task, masks, count, draws):
+        _ink(canvas, masks, *distractor, DISTRACTOR)
     labels, start = draws.below(2, count), draws.below(2, count)
     end = np.where(labels == 1, start, 1 - start)
     image = canvas[:, tables.window]
     for contours, number in ((start, 0), (end, -1)):
-        y, x = targets.place[everyone, contours, number].T
+        y, x = places[everyone, contours, number].T
         np.maximum(image, tables.marker[y * size + x] / 255, out=image)
     return Drawn(
         _stretched(image),
         labels.astype(np.uint8),
-        targets.place.astype(np.int16),
+        places.astype(np.int16),
         np.stack([start, end], axis=1).astype(np.uint8),
     )
 
@@ -559,25 +541,22 @@ def load(task: config.Pathfinder) -> Dataset:
         if task.side != 32:
             raise DataError(f"LRA's images have 32 x 32 pixels, not {task.max_length}.")
         return _dataset(task, found["images"].reshape(-1, 1024), found["label"], found["split"])
-    path = cache.file(task)
-    return cache.cached(path, lambda: read(task, path), lambda: _made(task))
+    return cache.cached(task, read, _arrays)
 
 
-def _made(task: config.Pathfinder) -> cache.Arrays:
-    counts = [task.train, task.validation, task.test]
-    drawn = generate(task, sum(counts))
-    split = np.repeat(np.arange(3, dtype=np.uint8), counts)
+def _arrays(task: config.Pathfinder) -> cache.Arrays:
+    drawn = generate(task, sum(sizes_of(task)))
+    split = split_of(task)
     return {"images": drawn.images, "label": drawn.labels, "split": split}
 
 
 def read(task: config.Pathfinder, path: Path) -> Dataset:
     found = cache.read(path, prepared.DRAWN)
     images, label, split = found["images"], found["label"], found["split"]
-    counts = [task.train, task.validation, task.test]
     if not (
-        images.shape == (sum(counts), task.max_length)
-        and label.shape == split.shape == (sum(counts),)
-        and np.array_equal(split, np.repeat(np.arange(3), counts))
+        np.array_equal(split, split_of(task))
+        and images.shape == (len(split), task.max_length)
+        and label.shape == split.shape
         and label.max() < 2
     ):
         raise DataError(f"{path} does not hold what the task '{task.name}' asks for.")
@@ -585,12 +564,8 @@ def read(task: config.Pathfinder, path: Path) -> Dataset:
 
 
 def _dataset(task: config.Pathfinder, images: Bytes, label: Bytes, split: Bytes) -> Dataset:
-    parts = []
-    for number, most in enumerate((task.train, task.validation, task.test)):
-        rows = np.flatnonzero(split == number)[:most]
-        lengths = np.full(len(rows), task.max_length, np.int32)
-        parts.append(Split(images[rows], lengths, label[rows].astype(np.int64)))
-    return Dataset(*parts)
+    rows = [np.flatnonzero(split == number)[:most] for number, most in enumerate(sizes_of(task))]
+    return Dataset(*(images_of(images, label, one) for one in rows))
 
 
 def generate(task: config.Pathfinder, count: int) -> Drawn:

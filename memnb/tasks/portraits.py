@@ -127,17 +127,13 @@ def _portrait(status: catalogue.Status, sample: int, known: counts.Counts | None
     return Portrait(status, known, basis, example, problem)
 
 
-def _only_training(labels: Bytes) -> Bytes:
-    return np.zeros(len(labels), np.uint8)
-
-
 def _listops(sample: int) -> tuple[counts.Counts, Example]:
     # A larger set begins with the smaller one, so this is how the training set begins; a set has
     # at least one example in each split.
     made = listops.make(config.ListOps(train=sample, validation=1, test=1))
     lengths, labels = np.diff(made.sequences.offsets)[:sample], made.label[:sample]
     shown = _with_small_top(made.sequences, min(sample, _TREES))
-    return counts.counted("listops", lengths, labels, _only_training(labels)), shown
+    return counts.counted("listops", lengths, labels, np.zeros_like(labels)), shown
 
 
 def short_expression() -> Expression:
@@ -161,7 +157,7 @@ def _pathfinder(sample: int) -> tuple[counts.Counts, Example]:
     task = config.Pathfinder()
     drawn = pathfinder.generate(task, sample)
     lengths = np.full(sample, task.max_length, np.int64)
-    numbers = counts.counted("pathfinder", lengths, drawn.labels, _only_training(drawn.labels))
+    numbers = counts.counted("pathfinder", lengths, drawn.labels, np.zeros_like(drawn.labels))
     rows = _first_of_each(drawn.labels, SHOWN // 2)
     images = drawn.images[rows].reshape(-1, task.side, task.side)
     return numbers, Pictures(images, _words("pathfinder", drawn.labels[rows]))

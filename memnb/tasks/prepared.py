@@ -16,6 +16,7 @@ from memnb.errors import DataError
 from memnb.tasks import cache
 from memnb.tasks.base import Bytes, Ints, Sequences
 from memnb.tasks.draws import Draws
+from memnb.words import counted
 
 TEXT = {"bytes": "uint8", "offsets": "int64", "label": "uint8", "split": "uint8"}
 IMAGES = {"x_train": "uint8", "y_train": "uint8", "x_test": "uint8", "y_test": "uint8"}
@@ -87,7 +88,9 @@ def _check(name: str, arrays: cache.Arrays, where: object) -> None:
             demand(images.shape[1:] == (32, 32), f"x_{part} should be (N, 32, 32)")
             demand(labels.shape == images.shape[:1], f"x_{part} and y_{part} differ in length")
             demand(bool(np.all(labels < 10)), f"y_{part} should hold labels 0..9")
-            demand(len(labels) > 0, f"x_{part} is empty")
+            # A tenth of the images to train on are held out, and there has to be one.
+            least = 10 if part == "train" else 1
+            demand(len(labels) >= least, f"x_{part} should hold at least {counted(least, 'image')}")
         return
     prefix = "pair_" if form is PAIRS else ""
     label, split = arrays[prefix + "label"], arrays[prefix + "split"]
@@ -124,8 +127,10 @@ def balanced(rows: Ints, labels: Bytes, count: int | None, draws: Draws, what: s
     """``count`` of ``rows``, equally many of each label (None: all), in their old order.
 
     Raises:
-        DataError: there are not as many.
+        DataError: there are not as many, or none at all.
     """
+    if not len(rows):
+        raise DataError(f"{what} has no example left; ask for fewer examples to hold out.")
     if count is None:
         return rows
     kinds = np.unique(labels[rows])

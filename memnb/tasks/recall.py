@@ -23,17 +23,17 @@ Ids: 0 padding, 1 no fact, then the facts by key and value, then the questions b
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 
 from memnb import config
 from memnb.errors import DataError
 from memnb.tasks import cache
-from memnb.tasks.base import PAD, Bytes, Dataset, Ints, Split
+from memnb.tasks.base import PAD, Bytes, Dataset, Ints, Split, sizes_of
 from memnb.tasks.draws import Draws, below
 
 NO_FACT, FACTS = 1, 2
-SPLITS = ("train", "validation", "test")
 
 
 def load(task: config.Recall) -> Dataset:
@@ -42,33 +42,27 @@ def load(task: config.Recall) -> Dataset:
     Raises:
         DataError: the cache cannot be written.
     """
-    path = cache.file(task)
+    return cache.cached(task, _read, _arrays)
 
-    def read() -> Dataset:
-        found = cache.read(path, {"inputs": "uint8", "labels": "uint8"})
-        inputs, labels = found["inputs"], found["labels"]
-        counts = [getattr(task, name) for name in SPLITS]
-        if inputs.shape != (sum(counts), task.max_length) or labels.shape != (sum(counts),):
-            raise DataError(f"{path} does not hold what the task '{task.name}' asks for.")
-        lengths = (inputs != PAD).sum(axis=1, dtype=np.int32)
-        splits = []
-        for first, last in itertools.pairwise([0, *itertools.accumulate(counts)]):
-            part = slice(first, last)
-            longest = int(lengths[part].max())
-            splits.append(
-                Split(
-                    inputs[part, :longest].copy(),
-                    lengths[part].copy(),
-                    labels[part].astype(np.int64),
-                )
-            )
-        return Dataset(*splits)
 
-    def make_arrays() -> cache.Arrays:
-        inputs, labels = make(task)
-        return {"inputs": inputs, "labels": labels.astype(np.uint8)}
+def _arrays(task: config.Recall) -> cache.Arrays:
+    inputs, labels = make(task)
+    return {"inputs": inputs, "labels": labels.astype(np.uint8)}
 
-    return cache.cached(path, read, make_arrays)
+
+def _read(task: config.Recall, path: Path) -> Dataset:
+    found = cache.read(path, {"inputs": "uint8", "labels": "uint8"})
+    inputs, labels = found["inputs"], found["labels"]
+    sizes = sizes_of(task)
+    if inputs.shape != (sum(sizes), task.max_length) or labels.shape != (sum(sizes),):
+        raise DataError(f"{path} does not hold what the task '{task.name}' asks for.")
+    lengths = (inputs != PAD).sum(axis=1, dtype=np.int32)
+    splits = []
+    for first, last in itertools.pairwise([0, *itertools.accumulate(sizes)]):
+        part = slice(first, last)
+        own = inputs[part, : lengths[part].max()].copy()
+        splits.append(Split(own, lengths[part].copy(), labels[part].astype(np.int64)))
+    return Dataset(*splits)
 
 
 def make(task: config.Recall) -> tuple[Bytes, Ints]:
@@ -76,7 +70,7 @@ def make(task: config.Recall) -> tuple[Bytes, Ints]:
 
     They depend on the definition alone.
     """
-    count = task.train + task.validation + task.test
+    count = sum(sizes_of(task))
     draws = Draws(task.seed, task.facts)
     # The ranks of random numbers are a random order, of which the first keys are taken.
     keys = draws.raw(count, task.keys).argsort(axis=1, kind="stable")[:, : task.facts]
@@ -85,8 +79,7 @@ def make(task: config.Recall) -> tuple[Bytes, Ints]:
     known = task.step * (1 + draws.below(most // task.step, count))
     known[task.train :] = most
     if task.train_facts is not None:
-        test = np.arange(task.test)
-        known[-task.test :] = task.step * (1 + test % (task.facts // task.step))
+        known[-task.test :] = task.step * (1 + np.arange(task.test) % (task.facts // task.step))
     asked = below(known, draws.raw(count))
     rows = np.arange(count)
     inputs = np.zeros((count, task.facts + 1), np.uint8)

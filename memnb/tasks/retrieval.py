@@ -16,7 +16,6 @@ from memnb.errors import DataError
 from memnb.tasks import archives, cache, prepared
 from memnb.tasks.base import Dataset, Sequences, Split
 from memnb.tasks.draws import Draws
-from memnb.tasks.text import as_ids
 
 KEPT_BYTES = 4000  # of each document; LRA uses no more
 COLUMNS = ("label", "id1", "id2", "text1", "text2")
@@ -37,17 +36,18 @@ def load(task: config.Retrieval | config.RetrievalACL) -> Dataset:
     label, part = found["pair_label"], found["pair_split"]
     counts = (task.train, task.validation, task.test)
 
-    def split(number: int) -> Split:
+    def split(number: int, what: str) -> Split:
         rows = np.flatnonzero(part == number)
-        what = f"Split {number} of {task.name}"
         rows = prepared.balanced(rows, label, counts[number], Draws(task.seed, number), what)
         pairs = np.stack([found["pair_doc1"][rows], found["pair_doc2"][rows]], axis=1)
-        inputs, lengths = as_ids(documents, pairs.ravel().astype(np.int64), task.max_length)
+        inputs, lengths = documents.padded(pairs.ravel().astype(np.int64), task.max_length, 1)
         return Split(
             inputs.reshape(len(rows), 2, -1), lengths.reshape(-1, 2), label[rows].astype(np.int64)
         )
 
-    return Dataset(split(0), split(1), split(2))
+    return Dataset(
+        split(0, "The training set"), split(1, "The validation set"), split(2, "The test set")
+    )
 
 
 def read(source: Path) -> cache.Arrays:

@@ -5,6 +5,7 @@ An id is byte + 1, 0 is padding; a review longer than ``max_length`` bytes is cu
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -40,8 +41,7 @@ def load(task: config.Text) -> Dataset:
     test = prepared.balanced(test, label, task.test, Draws(task.seed, 2), "The test set")
 
     def split(rows: Ints) -> Split:
-        inputs, lengths = as_ids(reviews, rows, task.max_length)
-        return Split(inputs, lengths, label[rows].astype(np.int64))
+        return Split(*reviews.padded(rows, task.max_length, 1), label[rows].astype(np.int64))
 
     tested = split(test)
     return Dataset(split(train), split(held) if len(held) else tested, tested)
@@ -50,14 +50,6 @@ def load(task: config.Text) -> Dataset:
 def ids(text: str) -> Bytes:
     """The ids of one text, its bytes in UTF-8 plus one: (number of bytes,)."""
     return np.frombuffer(text.encode(), np.uint8) + np.uint8(1)
-
-
-def as_ids(documents: Sequences, rows: Ints, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Chosen documents as ids (byte + 1) padded with 0, (len(rows), length), and their lengths."""
-    inputs, lengths = documents.padded(rows, length)
-    for row, count in zip(inputs, lengths.tolist(), strict=True):
-        row[:count] += 1
-    return inputs, lengths
 
 
 def read(source: Path) -> cache.Arrays:
@@ -73,14 +65,13 @@ def read(source: Path) -> cache.Arrays:
         part, mood, number, _ = match.groups()
         body = archives.whole(file, MOST_BYTES, f"{source}: {match[0]}")
         reviews[part == "test", mood == "pos", int(number)] = body
-    for part in (0, 1):
-        for label in (0, 1):
-            count = sum(key[:2] == (part, label) for key in reviews)
-            if count != REVIEWS:
-                raise DataError(
-                    f"{source} should hold {REVIEWS} reviews in {('train', 'test')[part]}/"
-                    f"{('neg', 'pos')[label]}, but holds {count}; unpack the whole archive."
-                )
+    for part, label in itertools.product((0, 1), repeat=2):
+        count = sum(key[:2] == (part, label) for key in reviews)
+        if count != REVIEWS:
+            raise DataError(
+                f"{source} should hold {REVIEWS} reviews in {('train', 'test')[part]}/"
+                f"{('neg', 'pos')[label]}, but holds {count}; unpack the whole archive."
+            )
     order = sorted(reviews)
     documents = Sequences.of([np.frombuffer(reviews[key], np.uint8) for key in order])
     return {
