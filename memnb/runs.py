@@ -121,7 +121,7 @@ def verify(folder: Path) -> list[str]:
             _load(folder / "best.pt", run)
         except RunError as error:
             found.append(str(error))
-    return found + _checkpoints(folder)
+    return [*found, *_checkpoints(folder)]
 
 
 def _mismatches(folder: Path, record: Record) -> Iterator[str]:
@@ -159,15 +159,16 @@ def _load(path: Path, run: Run) -> Network:
     return network
 
 
-def _checkpoints(folder: Path) -> list[str]:
+def _checkpoints(folder: Path) -> Iterator[str]:
     from memnb.train.checkpoint import read_whole
 
-    return [
-        f"{path} is damaged; the one before it is used."
-        for path in sorted(folder.glob("checkpoint-*.pt"))
-        # One that is gone by now gave way to a newer one: the run is being trained.
-        if read_whole(path) is None and path.exists()
-    ]
+    for path in sorted(folder.glob("checkpoint-*.pt")):
+        try:
+            # One that is gone by now gave way to a newer one: the run is being trained.
+            if read_whole(path) is None and path.exists():
+                yield f"{path} is damaged; the one before it is used."
+        except RunError as error:
+            yield str(error)
 
 
 def examine(folder: Path, device: str = "auto") -> list[str]:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -481,6 +482,90 @@ def test_a_run_that_ended_in_an_exception_is_not_said_to_run(
     assert train(tiny(), str(tmp_path / "run"), device="cpu")["outcome"] == "finished"
 
 
+def test_what_went_wrong_first_is_told_where_the_record_cannot_be_written_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for first in (ZeroDivisionError, KeyboardInterrupt):
+        with monkeypatch.context() as patch:
+
+            def broken(*_: Any, raised: Any = first, patch: Any = patch) -> None:
+                patch.setattr(os, "fsync", full)
+                raise raised
+
+            patch.setattr(Engine, "train", broken)
+            with pytest.raises(first):
+                train(tiny(), tmp_path, device="cpu")
+
+
+def test_ctrl_c_before_a_run_goes_on_leaves_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = train(tiny(), tmp_path, device="cpu", budget=0.0)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "make_engine", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), tmp_path, device="cpu")
+    assert loop.outcome(tmp_path) == before
+
+
+def test_what_ended_is_on_disk_before_its_record_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut after the last line of run.json must not cost rows that were only appended."""
+    synced = set()
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        synced.add((os.fstat(handle).st_ino, os.fstat(handle).st_size))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    train(tiny("convluna-4"), tmp_path, device="cpu")
+    files = [path for path in tmp_path.iterdir() if path.name != "run.lock"]
+    assert len(files) > 8
+    assert [
+        path.name for path in files if (path.stat().st_ino, path.stat().st_size) not in synced
+    ] == []
+
+
+def test_a_test_loss_that_is_no_number_is_a_recorded_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = Engine.evaluate
+
+    def infinite(self: Engine, split: Any, *more: Any) -> tuple[float, float]:
+        loss, accuracy = evaluate(self, split, *more)
+        return (float("inf") if split is self.test else loss), accuracy
+
+    monkeypatch.setattr(Engine, "evaluate", infinite)
+    record = train(tiny(), tmp_path, device="cpu")
+    assert (record["outcome"], record["test_accuracy"]) == ("failed", None)
+    assert record["reason"] == "the loss on the test set is not a finite number"
+
+
+def test_a_folder_goes_away_before_its_lock_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the lock would hold that of a file that is gone."""
+    there = []
+    release = filelock.FileLock.release
+
+    def noted(self: filelock.FileLock, force: bool = False) -> None:
+        there.append((tmp_path / "run").exists())
+        release(self, force)
+
+    monkeypatch.setattr(filelock.FileLock, "release", noted)
+    with pytest.raises(MemnbError):
+        train(tiny(), tmp_path / "run", device="gpu")
+    assert there[0] is False
+
+
 def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,6 +616,33 @@ class TestCheckpoint:
         assert state["which"] == 1
         if damage != "no sum":  # without its sum it was never finished: nothing to warn of
             assert "damaged" in caplog.text
+
+    def test_one_that_cannot_be_read_is_not_taken_for_damaged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = checkpoint.save(tmp_path, 3, {"step": 3})
+
+        def failing(self: Path) -> bytes:
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", failing)
+            with pytest.raises(RunError, match=r"checkpoint-00000003.pt cannot be read \(Input"):
+                checkpoint.load_newest(tmp_path)
+        assert checkpoint.load_newest(tmp_path) == {"format": checkpoint.FORMAT, "step": 3}
+        assert path.exists()
+
+    def test_too_little_memory_to_read_one_is_not_its_fault(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        checkpoint.save(tmp_path, 3, {"step": 3})
+
+        def too_large(*_: Any, **__: Any) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(torch, "load", too_large)
+        with pytest.raises(MemoryError):
+            checkpoint.load_newest(tmp_path)
 
     def test_the_newest_two_are_kept(self, tmp_path: Path) -> None:
         for step in (5, 100, 20, 3000):

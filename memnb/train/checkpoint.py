@@ -47,7 +47,8 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     and says what is used in its place.
 
     Raises:
-        RunError: the checkpoint was written by a newer memnb, or is no checkpoint at all.
+        RunError: the checkpoint was written by a newer memnb, is no checkpoint at all, or cannot
+            be read.
     """
     damaged = []
     state, instead = None, "there is none before it, so the run starts again"
@@ -64,12 +65,20 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
 
 
 def read_whole(path: Path) -> bytes | None:
-    """The content of a checkpoint file if it has the sum that was written beside it, else None."""
+    """The content of a checkpoint file if it has the sum that was written beside it, else None.
+
+    Raises:
+        RunError: it is there and cannot be read, which does not mean that it is damaged.
+    """
     try:
-        content = path.read_bytes()
-        expected = _sum_file(path).read_bytes()
-    except OSError:
+        content, expected = path.read_bytes(), _sum_file(path).read_bytes()
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be read ({error.strerror}); make it readable and start the same "
+            "command again, or remove it to do without it."
+        ) from None
     return content if hashlib.sha256(content).hexdigest().encode() == expected else None
 
 
@@ -119,6 +128,8 @@ def from_bytes(path: Path, content: bytes) -> Any:
     """
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:  # says nothing of the file
+        raise
     except Exception as error:  # foreign bytes fail in pickle, zipfile, struct or PyTorch
         log.debug("%s: %s", path, error)
         raise RunError(

@@ -185,17 +185,10 @@ class GraphEngine(Engine):
         self._compiled = self._compile()
         self._train_graph = self._capture_training()
 
-    def _make_optimizer(self) -> torch.optim.AdamW:
+    def _make_optimizer(self, **settings: Any) -> torch.optim.AdamW:
         # The graph reads the learning rate from memory at each replay, so it is a tensor.
-        return torch.optim.AdamW(
-            [p for p in self.network.parameters() if p.requires_grad],
-            lr=torch.tensor(0.0, device="cuda"),
-            betas=(0.9, 0.999),
-            eps=1e-8,
-            weight_decay=self.training.weight_decay,
-            fused=True,
-            capturable=True,
-        )
+        rate = torch.tensor(0.0, device="cuda")
+        return super()._make_optimizer(lr=rate, capturable=True, **settings)
 
     # --- training ----------------------------------------------------------------------------
 
@@ -311,22 +304,13 @@ class GraphEngine(Engine):
         correct = scores.argmax(-1) == labels
         return torch.stack([(loss.double() * fresh).sum(), (correct & fresh).sum().double()])
 
-    # --- state -------------------------------------------------------------------------------
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on exactly where :meth:`state` was taken; captured tensors are written in place."""
-        self.step, self._summed = state["step"], state["summed"]
-        self.network.load_state_dict(state["network"])
-        saved = state["optimizer"]["state"]
+    def _restore_optimizer(self, saved: dict[str, Any]) -> None:
+        """In place, for the tensors are those that were captured."""
         for number, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
             # Parameters that nothing reads (the last block's memory norm) have no moments.
             for name, value in self.optimizer.state.get(parameter, {}).items():
-                value.copy_(saved[number][name])
+                value.copy_(saved["state"][number][name])
         self._steps_done.fill_(self.step)
-        self._sums.copy_(state["sums"])
-        torch.set_rng_state(state["rng_cpu"])
-        if state["rng_cuda"] is not None:
-            torch.cuda.set_rng_state(state["rng_cuda"])
 
 
 class CapturedEngine(GraphEngine):

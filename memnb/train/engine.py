@@ -83,14 +83,14 @@ class Engine:
     def _prepare(self) -> None:
         """What a faster engine does before its first step."""
 
-    def _make_optimizer(self) -> torch.optim.AdamW:
+    def _make_optimizer(self, **settings: Any) -> torch.optim.AdamW:
         return torch.optim.AdamW(
             [p for p in self.network.parameters() if p.requires_grad],
-            lr=learning_rate(1, self.training.lr, self.training.warmup),
             betas=(0.9, 0.999),
             eps=1e-8,
             weight_decay=self.training.weight_decay,
             fused=True,
+            **{"lr": learning_rate(1, self.training.lr, self.training.warmup), **settings},
         )
 
     def train(self, batches: Tensor) -> None:
@@ -154,9 +154,12 @@ class Engine:
             if should_stop():
                 raise Interrupted
             part = slice(start, start + batch)
-            sums += self._evaluation_step(
-                split.inputs[part], split.lengths[part], split.labels[part]
-            )
+            labels = split.labels[part]
+            with self._autocast():
+                scores = self.network(split.inputs[part], split.lengths[part])
+            loss_of_part = functional.cross_entropy(scores.float(), labels, reduction="sum")
+            correct = (scores.argmax(-1) == labels).sum()
+            sums += torch.stack([loss_of_part.double(), correct.double()])
         loss, accuracy = (sums / len(split)).tolist()
         return loss, accuracy
 
@@ -165,14 +168,6 @@ class Engine:
     ) -> tuple[float, float]:
         """As :meth:`evaluate`, without anything compiled: for a network that is being changed."""
         return Engine.evaluate(self, split, should_stop)
-
-    def _evaluation_step(self, inputs: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
-        """Summed loss and number of correct answers of a batch, float64 (2,)."""
-        with self._autocast():
-            scores = self.network(inputs, lengths)
-        loss = functional.cross_entropy(scores.float(), labels, reduction="sum")
-        correct = (scores.argmax(-1) == labels).sum()
-        return torch.stack([loss.double(), correct.double()])
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, on the CPU."""
@@ -191,11 +186,14 @@ class Engine:
         """Go on exactly where :meth:`state` was taken."""
         self.step, self._summed = state["step"], state["summed"]
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._restore_optimizer(state["optimizer"])
         self._sums.copy_(state["sums"])
         torch.set_rng_state(state["rng_cpu"])
         if state["rng_cuda"] is not None and self.device.kind == "cuda":
             torch.cuda.set_rng_state(state["rng_cuda"])
+
+    def _restore_optimizer(self, saved: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(saved)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.device.precision == "bf16":

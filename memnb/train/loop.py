@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +142,9 @@ def train(
     except OSError as error:
         raise RunError(checkpoint.explain(folder, error)) from None
     finally:
-        lock.release()
-        if made:
+        if made:  # under the lock: afterwards another process may have begun in it
             _remove_if_nothing_began(folder)
+        lock.release()
 
 
 def locked(run: Run, folder: Path) -> filelock.BaseFileLock:
@@ -232,22 +231,19 @@ class _Journal:
             file.write(json.dumps(row) + "\n")
 
     def restore(self, rows: list[dict[str, Any]]) -> None:
-        if self._torn():
+        content = self.path.read_bytes() if self.path.exists() else b""
+        if content and not content.endswith(b"\n"):  # by a kill or a full disk
             log.warning(
                 "%s ends in a torn line; it is written anew, as it was at the last checkpoint.",
                 self.path,
             )
         self.rows = list(rows)
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        checkpoint.write_atomically(self.path, text.encode())
+        self.write()
 
-    def _torn(self) -> bool:
-        """Whether the last row was cut off: whoever wrote it was killed, or the disk was full."""
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return False
-        return content != b"" and not content.endswith(b"\n")
+    def write(self) -> None:
+        """All rows, on disk: those that were added may be in the memory of the system only."""
+        text = "".join(json.dumps(row) + "\n" for row in self.rows)
+        checkpoint.write_atomically(self.path, text.encode())
 
 
 class _Trainer:
@@ -300,6 +296,9 @@ class _Trainer:
         training = self.run.training
         self.sampler = EpochSampler(len(data.train), training.batch, self.run.seed)
         self._engine = make_engine(self.kind, network, data, training, self.device, self.parts)
+        # When the memory is measured, and on which examples: of every label.
+        self.looks = frozenset(looks(training))
+        self.looked_at = _some(self._engine.validation, PROBE_SAMPLES, PROBE_SAMPLES)
 
     def go(self) -> dict[str, Any]:
         """Resume if there is something to resume, train, test, and write the record."""
@@ -319,10 +318,10 @@ class _Trainer:
         except _Failure as failure:
             log.warning("%s failed: %s", self.run.run_id, failure)
             self._write_record(outcome="failed", reason=str(failure))
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             if not out_of_memory(error):
                 if self.begun:  # nobody must take it for a run that is being trained
-                    with contextlib.suppress(OSError):
+                    with contextlib.suppress(RunError):  # what went wrong first is what is told
                         self._write_record(outcome="interrupted")
                 raise
             log.warning("%s: %s", self.run.run_id, error)
@@ -331,9 +330,6 @@ class _Trainer:
                 reason="out of memory; the same batch fits in parts (memnb train --accumulate "
                 f"{2 * self.parts}), or use a device with more memory",
             )
-        except KeyboardInterrupt:
-            self._write_record(outcome="interrupted")
-            raise
         if self.record["outcome"] == "finished":
             checkpoint.remove(self.folder)
         return self.record
@@ -398,11 +394,10 @@ class _Trainer:
         step = self.engine.step
         loss, accuracy = self.engine.evaluate(self.engine.validation, self._stop)
         train_loss, train_accuracy = self.engine.report()
-        lr = self.engine.learning_rate
         now = self._total_seconds()
         self.metrics.add(
             {"step": step, "split": "train", "loss": _finite(train_loss),
-             "accuracy": train_accuracy, "lr": lr, "seconds": now}
+             "accuracy": train_accuracy, "lr": self.engine.learning_rate, "seconds": now}
         )  # fmt: skip
         self._check(train_loss, loss)
         self.metrics.add(
@@ -413,7 +408,7 @@ class _Trainer:
         if accuracy > self.best["accuracy"]:
             weights = {k: v.clone() for k, v in self.engine.network.state_dict().items()}
             self.best = {"step": step, "accuracy": accuracy, "loss": loss, "network": weights}
-        if step in self._looks:
+        if step in self.looks:
             self._look(step)
             self._watch_filters(step)
         self.seconds["evaluation"] += time.monotonic() - begun
@@ -430,19 +425,10 @@ class _Trainer:
 
     def _look(self, step: int) -> None:
         """Measure the memory, if there is one, on a few examples of the validation set."""
-        split, some = self.engine.validation, self._looked_at
+        split, some = self.engine.validation, self.looked_at
         network = self.engine.network
         for row in measure(network, split.inputs[some], split.lengths[some], split.labels[some]):
             self.probes.add({"step": step, **row})
-
-    @cached_property
-    def _looks(self) -> frozenset[int]:
-        return frozenset(looks(self.run.training))
-
-    @cached_property
-    def _looked_at(self) -> Tensor:
-        """Which examples of the validation set the memory is measured on: of every label."""
-        return _some(self.engine.validation, PROBE_SAMPLES, PROBE_SAMPLES)
 
     def _watch_filters(self, step: int) -> None:
         for row in filter_state(self.engine.network):
@@ -466,6 +452,8 @@ class _Trainer:
             network.load_state_dict(last)
             self._save()
             return False
+        if not math.isfinite(loss):
+            raise _Failure("the loss on the test set is not a finite number")
         self.metrics.add(
             {"step": self.best["step"], "split": "test", "loss": loss, "accuracy": accuracy,
              "seconds": self._total_seconds()}
@@ -592,6 +580,11 @@ class _Trainer:
 
     def _write_record(self, **changes: Any) -> dict[str, Any]:
         reached = self.best["step"] > 0
+        ended = changes["outcome"] in ("finished", "failed")
+        if ended and self.begun:
+            for journal in (self.metrics, self.probes, self.filters):
+                if journal.path.exists():
+                    journal.write()
         state = {
             "outcome": "running",
             "reason": None,
@@ -604,7 +597,7 @@ class _Trainer:
             "validation_loss": self.best["loss"],
             "test_accuracy": None,
             "test_loss": None,
-            "finished": _now() if changes["outcome"] in ("finished", "failed") else None,
+            "finished": _now() if ended else None,
             "seconds": self._total_seconds(),
             "seconds_training": self.seconds["training"],
             "seconds_evaluation": self.seconds["evaluation"],
@@ -622,19 +615,11 @@ class _Trainer:
         return self.seconds["total"] + time.monotonic() - self.started
 
     def _tell(self, loss: float | None) -> None:
-        if self.progress is None:
-            return
-        accuracy = self.metrics.rows[-1]["accuracy"] if self.metrics.rows else None
-        self.progress(
-            Progress(
-                self.run.run_id,
-                self.engine.step,
-                self.run.training.steps,
-                loss,
-                accuracy,
-                self._total_seconds(),
-            )
-        )
+        if self.progress is not None:
+            run, seconds = self.run, self._total_seconds()
+            accuracy = self.metrics.rows[-1]["accuracy"] if self.metrics.rows else None
+            step = self.engine.step
+            self.progress(Progress(run.run_id, step, run.training.steps, loss, accuracy, seconds))
 
 
 def _machine(record: dict[str, Any], step: int) -> dict[str, Any]:
