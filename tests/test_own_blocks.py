@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import random
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,6 +51,19 @@ def failures(block: type[nn.Module]) -> dict[str, str]:
 
 def test_a_sound_block_passes_every_check() -> None:
     assert failures(Gated) == {}
+
+
+def test_dropout_of_its_own_is_off_in_evaluation_and_drawn_by_the_seed_in_training() -> None:
+    class Dropping(Gated):
+        def __init__(self, model: config.Model) -> None:
+            super().__init__(model)
+            self.dropout = nn.Dropout(0.5)
+
+        def forward(self, *given: Any) -> tuple[Tensor, ...]:
+            x, memory = super().forward(*given)
+            return self.dropout(x), memory
+
+    assert failures(Dropping) == {}
 
 
 @pytest.mark.parametrize(
@@ -524,6 +540,12 @@ def test_files_without_a_block_are_refused_in_one_sentence(
         file.write_text(text)
     assert main(["verify-block", str(file)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_file_named_like_a_module_of_python_leaves_that_alone(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text(FILE.replace("fromfile", "likerandom"))
+    assert verify.find_blocks(str(tmp_path / "random.py")) == ["likerandom"]
+    assert sys.modules["random"] is random
 
 
 def test_verify_block_of_an_unknown_name_suggests_one(capsys: pytest.CaptureFixture[str]) -> None:

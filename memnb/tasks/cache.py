@@ -98,13 +98,14 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             os.fchmod(opened.fileno(), 0o644)  # for all who share the folder
             np.savez(opened, **cast("dict[str, Any]", arrays))
     except OSError as error:
-        raise _cannot_write(path.parent, error) from None
+        raise cannot_write(path.parent, error) from None
 
 
-def _cannot_write(folder: Path, error: OSError) -> DataError:
+def cannot_write(folder: Path, error: OSError) -> DataError:
+    """The error for a folder of the data cache that refuses, or whose disk is full."""
     return DataError(
-        f"The data folder {folder} cannot be written ({error.strerror}); free some space or give "
-        "yourself the right to write, or let MEMNB_DATA name another folder."
+        f"The data folder {folder} cannot be written ({error.strerror or error}); free some space "
+        "or give yourself the right to write, or let MEMNB_DATA name another folder."
     )
 
 
@@ -147,7 +148,7 @@ def locked(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise _cannot_write(path.parent, error) from None
+        raise cannot_write(path.parent, error) from None
     try:
         yield
     finally:

@@ -319,7 +319,7 @@ def _import_listops(source: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
     except OSError as error:
-        raise DataError(f"The data folder {folder} cannot be written ({error.strerror}).") from None
+        raise cache.cannot_write(folder, error) from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
     for stale in paths.data_cache().glob("listops-*.npz"):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memnb.errors import DataError
+from memnb.tasks.cache import cannot_write
 
 if TYPE_CHECKING:
     import requests
@@ -72,7 +73,7 @@ def fetch(source: Source, folder: Path, seen: Seen | None = None) -> Path:
         except _Refused as refusal:
             problems.append(f"{address} {refusal}")
         except OSError as error:
-            raise DataError(f"The folder {folder} cannot be written ({error}).") from None
+            raise cannot_write(folder, error) from None
     raise DataError(
         f"{source.name} could not be downloaded: {'; '.join(problems)}; try again later, or "
         "get the file elsewhere and give it to `memnb data import`."
@@ -96,7 +97,7 @@ def demand_room(what: str, need: int, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise DataError(f"The folder {folder} cannot be written ({error.strerror}).") from None
+        raise cannot_write(folder, error) from None
     if free < need:
         raise DataError(
             f"{what} needs {need / 1e6:.0f} MB in {folder}, but only {free / 1e6:.0f} MB are free; "

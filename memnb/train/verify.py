@@ -69,11 +69,12 @@ def find_blocks(name_or_file: str) -> list[str]:
     if not path.is_file():
         raise MemnbError(f"There is no file {path}; give a Python file or the name of a block.")
     before = registry.registered()
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # Not under its own name alone: a file called random.py would stand in for Python's.
+    spec = importlib.util.spec_from_file_location(f"memnb_own_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses and pickles look a class up by its module
+    sys.modules[spec.name] = module  # dataclasses and pickles look a class up by its module
     try:
         spec.loader.exec_module(module)
     except MemnbError:
@@ -325,16 +326,21 @@ def _memory_used(model: Model) -> None:
 def _determinism(model: Model) -> None:
     block = _block(model)
     x, memory = _inputs(model)
-    for mode, block_in_mode in (("evaluation", block.eval()), ("training", block.train())):
+    for training in (False, True):
+        block.train(training)
         answers = []
         for _ in range(2):
-            if mode == "training":
+            if training:
                 torch.manual_seed(5)
-            answers.append(block_in_mode(x, memory, None))
+            answers.append(block(x, memory, None))
         for name, a, b in zip(("x", "memory"), *answers, strict=True):
             if a is not None and not torch.equal(a, b):
-                seed = " with the same seed" if mode == "training" else ""
-                raise _Failed(f"in {mode}, two calls{seed} differ in {name} {_said(x)}")
+                where = (
+                    "training, two calls with the same seed"
+                    if training
+                    else "evaluation, two calls"
+                )
+                raise _Failed(f"in {where} differ in {name} {_said(x)}")
 
 
 def _one_graph(model: Model) -> None:
