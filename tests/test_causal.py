@@ -242,7 +242,7 @@ def test_answers_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> 
     model = network()
     inputs, lengths, _ = batch(8)
     expected = model(inputs, lengths).argmax(-1)
-    monkeypatch.setattr(answers, "_POSITIONS", {"cpu": 90})
+    monkeypatch.setattr(answers, "POSITIONS", {"cpu": 90})
     assert torch.equal(answers.answers(model, inputs, lengths), expected)
 
 

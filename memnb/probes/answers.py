@@ -11,15 +11,18 @@ from torch import Tensor
 from memnb.config import EXTRA_TASKS
 from memnb.models.network import Network, evaluating
 
-# A batch holds about so many positions.
-_POSITIONS = {"cpu": 2**14, "cuda": 2**18}
+Rows = list[dict[str, Any]]
+"""What a probe says, as it stands in a ``.jsonl`` file: one dict per row."""
+
+# A batch of evaluation holds about so many positions: enough to keep a device busy.
+POSITIONS = {"cpu": 2**14, "cuda": 2**18}
 
 
 @torch.no_grad()
 def answers(network: Network, inputs: Tensor, lengths: Tensor) -> Tensor:
     """The class that the network gives to each example: (N, ...) -> (N,)."""
     # Exchanging memories needs at least two examples in a batch.
-    batch = max(2, _POSITIONS[inputs.device.type] // inputs[0].numel())
+    batch = max(2, POSITIONS[inputs.device.type] // inputs[0].numel())
     with evaluating(network):
         given = [
             network(inputs[start : start + batch], lengths[start : start + batch]).argmax(-1)
@@ -34,7 +37,7 @@ def answers_by_beginning(
     lengths: Tensor,
     labels: Tensor,
     hear: Callable[[], None] = lambda: None,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """How much of an input an answer hangs on: its first tokens stay, the others are another's.
 
     The first 1, 4, 16, ... tokens of an input stay where they are; what follows comes from the
@@ -88,9 +91,7 @@ def ending_otherwise(inputs: Tensor, lengths: Tensor, kept: int) -> tuple[Tensor
     return inputs, torch.where(long, lengths.roll(1, dims=0).clamp(min=kept), lengths)
 
 
-def accuracy_by_length(
-    lengths: Tensor, correct: Tensor, groups: int = 5, few: int = 16
-) -> list[dict[str, Any]]:
+def accuracy_by_length(lengths: Tensor, correct: Tensor, groups: int = 5, few: int = 16) -> Rows:
     """Accuracy of the shortest fifth of the examples, of the next, and so on.
 
     Where no more than ``few`` different lengths occur, accuracy at each of them.

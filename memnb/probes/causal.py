@@ -20,6 +20,7 @@ from torch.nn import functional
 from memnb.models.blocks import SharedMemoryAttention, SharedMemoryBlock, Trace
 from memnb.models.network import Network, evaluating
 from memnb.probes.answers import (
+    Rows,
     accuracy_by_length,
     answers,
     answers_by_beginning,
@@ -27,6 +28,7 @@ from memnb.probes.answers import (
     in_all,
 )
 from memnb.probes.degradation import real_positions, received
+from memnb.probes.filters import rounded
 from memnb.probes.row_removal import ORDERS, keeping_random_rows, rows_left
 
 EXAMPLES = 500  # the tests ask a model a dozen times: so many examples, the same for all of them
@@ -46,7 +48,7 @@ def examine(
     seed: int,
     hear: Callable[[], None] = lambda: None,
     without: Collection[str] = (),
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, Rows]:
     """Everything that is asked of a trained model once, at the end: file name -> rows.
 
     ``hear`` is called between two tests; it may raise, which leaves the network as it was. Files
@@ -60,19 +62,19 @@ def examine(
     some, few, many = slice(0, EXAMPLES), slice(0, USAGE_EXAMPLES), slice(0, LENGTH_EXAMPLES)
     asked = inputs[some], lengths[some], labels[some]
 
-    def by_length() -> list[dict[str, Any]]:
+    def by_length() -> Rows:
         if len(in_all(lengths[many]).unique()) == 1:
             return []
         correct = answers(network, inputs[many], lengths[many]) == labels[many]
         return accuracy_by_length(lengths[many], correct)
 
-    questions: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    questions: dict[str, Callable[[], Rows]] = {
         "lengths.jsonl": by_length,
         "beginning.jsonl": lambda: answers_by_beginning(network, *asked, hear),
         "usage.jsonl": lambda: row_usage(network, inputs[few], lengths[few], labels[few]),
         "causal.jsonl": lambda: causal_tests(network, *asked, seed, found.get("usage.jsonl"), hear),
     }
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, Rows] = {}
     for name, question in questions.items():
         if name not in without and (rows := question()):
             found[name] = rows
@@ -85,9 +87,9 @@ def causal_tests(
     lengths: Tensor,
     labels: Tensor,
     seed: int,
-    usage: list[dict[str, Any]] | None = None,
+    usage: Rows | None = None,
     hear: Callable[[], None] = lambda: None,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Accuracy under every test, on the same examples.
 
     * ``intact``: the model as it is.
@@ -150,9 +152,7 @@ def causal_tests(
     return found
 
 
-def row_usage(
-    network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor
-) -> list[dict[str, Any]]:
+def row_usage(network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor) -> Rows:
     """How much each memory row is read, and how much the loss depends on it, per block.
 
     Returns:
@@ -184,8 +184,8 @@ def row_usage(
         {
             "block": index + 1,
             "row": row + 1,
-            "usage": _rounded(read * network.model.memory / samples),
-            "gradient": _rounded(gradient / samples),
+            "usage": rounded(read * network.model.memory / samples),
+            "gradient": rounded(gradient / samples),
         }
         for index, (usage, gradients) in enumerate(sums)
         for row, (read, gradient) in enumerate(zip(usage.tolist(), gradients.tolist(), strict=True))
@@ -273,9 +273,7 @@ def shuffled(network: Network, seed: int) -> Edit:
     return edit
 
 
-def removal_orders(
-    rule: str, usage: list[dict[str, Any]], blocks: int, memory: int
-) -> list[Tensor]:
+def removal_orders(rule: str, usage: Rows, blocks: int, memory: int) -> list[Tensor]:
     """Per block, the rows (M,) in the order in which ``rule``, one of :data:`BY_USE`, removes
     them."""
     read = torch.tensor([row["usage"] for row in usage]).view(blocks, memory)
@@ -289,7 +287,3 @@ def _attentions(network: Network) -> list[SharedMemoryAttention]:
         block.attention for block in blocks if isinstance(block, SharedMemoryBlock)
     ]
     return shared if len(shared) == len(blocks) else []
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch.nn import functional
 from memnb.models.blocks import Trace
 from memnb.models.filters import ConvFilter, PoolFilter
 from memnb.models.network import Network, evaluating
+from memnb.probes.answers import Rows
 
 # Attention weights are written out here, which is heavy at full length: a few samples at a time.
 CHUNK = 2
@@ -92,9 +92,7 @@ def real_positions(network: Network, inputs: Tensor, lengths: Tensor) -> Tensor 
     return places < _known(lengths)[:, None] + front
 
 
-def measure(
-    network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor
-) -> list[dict[str, Any]]:
+def measure(network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor) -> Rows:
     """All measures of every block, averaged over a batch: one dict per block, first block first.
 
     Keys: ``block``; ``packed_cosine``, ``packed_rank``, ``memory_cosine``, ``memory_rank``;

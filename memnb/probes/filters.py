@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from memnb.models.blocks import SharedMemoryAttention
 from memnb.models.filters import ConvFilter
 from memnb.models.network import Network
+from memnb.probes.answers import Rows
 
 
 @torch.no_grad()
-def filter_state(network: Network) -> list[dict[str, Any]]:
+def filter_state(network: Network) -> Rows:
     """One dict per block and head: ``block`` and ``head`` (from 1), the kernel's taps ``tap_1`` ...
     in the order of the sequence, and the block's ``pack_temperature`` and ``unpack_temperature``.
 
@@ -23,9 +22,9 @@ def filter_state(network: Network) -> list[dict[str, Any]]:
         {
             "block": block,
             "head": head,
-            **{f"tap_{number}": _rounded(tap) for number, tap in enumerate(taps, start=1)},
-            "pack_temperature": _rounded(float(attention.pack_temperature())),
-            "unpack_temperature": _rounded(float(attention.unpack_temperature())),
+            **{f"tap_{number}": rounded(tap) for number, tap in enumerate(taps, start=1)},
+            "pack_temperature": rounded(float(attention.pack_temperature())),
+            "unpack_temperature": rounded(float(attention.unpack_temperature())),
         }
         for block, attention in enumerate(attentions, start=1)
         if isinstance(attention.filter, ConvFilter)
@@ -33,5 +32,6 @@ def filter_state(network: Network) -> list[dict[str, Any]]:
     ]
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """Five digits, which are plenty for a row."""
     return float(f"{value:.5g}")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from memnb.models.network import Network
+from memnb.probes.answers import Rows
 
 #: So many random orders of removal there are; examples take them in turn.
 ORDERS = 500
@@ -66,9 +67,7 @@ def rows_left(memory: int) -> list[int]:
     return sorted({memory, memory // 2, memory // 4, memory // 16, 1} - {0}, reverse=True)
 
 
-def accuracy_by_rows_left(
-    network: Network, accuracy: Callable[[], float], seed: int
-) -> list[dict[str, Any]]:
+def accuracy_by_rows_left(network: Network, accuracy: Callable[[], float], seed: int) -> Rows:
     """Accuracy with fewer and fewer rows; which ones stay is random, another choice per example.
 
     Args:

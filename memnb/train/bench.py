@@ -85,7 +85,12 @@ class Measurement:
         bytes: the least that a step must move (:func:`memnb.operations.step_bytes`).
         kernels: on CUDA, of the step suite: the longest kernels of a step, each with its name, how
             often it runs and its milliseconds; the last one is all others together.
-        run: of the run suite: seconds of a whole run's parts (:class:`RunSeconds`).
+        run: of the run suite: seconds of a whole run, put together from parts that were timed once
+            each: ``start`` (to the end of the first step, compilation included), ``training`` (all
+            steps, at the median time of one), ``evaluation`` (all of them, and the compilation of
+            the first), ``probes`` (all looks at the memory), ``examination`` (what the trained
+            network is asked at the end, the validation set standing for the test set), ``saves``
+            (all checkpoints, as rare as training makes them) and ``whole``, the sum.
         threads: of the processor, that PyTorch may use.
     """
 
@@ -137,30 +142,6 @@ class Ceilings:
     version: str = __version__
     commit: str | None = None
     format: int = FORMAT
-
-
-@dataclass(frozen=True)
-class RunSeconds:
-    """Seconds of a whole run, put together from parts that were timed once each.
-
-    Attributes:
-        start: to the end of the first step, compilation included.
-        training: all steps, at the median time of one.
-        evaluation: all evaluations, and the compilation of the first.
-        probes: all looks at the memory.
-        examination: what the trained network is asked at the end, the validation set standing for
-            the test set.
-        saves: all checkpoints, as rare as training makes them.
-        whole: the sum.
-    """
-
-    start: float
-    training: float
-    evaluation: float
-    probes: float
-    examination: float
-    saves: float
-    whole: float
 
 
 def plan(
@@ -359,7 +340,7 @@ def _prepare(suite: str, run: Run, device: str) -> _Prepared | Measurement:
         engine.wait()
         first = time.monotonic() - begun
         peak = peak_memory(chosen)  # of training: evaluation comes next
-        evaluation = _seconds(_evaluate, engine)
+        evaluation = _seconds(engine.evaluate, engine.validation)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -380,12 +361,12 @@ def _finish(prepared: _Prepared | Measurement, repeats: int, seconds: float) -> 
         steps = max(1, min(200, round(seconds / once)))
         times = [1000 * prepared.train(steps) / steps for _ in range(repeats)]
         lower, middle, upper = statistics.quantiles(times, n=4)
-        evaluation = _seconds(_evaluate, engine)
+        evaluation = _seconds(engine.evaluate, engine.validation)
         kernels = whole = None
         if suite == "step" and prepared.device.kind == "cuda":
             kernels = _profile(lambda: engine.train(prepared.sampler.take(PROFILED)))
         if suite == "run":
-            whole = asdict(_whole_run(prepared, middle, evaluation))
+            whole = _whole_run(prepared, middle, evaluation)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -406,17 +387,13 @@ def _finish(prepared: _Prepared | Measurement, repeats: int, seconds: float) -> 
     )
 
 
-def _evaluate(engine: Engine) -> None:
-    engine.evaluate(engine.validation)
-
-
 def _seconds(action: Callable[..., Any], *given: Any) -> float:
     start = time.perf_counter()
     action(*given)
     return time.perf_counter() - start
 
 
-def _whole_run(prepared: _Prepared, milliseconds: float, evaluation: float) -> RunSeconds:
+def _whole_run(prepared: _Prepared, milliseconds: float, evaluation: float) -> dict[str, float]:
     run, engine, first = prepared.run, prepared.engine, prepared.first_step
     training = run.training
     split, part = engine.validation, slice(0, PROBE_SAMPLES)
@@ -427,16 +404,21 @@ def _whole_run(prepared: _Prepared, milliseconds: float, evaluation: float) -> R
     with tempfile.TemporaryDirectory() as folder:
         save = _seconds(lambda: checkpoint.save(Path(folder), 1, {"engine": engine.state()}))
     probes = len(looks(training)) if run.model.memory else 0
-    each = 0.0
     if probes:
         probe()  # the first one loads what the others find loaded
-        each = _seconds(probe)
+    each = _seconds(probe) if probes else 0.0
     steps = training.steps * milliseconds / 1000
     scoring = prepared.first_evaluation + evaluations(run) * evaluation  # the test set once more
     examination = _seconds(look_closely, engine, split, run.seed)
-    saves = save * (first + steps + scoring) / max(SAVE_EVERY, save / SAVE_SHARE)
-    parts = (first, steps, scoring, probes * each, examination, saves)
-    return RunSeconds(*parts, whole=sum(parts))
+    parts = {
+        "start": first,
+        "training": steps,
+        "evaluation": scoring,
+        "probes": probes * each,
+        "examination": examination,
+        "saves": save * (first + steps + scoring) / max(SAVE_EVERY, save / SAVE_SHARE),
+    }
+    return {**parts, "whole": sum(parts.values())}
 
 
 def _profile(steps: Callable[[], None]) -> list[dict[str, Any]]:

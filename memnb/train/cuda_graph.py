@@ -19,9 +19,10 @@ from torch.nn import functional
 from memnb.config import Training
 from memnb.errors import MemnbError
 from memnb.models.network import Network
+from memnb.probes.answers import POSITIONS
 from memnb.tasks import Dataset
 from memnb.train.device import Device, check_usable
-from memnb.train.engine import EVALUATION_POSITIONS, DeviceSplit, Engine, Interrupted
+from memnb.train.engine import DeviceSplit, Engine, Interrupted, Stop, never
 
 log = logging.getLogger(__name__)
 
@@ -237,9 +238,7 @@ class GraphEngine(Engine):
     # --- evaluation --------------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(
-        self, split: DeviceSplit, should_stop: Callable[[], bool] = lambda: False
-    ) -> tuple[float, float]:
+    def evaluate(self, split: DeviceSplit, should_stop: Stop = never) -> tuple[float, float]:
         """Mean loss and accuracy on a split, by compiled code in large batches.
 
         Raises:
@@ -249,23 +248,21 @@ class GraphEngine(Engine):
 
     @torch.no_grad()
     def evaluate_eagerly(
-        self, split: DeviceSplit, should_stop: Callable[[], bool] = lambda: False
+        self, split: DeviceSplit, should_stop: Stop = never
     ) -> tuple[float, float]:
         """As :meth:`evaluate`, in smaller batches, since plain code takes more memory."""
-        positions = EVALUATION_POSITIONS["cuda"]
-        return self._evaluate(self.network, positions, split, should_stop)
+        return self._evaluate(self.network, POSITIONS["cuda"], split, should_stop)
 
     def _evaluate(
-        self,
-        network: Callable[..., Tensor],
-        positions: int,
-        split: DeviceSplit,
-        should_stop: Callable[[], bool],
+        self, network: Callable[..., Tensor], positions: int, split: DeviceSplit, should_stop: Stop
     ) -> tuple[float, float]:
         """Scores by ``network`` of about so many positions at a time."""
         training = self.network.training
         self.network.eval()
-        batch = min(len(split), self._examples_in(positions, split))
+        length = split.inputs[0].numel()
+        if self.network.model.chunk:  # one chunk of each example at a time
+            length = min(length, self.network.model.chunk)
+        batch = min(len(split), max(1, positions // length))
         order = torch.arange(len(split), device="cuda")
         if self.network.is_faster_on_short:
             order = split.lengths.view(len(split), -1).amax(dim=1).argsort(stable=True)
@@ -277,32 +274,15 @@ class GraphEngine(Engine):
             first = min(start, len(split) - batch)
             part = order[first : first + batch]
             fresh = torch.arange(first, first + batch, device="cuda") >= start
-            examples = split.inputs[part], split.lengths[part], split.labels[part]
-            sums += self._scored(network, *examples, fresh)
+            labels = split.labels[part]
+            with self._autocast():
+                scores = network(split.inputs[part], split.lengths[part])
+            loss_of_part = functional.cross_entropy(scores.float(), labels, reduction="none")
+            correct = (scores.argmax(-1) == labels) & fresh
+            sums += torch.stack([(loss_of_part.double() * fresh).sum(), correct.sum().double()])
         self.network.train(training)
         loss, accuracy = (sums / len(split)).tolist()
         return loss, accuracy
-
-    def _examples_in(self, positions: int, split: DeviceSplit) -> int:
-        length = split.inputs[0].numel()
-        if self.network.model.chunk:  # one chunk of each example at a time
-            length = min(length, self.network.model.chunk)
-        return max(1, positions // length)
-
-    def _scored(
-        self,
-        network: Callable[..., Tensor],
-        inputs: Tensor,
-        lengths: Tensor,
-        labels: Tensor,
-        fresh: Tensor,
-    ) -> Tensor:
-        """Summed loss and correct answers, float64 (2,), of the examples that are ``fresh``."""
-        with self._autocast():
-            scores = network(inputs, lengths)
-        loss = functional.cross_entropy(scores.float(), labels, reduction="none")
-        correct = scores.argmax(-1) == labels
-        return torch.stack([(loss.double() * fresh).sum(), (correct & fresh).sum().double()])
 
     def _restore_optimizer(self, saved: dict[str, Any]) -> None:
         """In place, for the tensors are those that were captured."""

@@ -17,12 +17,17 @@ from torch.nn import functional
 from memnb.config import Training
 from memnb.errors import MemnbError
 from memnb.models.network import Network
+from memnb.probes.answers import POSITIONS
 from memnb.tasks import Dataset, Split
 from memnb.train.device import Device
 from memnb.train.schedule import learning_rate
 
-# Evaluation works on about this many positions at a time: enough to keep a device busy.
-EVALUATION_POSITIONS = {"cpu": 2**14, "cuda": 2**18}
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """What is asked whether to stop where nobody asks for it."""
+    return False
 
 
 class Interrupted(Exception):
@@ -56,12 +61,7 @@ class Engine:
     chunk = 1  # steps that one call of train() is best given
 
     def __init__(
-        self,
-        network: Network,
-        dataset: Dataset,
-        training: Training,
-        device: Device,
-        parts: int = 1,
+        self, network: Network, dataset: Dataset, training: Training, device: Device, parts: int = 1
     ) -> None:
         if parts < 1 or training.batch % parts:
             raise MemnbError(
@@ -138,9 +138,7 @@ class Engine:
         return loss, correct
 
     @torch.no_grad()
-    def evaluate(
-        self, split: DeviceSplit, should_stop: Callable[[], bool] = lambda: False
-    ) -> tuple[float, float]:
+    def evaluate(self, split: DeviceSplit, should_stop: Stop = never) -> tuple[float, float]:
         """Mean loss and accuracy on a split.
 
         Raises:
@@ -149,7 +147,7 @@ class Engine:
         self.network.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device.kind)
         positions = split.inputs[0].numel()
-        batch = max(1, EVALUATION_POSITIONS[self.device.kind] // positions)
+        batch = max(1, POSITIONS[self.device.kind] // positions)
         for start in range(0, len(split), batch):
             if should_stop():
                 raise Interrupted
@@ -164,7 +162,7 @@ class Engine:
         return loss, accuracy
 
     def evaluate_eagerly(
-        self, split: DeviceSplit, should_stop: Callable[[], bool] = lambda: False
+        self, split: DeviceSplit, should_stop: Stop = never
     ) -> tuple[float, float]:
         """As :meth:`evaluate`, without anything compiled: for a network that is being changed."""
         return Engine.evaluate(self, split, should_stop)

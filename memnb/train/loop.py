@@ -34,6 +34,7 @@ from memnb.errors import RunError, RunInUse
 from memnb.models.network import Network
 from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import fingerprint
+from memnb.probes.answers import Rows
 from memnb.probes.attention_maps import attention_maps
 from memnb.probes.causal import EXAMPLES, LENGTH_EXAMPLES, examine
 from memnb.probes.degradation import measure
@@ -44,7 +45,7 @@ from memnb.tasks.base import asked
 from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
-from memnb.train.engine import DeviceSplit, Engine, Interrupted
+from memnb.train.engine import DeviceSplit, Engine, Interrupted, Stop, never
 from memnb.train.record import commit_of_code, has_ended, outcome
 from memnb.train.sampler import EpochSampler
 
@@ -87,7 +88,7 @@ def train(
     accumulate: int = 1,
     budget: float | None = None,
     progress: Callable[[Progress], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Train ``run`` in ``folder``, or go on with it, and return the content of its ``run.json``.
 
@@ -223,14 +224,14 @@ class _Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[dict[str, Any]] = []
+        self.rows: Rows = []
 
     def add(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def restore(self, rows: list[dict[str, Any]]) -> None:
+    def restore(self, rows: Rows) -> None:
         content = self.path.read_bytes() if self.path.exists() else b""
         if content and not content.endswith(b"\n"):  # by a kill or a full disk
             log.warning(
@@ -257,7 +258,7 @@ class _Trainer:
         engine: str,
         parts: int,
         progress: Callable[[Progress], None] | None,
-        should_stop: Callable[[], bool] | None,
+        should_stop: Stop | None,
         deadline: float | None,
         record: dict[str, Any] | None,
     ) -> None:
@@ -629,8 +630,8 @@ def _machine(record: dict[str, Any], step: int) -> dict[str, Any]:
 
 
 def look_closely(
-    engine: Engine, split: DeviceSplit, seed: int, should_stop: Callable[[], bool] = lambda: False
-) -> dict[str, list[dict[str, Any]]]:
+    engine: Engine, split: DeviceSplit, seed: int, should_stop: Stop = never
+) -> dict[str, Rows]:
     """What a trained network is asked at the end of a run: file name -> rows.
 
     Raises:
@@ -653,7 +654,7 @@ def examination(
     seed: int,
     hear: Callable[[], None] = lambda: None,
     without: Collection[str] = (),
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, Rows]:
     """What :func:`memnb.probes.causal.examine` says of the examples of a test set that are asked
     about again."""
     some = _some(split, EXAMPLES, LENGTH_EXAMPLES)
