@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from memnb import paths, tasks
+from memnb import paths, runs, tasks
 from memnb.config import Run, run_config
 from memnb.errors import MemnbError, RunError
 from memnb.models.network import Network
@@ -627,8 +627,11 @@ class TestCheckpoint:
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "read_bytes", failing)
-            with pytest.raises(RunError, match=r"checkpoint-00000003.pt cannot be read \(Input"):
+            with pytest.raises(
+                RunError, match=r"checkpoint-00000003.pt cannot be read \(Input"
+            ) as e:
                 checkpoint.load_newest(tmp_path)
+            assert [*runs._checkpoints(tmp_path)] == [str(e.value)]
         assert checkpoint.load_newest(tmp_path) == {"format": checkpoint.FORMAT, "step": 3}
         assert path.exists()
 
