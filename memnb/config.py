@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from memnb.errors import MemnbError, unknown
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
@@ -124,7 +124,7 @@ class ListOps(Task):
     train: Positive = 96_000
     validation: Positive = 2_000
     test: Positive = 2_000
-    seed: Seed = 0
+    seed: Natural = 0
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -154,7 +154,7 @@ class Text(Task):
     holdout: Positive = 2500
     train: Positive | None = None
     test: Positive | None = None
-    seed: Seed = 0
+    seed: Natural = 0
 
 
 class _Pairs(Task):
@@ -172,7 +172,7 @@ class _Pairs(Task):
     train: Positive | None = None
     validation: Positive | None = None
     test: Positive | None = None
-    seed: Seed = 0
+    seed: Natural = 0
 
 
 class Retrieval(_Pairs):
@@ -209,7 +209,7 @@ class Image(Task):
     train: Positive | None = None
     validation: Positive | None = None
     test: Positive | None = None
-    seed: Seed = 0
+    seed: Natural = 0
 
 
 class Pathfinder(Task):
@@ -232,12 +232,12 @@ class Pathfinder(Task):
     max_length: Annotated[int, Field(ge=1, le=4096)] = 1024
     contour_length: Positive = 14
     distractor_length: Positive = 4
-    distractors: Annotated[int, Field(ge=0)] = 5
+    distractors: Natural = 5
     seed_distance: Positive = 7
     train: Positive = 160_000
     validation: Positive = 20_000
     test: Positive = 20_000
-    seed: Seed = 0
+    seed: Natural = 0
 
     @property
     def side(self) -> int:
@@ -285,7 +285,7 @@ class Recall(Task):
     train: Positive = 50_000
     validation: Positive = 500
     test: Positive = 1_000
-    seed: Seed = 0
+    seed: Natural = 0
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -418,7 +418,7 @@ class Model(Config):
     heads: Positive
     mlp: Positive
     dropout: Fraction = 0.1
-    memory: Annotated[int, Field(ge=0)] = 0
+    memory: Natural = 0
     representation: Representation = "cls"
     reading: Reading = "as_coded"
     positions: Positions = "learned"
@@ -436,8 +436,8 @@ class Model(Config):
     pack_temperature: Temperature = "sqrt"
     unpack_temperature: Temperature = "sqrt"
     # Memory between chunks
-    chunk: Annotated[int, Field(ge=0)] = 0
-    chunk_gradients: Annotated[int, Field(ge=0)] = 0
+    chunk: Natural = 0
+    chunk_gradients: Natural = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -819,7 +819,7 @@ class Run(Config):
     ]
     model: Model
     training: Training
-    seed: Seed = 0
+    seed: Natural = 0
 
     @property
     def run_id(self) -> str:

@@ -121,6 +121,17 @@ def test_levels_are_those_of_the_set_that_accuracies_are_of(tmp_path: Path) -> N
         assert verdict.evidence["result"].tolist() == [result]
 
 
+def test_the_level_that_is_named_is_that_of_the_set(tmp_path: Path) -> None:
+    for model in ("convluna-16", "luna-16"):
+        write_runs(tmp_path, model, [0.30, 0.31, 0.32])
+    runs = rows.load_runs(tmp_path)
+    frames = runs, rows.load_removal(runs), rows.load_probes(runs)
+    for which, level in (("test", "34.6 %"), ("validation", "33.2 %")):
+        found = claims.check(*frames, which=which)
+        (verdict,) = [v for v in found if (v.claim, v.preset) == ("C1", "quick")]
+        assert f"the first operator alone gives ({level})" in verdict.reading
+
+
 def test_where_some_have_enough_runs_the_reading_does_not_blame_their_number(
     tmp_path: Path,
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 from made_up_runs import write_run, write_runs
 
 from memnb import cli, config, paths
+from memnb.cli.common import seconds
 from memnb.errors import MemnbError, RunError
 from memnb.reproduce import manifest
 from memnb.reproduce.progress import Terminal
@@ -105,13 +106,13 @@ def test_models_and_tasks_are_those_that_config_knows(capsys: pytest.CaptureFixt
     [("45", 45), ("90s", 90), ("9m", 540), ("1h30m", 5400), ("2.5h", 9000), ("1m1s", 61)],
 )
 def test_lengths_of_time(text: str, expected: float) -> None:
-    assert cli.seconds(text) == expected
+    assert seconds(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "m", "9 m", "-9m", "9d", "1e3", "0", "0s", "9m30"])
 def test_what_is_no_length_of_time(text: str) -> None:
     with pytest.raises(MemnbError):
-        cli.seconds(text)
+        seconds(text)
 
 
 # --- train -----------------------------------------------------------------------------------

@@ -82,6 +82,9 @@ def test_a_task_and_its_digest_follow_its_definition(task: str) -> None:
         ({"task_changes": {"min_length": 1999}}, "raise max_length"),
         ({"task_changes": {"max_arguments": 10**30}}, "less than 2147483648"),
         ({"seed": -1}, "greater than or equal to 0"),
+        # More than a machine word holds is a sentence too, where PyTorch would raise.
+        ({"model_changes": {"memory": 10**25}}, "less than"),
+        ({"task_changes": {"max_arguments": 10**25}}, "less than"),
         ({"model_changes": {"filter_kernel": "smooth"}}, "set filter='conv'"),
     ],
 )

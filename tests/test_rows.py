@@ -134,6 +134,26 @@ def test_the_first_folder_wins(tmp_path: Path) -> None:
     assert sorted(swapped["test_accuracy"]) == [0.32, 0.33]
 
 
+@pytest.mark.parametrize("here", ["interrupted", "running"])
+def test_a_run_that_has_not_ended_hides_none_that_has(tmp_path: Path, here: str) -> None:
+    """Who trains a committed row again, and stops, has not lost a seed of the table."""
+    write_run(tmp_path / "here", outcome=here)
+    write_run(tmp_path / "committed", accuracy=0.31)
+    for folders in (("here", "committed"), ("committed", "here")):
+        frame = rows.load_runs(*(tmp_path / name for name in folders))
+        assert (frame["outcome"].tolist(), frame["test_accuracy"].tolist()) == (
+            ["finished"],
+            [0.31],
+        )
+
+
+def test_a_run_that_has_failed_is_not_replaced_by_a_better_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "here", outcome="failed")
+    write_run(tmp_path / "committed", accuracy=0.31)
+    frame = rows.load_runs(tmp_path / "here", tmp_path / "committed")
+    assert frame["outcome"].tolist() == ["failed"]
+
+
 def test_a_damaged_run_does_not_hide_a_sound_one_further_on(tmp_path: Path) -> None:
     edit_run(write_run(tmp_path / "a", accuracy=0.31), test_accuracy=31)
     write_run(tmp_path / "b", accuracy=0.32)
@@ -245,6 +265,33 @@ def test_long_frames_follow_the_runs_they_are_given(tmp_path: Path) -> None:
 def test_a_new_measure_becomes_a_column(tmp_path: Path) -> None:
     write_run(tmp_path, probes={"novel": 3.0})
     assert "novel" in rows.load_probes(rows.load_runs(tmp_path)).columns
+
+
+@pytest.mark.parametrize("accuracy", ["57.0", "-0.1", "Infinity", "1e999"])
+def test_a_share_is_between_0_and_1(tmp_path: Path, accuracy: str) -> None:
+    """Percent by mistake, say, would make of C3's equivalence what one likes."""
+    path = write_run(tmp_path) / "removal.jsonl"
+    lines = path.read_text().splitlines()
+    damaged = f'{{"rule": "random", "kept": 1, "accuracy": {accuracy}}}'
+    path.write_text("\n".join([damaged, *lines]))
+    removal = rows.load_removal(rows.load_runs(tmp_path))
+    assert len(removal) == len(lines)
+    assert problems(removal) == [f"{path} has a damaged line 1; left out."]
+
+
+@pytest.mark.parametrize(
+    ("lines", "sound"),
+    [
+        (['{"block": 1, "step": 5}, {"block": 2, "step": 5}', '{"block": 3, "step": 5}'], [3]),
+        (['{"block": 1, "step": 5', '"packed_rank": 2}', '{"block": 3, "step": 5}'], [3]),
+    ],
+)
+def test_a_row_is_one_line(tmp_path: Path, lines: list[str], sound: list[int]) -> None:
+    path = write_run(tmp_path) / "probes.jsonl"
+    path.write_text("\n".join(lines))
+    probes = rows.load_probes(rows.load_runs(tmp_path))
+    assert probes["block"].tolist() == sound
+    assert f"{path} has a damaged line 1; left out." in problems(probes)
 
 
 @pytest.mark.parametrize("torn", ['{"step": 600, "spl', "\x00\x00\x00\x00", "12", '{"step": 600}'])

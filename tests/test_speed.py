@@ -55,6 +55,9 @@ def test_a_repeated_measurement_counts_once_and_the_last_one_wins(tmp_path: Path
     "line",
     [
         "{torn", "[]", '{"suite": "step"}', json.dumps(step("luna-1", -1.0)), '"text"', "\udcff",
+        json.dumps({**step("luna-1", 1.0), "milliseconds": None}),
+        json.dumps(step("luna-1", 1.0, suite="run")),
+        json.dumps(step("luna-1", 1.0, suite="run", run={"whole": 3.0})),
         json.dumps(step("luna-1", 1.0, length=10**30)), pytest.param("[" * 10**5, id="deep"),
     ],
 )  # fmt: skip

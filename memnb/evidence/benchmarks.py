@@ -8,14 +8,15 @@ import math
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from memnb import paths
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**63)]
 
 #: What a kernel's name says of its work: the first of these words that occurs decides.
@@ -35,7 +36,7 @@ class _Kernel(BaseModel):
 
     name: str
     calls: float
-    milliseconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    milliseconds: Time
 
 
 class _Row(BaseModel):
@@ -69,7 +70,14 @@ class _Row(BaseModel):
     bandwidth: Positive | None = None
     matrix_rate: Positive | None = None
     kernels: list[_Kernel] | None = None
-    run: dict[str, float] | None = None
+    run: dict[str, Time] | None = None
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        parts = {"training", "evaluation", "probes", "whole"} if self.suite == "run" else set()
+        if self.outcome == "measured" and (not self.milliseconds or parts - set(self.run or ())):
+            raise ValueError("a measured row says how long it took")
+        return self
 
 
 COLUMNS = tuple(_Row.model_fields)
@@ -103,9 +111,9 @@ def load(*files: Path) -> pd.DataFrame:
             key = (row.suite, row.device_name, row.task, row.model, row.length, row.batch)
             rows[key] = row.model_dump()
     frame = pd.DataFrame(list(rows.values()), columns=list(COLUMNS))
-    numbers = [name for name in COLUMNS if "float" in str(_Row.model_fields[name].annotation)]
-    kinds = {name: "float64" for name in numbers if name not in ("kernels", "run")}
-    frame = frame.astype({**kinds, "length": "Int64", "batch": "Int64"})
+    fields = _Row.model_fields.items()
+    numbers = [name for name, field in fields if field.annotation == Positive | None]
+    frame = frame.astype(dict.fromkeys(numbers, "float64") | {"length": "Int64", "batch": "Int64"})
     frame.attrs["problems"] = problems
     return frame
 
@@ -127,21 +135,11 @@ def probe_shares(rows: pd.DataFrame) -> pd.DataFrame:
         One row per measured run of a model with memory: ``task``, ``model``, ``device_name``,
         ``probes`` and ``training`` in seconds, and their quotient ``share``.
     """
-    found = of_suite(rows, "run")
-    parts = [
-        {
-            "task": row["task"],
-            "model": row["model"],
-            "device_name": row["device_name"],
-            "probes": float(row["run"]["probes"]),
-            "training": float(row["run"]["training"]),
-        }
-        for _, row in found.iterrows()
-        if row["run"]["probes"] > 0
-    ]
-    columns = ["task", "model", "device_name", "probes", "training"]
-    frame = pd.DataFrame(parts, columns=columns)
-    return frame.assign(share=frame["probes"] / frame["training"])
+    found = of_suite(rows, "run").reset_index(drop=True)
+    parts = pd.DataFrame(list(found["run"]), columns=["probes", "training"], dtype="float64")
+    parts["share"] = parts["probes"] / parts["training"]
+    frame = found[["task", "model", "device_name"]].join(parts)
+    return frame[frame["probes"] > 0].reset_index(drop=True)
 
 
 def main_device(rows: pd.DataFrame) -> str | None:

@@ -31,6 +31,7 @@ Retrieval's substitute. The thresholds are this project's choice, not the paper'
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -42,13 +43,13 @@ import pandas as pd
 from memnb.config import EXTRA_TASKS, FULL_TASKS, LRA_TASKS, TASKS
 from memnb.evidence.levels import (
     Which,
-    first_operator,
     have_all_learned_nothing,
     in_percent,
     is_first_operator_enough,
     learned_above,
+    levels_of,
 )
-from memnb.evidence.rows import looks
+from memnb.evidence.rows import ENDED, looks
 from memnb.evidence.statistics import LEVEL, difference, mean
 from memnb.naming import comparison_label, model_label, task_label
 
@@ -171,11 +172,11 @@ def check(
     for preset in PRESETS:
         here = runs[runs["preset"] == preset]
         compared: dict[str, list[Comparison]] = {
-            "C1": _filter_helps(here),
+            "C1": _filter_helps(here, "luna", "convluna"),
             "C2": _one_row_suffices(here),
             "C3": _memory_degrades(here, removal, probes, count_all),
             "C4": _both_parts_matter(here),
-            "C5": _filter_helps_between_chunks(here),
+            "C5": [c for kind in CHUNK_FAMILIES for c in _filter_helps(here, kind, f"conv{kind}")],
         }
         for claim, found in compared.items():
             known = [c if count_all else _beyond_levels(c, which) for c in found]
@@ -244,8 +245,9 @@ class Comparison:
     notes: tuple[str, ...] = ()
     silent: bool = False
     """Of accuracies: no run of either side is above the level of the majority class."""
-    shallow: bool = False
-    """Of accuracies: no run of either side is much above what the first operator alone gives."""
+    shallow: float | None = None
+    """Of accuracies: what the first operator alone gives, where no run of either side is much above
+    it."""
     left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
@@ -271,7 +273,7 @@ class Comparison:
 
     @property
     def judged(self) -> bool:
-        return self.n >= ENOUGH and not self.silent and not self.shallow
+        return self.n >= ENOUGH and not self.silent and self.shallow is None
 
     @property
     def holds(self) -> bool:
@@ -295,7 +297,7 @@ class Comparison:
             return "not enough runs"
         if self.silent:
             return SILENT
-        if self.shallow:
+        if self.shallow is not None:
             return SHALLOW
         if self.holds:
             return "holds"
@@ -330,11 +332,11 @@ class Comparison:
         return f"{self.name}: {numbers}{wanted}"
 
 
-def _filter_helps(runs: pd.DataFrame) -> list[Comparison]:
-    """C1: ConvLuna-M − Luna-M in test accuracy, for each task and M."""
+def _filter_helps(runs: pd.DataFrame, plain: str, filtered: str) -> list[Comparison]:
+    """C1 and C5: filtered − plain memory in test accuracy, for each task and M."""
     found = []
-    for task, memory in _places(runs, "luna", "convluna"):
-        a, b = (_accuracy(runs, task, f"{kind}-{memory}") for kind in ("convluna", "luna"))
+    for task, memory in _places(runs, plain, filtered):
+        a, b = (_accuracy(runs, task, f"{family}-{memory}") for family in (filtered, plain))
         found.append(_gain(task, memory, a, b))
     return found
 
@@ -378,34 +380,25 @@ def _memory_degrades(
             _that_learned(_model(runs, task, f"{kind}-{memory}"), task, count_all)
             for kind in ("luna", "convluna")
         )
+        compare = functools.partial(Comparison, task, memory)
+        of_luna = functools.partial(_side, f"luna-{memory}", luna)
         for measure, ends, unit, near, more in (
             ("packed cosine", cosine, "cosine", COLLAPSED, POSITIVE),
             ("packed rank share", rank, "of the rank range", FLAT, NEGATIVE),
         ):
-            first, end = ends["first"], ends["last"]
-            for what, begun, values in (
-                (measure, first, end),
-                (f"{measure}, last block", ends["deepest_first"], ends["deepest_last"]),
-            ):
-                a, before = (_side(f"luna-{memory}", luna, some) for some in (values, begun))
-                ended = Comparison(
-                    task, memory, what, unit, near, a, part=at_the_end, left_out=dull
-                )
-                was_so = replace(ended, a=before).holds
+            for blocks, depth in (("", ""), (", last block", "deepest_")):
+                first, last = (of_luna(ends[f"{depth}{end}"]) for end in ("first", "last"))
+                what = f"{measure}{blocks}"
+                ended = compare(what, unit, near, last, part=at_the_end, left_out=dull)
+                was_so = replace(ended, a=first).holds
                 found.append(replace(ended, notes=(WAS_SO,)) if was_so else ended)
-            a = _side(f"luna-{memory}", luna, end - first)
-            what = f"{measure}, change in training"
-            found.append(
-                Comparison(task, memory, what, unit, more, a, part=than_at_first, left_out=dull)
-            )
-            a = _side(f"luna-{memory}", luna, end)
-            b = _side(f"convluna-{memory}", filtered, end)
-            found.append(
-                Comparison(
-                    task, memory, measure, unit, more, a, b, part=than_the_filtered,
-                    left_out=(*dull, *dull_too),
-                )
-            )  # fmt: skip
+            change, end = of_luna(ends["last"] - ends["first"]), of_luna(ends["last"])
+            other = _side(f"convluna-{memory}", filtered, ends["last"])
+            what, both = f"{measure}, change in training", (*dull, *dull_too)
+            found += [
+                compare(what, unit, more, change, part=than_at_first, left_out=dull),
+                compare(measure, unit, more, end, other, part=than_the_filtered, left_out=both),
+            ]
         found += _removals(task, memory, luna, dull, removal)
     return found
 
@@ -449,12 +442,8 @@ def _removals(
         lost = 100 * (_with_rows(rows, memory) - _with_rows(rows, kept))
         measure = f"accuracy lost with {kept} of {memory} rows left"
         side = _side(f"luna-{memory}", luna, lost)
-        found.append(
-            Comparison(
-                task, memory, measure, "points", UNCHANGED, side, part=part, notes=notes,
-                left_out=dull,
-            )
-        )  # fmt: skip
+        one = Comparison(task, memory, measure, "points", UNCHANGED, side, part=part, notes=notes)
+        found.append(replace(one, left_out=dull))
     return found
 
 
@@ -476,18 +465,6 @@ def _both_parts_matter(runs: pd.DataFrame) -> list[Comparison]:
     return found
 
 
-def _filter_helps_between_chunks(runs: pd.DataFrame) -> list[Comparison]:
-    """C5: memory between chunks with the filter on what is written, minus without it, for each
-    kind of it, task and M."""
-    found = []
-    for plain in CHUNK_FAMILIES:
-        filtered = f"conv{plain}"
-        for task, memory in _places(runs, plain, filtered):
-            a, b = (_accuracy(runs, task, f"{kind}-{memory}") for kind in (filtered, plain))
-            found.append(_gain(task, memory, a, b))
-    return found
-
-
 def _with_rows(removal: pd.DataFrame, kept: int) -> pd.Series[float]:
     """Accuracy with ``kept`` memory rows by run id; empty where that number was never tried."""
     return removal[removal["kept"] == kept].groupby("run_id")["accuracy"].mean()
@@ -504,7 +481,7 @@ def _tasks(runs: pd.DataFrame) -> list[str]:
 
 def _places(runs: pd.DataFrame, *families: str) -> list[tuple[str, int]]:
     """The (task, M) at which a family has a run of its standard settings that has ended."""
-    ended = runs["outcome"].isin(["finished", "failed"])
+    ended = runs["outcome"].isin(ENDED)
     some = runs[runs["family"].isin(families) & (runs["changes"] == "") & ended]
     return [
         (task, int(memory))
@@ -544,9 +521,11 @@ def _beyond_levels(comparison: Comparison, which: Which) -> Comparison:
         return comparison
     task = comparison.task
     both = [value / 100 for side in comparison.sides for value in side.values]
-    silent = have_all_learned_nothing(task, both, which)
-    shallow = not silent and is_first_operator_enough(task, both, which)
-    return replace(comparison, silent=silent, shallow=shallow)
+    if have_all_learned_nothing(task, both, which):
+        return replace(comparison, silent=True)
+    if is_first_operator_enough(task, both, which):
+        return replace(comparison, shallow=levels_of(task, which).first_operator)
+    return comparison
 
 
 # --- from comparisons to a verdict -----------------------------------------------------------
@@ -657,13 +636,15 @@ def _reading(
 
 def _shallow(compared: Sequence[Comparison]) -> Iterator[str]:
     """On which tasks the accuracies compared may owe all to one token."""
-    for task in dict.fromkeys(c.task for c in compared if c.shallow):
+    for task, level in dict.fromkeys((c.task, c.shallow) for c in compared):
+        if level is None:
+            continue
         there = [c for c in compared if c.task == task and c.measure == ACCURACY]
-        count = sum(c.shallow for c in there)
+        count = sum(c.shallow is not None for c in there)
         some = f"{count} of {len(there)}" if count < len(there) else f"any of {count}"
         some = "the one" if len(there) == 1 else some
         yield (
             f"nothing follows from {some} on {task_label(task)} in which no run is more than 2 "
             "points above what reading the first operator alone gives "
-            f"({in_percent(first_operator(task))} %)"
+            f"({in_percent(level)} %)"
         )

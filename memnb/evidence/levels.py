@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -55,9 +56,8 @@ class Levels:
 Which = Literal["test", "validation"]
 
 #: Task, set, and how many of its examples if not all: counted on the data of seed 0, on which all
-#: runs of the plan are tested, of Image in
-#: ``data/reference/datasets.csv``. Sets that are not here are balanced, by their definition or as
-#: far as anybody knows.
+#: runs of the plan are tested, of Image in ``data/reference/datasets.csv``. Sets that are not here
+#: are balanced, by their definition or as far as anybody knows.
 _COUNTED: dict[tuple[str, Which, int | None], Levels] = {
     ("listops", "test", None): Levels(0.1695, 0.3595),
     ("listops", "test", ASKED_AGAIN): Levels(0.17, 0.388),
@@ -126,8 +126,7 @@ def learned_above(task: str, which: Which = "test") -> float:
 
 def have_all_learned_nothing(task: str, accuracies: Iterable[float], which: Which = "test") -> bool:
     """Whether ``accuracies`` (0 to 1, at least one) are all no more than :func:`learned_above`."""
-    found = list(accuracies)
-    return bool(found) and max(found) <= learned_above(task, which)
+    return max(accuracies, default=math.inf) <= learned_above(task, which)
 
 
 def first_operator(task: str) -> float | None:
@@ -137,8 +136,8 @@ def first_operator(task: str) -> float | None:
 
 def is_first_operator_enough(task: str, accuracies: Iterable[float], which: Which = "test") -> bool:
     """Whether ``accuracies`` (0 to 1, at least one) are all within reach of the first operator."""
-    level, found = levels_of(task, which).first_operator, list(accuracies)
-    return level is not None and bool(found) and max(found) <= level + MARGIN
+    level = levels_of(task, which).first_operator
+    return level is not None and max(accuracies, default=math.inf) <= level + MARGIN
 
 
 def in_percent(level: float | None) -> str:

@@ -40,43 +40,31 @@ RESULT_FILES = (
 #: Columns that say which run a row of a long frame belongs to.
 KEYS = ("run_id", "task", "model", "family", "memory", "seed", "preset", "changes")
 
-# Columns that a file promises; a newer trainer may write more, and they are kept.
-_METRICS = ("step", "split", "loss", "accuracy", "lr", "seconds")
-_PROBES = (
-    "step",
-    "block",
-    "packed_cosine",
-    "packed_rank",
-    "memory_cosine",
-    "memory_rank",
-    "pack_entropy",
-    "unpack_entropy",
-    "dominant_rows",
-    "packed_gradient",
-    "memory_gradient",
-    "gradient_spread",
-)
-_REMOVAL = ("rule", "kept", "accuracy", "orders")
-_FILTERS = ("step", "block", "head", "pack_temperature", "unpack_temperature")
-_CAUSAL = ("test", "rule", "kept", "examples", "accuracy", "changed", "orders")
-_USAGE = ("block", "row", "usage", "gradient")
-_LENGTHS = ("low", "high", "examples", "accuracy")
-_BEGINNING = ("kept", "examples", "accuracy", "changed")
-# The columns of these files that hold a word or a count; all others hold numbers or nothing.
+# The columns of each file: those that every line holds, and further ones. A newer trainer may write
+# more, and they are kept. All counts are required: a column of whole numbers has no place for one
+# that is missing.
+_FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "metrics.jsonl": (("step", "split", "loss", "accuracy"), ("lr", "seconds")),
+    "probes.jsonl": (
+        ("step", "block"),
+        ("packed_cosine", "packed_rank", "memory_cosine", "memory_rank", "pack_entropy",
+         "unpack_entropy", "dominant_rows", "packed_gradient", "memory_gradient",
+         "gradient_spread"),
+    ),
+    "filters.jsonl": (("step", "block", "head"), ("pack_temperature", "unpack_temperature")),
+    "removal.jsonl": (("rule", "kept", "accuracy"), ("orders",)),
+    "causal.jsonl": (("test", "rule", "kept", "examples", "accuracy"), ("changed", "orders")),
+    "usage.jsonl": (("block", "row", "usage"), ("gradient",)),
+    "lengths.jsonl": (("low", "high", "examples", "accuracy"), ()),
+    "beginning.jsonl": (("kept", "examples", "accuracy", "changed"), ()),
+}  # fmt: skip
+# What holds a word, a count or a share (0..1); all else is a number or nothing.
 _WORDS = ("split", "rule", "test")
 _COUNTS = ("step", "block", "head", "row", "kept", "examples", "low", "high")
-# What every line of a file has to hold; all its counts, since a column of whole numbers has no
-# place for one that is missing.
-_REQUIRED = {
-    "metrics.jsonl": ("step", "split", "loss", "accuracy"),
-    "probes.jsonl": ("step", "block"),
-    "filters.jsonl": ("step", "block", "head"),
-    "removal.jsonl": ("rule", "kept", "accuracy"),
-    "causal.jsonl": ("test", "rule", "kept", "examples", "accuracy"),
-    "usage.jsonl": ("block", "row", "usage"),
-    "lengths.jsonl": ("low", "high", "examples", "accuracy"),
-    "beginning.jsonl": ("kept", "examples", "accuracy", "changed"),
-}
+_SHARES = ("accuracy", "changed")
+
+#: Outcomes of a run that is not trained any further.
+ENDED = ("finished", "failed")
 
 Study = Literal["shared", "chunks", "recall", "longer", "every"]
 
@@ -181,7 +169,8 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     ``changes`` names the model settings that differ from those the model's name stands for on
     its task, such as ``filter=none``; it is empty for a row of the main table.
 
-    Where one run stands in several folders, the first one wins. A row whose ``run_id`` is not the
+    Where one run stands in several folders, the first one that has ended wins, or the first one
+    where none has. A row whose ``run_id`` is not the
     hash of its config is left out, like any damaged one, and named in ``attrs["problems"]``.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -192,7 +181,9 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
         except MemnbError as error:
             problems.append(f"{str(error).removesuffix('.')}; left out.")
             continue
-        found.setdefault(record.run_id, _row(record, run, folder))
+        known = found.get(record.run_id)
+        if known is None or (record.outcome in ENDED and known["outcome"] not in ENDED):
+            found[record.run_id] = _row(record, run, folder)
     frame = pd.DataFrame(list(found.values()), columns=list(COLUMNS))
     frame = frame.astype(dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_WHOLE, "int64"))
     frame.attrs["problems"] = problems
@@ -301,7 +292,7 @@ def load_metrics(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: :data:`KEYS`, then step, split (train, validation, test), loss, accuracy (0..1),
     lr (train only), seconds.
     """
-    return _long(runs, "metrics.jsonl", _METRICS)
+    return _long(runs, "metrics.jsonl")
 
 
 def load_probes(runs: pd.DataFrame) -> pd.DataFrame:
@@ -310,7 +301,7 @@ def load_probes(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: :data:`KEYS`, then the measures of ``memnb.probes``; cosines and ranks are NaN for
     a memory of one row.
     """
-    return _long(runs, "probes.jsonl", _PROBES)
+    return _long(runs, "probes.jsonl")
 
 
 def first_and_last(probes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -346,7 +337,7 @@ def load_removal(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: :data:`KEYS` (``memory`` is M), then rule, kept, accuracy, and orders: how many random
     orders of removal the examples took in turn; NaN in older runs, which had one for all examples.
     """
-    return _long(runs, "removal.jsonl", _REMOVAL)
+    return _long(runs, "removal.jsonl")
 
 
 def load_causal(runs: pd.DataFrame) -> pd.DataFrame:
@@ -356,7 +347,7 @@ def load_causal(runs: pd.DataFrame) -> pd.DataFrame:
     changed (the share of answers that differ from the intact model's) and orders, as in
     :func:`load_removal`; see :func:`memnb.probes.causal.causal_tests`.
     """
-    return _long(runs, "causal.jsonl", _CAUSAL)
+    return _long(runs, "causal.jsonl")
 
 
 def load_usage(runs: pd.DataFrame) -> pd.DataFrame:
@@ -365,7 +356,7 @@ def load_usage(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: :data:`KEYS`, then block and row (from 1), usage (1 = an even share of the unpack
     weight) and gradient (mean norm of one sample's loss gradient).
     """
-    return _long(runs, "usage.jsonl", _USAGE)
+    return _long(runs, "usage.jsonl")
 
 
 def load_lengths(runs: pd.DataFrame) -> pd.DataFrame:
@@ -373,7 +364,7 @@ def load_lengths(runs: pd.DataFrame) -> pd.DataFrame:
 
     Columns: :data:`KEYS`, then low, high (lengths in tokens), examples, accuracy.
     """
-    return _long(runs, "lengths.jsonl", _LENGTHS)
+    return _long(runs, "lengths.jsonl")
 
 
 def load_beginning(runs: pd.DataFrame) -> pd.DataFrame:
@@ -383,7 +374,7 @@ def load_beginning(runs: pd.DataFrame) -> pd.DataFrame:
     accuracy (0..1) and changed (the share of answers that differ from those to whole inputs); see
     :func:`memnb.probes.answers.answers_by_beginning`.
     """
-    return _long(runs, "beginning.jsonl", _BEGINNING)
+    return _long(runs, "beginning.jsonl")
 
 
 def load_filters(runs: pd.DataFrame) -> pd.DataFrame:
@@ -393,17 +384,13 @@ def load_filters(runs: pd.DataFrame) -> pd.DataFrame:
     unpack_temperature, and tap_1, tap_2, ... in the order of the sequence; a tap that a shorter
     kernel lacks is NaN.
     """
-    return _long(runs, "filters.jsonl", _FILTERS)
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The sound rows of one run's ``metrics.jsonl``."""
-    return _read_lines(folder / "metrics.jsonl")[0]
+    return _long(runs, "filters.jsonl")
 
 
 def tested(folder: Path) -> list[float]:
     """The test accuracies (0..1) in one run's ``metrics.jsonl``: of a finished run, one."""
-    return [row["accuracy"] for row in read_metrics(folder) if row["split"] == "test"]
+    lines, _ = _read_lines(folder / "metrics.jsonl")
+    return [row["accuracy"] for row in lines if row["split"] == "test"]
 
 
 def load_attention(run: pd.Series[Any]) -> dict[str, NDArray[Any]] | None:
@@ -437,7 +424,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _long(runs: pd.DataFrame, name: str, columns: Sequence[str]) -> pd.DataFrame:
+def _long(runs: pd.DataFrame, name: str) -> pd.DataFrame:
+    required, further = _FILES[name]
     records: list[dict[str, Any]] = []
     owner: list[int] = []
     problems: list[str] = []
@@ -448,11 +436,11 @@ def _long(runs: pd.DataFrame, name: str, columns: Sequence[str]) -> pd.DataFrame
         problems += [each.removesuffix(".") + "; left out." for each in complaints]
     keys = runs[list(KEYS)].iloc[owner].reset_index(drop=True)
     values = pd.DataFrame(records)
-    names = [c for c in dict.fromkeys([*columns, *values.columns]) if c not in KEYS]
-    values = values.reindex(columns=names)
-    whole = {c for c in _COUNTS if c in _REQUIRED[name]}
+    new = (column for column in values.columns if column not in KEYS)
+    names = list(dict.fromkeys([*required, *further, *new]))
+    whole = set(_COUNTS).intersection(required)
     types = {c: "int64" if c in whole else "float64" for c in names if c not in _WORDS}
-    frame = pd.concat([keys, values.astype(types)], axis=1)
+    frame = pd.concat([keys, values.reindex(columns=names).astype(types)], axis=1)
     frame.attrs = {"problems": problems}
     return frame
 
@@ -473,10 +461,12 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         # One call for the whole file is several times as fast as one per line.
         values = _from_json(f"[{','.join(lines)}]")
     except (ValueError, RecursionError):
-        values = [_parse(line) for line in lines]
+        values = []
+    if len(values) != len(lines):
+        values = [_value_or_none(line) for line in lines]
     sound, problems = [], []
     for number, value in enumerate(values, start=1):
-        if _fits(value, _REQUIRED[path.name]):
+        if _fits(value, _FILES[path.name][0]):
             sound.append(value)
         elif number == len(values):
             problems.append(f"{path} ends in a torn line (line {number}).")
@@ -485,7 +475,7 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return sound, problems
 
 
-def _parse(line: str) -> Any:
+def _value_or_none(line: str) -> Any:
     try:
         return _from_json(line)
     except (ValueError, RecursionError):
@@ -504,19 +494,19 @@ def _whole(digits: str) -> int:
     return number
 
 
+_KINDS = dict.fromkeys(_WORDS, (str,)) | dict.fromkeys(_COUNTS, (int,))
+
+
 def _fits(value: Any, required: Sequence[str]) -> bool:
     """Whether ``value`` is an object with the required keys and values of the right kinds."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not all(key in value for key in required):
         return False
     # Types of JSON, whose values have no subclasses; a page of the report asks a million times.
     for key, item in value.items():
-        if type(item) not in _KINDS.get(key, _NUMBER):
+        if type(item) not in _KINDS.get(key, (float, int, type(None))):
             return False
-    return all(key in value for key in required)
-
-
-_NUMBER = (float, int, type(None))
-_KINDS = dict.fromkeys(_WORDS, (str,)) | dict.fromkeys(_COUNTS, (int,))
+    shares = [value.get(key) or 0 for key in _SHARES]  # None, as NaN: not known
+    return not any(share < 0 or share > 1 for share in shares)
 
 
 # --- committing a result ---------------------------------------------------------------------
@@ -542,15 +532,22 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
     """
     source, parent = Path(run_folder), Path(destination)
     record, _ = read_run(source)
-    if record.outcome not in ("finished", "failed"):
+    if record.outcome not in ENDED:
         raise RunError(
             f"{record.run_id} is {record.outcome}: only a finished or failed run can be committed; "
             "let it finish first."
         )
-    _refuse_damage(source)
+    for problem in damage(source):
+        raise DataError(f"{problem} A damaged result is not committed.")
     target = parent / record.run_id
     if target.exists():
-        return _same_or_refuse(source, target)
+        name = difference(source, target)
+        if name is None:
+            return target
+        raise RunError(
+            f"{target} already holds another result of this run ({name} differs); remove that "
+            "folder first if the new one is to replace it."
+        )
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".commit-", suffix=".tmp", dir=parent) as temporary:
@@ -570,11 +567,6 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
     return target
 
 
-def _refuse_damage(folder: Path) -> None:
-    for problem in damage(folder):
-        raise DataError(f"{problem} A damaged result is not committed.")
-
-
 def damage(folder: Path) -> Iterator[str]:
     """One sentence for everything in a run's rows and arrays that cannot be read."""
     for name in RESULT_FILES:
@@ -586,16 +578,6 @@ def damage(folder: Path) -> Iterator[str]:
                 read_arrays(path)
             except DataError as error:
                 yield str(error)
-
-
-def _same_or_refuse(source: Path, target: Path) -> Path:
-    name = difference(source, target)
-    if name is None:
-        return target
-    raise RunError(
-        f"{target} already holds another result of this run ({name} differs); remove that folder "
-        "first if the new one is to replace it."
-    )
 
 
 def asked_since(run: Path, other: Path) -> list[str] | None:
