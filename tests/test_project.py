@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import errno
+import importlib.util
 import os
 import re
 import stat
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -238,11 +240,22 @@ def small_project(tmp_path: Path) -> Path:
 def test_setup_installs_and_starts_afresh_after_a_kill(bootstrap, capsys, small_project):
     environment = bootstrap.Environment(str(small_project))
     left_over = small_project / ".venv" / "left-over.txt"
+    wheel = small_project / "locked-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("locked.py", "")
+        file.writestr(
+            "locked-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: locked\nVersion: 1\n"
+        )
+        file.writestr("locked-1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        file.writestr("locked-1.dist-info/RECORD", "")
+    (small_project / "requirements.lock").write_text(f"locked @ {wheel.as_uri()}\n")
 
     assert bootstrap.main(["--exact"], str(small_project)) == 0, capsys.readouterr().err
     assert Path(environment.installed).exists()
     assert not Path(environment.installing).exists()
     assert run(environment.python, "-m", "pip", "show", "tiny").returncode == 0
+    (module,) = Path(environment.folder).glob("lib/python*/site-packages/locked.py")
+    assert Path(importlib.util.cache_from_source(str(module))).exists()
 
     # A setup that was killed leaves its mark: nothing of it is built on.
     left_over.write_text("half a package")
