@@ -213,7 +213,8 @@ def test_timed_steps_tell_the_time_of_a_run_that_nobody_trained(tmp_path: Path) 
     found = cost.Speeds(rows.load_runs(), timings=timings).estimate(run, cost.H100)
     # 25,000 steps, and 50 evaluations of 25,000 examples.
     assert (found.basis, found.seconds) == ("timed", pytest.approx(20 + 250 + 250))
-    whole = {"run": {"whole": 400.0}, "suite": "run"}
+    parts = {"training": 300.0, "evaluation": 60.0, "probes": 20.0, "whole": 400.0}
+    whole = {"run": parts, "suite": "run"}
     timings = bench(tmp_path / "bench.jsonl", "luna-256", **whole)
     found = cost.Speeds(rows.load_runs(), timings=timings).estimate(other, cost.H100)
     assert found.seconds == pytest.approx(400)

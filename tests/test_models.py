@@ -102,7 +102,7 @@ def tokens(batch: int = 3, length: int = 24) -> tuple[Tensor, Tensor]:
 
 def test_the_cls_vector_starts_as_asked() -> None:
     torch.manual_seed(0)
-    wide = {"width": 4096, "heads": 4}
+    wide = {"width": 4096, "heads": 4, "mlp": 4, "blocks": 1}
     normal = build_model("luna-2", "text", **wide).encoder.cls.detach()
     assert float(normal.std()) == pytest.approx(1, abs=0.05)
     xavier = build_model("luna-2", "text", cls_init="xavier", **wide).encoder.cls.detach()

@@ -10,6 +10,8 @@ import builtins
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -254,8 +256,26 @@ def test_the_single_row_is_explained(name: str) -> None:
     assert "same vector" in text
 
 
+def test_pages_load_no_torch_before_they_need_it() -> None:
+    """Stored rows are drawn where there is none, and its import takes seconds."""
+    imported = {
+        ast.unparse(statement)
+        for path in FILES
+        for statement in python(load(path)).body
+        if isinstance(statement, (ast.Import, ast.ImportFrom))
+    }
+    assert "from memnb.evidence import check" in " ".join(imported)
+    look = "import sys; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join([*sorted(imported), look])],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+
+
 def test_what_a_page_saves_is_what_the_manifest_promises() -> None:
-    """That these files come out, without PyTorch, is seen where the stored report is drawn."""
     promised: dict[str, set[str]] = {}
     for artefact in manifest.load().artefacts:
         promised.setdefault(artefact.notebook, set()).update(artefact.outputs)
