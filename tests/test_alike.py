@@ -117,6 +117,19 @@ def test_the_figure_has_a_small_mark_per_run_and_a_large_one_per_model(
     assert "packed_cosine_last" in attached
 
 
+def test_a_level_far_below_does_not_press_the_marks_together(tmp_path: Path) -> None:
+    for changes in ({}, {"filter": "none"}):
+        write_runs(tmp_path, "convluna-16", [0.36, 0.38], task="listops", model_changes=changes)
+    runs = load_runs(tmp_path)
+    figure = alike.figure(runs, load_probes(runs))
+    (axis,) = figure.axes
+    assert axis.get_ylim()[0] > 30
+    assert axis.get_title("left") == "ListOps (one answer always: 17)"
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "first operator alone" in legend
+    assert "one answer always" not in legend
+
+
 def test_before_anything_is_taken_away_it_says_so(tmp_path: Path) -> None:
     write_run(tmp_path, "luna-16", "text")
     write_run(tmp_path, "convluna-16", "text")

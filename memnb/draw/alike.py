@@ -140,20 +140,24 @@ def figure(runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Figu
     if not tasks:
         return style.empty(title, subtitle)
     sheet, axes = style.canvas(1, len(tasks), 3.5, alone=5.6, sharex=True)
-    for axis, task in zip(axes[0], tasks, strict=True):
-        _panel(axis, rows[rows["task"] == task])
-        axis.set_title(naming.task_label(task))
-        panels.draw_levels([axis], levels_of(task))
+    near = [
+        _panel(axis, rows[rows["task"] == task], task)
+        for axis, task in zip(axes[0], tasks, strict=True)
+    ]
     panels.name_axes(
         axes, "mean cosine of packed rows at the end (1: all alike)", "test accuracy (%)"
     )
-    panels.legend_below(sheet, {**_marks(rows), **panels.level_marks(tasks)}, 4)
+    known = panels.level_marks(tasks)
+    if not any(near):
+        del known[panels.MAJORITY_NAME]
+    panels.legend_below(sheet, {**_marks(rows), **known}, 4)
     where = f"M = {tables.TAKEN_APART}; small: one seed, large: the mean. {subtitle}"
     ends = rows[[f"{measure}_{end}" for measure in (_COSINE, _RANK) for end in ("first", "last")]]
     return panels.finish(sheet, title, where, pd.concat([panels.of_runs(rows), ends], axis=1))
 
 
-def _panel(axis: Axes, rows: pd.DataFrame) -> None:
+def _panel(axis: Axes, rows: pd.DataFrame, task: str) -> bool:
+    """Draw the models of a task; whether what one answer gives is drawn too, or said above."""
     for _, _, own in _variants(rows):
         look = _look(own.iloc[0])
         x, y = own[f"{_COSINE}_last"], 100 * own["test_accuracy"]
@@ -161,6 +165,13 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
         axis.plot([x.mean()], [y.mean()], markersize=8, alpha=0.85, zorder=3, **look)
     axis.set_xlim(0, 1.03)
     axis.margins(y=0.12)
+    constant, *others = panels.lines_of(levels_of(task)).items()
+    near = panels.is_near(constant[1], [*axis.dataLim.intervaly, *(level for _, level in others)])
+    for dash, level in [constant, *others] if near else others:
+        style.reference_line(axis, level, dash=dash)
+    said = "" if near else f" ({panels.MAJORITY_NAME}: {constant[1]:.0f})"
+    axis.set_title(f"{naming.task_label(task)}{said}")
+    return near
 
 
 def _look(run: pd.Series[Any]) -> dict[str, Any]:

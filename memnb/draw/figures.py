@@ -177,10 +177,6 @@ def _accuracy_panel(axis: Axes, task: str, rows: Sequence[_Row]) -> None:
             _remark(axis, position, text, marks[position], task)
 
 
-#: Points within which one answer's level is drawn, however close together the marks are.
-_REACH = 10.0
-
-
 def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     """Title, levels that take no memory, and an x axis in percent that holds them and ``shown``.
 
@@ -190,8 +186,7 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     name = "test accuracy (%)" if len(axis.figure.axes) == 1 else "accuracy (%)"
     constant, *others = panels.draw_levels_across(axis, levels_of(task))
     shown = [*shown, *others] or [constant]
-    reach = max(max(shown) - min(shown), _REACH)
-    near = min(shown) - reach <= constant <= max(shown) + reach
+    near = panels.is_near(constant, shown)
     axis.set_xlabel(name if near else f"{name}\none answer always: {constant:.0f}")
     shown += [constant] * near
     # An interval of two or three seeds can be wider than the scale: the dots set the limits.

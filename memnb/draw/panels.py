@@ -242,12 +242,12 @@ def draw_levels(panels: Iterable[Axes], known: Levels) -> None:
     legend names them: a name beside a line could cover a point.
     """
     for axis in panels:
-        for dash, level in _in_percent(known).items():
+        for dash, level in lines_of(known).items():
             style.reference_line(axis, level, dash=dash)
 
 
-def _in_percent(known: Levels) -> dict[style.Dash, float]:
-    """By the dashes of its line, each level that there is."""
+def lines_of(known: Levels) -> dict[style.Dash, float]:
+    """By the dashes of its line, each level that there is; that of one answer first."""
     levels = {style.DOTTED: known.constant, style.DASH_DOTTED: known.first_operator}
     return {dash: 100 * level for dash, level in levels.items() if level is not None}
 
@@ -278,6 +278,17 @@ MAJORITY_NAME, FIRST_OPERATOR_NAME = "one answer always", "first operator alone"
 """The names of the two levels."""
 
 
+#: Points within which one answer's level is drawn, however close together the marks are.
+_REACH = 10.0
+
+
+def is_near(level: float, shown: Sequence[float]) -> bool:
+    """Whether a panel of the percentages ``shown`` can hold ``level`` without pressing them
+    together; else it is to be said in words."""
+    reach = max(max(shown) - min(shown), _REACH)
+    return min(shown) - reach <= level <= max(shown) + reach
+
+
 def level_marks(tasks: Iterable[str]) -> dict[str, Line2D]:
     """The lines of :func:`draw_levels` on any of the ``tasks``, for a legend that names them."""
     dashes = {MAJORITY_NAME: style.DOTTED}
@@ -300,7 +311,7 @@ def draw_levels_across(axis: Axes, known: Levels) -> list[float]:
 
     The limits stay as they are, and the legend or the axis names the lines.
     """
-    found = _in_percent(known)
+    found = lines_of(known)
     for dash, level in found.items():
         axis.axvline(level, linestyle=dash, color=style.QUIET, linewidth=0.9, zorder=1)
     return [*found.values()]
