@@ -39,7 +39,7 @@ def some(out: str | None = None) -> list[Path]:
     found = folders(out)
     if not found:
         raise RunError(
-            f"There are no runs in {paths.runs(out)}; is --out the folder that holds it?"
+            f"There are no runs in {paths.runs(out)}; is --out the folder that holds runs/?"
         )
     return found
 
@@ -298,6 +298,11 @@ def remove(folder: Path, even_finished: bool = False) -> None:
                     shutil.rmtree(left)
     except filelock.Timeout:
         raise RunError(f"{folder.name} is being trained; stop that process first.") from None
+    except NotImplementedError:
+        raise RunError(
+            f"The file system of {folder} cannot lock files, so nothing tells whether the run is "
+            "being trained; remove the folder yourself if it is not."
+        ) from None
     except OSError as error:
         raise RunError(
             f"{folder} cannot be removed ({error.strerror}); see who owns it, and try again."

@@ -504,6 +504,13 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("option", ["--format=csv", "--runs", "--out=elsewhere"])
+def test_merging_ignores_no_option(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    code, _, err = memnb(capsys, "results", "merge", "runs", option)
+    assert code == 2
+    assert err.startswith(f"memnb: {option.partition('=')[0]} means nothing to")
+
+
 #: What reads most kinds of stored things, and goes on in another way where there is no PyTorch. The
 #: others import none either (tests/test_notebooks_content.py), and nbval executes all.
 WITHOUT_TORCH = ("start-here", "attention", "where-it-looks", "claims", "data", "explore",

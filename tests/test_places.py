@@ -456,6 +456,19 @@ def _hold(lock: Path, held: Path) -> None:
         time.sleep(60)
 
 
+def test_where_nothing_can_be_locked_a_run_is_not_removed(
+    some_runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(self: Any) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "_acquire", cannot)
+    _, failed, _ = there = ids(some_runs)
+    code, text = memnb_runs(capsys, "remove", failed, f"--out={some_runs}")
+    assert (code, "cannot lock files" in text) == (1, True)
+    assert ids(some_runs) == there
+
+
 def test_nothing_outside_of_the_runs_is_found_or_removed(
     some_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,16 @@ def _results_arguments(parser: argparse.ArgumentParser) -> None:
 def _results(values: argparse.Namespace) -> int:
     if values.action is not None:
         one_of("action of 'memnb results'", values.action, ("merge",))
+        for option, given in (
+            ("--format", values.format != _FORMATS[0]),
+            ("--runs", values.runs),
+            ("--out", values.out is not None),
+        ):
+            if given:
+                raise MemnbError(
+                    f"{option} means nothing to 'memnb results merge', which writes into "
+                    "data/results/; leave it out."
+                )
         if not values.paths:
             raise MemnbError(
                 "'memnb results merge' needs a PATH: a run folder, a folder of them, or a tar "

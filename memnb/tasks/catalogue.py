@@ -58,8 +58,8 @@ class Card:
 
     @property
     def contents(self) -> str:
-        """The splits in words, such as ``25,000 / - / 25,000``."""
-        return " / ".join(f"{number:,}" if number else "-" for number in self.splits)
+        """The splits in words, such as ``25,000 / – / 25,000``."""
+        return " / ".join(f"{number:,}" if number else "–" for number in self.splits)
 
 
 @dataclass(frozen=True)
