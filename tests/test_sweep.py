@@ -16,7 +16,7 @@ from made_up_runs import write_run
 
 from memnb import cli, config, paths
 from memnb.config import Run, run_config
-from memnb.errors import DataError, MemnbError
+from memnb.errors import DataError, MemnbError, RunError
 from memnb.evidence import rows
 from memnb.reproduce import cost, plan
 from memnb.reproduce.progress import Display
@@ -310,6 +310,15 @@ def test_what_this_machine_is() -> None:
     assert machine.jobs == machine.places == machine.cores >= 1
     assert local.look("cpu", 3).jobs == 3
     assert (CARDS.jobs, CARDS.places) == (4, 2)
+
+
+def test_a_pytorch_that_kills_its_process_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("import os\nos._exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RunError, match="died over PyTorch"):
+        local.look("cpu")
 
 
 # --- the command -----------------------------------------------------------------------------

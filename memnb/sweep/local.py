@@ -6,9 +6,11 @@ import concurrent.futures
 import multiprocessing
 import os
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from memnb.config import Run
+from memnb.errors import RunError
 from memnb.reproduce.trainer import train_missing
 from memnb.reproduce.workers import Ended, cores
 from memnb.sweep.work import Work
@@ -59,11 +61,17 @@ def look(device: str = "auto", jobs: int | None = None) -> Machine:
         jobs: runs at a time; by default as many as are likely to be the fastest.
 
     Raises:
-        MemnbError: ``cuda`` where PyTorch sees no CUDA device.
+        MemnbError: ``cuda`` where PyTorch sees no CUDA device, or one that cannot be loaded.
     """
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        kind, name, count = pool.submit(_look, device).result()
+        try:
+            kind, name, count = pool.submit(_look, device).result()
+        except BrokenProcessPool:
+            raise RunError(
+                "The process that looks for graphics cards died over PyTorch; 'python -c \"import "
+                "torch; torch.cuda.is_available()\"' may tell why."
+            ) from None
     named = [card.strip() for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     cards = [card for card in named if card][:count] or [str(number) for number in range(count)]
     return Machine(kind, name, tuple(cards), cores(), jobs)
