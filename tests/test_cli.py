@@ -513,8 +513,9 @@ def test_merging_ignores_no_option(capsys: pytest.CaptureFixture[str], option: s
 
 #: What reads most kinds of stored things, and goes on in another way where there is no PyTorch. The
 #: others import none either (tests/test_notebooks_content.py), and nbval executes all.
-WITHOUT_TORCH = ("start-here", "attention", "where-it-looks", "claims", "data", "explore",
-                 "your-memory")  # fmt: skip
+WITHOUT_TORCH = (
+    "start-here", "attention", "where-it-looks", "claims", "explore", "your-memory",
+)  # fmt: skip
 
 
 @pytest.mark.timeout(420)
