@@ -1,12 +1,15 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and locks of files."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+import filelock
 
 
 @contextmanager
@@ -27,3 +30,22 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def lock(path: Path, timeout: float = -1) -> filelock.BaseFileLock:
+    """The lock file ``path``, held; who calls releases it.
+
+    Args:
+        path: in a folder that is there.
+        timeout: seconds to wait for another process that holds it; -1 for as long as it takes.
+
+    Raises:
+        filelock.Timeout: another process holds it.
+        OSError: it cannot be made, or its file system has no locks (ENOLCK).
+    """
+    held = filelock.FileLock(path)
+    try:
+        held.acquire(timeout=timeout)
+    except NotImplementedError:  # how filelock says it
+        raise OSError(errno.ENOLCK, "its file system cannot lock files", str(path)) from None
+    return held

@@ -18,6 +18,7 @@ from memnb.config import Run
 from memnb.errors import MemnbError, RunError, unknown
 from memnb.evidence import rows
 from memnb.evidence.rows import Record
+from memnb.files import lock
 
 if TYPE_CHECKING:
     from memnb.models.network import Network
@@ -193,13 +194,13 @@ def examine(folder: Path, device: str = "auto") -> list[str]:
     from memnb.train.checkpoint import explain
     from memnb.train.loop import locked
 
-    lock = locked(rows.read_run(folder)[1], folder)
+    held = locked(rows.read_run(folder)[1], folder)
     try:
         return _ask(folder, device)
     except OSError as error:
         raise RunError(explain(folder, error)) from None
     finally:
-        lock.release()
+        held.release()
 
 
 def _ask(folder: Path, device: str) -> list[str]:
@@ -264,12 +265,11 @@ def _best(folder: Path, record: Record, run: Run) -> tuple[Network, str]:
 
 def is_trained(folder: Path) -> bool:
     """Whether a process trains in this folder at the moment; also where that cannot be told."""
-    lock = filelock.FileLock(folder / "run.lock")
     try:
-        with lock.acquire(timeout=0):
-            return False
-    except (filelock.Timeout, OSError, NotImplementedError):
+        lock(folder / "run.lock", timeout=0).release()
+    except (filelock.Timeout, OSError):
         return True
+    return False
 
 
 def remove(folder: Path, even_finished: bool = False) -> None:
@@ -284,11 +284,13 @@ def remove(folder: Path, even_finished: bool = False) -> None:
             f"{folder.name} has finished, and its result would be lost; repeat the command with "
             "--yes if that is meant."
         )
-    lock = filelock.FileLock(folder / "run.lock")
     gone = folder.with_name(f"{_REMOVED}{folder.name}-{os.getpid()}")
     try:
-        with lock.acquire(timeout=0):
+        held = lock(folder / "run.lock", timeout=0)
+        try:
             folder.rename(gone)
+        finally:
+            held.release()
         # Whatever an earlier call was killed over goes as well.
         for left in folder.parent.glob(f"{_REMOVED}*"):
             with contextlib.suppress(FileNotFoundError):  # another call removes it as well
@@ -298,11 +300,6 @@ def remove(folder: Path, even_finished: bool = False) -> None:
                     shutil.rmtree(left)
     except filelock.Timeout:
         raise RunError(f"{folder.name} is being trained; stop that process first.") from None
-    except NotImplementedError:
-        raise RunError(
-            f"The file system of {folder} cannot lock files, so nothing tells whether the run is "
-            "being trained; remove the folder yourself if it is not."
-        ) from None
     except OSError as error:
         raise RunError(
             f"{folder} cannot be removed ({error.strerror}); see who owns it, and try again."

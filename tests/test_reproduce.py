@@ -325,7 +325,7 @@ def test_a_folder_that_cannot_be_locked_is_one_sentence(project: Project) -> Non
 
     project.add("first")
     project.monkeypatch.setattr(filelock.FileLock, "_acquire", refused)
-    with pytest.raises(RunError, match=r"cannot lock files.*another one with --out"):
+    with pytest.raises(RunError, match=r"cannot lock files.*another folder with --out"):
         project("stored")
 
 

@@ -11,6 +11,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -73,6 +74,17 @@ def test_compressed_members_are_read_as_well(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("a.npy", body.getvalue())
     assert cache.read(tmp_path / "x.npz", {"a": "uint8"})["a"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_where_nothing_can_be_locked_it_is_one_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def cannot(self):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "_acquire", cannot)
+    with pytest.raises(DataError, match=r"cannot lock files.*MEMNB_DATA"):
+        tasks.load(TASK)
 
 
 def damage_by_cutting(path: Path) -> None:

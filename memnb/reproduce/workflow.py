@@ -24,6 +24,7 @@ from memnb import __version__, paths
 from memnb.config import Run
 from memnb.errors import MemnbError, RunError, unknown
 from memnb.evidence import benchmarks, rows
+from memnb.files import lock
 from memnb.reproduce import cost, manifest, notebooks, plan
 from memnb.reproduce.files import content_hash, telling, write
 from memnb.reproduce.manifest import Artefact, Manifest
@@ -301,25 +302,19 @@ class _NotebookWatch:
 @contextmanager
 def _alone(report: Path) -> Iterator[None]:
     """Only one call works on a report at a time."""
-    lock = filelock.FileLock(report / "reproduce.lock", timeout=0)
     with telling(report):
         report.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire()
+            held = lock(report / "reproduce.lock", timeout=0)
         except filelock.Timeout:
             raise RunError(
                 f"Another 'memnb reproduce' is at work in {report}; wait for it, or choose another "
                 "folder with --out."
             ) from None
-        except NotImplementedError:
-            raise RunError(
-                f"The file system of {report} cannot lock files, so two calls could spoil the "
-                "report; choose a folder on another one with --out."
-            ) from None
     try:
         yield
     finally:
-        lock.release()
+        held.release()
 
 
 # --- digests ---------------------------------------------------------------------------------

@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
 from memnb import config, paths
 from memnb.errors import DataError
-from memnb.files import replacing
+from memnb.files import lock, replacing
 from memnb.tasks.base import Dataset
 
 Arrays = dict[str, NDArray[Any]]
@@ -143,13 +142,12 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         DataError: the folder cannot be written.
     """
-    lock = filelock.FileLock(path.with_name(path.name + ".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        held = lock(path.with_name(path.name + ".lock"))
     except OSError as error:
         raise cannot_write(path.parent, error) from None
     try:
         yield
     finally:
-        lock.release()
+        held.release()

@@ -31,6 +31,7 @@ from torch import Tensor
 from memnb import __version__, tasks
 from memnb.config import Run, Training
 from memnb.errors import RunError, RunInUse
+from memnb.files import lock
 from memnb.models.network import Network
 from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import fingerprint
@@ -123,7 +124,7 @@ def train(
     folder = Path(folder)
     deadline = None if budget is None else time.monotonic() + budget
     made = not folder.exists()
-    lock = locked(run, folder)
+    held = locked(run, folder)
     try:
         record = outcome(folder)
         _refuse_another(run, folder, record)
@@ -145,7 +146,7 @@ def train(
     finally:
         if made:  # under the lock: afterwards another process may have begun in it
             _remove_if_nothing_began(folder)
-        lock.release()
+        held.release()
 
 
 def locked(run: Run, folder: Path) -> filelock.BaseFileLock:
@@ -157,21 +158,14 @@ def locked(run: Run, folder: Path) -> filelock.BaseFileLock:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / "run.lock")
-        lock.acquire(timeout=0.5)  # who lists runs holds it for a moment
+        return lock(folder / "run.lock", timeout=0.5)  # who lists runs holds it for a moment
     except filelock.Timeout:
         raise RunInUse(
             f"Another process is training or examining {run.run_id}; wait for it, or choose "
             "another folder with --out."
         ) from None
-    except NotImplementedError:
-        raise RunError(
-            f"The file system of {folder} cannot lock files, so two processes could spoil the "
-            "run; choose a folder on another one with --out."
-        ) from None
     except OSError as error:
         raise RunError(checkpoint.explain(folder, error)) from None
-    return lock
 
 
 def looks(training: Training) -> list[int]:
