@@ -23,7 +23,7 @@ import pandas as pd
 
 from memnb.config import BUILT_IN, Model, Run, Task, Training, run_config
 from memnb.errors import MemnbError
-from memnb.evidence.rows import describe_changes
+from memnb.evidence.rows import ENDED, describe_changes
 from memnb.operations import (
     evaluations,
     example_operations,
@@ -198,7 +198,7 @@ def by_artefact(
         estimated device seconds of all planned runs, and ``<kind> basis``, what these rest on.
     """
     speeds = Speeds(*frames, timings=timings)
-    rows = [row for row in _records(frames) if row["outcome"] in ("finished", "failed")]
+    rows = [row for row in _records(frames) if row["outcome"] in ENDED]
     ended = {row["run_id"]: row for row in rows}
     needs = {artefact.title: plan.together(artefact.sets, "paper") for artefact in artefacts}
     everything = {run.run_id: run for runs in needs.values() for run in runs}

@@ -256,7 +256,7 @@ def _layer(
     for folder in folders:
         runs = known[folder]
         problems += runs.attrs["problems"]
-        ended = runs["outcome"].isin(["finished", "failed"])
+        ended = runs["outcome"].isin(rows.ENDED)
         there = [run_id for frame in frames for run_id in frame["run_id"]]
         frames.append(runs[ended & (runs["preset"] == preset) & ~runs["run_id"].isin(there)])
     # An empty frame has no say in the types of the joined columns.

@@ -182,7 +182,7 @@ def _verify(run: Path) -> str | None:
         record, config = rows.read_run(run)
     except DataError as error:
         raise DataError(f"{str(error).removesuffix('.')}; nothing was added.") from None
-    if record.outcome not in ("finished", "failed"):
+    if record.outcome not in rows.ENDED:
         return f"it is {record.outcome}; let it finish first."
     if was_out_of_memory(raw):
         return "it ran out of memory, which says something of a machine and not of the run."

@@ -27,7 +27,7 @@ from memnb.files import lock, replacing
 from memnb.tasks.base import Dataset
 
 Arrays = dict[str, NDArray[Any]]
-Generated = TypeVar("Generated", bound=config.Task)
+Cached = TypeVar("Cached", bound=config.Task)
 
 MOST_BYTES = 4 * 2**30
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def cannot_write(folder: Path, error: OSError) -> DataError:
 
 
 def cached(
-    task: Generated, read: Callable[[Generated, Path], Dataset], make: Callable[[Generated], Arrays]
+    task: Cached, read: Callable[[Cached, Path], Dataset], make: Callable[[Cached], Arrays]
 ) -> Dataset:
     """The data of a generated task as ``read`` finds them in its file (:func:`file`), which
     ``make`` has filled if it was missing or damaged.
