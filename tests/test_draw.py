@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from memnb import config, naming, paths, tasks
 from memnb.draw import beside_tables, diagrams, figures, style, tables
+from memnb.draw.panels import look_of_filter
 from memnb.errors import DataError
 from memnb.evidence import benchmarks, claims, levels, published, rows
 
@@ -119,7 +120,10 @@ def contrast_on_white(colour: str) -> float:
 @pytest.mark.parametrize(
     "colour",
     [
-        *(look.colour for look in [*style.FAMILY.values(), *style.OTHERS.values()]),
+        *(
+            look.colour
+            for look in [*style.FAMILY.values(), style.STRIDED_POOL, *style.OTHERS.values()]
+        ),
         *style._OWN_COLOURS,
         style.INK,
         style.QUIET,
@@ -131,14 +135,19 @@ def test_colours_of_text_are_readable_on_white(colour: str) -> None:
 
 @pytest.mark.parametrize("sight", SIGHT)
 def test_families_stay_apart_for_colour_blind_readers(sight: str) -> None:
-    seen = [lab(SIGHT[sight] @ linear(look.colour)) for look in style.FAMILY.values()]
-    nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
-    assert nearest > 20
+    shown_together = [
+        [*style.FAMILY.values()],
+        [look_of_filter(*kind) for kind in (("none",), ("conv",), ("pool",), ("pool", 4))],
+    ]
+    for looks in shown_together:
+        seen = [lab(SIGHT[sight] @ linear(look.colour)) for look in looks]
+        nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
+        assert nearest > 20
 
 
 def test_families_stay_apart_without_colour() -> None:
-    looks = style.FAMILY.values()
-    assert len({look.marker for look in looks}) == len(style.FAMILY)
+    looks = [*style.FAMILY.values(), style.STRIDED_POOL]
+    assert len({look.marker for look in looks}) == len(looks)
 
 
 def test_every_model_of_the_package_has_a_look() -> None:

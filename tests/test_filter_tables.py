@@ -174,3 +174,23 @@ def test_what_convluna_has_without_each_of_its_parts(tmp_path: Path) -> None:
         "temperature √d, as in Luna: 7.0 on Text (not enough runs); with pack temperature 1, where "
         "the learned one starts: −1.0 [−3.3, 1.3] on Text (not shown)."
     )
+
+
+def test_the_two_readings_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    intended = {"reading": "as_intended", "unpack_temperature": "learn"}
+    write_runs(tmp_path, "convluna-16", [0.80, 0.60], task="text")
+    nothing = "No run as intended has finished beside one as coded with the same seed."
+    assert filter_tables.readings(load_runs(tmp_path)) == nothing
+    write_runs(tmp_path, "convluna-16", [0.83], task="text", model_changes=intended)
+    assert filter_tables.readings(load_runs(tmp_path)) == (
+        "On Text the model as intended is more accurate than as coded in 1 of 1 combination; the "
+        "difference, seed by seed, is 3.0 points."
+    )
+    write_runs(tmp_path, "convluna-16", [0.70], task="text", model_changes={"filter": "none"})
+    write_runs(tmp_path, "convluna-16", [0.69, 0.99], task="text",
+               model_changes={**intended, "filter": "none"})  # fmt: skip
+    assert filter_tables.readings(load_runs(tmp_path)) == (
+        "On Text the model as intended is more accurate than as coded in 1 of 2 combinations; the "
+        "difference, seed by seed, is −1.0 to 3.0 points, most with convolution, width 4, "
+        "T = learned."
+    )

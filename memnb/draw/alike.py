@@ -176,7 +176,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, task: str) -> bool:
 
 def _look(run: pd.Series[Any]) -> dict[str, Any]:
     """Colour by filter, marker by temperature; Luna, which differs in more, is hollow."""
-    colour = panels.look_of_filter(run["filter"]).colour
+    colour = panels.look_of_filter(run["filter"], run["filter_stride"]).colour
     return {
         "linestyle": "none", "marker": _MARKERS[run["pack_temperature"]], "color": colour,
         "markerfacecolor": "white" if run["family"] == "luna" else colour,
@@ -188,9 +188,9 @@ def _marks(rows: pd.DataFrame) -> dict[str, Line2D]:
     luna, apart = rows[rows["family"] == "luna"], rows[rows["family"] != "luna"]
     blank: dict[str, Any] = {"linestyle": "none", "markersize": 6}
     filters = {
-        tables.filter_label(*kind): panels.look_of_filter(kind[0]).colour
-        for kind in tables.filters_of(apart)
-        if kind[0] in set(apart["filter"])
+        tables.filter_label(kind, width, stride): panels.look_of_filter(kind, stride).colour
+        for kind, width, stride in tables.filters_of(apart)
+        if kind in set(apart["filter"])
     }
     temperatures = {
         f"T = {words}": _MARKERS[kind]

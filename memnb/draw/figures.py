@@ -282,11 +282,11 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         if set(rows["family"]) == {"convluna"}:
             note = "only the whole ConvLuna has run yet: nothing to compare it with"
         return style.empty(title, subtitle, note if len(rows) else style.MISSING)
-    variants = [
-        (*kind, temperature)
-        for kind in tables.filters_of(rows)
-        for temperature in tables.TEMPERATURES
-    ]
+    looks = {
+        (kind, width, stride): panels.look_of_filter(kind, stride)
+        for kind, width, stride in tables.filters_of(rows)
+    }
+    variants = [(*kind, temperature) for kind in looks for temperature in tables.TEMPERATURES]
     whole: dict[str, Any] = {
         "color": style.FAMILY["convluna"].colour, "linewidth": 0.9, "linestyle": style.DASHED
     }  # fmt: skip
@@ -299,8 +299,9 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         # The dashed line, too, is a mark that a remark keeps clear of.
         levels = [100 * standard["test_accuracy"].mean()] if len(standard) else []
         shown = [
-            _Row(groups.get(variant, own.iloc[:0]), panels.look_of_filter(variant[0]), levels)
-            for variant in variants
+            _Row(groups.get((*kind, temperature), own.iloc[:0]), look, levels)
+            for kind, look in looks.items()
+            for temperature in tables.TEMPERATURES
         ]
         _accuracy_panel(axis, task, shown)
         for level in levels:

@@ -124,6 +124,43 @@ def _lost(comparison: pd.Series[Any]) -> str:
     return f"{lost.removesuffix(' points')} on {task} ({comparison['result']})"
 
 
+def readings(runs: pd.DataFrame) -> str:
+    """What the two readings of the authors' code make of the same seeds, in a sentence per task.
+
+    Args:
+        runs: rows of :func:`memnb.evidence.rows.load_runs`; those that are no run of the ablation
+            (:func:`memnb.draw.tables.ablated`), or have not finished, are left out.
+    """
+    apart = tables.ablated(runs)
+    apart = apart[apart["outcome"] == "finished"]
+    pairs = apart.pivot_table(
+        index=["task", *tables.EXCHANGED, "seed"], columns="reading", values="test_accuracy"
+    ).reindex(columns=["as_coded", "as_intended"])
+    gain = 100 * (pairs["as_intended"] - pairs["as_coded"]).dropna()
+    gain = gain.groupby(level=["task", *tables.EXCHANGED]).mean().round(1)
+    return (
+        " ".join(
+            f"On {naming.task_label(task)} {_gained(gain.loc[task])}"
+            for task in naming.task_order(gain.index.get_level_values("task"))
+        )
+        or "No run as intended has finished beside one as coded with the same seed."
+    )
+
+
+def _gained(gain: pd.Series[float]) -> str:
+    """``gain`` in points by what is exchanged, in words."""
+    span = tables.unsigned(gain.min())
+    if len(gain) > 1:
+        most = tables.parts_label(*gain.index[int(gain.argmax())])
+        span = f"{span} to {tables.unsigned(gain.max())} points, most with {most}"
+    else:
+        span += " points"
+    return (
+        f"the model as intended is more accurate than as coded in {(gain > 0).sum()} of "
+        f"{counted(len(gain), 'combination')}; the difference, seed by seed, is {span}."
+    )
+
+
 def other_kernels(runs: pd.DataFrame) -> pd.DataFrame:
     """What :func:`memnb.draw.memory_figures.kernel_kinds` shows, in numbers.
 

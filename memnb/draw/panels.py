@@ -212,8 +212,10 @@ def look_of(model: str) -> style.Family:
     return style.family(model.partition("-")[0])
 
 
-def look_of_filter(kind: str) -> style.Family:
-    """That of the family which has the filter; no filter takes Luna's."""
+def look_of_filter(kind: str, stride: int = 1) -> style.Family:
+    """That of the family which has the filter; no filter takes Luna's, a stride has its own."""
+    if stride > 1:
+        return style.STRIDED_POOL
     return style.FAMILY[{"none": "luna", "conv": "convluna", "pool": "poolluna"}[kind]]
 
 

@@ -87,6 +87,8 @@ OTHERS: dict[str, Family] = {
     "localconv": Family("localconv", "#6B6B00", "d", (0, (4, 1, 1, 1))),
     "memoryless": Family("memoryless", "#A3333D", "*", (0, (4, 1, 1, 1))),
 }
+#: PoolLuna where a window of positions leaves one, shown beside the one that leaves them all.
+STRIDED_POOL = Family("poolluna", "#7A5230", "v", (0, (2, 2)))
 # What a block of one's own may look like: which, follows from its name.
 _OWN_COLOURS = ("#0B6E4F", "#7B2D8B", "#8A5A00", "#1B4F9C", "#9C1B4F", "#4A6B00", "#006A8E")
 _OWN_MARKERS = ("H", "8", "p", "X", "d")
