@@ -449,17 +449,12 @@ class Model(Config):
         self._check_memory()
         self._check_chunks()
         if self.kind in BUILT_IN:
-            self._check_filter()
+            self._check_use()
         self._check_kernel()
         if self.cls_init != "normal" and self.representation != "cls":
             raise ValueError(
                 f"cls_init='{self.cls_init}' means something with representation='cls' only, but "
                 f"got '{self.representation}'; leave it out."
-            )
-        if self.kind == "convluna" and self.variant == "simplified" and self.sharing != "full":
-            raise ValueError(
-                "The simplified ConvLuna shares its projections (sharing='full'), but got "
-                f"sharing='{self.sharing}'; use variant='full' to choose."
             )
         return self
 
@@ -509,17 +504,29 @@ class Model(Config):
                 "A difference needs two taps, but got filter_width=1; raise filter_width."
             )
 
-    def _check_filter(self) -> None:
-        fixed = {"unpack_temperature": "sqrt"} if self.kind != "convluna" else {}
-        if self.kind not in ("convluna", "chunkmem"):
-            fixed["pack_temperature"] = "sqrt"
-        if self.kind not in _FILTERED:
-            fixed["filter"] = "none"
-        for key, value in fixed.items():
-            if getattr(self, key) != value:
+    def _check_use(self) -> None:
+        """Refuse settings that are not the model's: most would change nothing but a run's id."""
+        convluna = self.kind == "convluna"
+        projects = self.kind == "luna" or (convluna and self.variant == "full")
+        filtered = "models with a filter (filter='conv' or 'pool', here 'none')"
+        luna = "Luna and of ConvLuna's full variant (variant='full')"
+        used = {
+            "variant": (convluna, "ConvLuna"),
+            "sharing": (projects, luna),
+            "pack_output": (projects, luna),
+            "memory_init": (self.has_memory_stream, "models whose memory is learned"),
+            "unpack_temperature": (convluna, "ConvLuna"),
+            "pack_temperature": (convluna or self.kind == "chunkmem", "ConvLuna and ChunkMem"),
+            "filter": (self.kind in _FILTERED, "ConvLuna and models like it"),
+            "filter_width": (self.filter != "none", filtered),
+            "filter_stride": (self.filter != "none", filtered),
+        }
+        for key, (read, whose) in used.items():
+            value = getattr(self, key)
+            if not read and value != Model.model_fields[key].default:
                 raise ValueError(
-                    f"{key}='{getattr(self, key)}' is a setting of ConvLuna, but the model is "
-                    f"{self.kind}; choose convluna-{self.memory or 1} or leave {key} alone."
+                    f"{key}={value!r} is a setting of {whose}, but the model is {self.name}; "
+                    f"leave {key} alone."
                 )
         if self.kind in _ALWAYS_FILTERED and (self.filter != "conv" or self.filter_stride != 1):
             raise ValueError(

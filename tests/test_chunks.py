@@ -307,7 +307,7 @@ def test_they_run_on_every_task(name: str, task: str) -> None:
         ("luna-4", {"chunk_gradients": 2}, "needs a model that works in chunks"),
         ("localconv", {"filter": "pool"}, "convolution that keeps the length"),
         ("memoryless", {"memory": 4}, "has no memory, but got memory=4"),
-        ("rmt-4", {"pack_temperature": "learn"}, "is a setting of ConvLuna, but the model is rmt"),
+        ("rmt-4", {"pack_temperature": "learn"}, "is a setting of ConvLuna and ChunkMem, but the"),
         ("chunkmem", {}, "no model named 'chunkmem'; did you mean 'chunkmem-16'"),
         ("memoryless-4", {}, "no model named 'memoryless-4'"),
     ],

@@ -94,6 +94,43 @@ def test_impossible_values_are_one_sentence(changes: dict[str, object], message:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("luna-16", {"variant": "full"}, "variant='full' is a setting of ConvLuna, but the model"),
+        ("luna-16", {"filter": "conv"}, "of ConvLuna and models like it, but the model is luna-16"),
+        ("luna-16", {"filter_width": 8}, r"a filter \(filter='conv' or 'pool', here 'none'\)"),
+        ("luna-16", {"unpack_temperature": "unit"}, "a setting of ConvLuna, but"),
+        ("convluna-16", {"filter": "none", "filter_stride": 4}, "leave filter_stride alone"),
+        ("convluna-16", {"sharing": "qk"}, "ConvLuna's full variant"),
+        ("convluna-16", {"pack_output": False}, "ConvLuna's full variant"),
+        ("linformer-16", {"memory_init": "luna"}, "models whose memory is learned"),
+        ("transformer", {"pack_temperature": "unit"}, "ConvLuna and ChunkMem"),
+    ],
+)
+def test_a_setting_of_another_model_is_refused(
+    model: str, changes: dict[str, object], message: str
+) -> None:
+    """It would be trained once more, under another id, and compared as if it were another model."""
+    with pytest.raises(MemnbError, match=message):
+        run_config(model, "text", model_changes=changes)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("convluna-16", {"variant": "full", "sharing": "qk", "pack_output": False}),
+        ("convluna-16", {"filter": "pool", "filter_width": 8, "filter_stride": 2}),
+        ("rmt-16", {"memory_init": "luna"}),
+        ("chunkmem-16", {"pack_temperature": "learn"}),
+        ("luna-16", {"sharing": "none"}),
+    ],
+)
+def test_a_setting_of_the_model_is_taken(model: str, changes: dict[str, object]) -> None:
+    run = run_config(model, "text", model_changes=changes)
+    assert run.run_id != run_config(model, "text").run_id
+
+
 def test_a_missing_value_is_named() -> None:
     values = run_config("luna-16", "listops-short").model_dump()
     del values["training"]["steps"]

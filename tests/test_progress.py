@@ -118,3 +118,16 @@ def test_one_run_is_followed_with_its_time_left(monkeypatch: pytest.MonkeyPatch)
         ("step 50 of 100, loss 2.000", 0.5),
         ("step 60 of 100, loss 1.500, validation 50.0% · 40 s left", 0.6),
     ]
+
+
+def test_the_time_until_a_stop_stands_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(progress.time, "time", lambda: 1000.0)
+    shown = progress.Until(progress.Terminal(screen), 1540.0)
+    shown.update("training, about 2 h left", 0.25)
+    shown.note("one is done")
+    assert screen.getvalue().startswith("\r\x1b[2K 25%  stops in 9 min · training, about 2 h left")
+    assert screen.getvalue().endswith("one is done\n")
+    past = progress.Until(progress.Terminal(screen), 900.0)
+    past.update("stopping", 0.5)
+    assert screen.getvalue().endswith("stops in 0 s · stopping")

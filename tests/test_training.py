@@ -330,6 +330,20 @@ def test_a_checkpoint_without_machines_was_trained_where_its_record_says(tmp_pat
     assert names == [(0, "old card"), (step, record["device_name"])]
 
 
+def test_a_damaged_record_is_kept_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tiny("luna-4")
+    before = train(run, tmp_path, device="cpu")
+    damaged = (tmp_path / "run.json").read_bytes()[:100]
+    (tmp_path / "run.json").write_bytes(damaged)
+    again = train(run, tmp_path, device="cpu")
+    assert (tmp_path / "run.json.damaged").read_bytes() == damaged
+    assert "run.json cannot be read" in caplog.text
+    assert again["outcome"] == "finished"
+    assert again["test_accuracy"] == before["test_accuracy"]
+
+
 def test_a_checkpoint_that_a_kill_left_without_its_sum_does_not_stay(tmp_path: Path) -> None:
     run = tiny("luna-4")
     train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(5))

@@ -102,6 +102,29 @@ class Notebook(Display):
             self.handle.update(bar)
 
 
+class Until(Display):
+    """Another display that also says how long it is until all is stopped.
+
+    Args:
+        display: shows it.
+        deadline: the time (:func:`time.time`) of the stop.
+    """
+
+    def __init__(self, display: Display, deadline: float) -> None:
+        super().__init__(display.stream)
+        self.display, self.deadline = display, deadline
+
+    def update(self, text: str, fraction: float) -> None:
+        seconds = max(0.0, self.deadline - time.time())
+        self.display.update(f"stops in {duration(seconds)} · {text}", fraction)
+
+    def note(self, text: str) -> None:
+        self.display.note(text)
+
+    def close(self) -> None:
+        self.display.close()
+
+
 def choose(stream: TextIO | None = None) -> Display:
     """The display that fits where the process runs."""
     if _in_kernel():

@@ -17,7 +17,7 @@ from memnb.errors import DataError
 from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, trainer
 from memnb.reproduce.cost import Estimate, Speeds
-from memnb.reproduce.progress import Display
+from memnb.reproduce.progress import Display, Until
 from memnb.reproduce.workers import Ended
 from memnb.sweep import local, on_ray, on_slurm, planning
 from memnb.sweep.local import Machine
@@ -227,7 +227,8 @@ def run(
     def stop() -> bool:
         return should_stop() or (latest is not None and time.time() >= latest)
 
-    work = Work(plan.todo, folder, store or str(folder), latest, display, stop, function)
+    shown = display if latest is None else Until(display, latest)
+    work = Work(plan.todo, folder, store or str(folder), latest, shown, stop, function)
     with closing(display):
         if isinstance(where, Cluster):
             ended = on_ray.train(work, where)

@@ -127,6 +127,8 @@ def train(
     held = locked(run, folder)
     try:
         record = outcome(folder)
+        if record is None:
+            _put_aside(folder / "run.json")
         _refuse_another(run, folder, record)
         refuse_another_block(run, folder, record)
         if record is not None and has_ended(record):
@@ -175,6 +177,19 @@ def looks(training: Training) -> list[int]:
     stride = every * -(-training.steps // (every * PROBES))
     steps = {0, min(every, training.steps), *range(stride, training.steps, stride), training.steps}
     return sorted(steps)
+
+
+def _put_aside(record: Path) -> None:
+    """Keep a ``run.json`` that cannot be read, since another one is about to take its place."""
+    if record.exists():
+        kept = record.with_name("run.json.damaged")
+        record.replace(kept)
+        log.warning(
+            "%s cannot be read, so that nobody knows how the run ended: it is kept as %s, and the "
+            "run goes on from its last checkpoint, or from the beginning where none is left.",
+            record,
+            kept.name,
+        )
 
 
 def _refuse_another(run: Run, folder: Path, record: dict[str, Any] | None) -> None:
