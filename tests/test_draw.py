@@ -655,6 +655,23 @@ def test_memory_size_draws_seeds_and_the_transformer_as_a_level(quick: pd.DataFr
     assert list(level.get_ydata()) == pytest.approx([30.0, 30.0])
 
 
+def test_a_level_far_from_all_memory_sizes_is_said_above(tmp_path: Path) -> None:
+    def drawn() -> Figure:
+        return figures.memory_size(rows.load_runs(tmp_path))
+
+    for model, accuracies in (("luna-1", [0.48, 0.49]), ("convluna-16", [0.51, 0.52])):
+        write_runs(tmp_path, model, accuracies, task="image")
+    (axis,) = panels(drawn())
+    assert axis.get_ylim()[0] > 40  # not pressed together by what stands at 10
+    assert (axis.get_title("left"), axis.get_title("right")) == ("Image", "one answer always: 10")
+    assert "otted" not in words(drawn())
+    write_runs(tmp_path, "luna-1", [0.55], task="text")
+    text, _ = panels(drawn())
+    assert text.get_ylim()[0] < 50
+    assert text.get_title("right") == ""
+    assert "Dotted: one answer always" in words(drawn())
+
+
 def test_no_mark_of_a_memory_size_stands_on_the_frame(tmp_path: Path) -> None:
     for model in ("luna-1", "luna-256", "convluna-1", "convluna-256", "poolluna-16"):
         write_run(tmp_path, model, "text", accuracy=0.7)

@@ -88,6 +88,9 @@ def test_memories_between_chunks_degrade_in_panels_of_their_own(tmp_path: Path) 
     drawn = style.attached(figure)
     assert drawn is not None
     assert set(drawn["task"]) == {"listops-short"}
+    other = style.attached(beside.degradation(probes, task="text-short"))
+    assert other is not None
+    assert set(other["task"]) == {"text-short"}
     assert beside.degradation(probes.iloc[:0]).axes[0].texts[0].get_text() == style.MISSING
 
 

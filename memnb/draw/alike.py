@@ -147,9 +147,7 @@ def figure(runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Figu
     panels.name_axes(
         axes, "mean cosine of packed rows at the end (1: all alike)", "test accuracy (%)"
     )
-    known = panels.level_marks(tasks)
-    if not any(near):
-        del known[panels.MAJORITY_NAME]
+    known = panels.level_marks(tasks, any(near))
     panels.legend_below(sheet, {**_marks(rows), **known}, 4)
     where = f"M = {tables.TAKEN_APART}; small: one seed, large: the mean. {subtitle}"
     ends = rows[[f"{measure}_{end}" for measure in (_COSINE, _RANK) for end in ("first", "last")]]
@@ -157,7 +155,7 @@ def figure(runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Figu
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, task: str) -> bool:
-    """Draw the models of a task; whether what one answer gives is drawn too, or said above."""
+    """Draw the models of a task; whether what one answer gives is drawn too, not said above."""
     for _, _, own in _variants(rows):
         look = _look(own.iloc[0])
         x, y = own[f"{_COSINE}_last"], 100 * own["test_accuracy"]
@@ -165,13 +163,10 @@ def _panel(axis: Axes, rows: pd.DataFrame, task: str) -> bool:
         axis.plot([x.mean()], [y.mean()], markersize=8, alpha=0.85, zorder=3, **look)
     axis.set_xlim(0, 1.03)
     axis.margins(y=0.12)
-    constant, *others = panels.lines_of(levels_of(task)).items()
-    near = panels.is_near(constant[1], [*axis.dataLim.intervaly, *(level for _, level in others)])
-    for dash, level in [constant, *others] if near else others:
-        style.reference_line(axis, level, dash=dash)
-    said = "" if near else f" ({panels.MAJORITY_NAME}: {constant[1]:.0f})"
-    axis.set_title(f"{naming.task_label(task)}{said}")
-    return near
+    far = panels.draw_near_levels(axis, levels_of(task))
+    axis.set_title(naming.task_label(task))
+    panels.say_above(axis, far)
+    return not far
 
 
 def _look(run: pd.Series[Any]) -> dict[str, Any]:

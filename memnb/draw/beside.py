@@ -200,20 +200,22 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["task"].isin(tasks)]
 
 
-def degradation(probes: pd.DataFrame, subtitle: str = "") -> Figure:
+def degradation(probes: pd.DataFrame, subtitle: str = "", task: str | None = None) -> Figure:
     """How alike the rows are that are written to a memory between chunks, on one task.
 
     A column per block; a row of panels per measure and memory, without and with the filter. The
-    task is the one that most families have, the size the one that most have on it.
+    size is the one that most families have on it.
 
     Args:
         probes: rows of :func:`memnb.evidence.rows.load_probes`.
         subtitle: where they come from.
+        task: the task; the one that most families have if not given.
     """
     return figures.degradation(
         probes,
         subtitle,
         measures=("packed_cosine", "packed_rank"),
+        task=task,
         apart=[_PAIRS["ChunkMem"], _PAIRS["RMT"]],
         title="Memory between chunks: how alike the rows are, per block",
     )

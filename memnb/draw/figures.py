@@ -198,11 +198,9 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
 
 def _marks_of_levels(axes: Iterable[Axes], tasks: Sequence[str]) -> dict[str, Line2D]:
     """For a legend, without what one answer gives where no panel draws it."""
-    marks = panels.level_marks(tasks)
     limits = ((*axis.get_xlim(), task) for axis, task in zip(axes, tasks, strict=True))
-    if not any(low <= 100 * levels_of(task).constant <= high for low, high, task in limits):
-        marks.pop(panels.MAJORITY_NAME)
-    return marks
+    near = any(low <= 100 * levels_of(task).constant <= high for low, high, task in limits)
+    return panels.level_marks(tasks, near)
 
 
 def _remark(axis: Axes, position: int, text: str, marks: Sequence[float], task: str) -> None:
@@ -826,19 +824,23 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     figure, axes = panels.panel_grid(len(tasks), 3, 0.7, 2.3)
     sizes = sorted({int(size) for size in rows["memory"]})
     margin = 1.25 * max(_sideways(rows).values())
-    named = []
+    named, near = [], False
     for axis, task in zip(axes.flat, tasks, strict=False):
+        named.append((axis, _size_panel(axis, plain[plain["task"] == task])))
+        far = panels.draw_near_levels(axis, levels_of(task))
         axis.set_title(naming.task_label(task))
-        named.append((axis, _size_panel(axis, plain[plain["task"] == task], task)))
+        panels.say_above(axis, far)
+        near |= not far
         axis.set_xscale("log", base=2)
         panels.ticks_at(axis.xaxis, sizes)
         axis.set_xlim(min(sizes) / margin, max(sizes) * margin)
     panels.name_axes(axes, "memory rows", "test accuracy (%)")
-    words = f"{panels.level_words(tasks).capitalize()}. {subtitle}"
+    words = panels.level_words(tasks, near).capitalize()
+    words = f"{words}. {subtitle}" if words else subtitle
     return panels.finish(figure, title, words, panels.of_runs(plain), axes, named)
 
 
-def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
+def _size_panel(axis: Axes, plain: pd.DataFrame) -> Ends:
     ends = []
     rows = plain[plain["outcome"] == "finished"]
     beside = _sideways(rows)
@@ -857,7 +859,6 @@ def _size_panel(axis: Axes, plain: pd.DataFrame, task: str) -> Ends:
             markeredgewidth=0, zorder=3,
         )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
-    panels.draw_levels([axis], levels_of(task))
     return ends
 
 

@@ -647,23 +647,26 @@ def cost_accuracy(
     columns = min(len(tasks), 2)
     figure, axes = panels.panel_grid(len(tasks), columns, 0.9, 3.4, alone=5.6)
     letters = {1: 80, 2: 60}[columns]  # that a panel has room for
-    words = {
-        task: textwrap.fill(_timed_on(device, rows[rows["task"] == task], own), letters)
-        for task, (device, own) in timed.items()
-    }
-    pad = 6 + 9 * max(1 + said.count("\n") for said in words.values())
-    named = []
-    for axis, (task, (_, own)) in zip(axes.flat, timed.items(), strict=False):
-        axis.set_title(naming.task_label(task), pad=pad)
+    words: dict[str, str] = {}
+    named, near = [], False
+    for axis, (task, (device, own)) in zip(axes.flat, timed.items(), strict=False):
+        said = _timed_on(device, rows[rows["task"] == task], own)
         if own.empty:
             panels.missing(axis, UNTIMED)
-            continue
-        named.append((axis, _points(axis, own)))
-        axis.margins(y=0.15)
-        panels.draw_levels([axis], levels_of(task))
-        style.note(axis, words[task], (0, axis.get_ylim()[1]), (0, 3), va="bottom")
+        else:
+            named.append((axis, _points(axis, own)))
+            axis.margins(y=0.15)
+            far = panels.draw_near_levels(axis, levels_of(task))
+            said += f"; {far}" if far else ""
+            near |= not far
+        words[task] = textwrap.fill(said, letters)
+    pad = 6 + 9 * max(1 + said.count("\n") for said in words.values())
+    for axis, (task, said) in zip(axes.flat, words.items(), strict=False):
+        axis.set_title(naming.task_label(task), pad=pad)
+        if len(timed[task][1]):
+            style.note(axis, said, (0, axis.get_ylim()[1]), (0, 3), va="bottom")
     panels.name_axes(axes, "time of a training step (ms)", "test accuracy (%)")
-    _name_timings(figure, every)
+    _name_timings(figure, every, near)
     style.heading(figure, title, subtitle)
     style.settle(figure)
     for axis, points in named:
@@ -709,8 +712,8 @@ def _with_milliseconds(
     return rows[rows["milliseconds"] > 0]
 
 
-def _name_timings(figure: Figure, rows: pd.DataFrame) -> None:
-    """What filled and hollow marks mean, and bars, of those that are there."""
+def _name_timings(figure: Figure, rows: pd.DataFrame, majority: bool) -> None:
+    """What filled and hollow marks mean, and bars and levels, of those that are there."""
     names = {
         True: "step timed alone",
         False: "step as its runs took it, on a device that others may have shared",
@@ -722,7 +725,7 @@ def _name_timings(figure: Figure, rows: pd.DataFrame) -> None:
             [], [], **point, marker="o", fillstyle="full" if is_alone else "none"
         )
         for is_alone in there
-    } | panels.level_marks(rows["task"])
+    } | panels.level_marks(rows["task"], majority)
     several = rows.groupby(["task", "model"])["alone"].agg(["size", "all"]).query("size > 1")
     level = ["quartiles of the timings"] if True in there else []
     level += [] if several["all"].all() else ["range of the seeds (hollow)"]

@@ -248,6 +248,26 @@ def draw_levels(panels: Iterable[Axes], known: Levels) -> None:
             style.reference_line(axis, level, dash=dash)
 
 
+def draw_near_levels(axis: Axes, known: Levels) -> str:
+    """The same on a panel whose marks one answer's level may press together, were it drawn.
+
+    Returns:
+        The words that say this level where it is far from all marks and therefore not drawn, for
+        :func:`say_above`; empty where it is drawn.
+    """
+    constant, *others = lines_of(known).items()
+    shown = [*axis.dataLim.intervaly, *(level for _, level in others)]
+    near = is_near(constant[1], shown)
+    for dash, level in [constant, *others] if near else others:
+        style.reference_line(axis, level, dash=dash)
+    return "" if near else f"{MAJORITY_NAME}: {constant[1]:.0f}"
+
+
+def say_above(axis: Axes, words: str) -> None:
+    """Quiet words at the right end of a panel's title."""
+    axis.set_title(words, loc="right", fontsize=7, fontweight="normal", color=style.QUIET)
+
+
 def lines_of(known: Levels) -> dict[style.Dash, float]:
     """By the dashes of its line, each level that there is; that of one answer first."""
     levels = {style.DOTTED: known.constant, style.DASH_DOTTED: known.first_operator}
@@ -291,9 +311,10 @@ def is_near(level: float, shown: Sequence[float]) -> bool:
     return min(shown) - reach <= level <= max(shown) + reach
 
 
-def level_marks(tasks: Iterable[str]) -> dict[str, Line2D]:
-    """The lines of :func:`draw_levels` on any of the ``tasks``, for a legend that names them."""
-    dashes = {MAJORITY_NAME: style.DOTTED}
+def level_marks(tasks: Iterable[str], majority: bool = True) -> dict[str, Line2D]:
+    """The lines of :func:`draw_levels` on any of the ``tasks``, for a legend that names them;
+    ``majority``: whether a panel draws that of one answer."""
+    dashes = {MAJORITY_NAME: style.DOTTED} if majority else {}
     if any(first_operator(task) is not None for task in tasks):
         dashes[FIRST_OPERATOR_NAME] = style.DASH_DOTTED
     return {
@@ -302,10 +323,10 @@ def level_marks(tasks: Iterable[str]) -> dict[str, Line2D]:
     }
 
 
-def level_words(tasks: Iterable[str]) -> str:
-    """The same in words, for a subtitle or a name of an axis."""
-    several = len(level_marks(tasks)) > 1
-    return f"dotted: {MAJORITY_NAME}" + (f"; dash-dotted: {FIRST_OPERATOR_NAME}" if several else "")
+def level_words(tasks: Iterable[str], majority: bool = True) -> str:
+    """The same in words, for a subtitle or a name of an axis; empty where no line is drawn."""
+    dashes = {MAJORITY_NAME: "dotted", FIRST_OPERATOR_NAME: "dash-dotted"}
+    return "; ".join(f"{dashes[name]}: {name}" for name in level_marks(tasks, majority))
 
 
 def draw_levels_across(axis: Axes, known: Levels) -> list[float]:
