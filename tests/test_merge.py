@@ -15,7 +15,7 @@ from made_up_runs import write_run
 
 from memnb import cli, files, paths
 from memnb.errors import MemnbError
-from memnb.evidence import rows
+from memnb.evidence import results, rows
 from memnb.sweep import merge as module
 from memnb.sweep.merge import merge
 
@@ -157,13 +157,13 @@ def test_a_row_is_completed_with_all_others_or_not_at_all(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "commit", full)
+        patch.setattr(results, "commit", full)
         with pytest.raises(OSError, match="No space"):
             merge([tmp_path / "runs"], committed)
     assert {path.name: path.read_bytes() for path in there.iterdir()} == before
     for name in ("run.json", "beginning.jsonl"):
         with monkeypatch.context() as patch:
-            patch.setattr(rows, "replacing", failing_at(name, OSError(28, "No space left")))
+            patch.setattr(results, "replacing", failing_at(name, OSError(28, "No space left")))
             with pytest.raises(MemnbError, match="nothing was changed there"):
                 merge([tmp_path / "runs"], committed)
         assert {path.name: path.read_bytes() for path in there.iterdir()} == before
@@ -191,8 +191,8 @@ def test_what_a_killed_merge_did_not_add_the_next_one_adds(
     (there / "beginning.jsonl").unlink()
     asked_again(run, "beginning.jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "replacing", failing_at(name, SystemExit()))
-        patch.setattr(rows, "take_back", lambda *_: None)  # nobody is left to do it
+        patch.setattr(results, "replacing", failing_at(name, SystemExit()))
+        patch.setattr(results, "take_back", lambda *_: None)  # nobody is left to do it
         with pytest.raises(SystemExit):
             merge([run], committed)
     assert merge([run], committed).completed == (run.name,)
@@ -396,12 +396,12 @@ def test_a_copy_with_another_file_is_another_result(
     with pytest.raises(MemnbError, match=name):
         merge([run, copy], committed)
     assert not committed.exists()
-    there = rows.commit(run, committed)
+    there = results.commit(run, committed)
     before = {path.name: path.read_bytes() for path in there.iterdir()}
     with pytest.raises(MemnbError, match=name):
         merge([copy], committed)
     with pytest.raises(MemnbError, match=name):
-        rows.commit(copy, committed)
+        results.commit(copy, committed)
     assert {path.name: path.read_bytes() for path in there.iterdir()} == before
 
 
@@ -409,10 +409,10 @@ def test_attention_maps_that_committing_leaves_out_make_no_other_result(
     tmp_path: Path, committed: Path
 ) -> None:
     run = write_run(tmp_path / "runs", "luna-16", seed=1)
-    there = rows.commit(run, committed)
+    there = results.commit(run, committed)
     assert not (there / "attention.npz").exists()
     assert merge([run], committed).known == (run.name,)
-    assert rows.commit(run, committed) == there
+    assert results.commit(run, committed) == there
     assert merge([run, there], tmp_path / "other").added == (run.name,)
 
 

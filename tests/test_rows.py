@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from made_up_runs import write_run, write_runs
 
 from memnb.config import run_config
-from memnb.errors import DataError, RunError
+from memnb.errors import DataError
 from memnb.evidence import rows
 
 
@@ -411,80 +410,6 @@ def test_attention_maps_are_never_unpickled(tmp_path: Path) -> None:
     np.savez(path, pack=np.array([{"an": "object"}], dtype=object))
     with pytest.raises(DataError, match="is damaged"):
         rows.load_attention(rows.load_runs(tmp_path).iloc[0])
-
-
-# --- committing a result ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("outcome", ["finished", "failed"])
-def test_commit_copies_results_and_no_weights(tmp_path: Path, outcome: str) -> None:
-    source = write_run(tmp_path / "runs", outcome=outcome, weights=True)
-    (source / "run.lock").touch()
-    target = rows.commit(source, tmp_path / "data" / "results")
-    assert target == tmp_path / "data" / "results" / source.name
-    expected = {name for name in rows.RESULT_FILES if (source / name).exists()}
-    assert {path.name for path in target.iterdir()} == expected
-    for name in expected:
-        assert (target / name).read_bytes() == (source / name).read_bytes()
-    frame = rows.load_runs(tmp_path / "data" / "results")
-    assert frame["outcome"].tolist() == [outcome]
-    assert [path.name for path in target.parent.iterdir()] == [target.name]
-
-
-def test_committing_twice_changes_nothing(tmp_path: Path) -> None:
-    source = write_run(tmp_path / "runs")
-    first = rows.commit(source, tmp_path / "results")
-    before = (first / "run.json").stat().st_mtime_ns
-    assert rows.commit(source, tmp_path / "results") == first
-    assert (first / "run.json").stat().st_mtime_ns == before
-
-
-def test_another_result_of_the_same_run_is_not_overwritten(tmp_path: Path) -> None:
-    target = rows.commit(write_run(tmp_path / "here", accuracy=0.31), tmp_path / "results")
-    with pytest.raises(RunError, match="already holds another result"):
-        rows.commit(write_run(tmp_path / "there", accuracy=0.32), tmp_path / "results")
-    assert json.loads((target / "run.json").read_text())["test_accuracy"] == 0.31
-
-
-@pytest.mark.parametrize("outcome", ["running", "interrupted"])
-def test_an_unfinished_run_is_not_committed(tmp_path: Path, outcome: str) -> None:
-    source = write_run(tmp_path / "runs", outcome=outcome)
-    with pytest.raises(RunError, match=f"is {outcome}"):
-        rows.commit(source, tmp_path / "results")
-    assert not (tmp_path / "results").exists()
-
-
-def test_a_run_with_a_foreign_id_is_not_committed(tmp_path: Path) -> None:
-    source = write_run(tmp_path / "runs")
-    edit_run(source, run_id=run_config("luna-16", "listops-short", 1).run_id)
-    with pytest.raises(DataError, match="but its config is that of"):
-        rows.commit(source, tmp_path / "results")
-    assert not (tmp_path / "results").exists()
-
-
-@pytest.mark.parametrize("name", ["metrics.jsonl", "attention.npz"])
-def test_a_damaged_result_is_not_committed(tmp_path: Path, name: str) -> None:
-    source = write_run(tmp_path / "runs")
-    content = (source / name).read_bytes()
-    (source / name).write_bytes(content[:-20])
-    with pytest.raises(DataError, match=name):
-        rows.commit(source, tmp_path / "results")
-    assert not (tmp_path / "results").exists()
-
-
-def test_a_copy_that_breaks_off_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = write_run(tmp_path / "runs")
-
-    def full_disk(source: Path, target: Path) -> None:
-        Path(target).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(rows.shutil, "copyfile", full_disk)
-    with pytest.raises(RunError, match="No space left on device"):
-        rows.commit(source, tmp_path / "results")
-    assert os.listdir(tmp_path / "results") == []
 
 
 def test_a_measure_at_both_ends_of_training_is_that_of_all_blocks_and_of_the_last() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from memnb.evidence import published
 from memnb.evidence.claims import Verdict, check
+from memnb.evidence.results import commit
 from memnb.evidence.rows import (
-    commit,
     load_attention,
     load_beginning,
     load_causal,

@@ -22,7 +22,7 @@ from typing import Any
 from memnb import __version__, paths
 from memnb.config import BUILT_IN, Model
 from memnb.errors import DataError, MemnbError, RunError
-from memnb.evidence import rows
+from memnb.evidence import results, rows
 from memnb.tasks import archives
 from memnb.train.record import was_out_of_memory
 
@@ -114,10 +114,10 @@ def _commit(new: dict[str, Path], more: dict[str, tuple[Path, list[str]]], folde
         for run_id, (run, names) in more.items():
             target = folder / run_id
             before = (target / "run.json").read_bytes()
-            rows.complete(run, target, names)
-            undo.callback(rows.take_back, target, names, before)
+            results.complete(run, target, names)
+            undo.callback(results.take_back, target, names, before)
         for run in new.values():
-            undo.callback(shutil.rmtree, rows.commit(run, folder), ignore_errors=True)
+            undo.callback(shutil.rmtree, results.commit(run, folder), ignore_errors=True)
         undo.pop_all()
 
 
@@ -292,10 +292,10 @@ def _given_since(run: Path, other: Path) -> list[str]:
     Raises:
         RunError: they are two results of one run.
     """
-    name = rows.difference(run, other)
-    if name is None or rows.asked_since(other, run) is not None:
+    name = results.difference(run, other)
+    if name is None or results.asked_since(other, run) is not None:
         return []
-    if (names := rows.asked_since(run, other)) is not None:
+    if (names := results.asked_since(run, other)) is not None:
         return names
     raise RunError(
         f"{other} and {run} are two results of one run ({name} differs); keep one of them, nothing "
