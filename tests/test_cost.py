@@ -10,7 +10,7 @@ import pytest
 from made_up_runs import write_run
 
 from memnb.config import run_config
-from memnb.draw import figures, tables
+from memnb.draw import cost_tables, figures
 from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, manifest, plan
 from memnb.reproduce.manifest import Artefact
@@ -68,16 +68,16 @@ def test_what_was_not_measured_is_marked(tmp_path: Path, artefacts: list[Artefac
     for model in ("luna-1", "luna-16"):
         timed(tmp_path, model, 0, 1 * HOUR, **H100)
     found = costs(tmp_path, artefacts[:1])
-    table = tables.cost_rerun(found, cost.DEVICES).set_index("Artefact")
+    table = cost_tables.rerun(found, cost.DEVICES).set_index("Artefact")
     assert table.at["Table", "H100"] == "6.0"
-    assert table.at["Table", "A100"].startswith(tables.ASSUMED)
-    assert table.at["Table", "CPU core"].startswith(tables.ASSUMED)
+    assert table.at["Table", "A100"].startswith(cost_tables.ASSUMED)
+    assert table.at["Table", "CPU core"].startswith(cost_tables.ASSUMED)
     assert table.at["Table", "Rests on (H100)"] == "6 measured"
     timed(tmp_path, "luna-1", 1, 9 * HOUR, threads=2)
     found = costs(tmp_path, artefacts[:1])
-    again = tables.cost_rerun(found, cost.DEVICES).set_index("Artefact")
-    assert again.at["Table", "CPU core"].startswith(tables.SCALED)  # of 18 core hours
-    spent = tables.cost_spent(found).set_index("Artefact").loc["Table"]
+    again = cost_tables.rerun(found, cost.DEVICES).set_index("Artefact")
+    assert again.at["Table", "CPU core"].startswith(cost_tables.SCALED)  # of 18 core hours
+    spent = cost_tables.spent(found).set_index("Artefact").loc["Table"]
     assert spent.to_dict() == {
         "Runs planned": "6",
         "Ended": "3",
@@ -107,9 +107,9 @@ def test_rows_of_an_h200_have_a_column_of_their_own(
     for model in ("luna-1", "luna-16"):
         timed(tmp_path, model, 0, 1 * HOUR, device="cuda", device_name="NVIDIA H200")
     found = costs(tmp_path, artefacts[:1])
-    table = tables.cost_rerun(found, cost.DEVICES).set_index("Artefact")
+    table = cost_tables.rerun(found, cost.DEVICES).set_index("Artefact")
     assert table.at["Table", "H200"] == "6.0"
-    assert table.at["Table", "H100"].startswith(tables.ASSUMED)
+    assert table.at["Table", "H100"].startswith(cost_tables.ASSUMED)
 
 
 def test_a_run_of_two_devices_says_nothing_of_the_speed_of_either(
@@ -124,7 +124,7 @@ def test_a_run_of_two_devices_says_nothing_of_the_speed_of_either(
     timed(tmp_path, "luna-1", 1, 1 * HOUR, **H100)
     found = costs(tmp_path, artefacts[:1])
     assert found.at[0, "H100 basis"] == "3 measured, 3 scaled"
-    assert tables.cost_rerun(found, cost.DEVICES).at[0, "Rests on (H100)"] == "3 measured, 3 scaled"
+    assert cost_tables.rerun(found, cost.DEVICES).at[0, "Rests on (H100)"] == "3 measured, 3 scaled"
     assert found.at[0, "spent"] == 10 * HOUR, "the hours were spent all the same"
 
 
@@ -136,7 +136,7 @@ def test_without_a_row_everything_is_assumed(tmp_path: Path, artefacts: list[Art
     words = [text.get_text() for text in figure.axes[0].texts]
     assert words == ["0 of 6 runs", "0 of 12 runs", "0 of 15 runs"]
     nothing = cost.by_artefact(artefacts[2:], [rows.load_runs()], NO_TIMINGS)
-    assert tables.cost_spent(nothing).iloc[0, 0] == "no run yet"
+    assert cost_tables.spent(nothing).iloc[0, 0] == "no run yet"
     assert figures.cost(nothing).axes
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from memnb import config, tasks
-from memnb.draw import data_figures, tables
+from memnb.draw import data_figures, data_tables
 from memnb.errors import MemnbError
 from memnb.tasks import catalogue, listops, pathfinder, pathfinder_original
 from memnb.tasks.portraits import Passages, Pictures, Portrait, portraits, short_expression
@@ -71,7 +71,7 @@ def overlapping(figure: Figure) -> list[str]:
 
 
 def test_the_table_of_tasks_follows_from_the_configs():
-    table = tables.tasks()
+    table = data_tables.tasks()
     assert list(table["Scale"]) == ["full"] * 6 + ["laptop"] * 4
     rows = {row["Task"]: row for row in table.to_dict("records")}
     short = rows["Pathfinder short"]
@@ -295,7 +295,7 @@ def test_images_keep_their_size_where_a_ring_leaves_them(drawn: pathfinder.Drawn
 
 
 def test_the_cards_stand_in_a_table(absent: list[Portrait], tmp_path: Path):
-    table = tables.datasets(absent).set_index("Data set")
+    table = data_tables.datasets(absent).set_index("Data set")
     assert list(table.index) == [card.title for card in catalogue.CARDS.values()]
     assert table.map(lambda cell: isinstance(cell, str) and cell != "").all().all()
     assert str(tmp_path) not in table.to_string()
@@ -309,13 +309,13 @@ def test_the_cards_stand_in_a_table(absent: list[Portrait], tmp_path: Path):
     assert table.loc["ListOps", "On this machine"].startswith("no: it is generated")
     assert table.loc["ListOps", "Counted"] == "the first 40 training examples"
     here = catalogue.Status(catalogue.CARDS["text"], True, tmp_path, 66_000_000)
-    there = tables.datasets([described(named(absent, "text"), status=here)])
+    there = data_tables.datasets([described(named(absent, "text"), status=here)])
     assert there["On this machine"][0] == "yes, 66 MB"
 
 
 def test_statistics_of_the_two_programs_stand_side_by_side(drawn: pathfinder.Drawn):
     measured = pathfinder_original.statistics(drawn)
-    table = tables.pathfinder_statistics(measured, 40)
+    table = data_tables.pathfinder_statistics(measured, 40)
     assert list(table.columns[1:3]) == ["Original program (2,000 images)", "memnb (40 images)"]
     assert list(table.iloc[:, 1]) == ["0.0794", "0.0079", "34.2 %", "8.5 %", "51 %"]
     assert list(table["Tolerance"]) == ["± 0.0006", "± 0.0004", "± 0.4 %", "± 0.15 %", "± 3 %"]

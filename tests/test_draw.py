@@ -19,7 +19,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from memnb import config, naming, paths, tasks
-from memnb.draw import beside_tables, diagrams, figures, style, tables
+from memnb.draw import (
+    beside_tables,
+    claim_tables,
+    diagrams,
+    figures,
+    filter_tables,
+    settings_tables,
+    style,
+    tables,
+)
 from memnb.draw.panels import look_of_filter
 from memnb.errors import DataError
 from memnb.evidence import benchmarks, claims, levels, published, rows
@@ -1188,7 +1197,7 @@ def test_the_papers_numbers_appear_once_a_reader_enters_them(
 
 
 def test_ablation_has_every_combination(quick: pd.DataFrame) -> None:
-    table = tables.ablation(quick)
+    table = filter_tables.ablation(quick)
     assert len(table) == 9
     assert list(table.columns[2:]) == ["ListOps short, as coded", "ListOps short, as intended"]
     whole = row(table, Filter="convolution, width 4", Pack_temperature="learned")
@@ -1202,8 +1211,8 @@ def test_ablation_has_every_combination(quick: pd.DataFrame) -> None:
 
 
 def test_ablation_before_any_run_has_its_full_grid(quick: pd.DataFrame) -> None:
-    full = tables.ablation(quick.iloc[:0])
-    laptop = tables.ablation(quick.iloc[:0], "quick")
+    full = filter_tables.ablation(quick.iloc[:0])
+    laptop = filter_tables.ablation(quick.iloc[:0], "quick")
     assert full.shape == (9, 2 + 2 * 2)
     assert list(laptop.columns[2:]) == ["ListOps short, as coded"]
     assert (full.iloc[:, 2:] == style.MISSING).all().all()
@@ -1273,7 +1282,7 @@ def test_ablation_keeps_readings_and_strides_apart(tmp_path: Path) -> None:
     write_run(
         tmp_path, "convluna-16", accuracy=0.71, model_changes={"representation": "mean"}
     )  # another question
-    table = tables.ablation(rows.load_runs(tmp_path))
+    table = filter_tables.ablation(rows.load_runs(tmp_path))
     whole = row(table, Filter="convolution, width 4", Pack_temperature="learned")
     assert (whole.iloc[2], whole.iloc[3]) == ("31.0 (1)", "41.0 (1)")
     strided = row(table, Filter="max pooling, width 4, stride 4", Pack_temperature="learned")
@@ -1283,7 +1292,7 @@ def test_ablation_keeps_readings_and_strides_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", config.LRA_TASKS)
 def test_memnb_takes_every_setting_of_the_authors(task: str) -> None:
-    table = tables.settings(task)
+    table = settings_tables.settings(task)
     assert len(table) == 17
     differing = table[table["Authors' code"] != table["memnb"]]
     assert differing.empty, differing
@@ -1292,19 +1301,25 @@ def test_memnb_takes_every_setting_of_the_authors(task: str) -> None:
 @pytest.mark.parametrize("task", config.LRA_TASKS)
 @pytest.mark.parametrize("who", ["Authors' code", "LRA"])
 def test_peak_rates_follow_from_the_schedule(task: str, who: str) -> None:
-    stated = dict(zip(tables.settings(task)["Setting"], tables.settings(task)[who], strict=True))
+    stated = dict(
+        zip(
+            settings_tables.settings(task)["Setting"],
+            settings_tables.settings(task)[who],
+            strict=True,
+        )
+    )
     base, warmup = float(stated["base learning rate"]), float(stated["warm-up steps"])
     peak = base if "cosine" in stated["schedule"] else base / math.sqrt(warmup)
     assert float(stated["peak learning rate"]) == pytest.approx(peak, rel=5e-3)
 
 
 def test_all_settings_hold_the_five_tasks() -> None:
-    table = tables.all_settings()
+    table = settings_tables.all_settings()
     assert list(dict.fromkeys(table["Task"])) == [naming.task_label(t) for t in config.LRA_TASKS]
 
 
 def test_model_settings_follow_the_configs() -> None:
-    table = tables.model_settings()
+    table = settings_tables.model_settings()
     assert row(table, Setting="filter")["ConvLuna"] == "conv"
     assert row(table, Setting="pack_temperature")["Choices"] == "unit, sqrt, learn"
     named = set(config.Model.model_fields) - {"kind", "blocks", "width", "heads", "mlp", "dropout",
@@ -1312,7 +1327,7 @@ def test_model_settings_follow_the_configs() -> None:
     assert set(table["Setting"]) == named
 
 
-@pytest.mark.parametrize("switch", [s for s in tables.deviations()["Switch"] if s != "–"])
+@pytest.mark.parametrize("switch", [s for s in settings_tables.deviations()["Switch"] if s != "–"])
 def test_every_switch_of_the_deviations_exists(switch: str) -> None:
     key, _, written = switch.partition("=")
     value = eval(written, {"__builtins__": {}})  # a literal of our own file
@@ -1331,7 +1346,7 @@ def test_every_switch_of_the_deviations_exists(switch: str) -> None:
 
 
 def test_deviations_cover_the_known_traps() -> None:
-    text = " ".join(tables.deviations().to_numpy().ravel())
+    text = " ".join(settings_tables.deviations().to_numpy().ravel())
     for trap in ("unpack temperature", "not masked", "does not run", "none is set", "same batches",
                  "test set", "never fires", "10 output units", "57 %"):  # fmt: skip
         assert trap in text
@@ -1340,11 +1355,11 @@ def test_deviations_cover_the_known_traps() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "draw"),
     [
-        ("settings.csv", "task,setting,authors\n", lambda: tables.settings("text")),
-        ("settings.csv", None, lambda: tables.settings("text")),
-        ("deviations.toml", "[[deviation]]\nplace = 'x'\n", tables.deviations),
-        ("deviations.toml", "no toml", tables.deviations),
-        ("deviations.toml", None, tables.deviations),
+        ("settings.csv", "task,setting,authors\n", lambda: settings_tables.settings("text")),
+        ("settings.csv", None, lambda: settings_tables.settings("text")),
+        ("deviations.toml", "[[deviation]]\nplace = 'x'\n", settings_tables.deviations),
+        ("deviations.toml", "no toml", settings_tables.deviations),
+        ("deviations.toml", None, settings_tables.deviations),
     ],
 )
 def test_a_damaged_reference_file_is_named(
@@ -1358,7 +1373,7 @@ def test_a_damaged_reference_file_is_named(
 
 
 def test_the_claims_table_has_a_line_per_claim(verdicts: list[claims.Verdict]) -> None:
-    table = tables.claims(verdicts)
+    table = claim_tables.claims(verdicts)
     assert list(table["Claim"]) == ["C1", "C2", "C3", "C4", "C5"]
     assert set(table["Scale"]) == {"laptop"}
     assert row(table, Claim="C5")["Effect"] == "–"
@@ -1372,36 +1387,36 @@ def test_judged_claims_say_how_much_holds_and_what_decides(tmp_path: Path) -> No
     write_runs(tmp_path, "luna-1", [0.36, 0.39, 0.40])
     runs = rows.load_runs(tmp_path)
     verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    table = tables.judged_claims(verdicts)
+    table = claim_tables.judged_claims(verdicts)
     assert not table["Claim"].str.startswith("C5").any(), "nothing of it has run"
     first = table[table["Claim"].str.startswith("C1.")].iloc[0]
     both = [*verdicts, *(dataclasses.replace(v, preset="paper") for v in verdicts)]
-    twice = tables.judged_claims([v for v in both if v.claim in ("C1", "C3") and v.held[1]])
+    twice = claim_tables.judged_claims([v for v in both if v.claim in ("C1", "C3") and v.held[1]])
     assert [claim.partition(".")[0] for claim in twice["Claim"]] == ["C1", "C1", "C3", "C3"]
     assert twice["Claim"].str.contains(".", regex=False).tolist() == [True, False] * 2
     assert first["Hold"] == "1 of 2"
     assert first["Decided by"] == "ListOps short, ConvLuna-1 − Luna-1"
-    decided = tables.comparisons(verdicts)
+    decided = claim_tables.comparisons(verdicts)
     mark = decided["Comparison"] == first["Decided by"].removeprefix("ListOps short, ")
     assert first["Effect"] in set(decided.loc[mark, "Effect"])
     few_runs = tmp_path / "few"
     write_run(few_runs, "luna-1", "text-short")
     runs = rows.load_runs(few_runs)
     few = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    assert tables.judged_claims(few)["Claim"][0] == style.MISSING
+    assert claim_tables.judged_claims(few)["Claim"][0] == style.MISSING
     write_runs(few_runs, "luna-16", [0.60, 0.61, 0.62], task="text-short", probes=COLLAPSED)
     runs = rows.load_runs(few_runs)
     third = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    (by,) = tables.judged_claims(third)["Decided by"]
+    (by,) = claim_tables.judged_claims(third)["Decided by"]
     assert by.startswith("Text short, Luna-16, packed cosine")
 
 
 def test_the_comparisons_count_failed_runs(verdicts: list[claims.Verdict]) -> None:
-    table = tables.comparisons(verdicts)
+    table = claim_tables.comparisons(verdicts)
     one = row(table, Claim="C1", Comparison="ConvLuna-16 − Luna-16")
     assert one["Seeds"] == "3 and 2, 1 failed"
     assert one["Result"] == "not enough runs"
-    assert tables.comparisons([])["Claim"][0] == style.MISSING
+    assert claim_tables.comparisons([])["Claim"][0] == style.MISSING
 
 
 def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
@@ -1412,7 +1427,7 @@ def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
     verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
     first = [verdict for verdict in verdicts if (verdict.claim, verdict.preset) == ("C1", "quick")]
     effect = "10.0 [7.7, 12.3] points"
-    assert tables.comparisons(first).to_dict("records") == [
+    assert claim_tables.comparisons(first).to_dict("records") == [
         {
             "Claim": "C1",
             "Scale": "laptop",
@@ -1425,7 +1440,7 @@ def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
             "Result": "holds",
         }
     ]
-    (claim,) = tables.claims(first).to_dict("records")
+    (claim,) = claim_tables.claims(first).to_dict("records")
     assert claim == {
         "Claim": "C1",
         "Statement": claims.STATEMENTS["C1"],
@@ -1435,7 +1450,7 @@ def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
         "Seeds": "3",
         "Reading": first[0].reading,
     }
-    assert tables.judged_claims(first).to_dict("records") == [
+    assert claim_tables.judged_claims(first).to_dict("records") == [
         {
             "Claim": f"C1. {claims.STATEMENTS['C1']}",
             "Scale": "laptop",
@@ -1557,9 +1572,10 @@ def test_a_task_beside_the_benchmark_has_a_column_where_it_has_run(full: pd.Data
 
 def test_every_cell_is_text(quick: pd.DataFrame, verdicts: list[claims.Verdict]) -> None:
     for table in (
-        tables.accuracy(quick, published.load()), tables.ablation(quick, "quick"),
-        tables.settings("text"), tables.model_settings(), tables.deviations(),
-        tables.claims(verdicts), tables.comparisons(verdicts), tables.runs(quick),
+        tables.accuracy(quick, published.load()), filter_tables.ablation(quick, "quick"),
+        settings_tables.settings("text"), settings_tables.model_settings(),
+        settings_tables.deviations(), claim_tables.claims(verdicts),
+        claim_tables.comparisons(verdicts), tables.runs(quick),
     ):  # fmt: skip
         assert table.map(lambda cell: isinstance(cell, str)).all().all()
         assert isinstance(table.index, pd.RangeIndex)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from made_up_runs import write_run, write_runs
 
-from memnb.draw import tables
+from memnb.draw import claim_tables
 from memnb.evidence import claims, rows, sensitivity
 
 LOW, HIGH = [0.60, 0.61, 0.62], [0.70, 0.71, 0.72]
@@ -33,7 +33,11 @@ def test_every_choice_is_explained_and_without_runs_none_differs(tmp_path: Path)
     found = under(tmp_path)
     assert list(found) == list(sensitivity.CHOICES)
     assert {verdict.verdict for one in found.values() for verdict in one} == {"not enough runs"}
-    assert tables.sensitivity(found).columns.tolist() == ["Claim", "Scale", *sensitivity.CHOICES]
+    assert claim_tables.sensitivity(found).columns.tolist() == [
+        "Claim",
+        "Scale",
+        *sensitivity.CHOICES,
+    ]
 
 
 def test_later_seeds_can_be_left_aside(tmp_path: Path) -> None:
@@ -83,7 +87,7 @@ def test_the_table_has_a_row_for_what_any_choice_judges(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-16", [0.17, 0.171, 0.172])
     write_runs(tmp_path, "luna-16", [0.13, 0.131, 0.132], probes=False, removal=False)
     write_run(tmp_path, "transformer")
-    table = tables.sensitivity(under(tmp_path)).set_index(["Claim", "Scale"])
+    table = claim_tables.sensitivity(under(tmp_path)).set_index(["Claim", "Scale"])
     expected = pd.Series("the same rows", index=[*sensitivity.CHOICES])
     expected[sensitivity.AS_JUDGED] = "not enough runs"
     expected[sensitivity.ALL_COUNT] = "supported (1 of 1)"

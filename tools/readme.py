@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from memnb import evidence, naming, paths
-from memnb.draw import beside_tables, figures, speed_tables, style, summary, tables
+from memnb.draw import beside_tables, claim_tables, figures, speed_tables, style, summary, tables
 from memnb.evidence import benchmarks, published, rows, sensitivity
 from memnb.evidence.claims import SHALLOW
 from memnb.reproduce import plan
@@ -124,7 +124,7 @@ def results(folder: Path, drawn: Figure) -> str:
         )
     parts += folded(
         "The verdicts in numbers, and under other choices",
-        as_markdown(tables.judged_claims(verdicts)),
+        as_markdown(claim_tables.judged_claims(verdicts)),
         "*Decided by*: the weakest comparison (C2, where one task is enough: the strongest, with "
         "an interval for all tasks together; C3: the weakest cosine, of runs that have learned "
         "something). `memnb check --evidence` lists them all.\n",

@@ -132,7 +132,7 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(values: argparse.Namespace) -> int:
-    from memnb.draw import tables
+    from memnb.draw import claim_tables
     from memnb.evidence import claims, rows
     from memnb.reproduce.report import ASIDES, effect
 
@@ -154,7 +154,7 @@ def _check(values: argparse.Namespace) -> int:
                 print(textwrap.indent(part, "    "))
     if values.evidence:
         print()
-        print_frame(tables.comparisons(verdicts), "text")
+        print_frame(claim_tables.comparisons(verdicts), "text")
     return 0
 
 

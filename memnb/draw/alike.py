@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from memnb import naming
-from memnb.draw import panels, style, tables
+from memnb.draw import filter_tables, panels, style, tables
 from memnb.evidence import statistics
 from memnb.evidence.levels import levels_of
 from memnb.evidence.rows import looks
@@ -26,7 +26,7 @@ def alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame
     """Runs of Luna and of ConvLuna taken apart, with how alike their packed rows are.
 
     Finished runs, as coded, on tasks where something was taken from ConvLuna; M is that of
-    :data:`memnb.draw.tables.TAKEN_APART`.
+    :data:`memnb.draw.filter_tables.TAKEN_APART`.
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
@@ -36,10 +36,10 @@ def alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame
         The columns of ``runs``, and means over all blocks at the first look of training and at the
         last: ``packed_cosine_first`` and ``_last``, ``packed_rank_first`` and ``_last``.
     """
-    apart = tables.ablated(runs)
+    apart = filter_tables.ablated(runs)
     apart = apart[apart["reading"] == "as_coded"]
     tasks = apart.loc[apart["changes"] != "", "task"]
-    luna = runs[(runs["family"] == "luna") & (runs["memory"] == tables.TAKEN_APART)]
+    luna = runs[(runs["family"] == "luna") & (runs["memory"] == filter_tables.TAKEN_APART)]
     rows = pd.concat([panels.plain_models(luna), apart])
     rows = rows[(rows["outcome"] == "finished") & rows["task"].isin(tasks)]
     probes = probes[probes["run_id"].isin(rows["run_id"])]
@@ -104,7 +104,7 @@ def _said(models: Sequence[_Means]) -> str:
     cosines, accuracies = [], []
     for which in (("sqrt",), ("unit", "learn")):
         own = [one for one in models if one.temperature in which]
-        there = [words for kind, words in tables.TEMPERATURES.items()
+        there = [words for kind, words in filter_tables.TEMPERATURES.items()
                  if kind in {one.temperature for one in own}]  # fmt: skip
         if own:
             found = _range([one.cosine for one in own], 2)
@@ -114,8 +114,8 @@ def _said(models: Sequence[_Means]) -> str:
         if own:
             accuracies.append(f"{_range([one.accuracy for one in own], 1)} {words}")
     return (
-        f"the mean cosine of the {tables.TAKEN_APART} rows at the end is {', '.join(cosines)}; "
-        f"accuracy is {', '.join(accuracies)}."
+        f"the mean cosine of the {filter_tables.TAKEN_APART} rows at the end is "
+        f"{', '.join(cosines)}; accuracy is {', '.join(accuracies)}."
     )
 
 
@@ -149,7 +149,7 @@ def figure(runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Figu
     )
     known = panels.level_marks(tasks, any(near))
     panels.legend_below(sheet, {**_marks(rows), **known}, 4)
-    where = f"M = {tables.TAKEN_APART}; small: one seed, large: the mean. {subtitle}"
+    where = f"M = {filter_tables.TAKEN_APART}; small: one seed, large: the mean. {subtitle}"
     ends = rows[[f"{measure}_{end}" for measure in (_COSINE, _RANK) for end in ("first", "last")]]
     return panels.finish(sheet, title, where, pd.concat([panels.of_runs(rows), ends], axis=1))
 
@@ -183,13 +183,13 @@ def _marks(rows: pd.DataFrame) -> dict[str, Line2D]:
     luna, apart = rows[rows["family"] == "luna"], rows[rows["family"] != "luna"]
     blank: dict[str, Any] = {"linestyle": "none", "markersize": 6}
     filters = {
-        tables.filter_label(kind, width, stride): panels.look_of_filter(kind, stride).colour
-        for kind, width, stride in tables.filters_of(apart)
+        filter_tables.filter_label(kind, width, stride): panels.look_of_filter(kind, stride).colour
+        for kind, width, stride in filter_tables.filters_of(apart)
         if kind in set(apart["filter"])
     }
     temperatures = {
         f"T = {words}": _MARKERS[kind]
-        for kind, words in tables.TEMPERATURES.items()
+        for kind, words in filter_tables.TEMPERATURES.items()
         if kind in set(rows["pack_temperature"])
     }
     return {
@@ -212,12 +212,12 @@ def _variants(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         luna, apart = there[there["family"] == "luna"], there[there["family"] != "luna"]
         if len(luna):
             yield task, naming.model_label(luna["model"].iloc[0]), luna
-        groups = {key: own for key, own in apart.groupby([*tables.EXCHANGED], sort=False)}
-        for kind in tables.filters_of(apart):
-            for temperature in tables.TEMPERATURES:
+        groups = {key: own for key, own in apart.groupby([*filter_tables.EXCHANGED], sort=False)}
+        for kind in filter_tables.filters_of(apart):
+            for temperature in filter_tables.TEMPERATURES:
                 parts = (*kind, temperature)
                 if parts in groups:
-                    yield task, tables.parts_label(*parts), groups[parts]
+                    yield task, filter_tables.parts_label(*parts), groups[parts]
 
 
 def _first_to_last(own: pd.DataFrame, measure: str, digits: int) -> str:

@@ -27,7 +27,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from memnb import config, naming
-from memnb.draw import panels, style, tables
+from memnb.draw import filter_tables, panels, style
 from memnb.draw.panels import Ends
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
@@ -270,9 +270,9 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
 
     The dashed line is the whole ConvLuna (convolution, learned temperature).
     """
-    name = naming.model_label(f"convluna-{tables.TAKEN_APART}")
+    name = naming.model_label(f"convluna-{filter_tables.TAKEN_APART}")
     title = f"{name} taken apart: filter and pack temperature"
-    rows = tables.ablated(runs)
+    rows = filter_tables.ablated(runs)
     rows = rows[rows["reading"] == "as_coded"]
     tasks = naming.task_order(rows.loc[rows["changes"] != "", "task"])
     if not tasks:
@@ -282,16 +282,18 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         return style.empty(title, subtitle, note if len(rows) else style.MISSING)
     looks = {
         (kind, width, stride): panels.look_of_filter(kind, stride)
-        for kind, width, stride in tables.filters_of(rows)
+        for kind, width, stride in filter_tables.filters_of(rows)
     }
-    variants = [(*kind, temperature) for kind in looks for temperature in tables.TEMPERATURES]
+    variants = [
+        (*kind, temperature) for kind in looks for temperature in filter_tables.TEMPERATURES
+    ]
     whole: dict[str, Any] = {
         "color": style.FAMILY["convluna"].colour, "linewidth": 0.9, "linestyle": style.DASHED
     }  # fmt: skip
     figure, axes = style.canvas(1, len(tasks), 1.5 + 0.24 * len(variants), alone=6.4, sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         own = rows[rows["task"] == task]
-        groups = {key: group for key, group in own.groupby([*tables.EXCHANGED], sort=False)}
+        groups = {key: group for key, group in own.groupby([*filter_tables.EXCHANGED], sort=False)}
         standard = own[(own["outcome"] == "finished") & (own["changes"] == "")]
         standard = standard[standard["filter"] == "conv"]
         # The dashed line, too, is a mark that a remark keeps clear of.
@@ -299,12 +301,12 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         shown = [
             _Row(groups.get((*kind, temperature), own.iloc[:0]), look, levels)
             for kind, look in looks.items()
-            for temperature in tables.TEMPERATURES
+            for temperature in filter_tables.TEMPERATURES
         ]
         _accuracy_panel(axis, task, shown)
         for level in levels:
             axis.axvline(level, zorder=1, **whole)
-    panels.name_rows(axes[0], [tables.parts_label(*variant) for variant in variants])
+    panels.name_rows(axes[0], [filter_tables.parts_label(*variant) for variant in variants])
     more = _marks_of_levels(axes[0], tasks)
     _explain(figure, {**more, f"mean of {name}": Line2D([], [], **whole)})
     return panels.finish(figure, title, subtitle, panels.of_runs(rows[rows["task"].isin(tasks)]))

@@ -8,12 +8,91 @@ from typing import Any
 
 import pandas as pd
 
-from memnb import naming
-from memnb.draw import tables
+from memnb import config, naming
+from memnb.draw import claim_tables, style, tables
 from memnb.draw.panels import plain_models
 from memnb.evidence.claims import Verdict
 from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel
 from memnb.words import counted
+
+READINGS = {"full": ("as_coded", "as_intended"), "quick": ("as_coded",)}
+"""The readings of the authors' code that are trained at a scale."""
+TAKEN_APART = 16
+"""M of the ConvLuna whose parts are exchanged one by one."""
+TEMPERATURES = {"unit": "1", "sqrt": "√d", "learn": "learned"}
+EXCHANGED = ("filter", "filter_width", "filter_stride", "pack_temperature")
+"""The columns of runs that say which parts it has."""
+_FILTER_NAMES = {"none": "no filter", "conv": "convolution", "pool": "max pooling"}
+
+
+def ablation(runs: pd.DataFrame, scale: tables.Scale = "full") -> pd.DataFrame:
+    """ConvLuna taken apart: filter (rows) by pack temperature (rows) by reading (columns).
+
+    Only runs of the simplified ConvLuna that differ in these three settings are shown. Under
+    ``as_intended`` the unpack temperature is of the same kind as the pack temperature; as coded,
+    it is always 1.
+
+    Args:
+        runs: rows of :func:`memnb.evidence.rows.load_runs`.
+        scale: ``full`` for both readings, ``quick`` for the one that a laptop trains.
+
+    Returns:
+        Columns ``Filter``, ``Pack temperature`` and one per task and reading. The tasks are those
+        with a changed run (at full scale Text and ListOps before there is one). All combinations
+        of three filters and three temperatures have a row, those without a run say so.
+    """
+    some = ablated(runs)
+    readings = READINGS[scale]
+    tasks = naming.task_order(some.loc[some["changes"] != "", "task"])
+    tasks = tasks or (["listops", "text"] if scale == "full" else ["listops-short"])
+    groups = some.groupby([*EXCHANGED, "task", "reading"], sort=False)
+    found = {key: tables.accuracy_cell(group) for key, group in groups}
+    shown = [(task, reading) for task in tasks for reading in readings]
+    rows = [
+        [
+            filter_label(*kind),
+            label,
+            *(found.get((*kind, temperature, *where), style.MISSING) for where in shown),
+        ]
+        for kind in filters_of(some)
+        for temperature, label in TEMPERATURES.items()
+    ]
+    columns = [f"{naming.task_label(task)}, {name.replace('_', ' ')}" for task, name in shown]
+    return pd.DataFrame(rows, columns=["Filter", "Pack temperature", *columns])
+
+
+#: What runs of an ablation may differ in; dropout belongs to the task.
+_VARIED = ("memory", "dropout", "reading", "filter", "filter_width", "filter_stride",
+           "pack_temperature", "unpack_temperature")  # fmt: skip
+
+
+def ablated(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of one ConvLuna (:data:`TAKEN_APART`) that differ in filter, temperature and reading."""
+    same = (runs["kind"] == "convluna") & (runs["memory"] == TAKEN_APART)
+    for key, setting in config.Model.model_fields.items():
+        if not setting.is_required() and key not in _VARIED:
+            same &= runs[key] == setting.default
+    intended = runs["reading"] == "as_intended"
+    return runs[same & (~intended | (runs["unpack_temperature"] == runs["pack_temperature"]))]
+
+
+def filters_of(runs: pd.DataFrame) -> list[tuple[str, int, int]]:
+    """Kind, width and stride: the three standard filters, then the others that have runs."""
+    standard = [("none", 4, 1), ("conv", 4, 1), ("pool", 4, 1)]
+    seen = set(zip(runs["filter"], runs["filter_width"], runs["filter_stride"], strict=True))
+    return standard + sorted(seen.difference(standard))
+
+
+def parts_label(kind: str, width: int, stride: int, temperature: str) -> str:
+    """``convolution, width 4, T = learned``."""
+    return f"{filter_label(kind, width, stride)}, T = {TEMPERATURES[temperature]}"
+
+
+def filter_label(kind: str, width: int, stride: int) -> str:
+    """``max pooling, width 4, stride 4``."""
+    if kind == "none":
+        return _FILTER_NAMES[kind]
+    return f"{_FILTER_NAMES[kind]}, width {width}" + (f", stride {stride}" if stride > 1 else "")
 
 
 def changes(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +196,7 @@ def taken_apart(verdicts: Sequence[Verdict], preset: str) -> str:
 
 def _lost(comparison: pd.Series[Any]) -> str:
     """The effect with its interval, the task, and what becomes of the claim."""
-    lost = tables.effect_cell(
+    lost = claim_tables.effect_cell(
         comparison["effect"], comparison["low"], comparison["high"], comparison["unit"]
     )
     task = naming.task_label(comparison["task"])
@@ -129,15 +208,15 @@ def readings(runs: pd.DataFrame) -> str:
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`; those that are no run of the ablation
-            (:func:`memnb.draw.tables.ablated`), or have not finished, are left out.
+            (:func:`memnb.draw.filter_tables.ablated`), or have not finished, are left out.
     """
-    apart = tables.ablated(runs)
+    apart = ablated(runs)
     apart = apart[apart["outcome"] == "finished"]
     pairs = apart.pivot_table(
-        index=["task", *tables.EXCHANGED, "seed"], columns="reading", values="test_accuracy"
+        index=["task", *EXCHANGED, "seed"], columns="reading", values="test_accuracy"
     ).reindex(columns=["as_coded", "as_intended"])
     gain = 100 * (pairs["as_intended"] - pairs["as_coded"]).dropna()
-    gain = gain.groupby(level=["task", *tables.EXCHANGED]).mean().round(1)
+    gain = gain.groupby(level=["task", *EXCHANGED]).mean().round(1)
     return (
         " ".join(
             f"On {naming.task_label(task)} {_gained(gain.loc[task])}"
@@ -151,7 +230,7 @@ def _gained(gain: pd.Series[float]) -> str:
     """``gain`` in points by what is exchanged, in words."""
     span = tables.unsigned(gain.min())
     if len(gain) > 1:
-        most = tables.parts_label(*gain.index[int(gain.argmax())])
+        most = parts_label(*gain.index[int(gain.argmax())])
         span = f"{span} to {tables.unsigned(gain.max())} points, most with {most}"
     else:
         span += " points"
@@ -171,7 +250,7 @@ def other_kernels(runs: pd.DataFrame) -> pd.DataFrame:
         Columns ``Kernel`` and one per task that has a control, cells as in
         :func:`memnb.draw.tables.accuracy`.
     """
-    rows = kinds_of_kernel(runs, tables.TAKEN_APART)
+    rows = kinds_of_kernel(runs, TAKEN_APART)
     tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"])
     cells = []
     for kind, (words, _) in KERNELS.items() if tasks else ():

@@ -19,9 +19,9 @@ from matplotlib.ticker import NullLocator
 
 from memnb import config, naming
 from memnb.draw import panels, style
+from memnb.draw.filter_tables import TAKEN_APART
 from memnb.draw.panels import Ends
 from memnb.draw.point_names import name_points
-from memnb.draw.tables import TAKEN_APART
 from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel, taps_of
 from memnb.evidence.levels import levels_by_length, levels_of
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from memnb import __version__, naming, paths
 from memnb.config import Config, Run
-from memnb.draw import beside_tables, summary, tables
+from memnb.draw import beside_tables, claim_tables, summary
 from memnb.errors import DataError, RunError
 from memnb.evidence import claims, published, rows
 from memnb.reproduce import rendering
@@ -374,7 +374,7 @@ def _claims(
             }
         )
     for name, claim in found.items():
-        judged = tables.comparisons([one for one in verdicts if one.claim == name])
+        judged = claim_tables.comparisons([one for one in verdicts if one.claim == name])
         judged = judged.drop(columns="Claim")
         file = f"claim-{name.lower()}"
         claim["rows"] = _table(
