@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from memnb import config, naming
-from memnb.draw import looking, memory_figures
+from memnb.draw import filter_figures, looking
 from memnb.errors import DataError, MemnbError
 from memnb.evidence.views import ROWS, Shipped, View
 from memnb.tasks import listops
@@ -48,7 +48,7 @@ def training(filters: pd.DataFrame, probes: pd.DataFrame) -> Any:
         MemnbError: ipywidgets is not installed, or there is no run with a filter.
     """
     widgets = _widgets()
-    runs = memory_figures.watched(filters)
+    runs = filter_figures.watched(filters)
     if not runs:
         raise MemnbError("No run with a filter is here; train one: memnb train convluna-16 ...")
     chosen = filters[filters["run_id"] == runs[0]]
@@ -70,7 +70,7 @@ def training(filters: pd.DataFrame, probes: pd.DataFrame) -> Any:
         controls["block"].max = int(own["block"].max())
         controls["head"].max = int(own["head"].max())
 
-    return _live(functools.partial(memory_figures.moment, filters, probes), controls, adapt=adapt)
+    return _live(functools.partial(filter_figures.moment, filters, probes), controls, adapt=adapt)
 
 
 # --- trained models --------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from memnb import config, naming, paths, tasks
 from memnb.draw import (
+    attention_figures,
     beside_tables,
     claim_tables,
     diagrams,
@@ -777,7 +778,7 @@ def images(figure: Figure) -> list[np.ndarray]:
 
 
 def test_even_attention_is_drawn_as_one() -> None:
-    shown = images(figures.attention(maps(), "unpack", memory=4))
+    shown = images(attention_figures.attention(maps(), "unpack", memory=4))
     assert len(shown) == 6
     for image in shown:
         assert image.shape == (4, 7)  # rows by positions, as in the pack map
@@ -785,7 +786,7 @@ def test_even_attention_is_drawn_as_one() -> None:
 
 
 def test_a_focused_head_stands_out_at_its_position() -> None:
-    shown = images(figures.attention(maps(), "pack", memory=4))
+    shown = images(attention_figures.attention(maps(), "pack", memory=4))
     focused = shown[3]
     assert (focused.argmax(axis=1) == 2).all()
     assert focused.max() > 5
@@ -804,19 +805,19 @@ def test_a_row_that_looks_at_one_of_many_positions_has_a_dot_there() -> None:
     long["pack"][0, 1, 2] = 0.4 / 2001
     long["pack"][0, 1, 2, 1500] = 0.6  # of row 3, counted from 1
     long["pack"][0, 2, 1, 1500] = 0.9  # of 1.9 that it reads, less than a half
-    figure = figures.attention(long, "pack", memory=4)
+    figure = attention_figures.attention(long, "pack", memory=4)
     shown = dots(figure)
     assert shown[1] == [(1500, 3)]
     assert shown[3] == [(2, row) for row in (1, 2, 3, 4)]
     assert [len(panel) for panel in shown] == [0, 1, 0, 4, 0, 0]
     style.settle(figure)  # panels without a dot once made matplotlib warn that nothing had room
     assert "Dot: where more than half of a row's weight lies." in words(figure)
-    far = figures.attention(long, "pack", memory=4, window=(0, 1400))
+    far = attention_figures.attention(long, "pack", memory=4, window=(0, 1400))
     assert [len(panel) for panel in dots(far)] == [0, 0, 0, 4, 0, 0]
     for other in (
-        figures.attention(long, "unpack", memory=4),
-        figures.attention(maps(), "pack", memory=4),  # every position has its own column
-        figures.attention(long, "pack", memory=4, heads=[3]),
+        attention_figures.attention(long, "unpack", memory=4),
+        attention_figures.attention(maps(), "pack", memory=4),  # every position has its own column
+        attention_figures.attention(long, "pack", memory=4, heads=[3]),
     ):
         assert not any(dots(other))
         assert "Dot:" not in words(other)
@@ -826,24 +827,28 @@ def test_attention_spent_on_padding_is_said_and_not_drawn_as_indifference() -> N
     padded = maps()
     padded["pack"][0, 1] /= 4  # three quarters of the weight are beyond the true length
     padded["pack"][0, 2] = 0  # all of it
-    figure = figures.attention(padded, "pack", memory=4)
+    figure = attention_figures.attention(padded, "pack", memory=4)
     assert "75 % on padding" in words(figure)
     assert "100 % on padding" in words(figure)
     shown = images(figure)
     np.testing.assert_allclose(shown[1], 1.0, rtol=2e-3)
     assert np.ma.getmaskarray(np.ma.masked_invalid(shown[2])).all()
     assert "over the tokens, padding left out" in words(figure).replace("\n", " ")
-    assert "padding" not in words(figures.attention(maps(), "pack", memory=4, padded_to=27))
+    assert "padding" not in words(
+        attention_figures.attention(maps(), "pack", memory=4, padded_to=27)
+    )
 
 
 def test_what_is_spent_on_padding_stands_beside_what_even_attention_spends() -> None:
     padded = maps(tokens=6)  # and the CLS vector
     padded["pack"] /= 4
-    figure = figures.attention(padded, "pack", memory=4, padded_to=27)
+    figure = attention_figures.attention(padded, "pack", memory=4, padded_to=27)
     assert "Even attention spends 75 % on padding." in words(figure).replace("\n", " ")
-    assert "Even" not in words(figures.attention(padded, "unpack", memory=4, padded_to=27))
+    assert "Even" not in words(
+        attention_figures.attention(padded, "unpack", memory=4, padded_to=27)
+    )
     without_cls = maps(tokens=6, cls=0)
-    assert figures.even_on_padding(without_cls, 24) == 0.75
+    assert attention_figures.even_on_padding(without_cls, 24) == 0.75
 
 
 def test_no_position_of_a_long_sequence_vanishes() -> None:
@@ -851,7 +856,7 @@ def test_no_position_of_a_long_sequence_vanishes() -> None:
     for position in (0, 1, 777, 1998, 1999):
         long["pack"][1, 0] = 0
         long["pack"][1, 0, :, position] = 1
-        image = images(figures.attention(long, "pack", memory=4))[3]
+        image = images(attention_figures.attention(long, "pack", memory=4))[3]
         assert image.shape[1] < 300
         expected = position / 2000 * image.shape[1]
         assert (np.abs(image.argmax(axis=1) - expected) <= 1).all()
@@ -859,15 +864,15 @@ def test_no_position_of_a_long_sequence_vanishes() -> None:
 
 def test_tokens_are_ticks_where_they_fit() -> None:
     names = list("abcdef")
-    one = figures.attention(maps(), "pack", memory=4, tokens=names, heads=[1])
+    one = attention_figures.attention(maps(), "pack", memory=4, tokens=names, heads=[1])
     axis = one.axes[1]  # the lower block's
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["CLS", *names]
-    long = figures.attention(maps(tokens=200), "pack", memory=4, tokens=["x"] * 200)
+    long = attention_figures.attention(maps(tokens=200), "pack", memory=4, tokens=["x"] * 200)
     assert "position in the sequence" in words(long)
 
 
 def test_a_window_keeps_the_names_at_their_positions() -> None:
-    figure = figures.attention(
+    figure = attention_figures.attention(
         maps(cls=0), "pack", memory=4, tokens=list("abcdef"), window=(2, 5), heads=[1]
     )
     axis = figure.axes[1]  # the lower block's
@@ -876,7 +881,7 @@ def test_a_window_keeps_the_names_at_their_positions() -> None:
 
 
 def test_blanks_and_dollars_are_printed_as_they_are() -> None:
-    figure = figures.attention(
+    figure = attention_figures.attention(
         maps(cls=0), "pack", memory=4, tokens=["$", " ", "$", "a", "_", "^"], heads=[1]
     )
     labels = figure.axes[1].get_xticklabels()  # the lower block's
@@ -887,18 +892,18 @@ def test_blanks_and_dollars_are_printed_as_they_are() -> None:
 def test_positions_of_a_shortening_filter_have_no_token_names() -> None:
     short = maps(tokens=12)
     short["pack"] = short["pack"][..., :4]
-    figure = figures.attention(short, "pack", memory=4, tokens=["x"] * 12, heads=[1])
+    figure = attention_figures.attention(short, "pack", memory=4, tokens=["x"] * 12, heads=[1])
     assert "position in the sequence" in words(figure)
 
 
 def test_with_one_row_the_unpack_map_says_why_it_is_empty() -> None:
-    figure = figures.attention(maps(memory=1), "unpack", memory=1)
+    figure = attention_figures.attention(maps(memory=1), "unpack", memory=1)
     assert "every unpack weight is 1" in words(figure).replace("\n", " ")
     assert not images(figure)
 
 
 def test_a_run_without_maps_gives_an_honest_panel() -> None:
-    assert style.MISSING in words(figures.attention(None, "pack", memory=16))
+    assert style.MISSING in words(attention_figures.attention(None, "pack", memory=16))
 
 
 def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -> None:
@@ -906,7 +911,7 @@ def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -
     found = rows.load_attention(run)
     assert found is not None
     names = tasks.tokens(config.task_config(run["task"]), found["tokens"], int(found["length"]))
-    figure = figures.attention_of(quick, "convluna-16", "pack", window=(0, 10), heads=[1])
+    figure = attention_figures.attention_of(quick, "convluna-16", "pack", window=(0, 10), heads=[1])
     ticks = [label.get_text() for label in panels(figure)[-1].get_xticklabels()]
     assert set(ticks) <= {"CLS", *names}
     assert len(ticks) == 10
@@ -918,16 +923,18 @@ def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -
 def test_maps_of_a_run_that_has_not_learned_say_so(quick: pd.DataFrame) -> None:
     said = "Has not learned this task (15.8 %)."
     dull = quick.assign(test_accuracy=0.158)
-    assert said in words(figures.attention_of(dull, "convluna-16", "pack")).replace("\n", " ")
-    assert "not learned" not in words(figures.attention_of(quick, "convluna-16", "pack"))
+    assert said in words(attention_figures.attention_of(dull, "convluna-16", "pack")).replace(
+        "\n", " "
+    )
+    assert "not learned" not in words(attention_figures.attention_of(quick, "convluna-16", "pack"))
 
 
 def test_maps_are_those_of_a_task_that_has_some(quick: pd.DataFrame, tmp_path: Path) -> None:
     # Runs stand in the order of their ids: one of another task, without maps, comes first.
     bare = quick.assign(task="image-short", folder=str(tmp_path))
-    figure = figures.attention_of(pd.concat([bare, quick]), "convluna-16", "pack")
+    figure = attention_figures.attention_of(pd.concat([bare, quick]), "convluna-16", "pack")
     assert "ListOps short, seed 0" in words(figure)
-    figure = figures.attention_of(quick, "convluna-16", "pack", task="text")
+    figure = attention_figures.attention_of(quick, "convluna-16", "pack", task="text")
     assert style.MISSING in words(figure)
 
 
@@ -935,7 +942,7 @@ def test_maps_are_those_of_a_task_that_has_some(quick: pd.DataFrame, tmp_path: P
 def test_maps_of_a_run_that_is_not_there_give_an_honest_panel(
     model: str, seed: int, quick: pd.DataFrame
 ) -> None:
-    assert style.MISSING in words(figures.attention_of(quick, model, "unpack", seed))
+    assert style.MISSING in words(attention_figures.attention_of(quick, model, "unpack", seed))
 
 
 # --- claims ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from memnb import config, paths
-from memnb.draw import looking, memory_figures, style
+from memnb.draw import filter_figures, looking, memory_figures, style
 from memnb.draw.panels import look_of
 from memnb.draw.point_names import name_points
 from memnb.errors import DataError, MemnbError
@@ -58,20 +58,20 @@ FIGURES: dict[str, tuple[Callable[..., Figure], Callable[[pd.DataFrame], pd.Data
     "exchange": (memory_figures.exchanges, rows.load_causal),
     "usage": (memory_figures.usage, rows.load_usage),
     "kernels": (
-        lambda frame, subtitle: memory_figures.kernels(frame, "convluna-16", 0, subtitle),
+        lambda frame, subtitle: filter_figures.kernels(frame, "convluna-16", 0, subtitle),
         rows.load_filters,
     ),
     "responses": (
-        lambda frame, subtitle: memory_figures.responses(frame, "convluna-16", 0, subtitle),
+        lambda frame, subtitle: filter_figures.responses(frame, "convluna-16", 0, subtitle),
         rows.load_filters,
     ),
-    "movement": (memory_figures.kernel_movement, rows.load_filters),
-    "kinds": (memory_figures.kernel_kinds, lambda frame: frame),
+    "movement": (filter_figures.kernel_movement, rows.load_filters),
+    "kinds": (filter_figures.kernel_kinds, lambda frame: frame),
     "length": (memory_figures.by_length, rows.load_lengths),
     "beginning": (memory_figures.by_beginning, rows.load_beginning),
     "cost": (memory_figures.cost_accuracy, lambda frame: frame),
     "moment": (
-        lambda frame, subtitle: memory_figures.moment(
+        lambda frame, subtitle: filter_figures.moment(
             frame, rows.load_probes(frame.iloc[:0].assign(folder=[])), subtitle=subtitle
         ),
         rows.load_filters,
@@ -105,9 +105,9 @@ def test_kernels_move_on_the_task_that_has_most_memory_sizes(tmp_path: Path) -> 
     for model in ("convluna-1", "convluna-16"):
         write_run(tmp_path, model, "text-short")
     filters = rows.load_filters(rows.load_runs(tmp_path))
-    assert "Text short" in words(memory_figures.kernel_movement(filters))
+    assert "Text short" in words(filter_figures.kernel_movement(filters))
     one_each = filters[filters["memory"] == 16]
-    assert "ListOps short" in words(memory_figures.kernel_movement(one_each))
+    assert "ListOps short" in words(filter_figures.kernel_movement(one_each))
 
 
 @pytest.mark.parametrize("name", ["length", "beginning"])
@@ -211,19 +211,19 @@ def test_gradients_by_use_have_few_names(runs: pd.DataFrame) -> None:
 
 def test_a_frequency_response_is_that_of_the_kernel() -> None:
     frequency = np.array([0.0, 0.25, 0.5])
-    mean = memory_figures.response(np.full(4, 0.25), frequency)
+    mean = filter_figures.response(np.full(4, 0.25), frequency)
     assert mean == pytest.approx([1, 0, 0], abs=1e-12)
-    difference = memory_figures.response(np.array([-1.0, 1.0, 0.0, 0.0]), frequency)
+    difference = filter_figures.response(np.array([-1.0, 1.0, 0.0, 0.0]), frequency)
     assert difference == pytest.approx([0, 2**0.5, 2])
 
 
 def test_responses_say_which_line_is_which(runs: pd.DataFrame) -> None:
-    figure = memory_figures.responses(rows.load_filters(runs), "convluna-16")
+    figure = filter_figures.responses(rows.load_filters(runs), "convluna-16")
     assert "Thin: before training." in words(figure).replace("\n", " ")
 
 
 def test_movement_is_relative_to_the_start(runs: pd.DataFrame) -> None:
-    figure = memory_figures.kernel_movement(rows.load_filters(runs))
+    figure = filter_figures.kernel_movement(rows.load_filters(runs))
     attached = style.attached(figure)
     assert attached is not None
     start = attached[attached["step"] == 0]
@@ -244,7 +244,7 @@ MOVED = [
 
 
 def test_kernels_say_how_far_they_moved(runs: pd.DataFrame) -> None:
-    figure = memory_figures.kernels(rows.load_filters(runs), "convluna-16")
+    figure = filter_figures.kernels(rows.load_filters(runs), "convluna-16")
     assert f"Median distance from the start: {np.median(MOVED):.0f} % of its norm" in flat(figure)
     figure.draw_without_rendering()
     places = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
@@ -252,7 +252,7 @@ def test_kernels_say_how_far_they_moved(runs: pd.DataFrame) -> None:
 
 
 def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:
-    figure = memory_figures.kernel_movement(rows.load_filters(runs))
+    figure = filter_figures.kernel_movement(rows.load_filters(runs))
     (legend,) = figure.legends
     colours = [line.get_color() for line in legend.get_lines()]
     assert len(set(colours)) == len(colours) == 2
@@ -261,7 +261,7 @@ def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:
 
 
 def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame) -> None:
-    figure = memory_figures.kernel_kinds(runs)
+    figure = filter_figures.kernel_kinds(runs)
     attached = style.attached(figure)
     assert attached is not None
     assert 0.99 not in set(attached["test_accuracy"])  # the temperature is another question
@@ -373,7 +373,7 @@ def test_a_size_that_is_not_planned_has_no_panel(tmp_path: Path) -> None:
 
 def test_kinds_without_a_control_are_no_figure(tmp_path: Path) -> None:
     write_run(tmp_path, "convluna-16", accuracy=0.4)
-    figure = memory_figures.kernel_kinds(rows.load_runs(tmp_path))
+    figure = filter_figures.kernel_kinds(rows.load_runs(tmp_path))
     assert "no run with another kernel yet" in words(figure)
 
 
@@ -678,7 +678,7 @@ def test_what_a_model_does_not_have_is_not_looked_at() -> None:
 
 def test_a_model_without_a_filter_has_no_kernels_to_show() -> None:
     nothing = rows.load_filters(rows.load_runs(Path("nowhere")))
-    for drawing in (memory_figures.kernels, memory_figures.responses):
+    for drawing in (filter_figures.kernels, filter_figures.responses):
         assert "Luna-16 has no filter" in words(drawing(nothing, "luna-16"))
         assert style.MISSING in words(drawing(nothing, "convluna-16"))
 
@@ -731,7 +731,7 @@ def test_what_is_watched_first_is_an_unchanged_model_at_full_scale() -> None:
         ],
         columns=["run_id", "task", "memory", "changes"],
     )
-    assert memory_figures.watched(pd.concat([runs, runs])) == ["d", "b", "c", "a"]
+    assert filter_figures.watched(pd.concat([runs, runs])) == ["d", "b", "c", "a"]
 
 
 def test_scales_of_weights_say_what_they_are_relative_to() -> None:

@@ -241,7 +241,7 @@ def _gained(gain: pd.Series[float]) -> str:
 
 
 def other_kernels(runs: pd.DataFrame) -> pd.DataFrame:
-    """What :func:`memnb.draw.memory_figures.kernel_kinds` shows, in numbers.
+    """What :func:`memnb.draw.filter_figures.kernel_kinds` shows, in numbers.
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.

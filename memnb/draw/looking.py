@@ -24,7 +24,13 @@ from numpy.typing import NDArray
 
 from memnb import config, naming
 from memnb.draw import style
-from memnb.draw.figures import HEAT, even_on_padding, name_weights, relative_to, relative_weights
+from memnb.draw.attention_figures import (
+    HEAT,
+    even_on_padding,
+    name_weights,
+    relative_to,
+    relative_weights,
+)
 from memnb.draw.panels import finish, has_not_learned, panel_grid, unit_of
 from memnb.errors import MemnbError
 from memnb.evidence.views import Shipped, best_of
