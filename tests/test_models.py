@@ -506,7 +506,7 @@ def test_every_listed_model_can_be_built() -> None:
         ("luna-16", "text", {"heads": 3}, "multiple of the number of heads"),
         ("luna-16", "text", {"dropout": 1.5}, "less than 1"),
         ("luna-16", "text", {"filter": "conv"}, "setting of ConvLuna"),
-        ("convluna-16", "text", {"sharing": "none"}, "use variant='full'"),
+        ("convluna-16", "text", {"sharing": "none"}, "ConvLuna's full variant"),
         (
             "luna-2",
             "text",
