@@ -124,8 +124,7 @@ def test_a_level_far_below_does_not_press_the_marks_together(tmp_path: Path) -> 
     figure = alike.figure(runs, load_probes(runs))
     (axis,) = figure.axes
     assert axis.get_ylim()[0] > 30
-    assert axis.get_title("left") == "ListOps"
-    assert axis.get_title("right") == "one answer always: 17"
+    assert "one answer always: 17" in [text.get_text() for text in figure.texts]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "first operator alone" in legend
     assert "one answer always" not in legend

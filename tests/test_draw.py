@@ -673,12 +673,12 @@ def test_a_level_far_from_all_memory_sizes_is_said_above(tmp_path: Path) -> None
         write_runs(tmp_path, model, accuracies, task="image")
     (axis,) = panels(drawn())
     assert axis.get_ylim()[0] > 40  # not pressed together by what stands at 10
-    assert (axis.get_title("left"), axis.get_title("right")) == ("Image", "one answer always: 10")
+    assert "one answer always: 10" in words(drawn())
     assert "otted" not in words(drawn())
     write_runs(tmp_path, "luna-1", [0.55], task="text")
     text, _ = panels(drawn())
     assert text.get_ylim()[0] < 50
-    assert text.get_title("right") == ""
+    assert "one answer always: 50" not in words(drawn())
     assert "Dotted: one answer always" in words(drawn())
 
 

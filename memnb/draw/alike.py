@@ -140,22 +140,26 @@ def figure(runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Figu
     if not tasks:
         return style.empty(title, subtitle)
     sheet, axes = style.canvas(1, len(tasks), 3.5, alone=5.6, sharex=True)
-    near = [
-        _panel(axis, rows[rows["task"] == task], task)
+    far = {
+        task: _panel(axis, rows[rows["task"] == task], task)
         for axis, task in zip(axes[0], tasks, strict=True)
-    ]
+    }
+    panels.entitle(
+        (axis, naming.task_label(task), words)
+        for axis, (task, words) in zip(axes[0], far.items(), strict=True)
+    )
     panels.name_axes(
         axes, "mean cosine of packed rows at the end (1: all alike)", "test accuracy (%)"
     )
-    known = panels.level_marks(tasks, any(near))
+    known = panels.level_marks(tasks, not all(far.values()))
     panels.legend_below(sheet, {**_marks(rows), **known}, 4)
     where = f"M = {filter_tables.TAKEN_APART}; small: one seed, large: the mean. {subtitle}"
     ends = rows[[f"{measure}_{end}" for measure in (_COSINE, _RANK) for end in ("first", "last")]]
     return panels.finish(sheet, title, where, pd.concat([panels.of_runs(rows), ends], axis=1))
 
 
-def _panel(axis: Axes, rows: pd.DataFrame, task: str) -> bool:
-    """Draw the models of a task; whether what one answer gives is drawn too, not said above."""
+def _panel(axis: Axes, rows: pd.DataFrame, task: str) -> str:
+    """Draw the models of a task; what one answer gives in words, where it is too far to draw."""
     for _, _, own in _variants(rows):
         look = _look(own.iloc[0])
         x, y = own[f"{_COSINE}_last"], 100 * own["test_accuracy"]
@@ -163,10 +167,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, task: str) -> bool:
         axis.plot([x.mean()], [y.mean()], markersize=8, alpha=0.85, zorder=3, **look)
     axis.set_xlim(0, 1.03)
     axis.margins(y=0.12)
-    far = panels.draw_near_levels(axis, levels_of(task))
-    axis.set_title(naming.task_label(task))
-    panels.say_above(axis, far)
-    return not far
+    return panels.draw_near_levels(axis, levels_of(task))
 
 
 def _look(run: pd.Series[Any]) -> dict[str, Any]:

@@ -546,17 +546,17 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     figure, axes = panels.panel_grid(len(tasks), 3, 0.7, 2.3)
     sizes = sorted({int(size) for size in rows["memory"]})
     margin = 1.25 * max(_sideways(rows).values())
-    named, near = [], False
+    named, titles = [], []
     for axis, task in zip(axes.flat, tasks, strict=False):
         named.append((axis, _size_panel(axis, plain[plain["task"] == task])))
         far = panels.draw_near_levels(axis, levels_of(task))
-        axis.set_title(naming.task_label(task))
-        panels.say_above(axis, far)
-        near |= not far
+        titles.append((axis, naming.task_label(task), far))
         axis.set_xscale("log", base=2)
         panels.ticks_at(axis.xaxis, sizes)
         axis.set_xlim(min(sizes) / margin, max(sizes) * margin)
     panels.name_axes(axes, "memory rows", "test accuracy (%)")
+    panels.entitle(titles)
+    near = not all(far for _, _, far in titles)
     words = panels.level_words(tasks, near).capitalize()
     words = f"{words}. {subtitle}" if words else subtitle
     return panels.finish(figure, title, words, panels.of_runs(plain), axes, named)

@@ -346,24 +346,20 @@ def cost_accuracy(
     columns = min(len(tasks), 2)
     figure, axes = panels.panel_grid(len(tasks), columns, 0.9, 3.4, alone=5.6)
     letters = {1: 80, 2: 60}[columns]  # that a panel has room for
-    words: dict[str, str] = {}
-    named, near = [], False
+    named, titles, near = [], [], False
     for axis, (task, (device, own)) in zip(axes.flat, timed.items(), strict=False):
-        said = _timed_on(device, rows[rows["task"] == task], own)
+        words = ""
         if own.empty:
             panels.missing(axis, UNTIMED)
         else:
             named.append((axis, _points(axis, own)))
             axis.margins(y=0.15)
             far = panels.draw_near_levels(axis, levels_of(task))
-            said += f"; {far}" if far else ""
             near |= not far
-        words[task] = textwrap.fill(said, letters)
-    pad = 6 + 9 * max(1 + said.count("\n") for said in words.values())
-    for axis, (task, said) in zip(axes.flat, words.items(), strict=False):
-        axis.set_title(naming.task_label(task), pad=pad)
-        if len(timed[task][1]):
-            style.note(axis, said, (0, axis.get_ylim()[1]), (0, 3), va="bottom")
+            words = _timed_on(device, rows[rows["task"] == task], own)
+            words = textwrap.fill("; ".join([words, far] if far else [words]), letters)
+        titles.append((axis, naming.task_label(task), words))
+    panels.entitle(titles)
     panels.name_axes(axes, "time of a training step (ms)", "test accuracy (%)")
     _name_timings(figure, every, near)
     style.heading(figure, title, subtitle)

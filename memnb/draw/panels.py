@@ -253,7 +253,7 @@ def draw_near_levels(axis: Axes, known: Levels) -> str:
 
     Returns:
         The words that say this level where it is far from all marks and therefore not drawn, for
-        :func:`say_above`; empty where it is drawn.
+        :func:`entitle`; empty where it is drawn.
     """
     constant, *others = lines_of(known).items()
     shown = [*axis.dataLim.intervaly, *(level for _, level in others)]
@@ -263,9 +263,18 @@ def draw_near_levels(axis: Axes, known: Levels) -> str:
     return "" if near else f"{MAJORITY_NAME}: {constant[1]:.0f}"
 
 
-def say_above(axis: Axes, words: str) -> None:
-    """Quiet words at the right end of a panel's title."""
-    axis.set_title(words, loc="right", fontsize=7, fontweight="normal", color=style.QUIET)
+def entitle(panels: Iterable[tuple[Axes, str, str]]) -> None:
+    """Titles, and quiet words below those of panels that have some, once limits are settled.
+
+    Args:
+        panels: (panel, title, words) of each; all titles stand equally high.
+    """
+    panels = list(panels)
+    lines = max((words.count("\n") + 1 for _, _, words in panels if words), default=0)
+    for axis, title, words in panels:
+        axis.set_title(title, pad=6 + 9 * lines)
+        if words:
+            style.note(axis, words, (0, axis.get_ylim()[1]), (0, 3), va="bottom")
 
 
 def lines_of(known: Levels) -> dict[style.Dash, float]:
