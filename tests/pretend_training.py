@@ -51,10 +51,11 @@ def train(
         raise RunError("The file system cannot lock files.")
     if what == "in use":
         raise RunInUse("Another process trains this run; wait for it.")
-    if what == "wait":
+    if what in ("wait", "stop slowly"):
         (folder / "waiting").touch()
         while not should_stop():
             time.sleep(0.02)
+        time.sleep(1.5 if what == "stop slowly" else 0)
         return {"outcome": "interrupted", "step": 1}
     if what == "hang":
         (folder / "waiting").touch()

@@ -286,6 +286,16 @@ def test_a_budget_stops_and_the_next_sweep_goes_on(swept: Sweep) -> None:
     assert swept().left == 0
 
 
+def test_after_a_budget_runs_have_time_to_save(
+    swept: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits in front of it, as after Ctrl-C."""
+    monkeypatch.setattr("memnb.reproduce.trainer.GRACE", 0.2)
+    result = swept({"luna-1 s0": "stop slowly", "luna-16 s0": "stop slowly"}, budget=3.0)
+    assert "killed" not in swept.shown.getvalue()
+    assert set(result.table()["outcome"]) == {"interrupted"}
+
+
 def test_a_run_that_another_sweep_trains_is_no_failure(swept: Sweep) -> None:
     result = swept({"luna-1 s0": "in use"})
     assert (result.failures, result.left) == (0, 1)

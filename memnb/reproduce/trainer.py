@@ -47,6 +47,7 @@ def train_missing(
     cards: Sequence[str] = (),
     display: Display,
     should_stop: Callable[[], bool] = lambda: False,
+    grace: float | None = None,
     function: str = TRAIN,
 ) -> dict[str, Ended]:
     """Train every run that has not ended, each in its folder ``folder / run_id``.
@@ -60,6 +61,7 @@ def train_missing(
             By default every job sees all that the process sees.
         display: shows how far things are.
         should_stop: once true, running ones save and stop; all of it can be resumed.
+        grace: seconds that they have for it before they are killed; by default :data:`GRACE`.
         function: ``module:name`` of the training function.
 
     Returns:
@@ -88,7 +90,7 @@ def train_missing(
         on_message=watch.message,
         on_end=watch.end,
         on_tick=watch.show,
-        grace=GRACE,
+        grace=GRACE if grace is None else grace,
     )
 
 

@@ -22,6 +22,9 @@ from memnb.words import counted
 #: trains while the first compiles or is examined at its end. Memories between chunks do leave room:
 #: page 11 says what MPS gives them.
 RUNS_PER_CARD = 2
+# Seconds that runs have to save and stop when a budget ends: while a model is compiled or its
+# memory is looked at, they do not hear, and nobody waits for them as after Ctrl-C.
+_GRACE = 30.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def train(work: Work, machine: Machine) -> dict[str, Ended]:
             cards=machine.cards,
             display=work.display,
             should_stop=work.should_stop,
+            grace=None if work.deadline is None else _GRACE,
             function=work.function,
         )
 
