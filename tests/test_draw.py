@@ -665,6 +665,13 @@ def test_memory_size_draws_seeds_and_the_transformer_as_a_level(quick: pd.DataFr
     assert list(level.get_ydata()) == pytest.approx([30.0, 30.0])
 
 
+def test_an_ablation_whose_only_changed_run_has_failed_is_drawn(tmp_path: Path) -> None:
+    write_run(tmp_path, "convluna-16", "text", accuracy=0.8)
+    changes = {"filter": "none"}
+    write_run(tmp_path, "convluna-16", "text", 0, None, "failed", model_changes=changes)
+    assert "1 failed" in words(figures.ablation(rows.load_runs(tmp_path)))
+
+
 def test_a_level_far_from_all_memory_sizes_is_said_above(tmp_path: Path) -> None:
     def drawn() -> Figure:
         return figures.memory_size(rows.load_runs(tmp_path))

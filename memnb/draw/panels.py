@@ -317,7 +317,7 @@ def is_near(level: float, shown: Sequence[float]) -> bool:
     """Whether a panel of the percentages ``shown`` can hold ``level`` without pressing them
     together; else it is to be said in words."""
     reach = max(max(shown) - min(shown), _REACH)
-    return min(shown) - reach <= level <= max(shown) + reach
+    return bool(min(shown) - reach <= level <= max(shown) + reach)
 
 
 def level_marks(tasks: Iterable[str], majority: bool = True) -> dict[str, Line2D]:
