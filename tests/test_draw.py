@@ -223,6 +223,34 @@ def test_line_names_never_overlap() -> None:
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
+def test_a_line_is_named_at_its_end_on_a_logarithmic_scale_too() -> None:
+    figure, axes = style.canvas(1, 1, 3.0)
+    axis = axes[0, 0]
+    axis.set(yscale="log", ylim=(1e-4, 1))
+    style.settle(figure)
+    style.label_lines(axis, [(1e-2, "middle", style.INK), (1e-3, "below", style.INK)])
+    figure.draw_without_rendering()
+    for text, y in zip(figure.texts, (1e-3, 1e-2), strict=True):
+        box = text.get_window_extent()
+        (_, end) = axis.transData.transform((1, y))
+        assert (box.y0 + box.y1) / 2 == pytest.approx(end, abs=4)
+
+
+@pytest.mark.parametrize("count", [3, 7, 12])
+def test_names_of_one_row_of_panels_keep_off_those_of_the_next(tmp_path: Path, count: int) -> None:
+    """Those of lines that end at the bottom, above those of lines that end at the top."""
+    for number in range(count):
+        config.add_family(f"memory{chr(97 + number)}")
+        write_run(tmp_path, f"memory{chr(97 + number)}-16", probes={"packed_cosine": 0.02})
+    figure = figures.degradation(rows.load_probes(rows.load_runs(tmp_path)))
+    figure.draw_without_rendering()
+    names = [text for text in figure.texts if text.get_text().startswith("memory")]
+    boxes = [text.get_window_extent() for text in names]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert len(names) == (0 if count == 12 else 4 * count)
+    assert bool(figure.legends) == (count == 12)  # more than fit beside a panel
+
+
 # --- figures ---------------------------------------------------------------------------------
 
 FRAMES = {

@@ -251,6 +251,17 @@ def test_kernels_say_how_far_they_moved(runs: pd.DataFrame) -> None:
     assert places == ["−1", "0", "1", "2"]  # with a minus, as where the figure has sliders
 
 
+def test_a_kernel_whose_runs_have_all_failed_has_one_remark(tmp_path: Path) -> None:
+    write_run(tmp_path, "convluna-16", "text", accuracy=0.8)
+    changes = {"filter_kernel": "random"}
+    write_run(tmp_path, "convluna-16", "text", 0, None, "failed", model_changes=changes)
+    figure = filter_figures.kernel_kinds(rows.load_runs(tmp_path))
+    figure.draw_without_rendering()
+    assert "1 failed" in words(figure)
+    remarks = [text for text in figure.texts if text.get_text() in ("1 failed", style.MISSING)]
+    assert_apart([text.get_window_extent() for text in remarks])
+
+
 def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:
     figure = filter_figures.kernel_movement(rows.load_filters(runs))
     (legend,) = figure.legends

@@ -303,12 +303,12 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
         if len(values):
             axis.plot([values.mean()] * 2, [place - 0.27, place + 0.27], color=look.colour,
                       linewidth=2.2, zorder=4)  # fmt: skip
-        else:
-            style.note(axis, style.MISSING, (1, place), (-2, 0), ha="right", va="center",
-                       fontsize=6.5, fontstyle="italic")  # fmt: skip
         failed = int((own["outcome"] == "failed").sum())
         if failed:
             style.note(axis, f"{failed} failed", (1, place), (-2, 0), ha="right", va="center")
+        elif not len(values):
+            style.note(axis, style.MISSING, (1, place), (-2, 0), ha="right", va="center",
+                       fontsize=6.5, fontstyle="italic")  # fmt: skip
     known = panels.draw_levels_across(axis, levels_of(task))
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, min(known) - 1.5), max(high, min(known) + 5))

@@ -165,27 +165,39 @@ def finish(
 def _name_lines(figure: Figure, axes: np.ndarray, named: Sequence[tuple[Axes, Ends]]) -> None:
     """Name the lines at the right edge of the last panel of each row.
 
-    Where another panel of the row shows a family that its last panel lacks, a legend below the
-    panels takes the names' place.
+    Where another panel of the row shows a family that its last panel lacks, or where there are more
+    names than fit beside a panel, a legend below the panels takes the names' place.
     """
     shown = dict(named)
-    last = []
-    for line in axes:
-        panels = [axis for axis in line if axis in shown]
-        if not panels:
-            continue
-        if _labels(shown[axis] for axis in panels) != _labels([shown[panels[-1]]]):
-            _family_legend(figure, _labels(shown.values()))
-            style.settle(figure)
-            return
-        last.append(panels[-1])
+    lines = [[axis for axis in line if axis in shown] for line in axes]
+    last = [line[-1] for line in lines if line]
+    alike = all(
+        _labels(shown[axis] for axis in line) == _labels([shown[line[-1]]])
+        for line in lines
+        if line
+    )
+    if alike and _laid_out_for_names(figure, {axis: len(shown[axis]) for axis in last}):
+        for axis in last:
+            style.label_lines(axis, shown[axis])
+    else:
+        _family_legend(figure, _labels(shown.values()))
+        style.settle(figure)
+
+
+def _laid_out_for_names(figure: Figure, counts: Mapping[Axes, int]) -> bool:
+    """Lay a figure out for good with room for names at the right: so many beside each panel.
+
+    Where they do not fit, False; it is then as it was.
+    """
     engine = style.layout_of(figure)
-    left, bottom, width, height = engine.get()["rect"]
-    room = 0.85 / figure.get_size_inches()[0]
-    engine.set(rect=(left, bottom, width - room, height))
-    style.settle(figure)
-    for axis in last:
-        style.label_lines(axis, shown[axis])
+    left, bottom, width, height = rect = engine.get()["rect"]
+    engine.set(rect=(left, bottom, width - 0.85 / figure.get_size_inches()[0], height))
+    engine.execute(figure)
+    if not all(style.names_fit(axis, count) for axis, count in counts.items()):
+        engine.set(rect=rect)
+        return False
+    figure.set_layout_engine("none")
+    return True
 
 
 def _labels(panels: Iterable[Ends]) -> set[str]:

@@ -304,25 +304,48 @@ def note(
     )  # fmt: skip
 
 
-_APART = 9.5
-"""Least distance in points of two names at the ends of lines."""
+_APART, _BEYOND = 9.5, 2.0
+"""Least distance in points of two names at the ends of lines, and how far the middle of one may
+stand above or below its panel."""
+
+
+def names_fit(axis: Axes, count: int) -> bool:
+    """Whether :func:`label_lines` has room for ``count`` names beside a panel that is laid out."""
+    return (count - 1) * _APART <= _height(axis) + 2 * _BEYOND
+
+
+def _height(axis: Axes) -> float:
+    """Of a panel in points."""
+    return axis.get_window_extent().height * 72 / figure_of(axis).dpi
 
 
 def label_lines(axis: Axes, labels: list[tuple[float, str, str]]) -> None:
     """Name lines at the right edge of a panel, moved apart so that no two names overlap.
 
+    Where they fit they stay beside their panel, clear of the names of those above and below it.
+
     Args:
         axis: the panel, with its final limits.
         labels: (y of the line's end in data units, text, colour) per line.
     """
-    height = axis.get_window_extent().height * 72 / figure_of(axis).dpi
-    low, high = axis.get_ylim()
+    height = _height(axis)
     ordered = sorted(labels)
-    wanted = np.array([(y - low) / (high - low) * height for y, _, _ in ordered])
-    offsets = _spread(wanted, _APART) - wanted
-    for (y, text, colour), offset in zip(ordered, offsets, strict=True):
+    # Through the panel's own transform: its scale may be logarithmic.
+    at = axis.get_yaxis_transform().transform([(1, y) for y, _, _ in ordered])[:, 1]
+    wanted = (at - axis.bbox.y0) * 72 / figure_of(axis).dpi
+    placed = _spread(wanted, _APART)
+    if names_fit(axis, len(ordered)):
+        placed = _within(placed, _APART, -_BEYOND, height + _BEYOND)
+    for (y, text, colour), offset in zip(ordered, placed - wanted, strict=True):
         note(axis, text, (1, y), (4, offset), ha="left", va="center", fontsize=8, color=colour,
              fontweight="bold")  # fmt: skip
+
+
+def _within(placed: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+    """Ascending positions moved into a range that has room for them, still ``gap`` apart."""
+    steps = gap * np.arange(len(placed))  # positions less these ascend where they are apart
+    raised = np.maximum.accumulate(np.maximum(placed, low) - steps) + steps
+    return np.minimum.accumulate((np.minimum(raised, high) - steps)[::-1])[::-1] + steps
 
 
 def _spread(wanted: np.ndarray, gap: float) -> np.ndarray:
