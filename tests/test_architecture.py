@@ -129,6 +129,22 @@ def test_every_part_of_the_package_is_on_the_map():
     assert parts <= set(ARROWS)
 
 
+def test_the_map_in_the_documents_is_this_one():
+    text = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| `")]
+    named = {
+        part: set(re.findall(r"`(\w+)`", below))
+        for parts, _, below in rows
+        for part in re.findall(r"`(\w+)`", parts)
+    }
+    expected = {
+        part: below if part in ("operations", "naming") else below - GROUND
+        for part, below in ARROWS.items()
+        if not part.startswith("__")
+    }
+    assert named == expected
+
+
 @pytest.mark.parametrize(
     ("file", "source", "message"),
     [
