@@ -423,11 +423,11 @@ class Model(Config):
     reading: Reading = "as_coded"
     positions: Positions = "learned"
     cls_init: Literal["normal", "xavier"] = "normal"
-    # Luna, and ConvLuna's full variant
+    # Luna, and ConvLuna's full variant; memory_init of every memory that is learned
     sharing: Sharing = "full"
     memory_init: Literal["normal", "luna"] = "normal"
     pack_output: bool = True
-    # ConvLuna; the filter also of what is written to a memory between chunks
+    # ConvLuna; the filter and pack's temperature also of kinds like it (_check_use says which)
     variant: Literal["simplified", "full"] = "simplified"
     filter: Filter = "none"
     filter_width: Positive = 4

@@ -1,12 +1,18 @@
-"""Which part of memnb may know which: the arrows of docs/design.md, and who may load torch."""
+"""Which part of memnb may know which: the arrows of docs/design.md, who may load torch, and what
+docstrings refer to."""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -123,6 +129,22 @@ def test_every_part_of_the_package_is_on_the_map():
     assert parts <= set(ARROWS)
 
 
+def test_the_map_in_the_documents_is_this_one():
+    text = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| `")]
+    named = {
+        part: set(re.findall(r"`(\w+)`", below))
+        for parts, _, below in rows
+        for part in re.findall(r"`(\w+)`", parts)
+    }
+    expected = {
+        part: below if part in ("operations", "naming") else below - GROUND
+        for part, below in ARROWS.items()
+        if not part.startswith("__")
+    }
+    assert named == expected
+
+
 @pytest.mark.parametrize(
     ("file", "source", "message"),
     [
@@ -189,3 +211,58 @@ def test_reading_and_drawing_never_load_torch():
 
 def test_the_check_for_torch_sees_torch():
     assert first_that_brings_torch(["memnb.models.network"]).endswith("loads torch")
+
+
+# --- what docstrings refer to ----------------------------------------------------------------
+
+REFERENCE = re.compile(r":(?:func|mod|class|data|attr|meth|exc):`~?([\w.]+)`")
+
+
+def names_in(module: ModuleType) -> set[str]:
+    """What a docstring of ``module`` may name without saying where it is."""
+    things = vars(module)
+    classes = [thing for thing in things.values() if inspect.isclass(thing)]
+    members = {name for one in classes for name in (*dir(one), *inspect.get_annotations(one))}
+    return {*things, *members}
+
+
+def leads_nowhere(name: str, near: set[str]) -> bool:
+    """Whether a reference is neither among the names that are ``near`` nor the whole name of
+    something."""
+    if near.issuperset(name.split(".")):
+        return False
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return True
+    return "." not in name and name not in sys.stdlib_module_names
+
+
+def references_to_nowhere(module: ModuleType) -> list[str]:
+    """The references in the file of ``module`` that are out of date."""
+    assert module.__file__ is not None
+    near = names_in(module)
+    found = REFERENCE.findall(Path(module.__file__).read_text(encoding="utf-8"))
+    return [name for name in found if leads_nowhere(name, near)]
+
+
+def test_every_reference_in_a_docstring_leads_somewhere():
+    modules = [name for part in ARROWS if not part.startswith("__") for name in modules_of(part)]
+    found = {name: references_to_nowhere(importlib.import_module(name)) for name in modules}
+    assert len(found) > len(ARROWS)
+    assert {name: lost for name, lost in found.items() if lost} == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("part_of", False),
+        ("memnb.config.Run.run_id", False),
+        ("memnb.draw.figures", False),
+        ("no_such_function", True),
+        ("memnb.draw.figures.no_such_figure", True),
+        ("memnb.no_such_module.part_of", True),
+    ],
+)
+def test_a_reference_to_nowhere_is_found(name: str, lost: bool):
+    assert leads_nowhere(name, names_in(sys.modules[__name__])) == lost

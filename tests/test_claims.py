@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from made_up_runs import COLLAPSED, SPREAD_OUT, write_run, write_runs
 
+from memnb.config import TASKS
 from memnb.evidence import claims, rows, statistics
 from memnb.evidence.claims import Verdict
 
@@ -594,6 +595,17 @@ def test_no_claim_is_judged_on_the_extra_task(tmp_path: Path) -> None:
         write_runs(tmp_path, model, values, task="recall-8")
     assert check(tmp_path, "C1").evidence.empty
     assert check(tmp_path, "C5").evidence.empty
+
+
+def test_no_claim_is_judged_on_a_task_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model, values in (("convluna-16", HIGH), ("luna-16", LOW)):
+        write_runs(tmp_path, model, values)
+    runs = rows.load_runs(tmp_path).assign(task="parity")
+    monkeypatch.setitem(TASKS, "parity", TASKS["listops-short"])
+    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    assert all(verdict.evidence.empty for verdict in verdicts)
 
 
 def test_no_claim_is_judged_on_retrievals_substitute(tmp_path: Path) -> None:

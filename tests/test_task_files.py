@@ -465,6 +465,17 @@ def test_a_task_without_a_data_set_of_its_own_is_told_as_such(task: str, says: s
         catalogue.card(task)
 
 
+def test_a_task_of_ones_own_needs_no_data_set(monkeypatch: pytest.MonkeyPatch):
+    class Parity(config.Task):
+        pass
+
+    own = Parity(name="parity", max_length=8)
+    monkeypatch.setitem(config.TASKS, "parity", own)
+    assert catalogue.data_of(own) is None
+    with pytest.raises(MemnbError, match="there is nothing to get"):
+        catalogue.get("parity")
+
+
 # --- pathfinder ------------------------------------------------------------------------------
 
 

@@ -1,4 +1,5 @@
-"""A report of one small artefact, as the runner would hand it to :func:`write_report`."""
+"""A report of one small artefact, as the runner would hand it to
+:func:`memnb.reproduce.report.write_report`."""
 
 from __future__ import annotations
 

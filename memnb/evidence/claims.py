@@ -40,7 +40,7 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from memnb.config import EXTRA_TASKS, FULL_TASKS, LRA_TASKS, TASKS
+from memnb.config import LRA_TASKS, TASKS
 from memnb.evidence.levels import (
     Which,
     have_all_learned_nothing,
@@ -475,8 +475,8 @@ def _with_rows(removal: pd.DataFrame, kept: int) -> pd.Series[float]:
 
 def _tasks(runs: pd.DataFrame) -> list[str]:
     """The tasks of ``runs`` that claims are judged on: those of the benchmark, full or short."""
-    judged = set(runs["task"]).difference(EXTRA_TASKS, set(FULL_TASKS).difference(LRA_TASKS))
-    return [task for task in TASKS if task in judged]
+    there = set(runs["task"])
+    return [task for task in TASKS if task in there and task.removesuffix("-short") in LRA_TASKS]
 
 
 def _places(runs: pd.DataFrame, *families: str) -> list[tuple[str, int]]:

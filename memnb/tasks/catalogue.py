@@ -232,9 +232,10 @@ def status(name: str) -> Status:
 
 def data_of(task: config.Task) -> Status | None:
     """The data set that ``task`` is cut from; None for a task that is generated when needed."""
-    if isinstance(task, config.Recall):
+    name = task.name.removesuffix("-short")
+    if name not in CARDS:  # Recall, and a task of one's own
         return None
-    found = status(task.name.removesuffix("-short"))
+    found = status(name)
     return None if found.card.kind == "generated" else found
 
 
