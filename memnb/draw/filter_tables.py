@@ -208,7 +208,7 @@ def readings(runs: pd.DataFrame) -> str:
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`; those that are no run of the ablation
-            (:func:`memnb.draw.filter_tables.ablated`), or have not finished, are left out.
+            (:func:`ablated`), or have not finished, are left out.
     """
     apart = ablated(runs)
     apart = apart[apart["outcome"] == "finished"]
