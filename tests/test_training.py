@@ -344,6 +344,14 @@ def test_a_damaged_record_is_kept_and_said(
     assert again["test_accuracy"] == before["test_accuracy"]
 
 
+def test_a_record_that_the_disk_does_not_give_is_left_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "run.json").mkdir()  # reading it is an OSError, as on a failing disk
+    with pytest.raises(RunError):
+        train(tiny("luna-4"), tmp_path, device="cpu")
+    assert (tmp_path / "run.json").is_dir()
+    assert not (tmp_path / "run.json.damaged").exists()
+
+
 def test_a_checkpoint_that_a_kill_left_without_its_sum_does_not_stay(tmp_path: Path) -> None:
     run = tiny("luna-4")
     train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(5))

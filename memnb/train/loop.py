@@ -180,8 +180,13 @@ def looks(training: Training) -> list[int]:
 
 
 def _put_aside(record: Path) -> None:
-    """Keep a ``run.json`` that cannot be read, since another one is about to take its place."""
+    """Keep a damaged ``run.json``, since another one is about to take its place.
+
+    Raises:
+        OSError: it cannot be read at all, which says nothing of what it holds.
+    """
     if record.exists():
+        record.read_bytes()
         kept = record.with_name("run.json.damaged")
         record.replace(kept)
         log.warning(
