@@ -46,8 +46,8 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
-@pytest.fixture
-def no_own_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _no_own_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it, and what others registered is not seen in it."""
     from memnb import config
     from memnb.models import registry

@@ -16,8 +16,6 @@ from memnb.errors import RunError
 from memnb.models import registry
 from memnb.train.loop import train
 
-pytestmark = pytest.mark.usefixtures("no_own_blocks")
-
 BLOCK = """
 from torch import nn
 from memnb.models.registry import register

@@ -331,7 +331,7 @@ def test_an_error_in_the_middle_stands_on_a_line_of_its_own(
 def test_a_run_of_a_block_that_is_not_here_does_not_end_the_check_of_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "_OWN", {"elsewhere"})
+    config.add_family("elsewhere")
     folder = write_run(tmp_path / "runs", "elsewhere-4")
     write_run(tmp_path / "runs", "luna-16")
     (folder / "best.pt").write_bytes(b"weights")

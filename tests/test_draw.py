@@ -198,10 +198,7 @@ def test_the_look_of_a_block_of_ones_own_follows_from_its_name() -> None:
     ]  # fmt: skip
 
 
-def test_a_block_of_ones_own_is_in_tables_and_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(config, "_OWN", set())
+def test_a_block_of_ones_own_is_in_tables_and_figures(tmp_path: Path) -> None:
     config.add_family("mymemory")
     for seed, memory in itertools.product((0, 1), (4, 16)):
         write_run(tmp_path, f"mymemory-{memory}", seed=seed, accuracy=0.3 + 0.01 * seed)

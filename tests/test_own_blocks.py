@@ -24,8 +24,6 @@ from memnb.probes.row_removal import accuracy_by_rows_left
 from memnb.train import bench, verify
 from memnb.train.loop import train
 
-pytestmark = pytest.mark.usefixtures("no_own_blocks")
-
 
 class Gated(nn.Module):
     """A sound block in a few lines: the memory takes in the mean, x takes the memory's mean."""
@@ -47,6 +45,12 @@ class Gated(nn.Module):
 def failures(block: type[nn.Module]) -> dict[str, str]:
     register("mine")(block)
     return {check.name: check.detail for check in verify.verify("mine") if not check.passed}
+
+
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_what_a_test_registers_is_unknown_to_the_next(time: str) -> None:
+    assert "mine" not in {*config.own_families(), *registry.registered()}, time
+    register("mine")(Gated)
 
 
 def test_a_sound_block_passes_every_check() -> None:

@@ -299,7 +299,7 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
     write_run(stored, "convchunkmem-16")
     write_run(stored, "chunkmem-4", task="recall-8")
     write_run(stored, "rmt-16", task="recall-longer", model_changes={"positions": "none"})
-    monkeypatch.setattr(config, "_OWN", {config.DEMONSTRATION})
+    config.add_family(config.DEMONSTRATION)
     write_run(stored, f"{config.DEMONSTRATION}-16")
     write_run(here, f"{config.DEMONSTRATION}-4")
     page = Page("chunk-memory", "quick", str(tmp_path / "out"))
