@@ -53,6 +53,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "report",
         "cache",
         "__pycache__",
+        ".ipynb_checkpoints",
         ".*_cache",
     )
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*left_out, "results"))
