@@ -163,11 +163,8 @@ def test_families_stay_apart_without_colour() -> None:
 def test_every_model_of_the_package_has_a_look() -> None:
     families = {config.model_config(name, "text").family for name in config.MODELS}
     assert families == set(style.FAMILY)
-    beside = {
-        config.model_config(name, "text").family
-        for name in (*config.CHUNK_MODELS, *config.CONTROLS)
-    }
-    assert beside == set(style.OTHERS)
+    assert set(config.BESIDE) == set(style.OTHERS)
+    assert all(style.family(name).label != name for name in (*families, *config.BESIDE))
     looks = {
         (look.colour, look.marker) for look in [*style.FAMILY.values(), *style.OTHERS.values()]
     }

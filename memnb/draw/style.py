@@ -79,8 +79,10 @@ FAMILY: dict[str, Family] = {
 OTHERS: dict[str, Family] = {
     "chunkmem": Family("chunkmem", "#1F77C9", "v", (0, (5, 1))),
     "convchunkmem": Family("convchunkmem", "#C4480A", "P", (0, (5, 1))),
+    "poolchunkmem": Family("poolchunkmem", "#8A1C7C", "H", (0, (5, 1))),
     "rmt": Family("rmt", "#5B3FB5", "<", (0, (3, 1))),
     "convrmt": Family("convrmt", "#B3206E", ">", (0, (3, 1))),
+    "poolrmt": Family("poolrmt", "#006A8E", "8", (0, (3, 1))),
     "officialluna": Family("officialluna", "#00707A", "p", (0, (1, 1))),
     "perceiver": Family("perceiver", "#3F7D20", "h", (0, (1, 1))),
     "linformer": Family("linformer", "#7A5230", "X", (0, (1, 1))),
