@@ -7,9 +7,11 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import papermill
 import pytest
+from nbval import kernel
 from PIL import Image
 from tiny_notebooks import DRAW, write_notebook
 
@@ -130,6 +132,27 @@ def test_a_kernel_whose_ports_were_taken_at_its_start_is_started_again(
         with pytest.raises(NotebookError, match=r"tiny.ipynb: its kernel ended at its start"):
             run(tmp_path, DRAW)
     assert len(starts) == 3
+
+
+@pytest.mark.parametrize(("said", "starts"), [("died before replying", 3), ("is unknown", 1)])
+def test_nbval_starts_a_kernel_again_whose_ports_were_taken(
+    monkeypatch: pytest.MonkeyPatch, said: str, starts: int
+) -> None:
+    managers: list[mock.Mock] = []
+
+    def manager(**_: Any) -> mock.Mock:
+        managers.append(mock.Mock())
+        answer = None if len(managers) == 3 else RuntimeError(f"Kernel {said}")
+        managers[-1].client().wait_for_ready.side_effect = answer
+        return managers[-1]
+
+    monkeypatch.setattr(kernel, "KernelManager", manager)
+    if starts == 3:
+        assert kernel.start_new_kernel() == (managers[2], managers[2].client())
+    else:
+        with pytest.raises(RuntimeError, match=said):
+            kernel.start_new_kernel()
+    assert len(managers) == starts
 
 
 def test_hanging_cell_is_stopped(tmp_path: Path) -> None:
