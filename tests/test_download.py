@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import made_up_data as made
 import pytest
@@ -29,6 +31,11 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.body = BODY
         self.seen: list[tuple[str, str]] = []
+
+    def handle_error(self, *given: Any) -> None:
+        """A client that hangs up, as those do that refuse an answer, is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(*given)
 
     def url(self, manner: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{manner}"
