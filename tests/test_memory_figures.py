@@ -398,10 +398,17 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     def frame() -> pd.DataFrame:
         return rows.load_runs(tmp_path)
 
-    attached = style.attached(memory_figures.cost_accuracy(frame()))
+    figure = memory_figures.cost_accuracy(frame())
+    attached = style.attached(figure)
     assert attached is not None
-    assert sorted(attached["test_accuracy"]) == [0.2, 0.3]
-    assert attached["milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
+    on_it = attached["device_name"] == "a"
+    assert attached.loc[on_it, "milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
+    assert attached.loc[~on_it, "milliseconds"].isna().all()
+    # The seed from elsewhere has no time here, and counts for the accuracy all the same.
+    assert sorted(attached["test_accuracy"]) == [0.2, 0.3, 0.4]
+    (point,) = (line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert np.array(point.get_ydata()) == pytest.approx(30)
+    assert np.array(point.get_xdata()) == pytest.approx(50_000 / 700)
     # A step timed alone on that device is the time of all runs of the model ...
     assert "not timed on it" not in words(memory_figures.cost_accuracy(frame()))
     timing = {"suite": "step", "outcome": "measured", "task": "listops-short", "model": "luna-16",

@@ -324,7 +324,8 @@ def cost_accuracy(
     bar the quartiles, and the mark is filled. Otherwise it is the run's training time over its
     steps, which other runs on the device may have drawn out, its bar spans the seeds, and the mark
     is hollow. Upright bars span the seeds. Times of different kinds of device are never in one
-    panel: it shows the kind on which most models were timed, and names those that were not.
+    panel: it shows the kind on which most models were timed, and names those that were not. A
+    seed that ran on another device counts for the accuracy alone.
 
     Args:
         runs: rows of runs.
@@ -389,9 +390,9 @@ def _with_milliseconds(
     rows: pd.DataFrame, device: str, timings: pd.DataFrame | None
 ) -> pd.DataFrame:
     """Adds ``milliseconds`` of a step on the ``device``, its ``lower`` and ``upper`` quartile, and
-    ``alone``: whether ``memnb bench`` timed it there. Without quartiles all three are the same. A
-    model that was not timed there, and a run from elsewhere of a model that was not timed alone, is
-    left out."""
+    ``alone``: whether ``memnb bench`` timed it there. Without quartiles all three are the same, and
+    NaN for a run from elsewhere of a model that was not timed alone. A model of which no run was
+    timed there is left out."""
     columns = ["milliseconds", "lower", "upper"]
     on_it = rows["devices"].map(lambda names: [name or "unknown" for name in names] == [device])
     as_run = (1000 * rows["seconds_training"] / rows["step"]).where(on_it)
@@ -404,7 +405,7 @@ def _with_milliseconds(
         own = own[columns].set_index(rows.index)
         rows["alone"] = own["milliseconds"].notna()
         rows[columns] = own.fillna(rows[columns])
-    return rows[rows["milliseconds"] > 0]
+    return rows[(rows["milliseconds"] > 0).groupby(rows["model"]).transform("any")]
 
 
 def _name_timings(figure: Figure, rows: pd.DataFrame, majority: bool) -> None:
