@@ -92,6 +92,29 @@ def test_a_figure_says_where_its_rows_come_from_and_hands_them_out(
     assert "folder" not in attached
 
 
+SEEDS = {
+    **dict.fromkeys(
+        ["removal", "usage", "movement", "length", "beginning"], "hin: a seed; thick: the mean"
+    ),
+    "exchange": "mark: a seed; bar: the mean",
+    "kinds": "mean",
+}
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_figure_of_several_seeds_says_what_is_one_and_what_their_mean(
+    name: str, runs: pd.DataFrame
+) -> None:
+    function, load = FIGURES[name]
+    written = {
+        text.get_text().replace("\n", " ") for text in function(load(runs), "").findobj(plt.Text)
+    }
+    if name == "kinds":
+        assert SEEDS[name] in written, "in the legend"
+    else:
+        assert any(SEEDS[name] in text for text in written)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_without_rows_says_so(name: str, runs: pd.DataFrame) -> None:
     function, load = FIGURES[name]
@@ -116,7 +139,7 @@ def test_levels_are_named_above_panels_whose_curves_run_along_them(
 ) -> None:
     function, load = FIGURES[name]
     figure = function(load(runs), "")
-    assert "Dotted: one answer always; dash-dotted: first operator alone" in words(figure)
+    assert "dotted: one answer always; dash-dotted: first operator alone" in flat(figure)
     assert not [text for text in figure.texts if text.get_text() == "one answer always"]
 
 
@@ -292,6 +315,7 @@ def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame)
     assert [text.get_text() for text in legend.get_texts()] == [
         "kernel trained",
         "nothing in the filter's place trained",
+        "mean",
         "one answer always",
         "first operator alone",
     ]

@@ -352,7 +352,7 @@ def learning_curves(
         panels.draw_levels(drawn, known or levels_of(task, "validation"))
         line[0].set_ylabel(f"{label or naming.task_label(task)}\nvalidation accuracy (%)")
     panels.name_axes(axes, "training step")
-    words = f"Thin: a seed; thick: the mean; {panels.level_words(tasks)}."
+    words = f"{panels.SEEDS.capitalize()}; {panels.level_words(tasks)}."
     words += f" {_validated_on_test(rows)}{subtitle}"
     shown = rows[[*evidence.KEYS, "step", "accuracy", "loss"]]
     return panels.finish(figure, title, words, shown, axes, named)
@@ -557,8 +557,11 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     panels.name_axes(axes, "memory rows", "test accuracy (%)")
     panels.entitle(titles)
     near = not all(far for _, _, far in titles)
-    words = panels.level_words(tasks, near).capitalize()
-    words = f"{words}. {subtitle}" if words else subtitle
+    parts = ["Mark: a seed", "line: the mean"]
+    if (plain["model"] == "transformer").any():
+        parts.append("grey: span of the Transformer's seeds")
+    parts += filter(None, [panels.level_words(tasks, near)])
+    words = f"{'; '.join(parts)}. {subtitle}"
     return panels.finish(figure, title, words, panels.of_runs(plain), axes, named)
 
 
@@ -620,7 +623,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         named.append((axis, panels.against_rows_left(axis, own)))
         panels.draw_levels([axis], levels_of(task))
     panels.name_axes(axes, "rows left (the others\nremoved at random)", "test accuracy (%)")
-    words = f"Whole test set; {panels.level_words(task for task, _ in shown)}."
+    words = f"Whole test set; {panels.SEEDS}; {panels.level_words(task for task, _ in shown)}."
     words += f" {panels.random_choices(rows)}. {subtitle}"
     return panels.finish(figure, title, words, rows, axes, named)
 

@@ -70,7 +70,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     panels.name_axes(axes, "rows left")
     words = f"{panels.rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
-    words += f"; {panels.level_words(tasks)}."
+    words += f"; {panels.SEEDS}; {panels.level_words(tasks)}."
     words += f" {panels.random_choices(rows[rows['rule'] == 'random'])}. {subtitle}"
     return panels.finish(figure, title, words, rows, axes, named)
 
@@ -110,13 +110,17 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
     panels.name_rows([*axes.flat], [EXCHANGES[test] for test in tests], 0.5)
     marks = {
         naming.model_label(name): Line2D(
-            [], [], color=panels.look_of(name).colour, marker=panels.look_of(name).marker
+            [],
+            [],
+            color=(look := panels.look_of(name)).colour,
+            marker=look.marker,
+            linestyle="none",
         )
         for name in naming.model_order(rows["model"])
     }
     panels.legend_below(figure, marks, len(marks), labelcolor="linecolor")
     where = f"{panels.rows_of_memory(size)}, {_examples(rows)} test examples"
-    words = f"{where}; {panels.level_words(tasks)}. {subtitle}"
+    words = f"{where}; mark: a seed; bar: the mean; {panels.level_words(tasks)}. {subtitle}"
     return panels.finish(figure, title, words, rows)
 
 
@@ -166,7 +170,8 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
     for axis in axes.flat:
         axis.xaxis.set_major_locator(panels.ticks(4))
     panels.name_axes(axes, "memory row, most read first")
-    words = f"{naming.task_label(task)}, {panels.rows_of_memory(size)}. {subtitle}"
+    where = f"{naming.task_label(task)}, {panels.rows_of_memory(size)}"
+    words = f"{where}; {panels.SEEDS}. {subtitle}"
     return panels.finish(figure, title, words, rows, axes, named)
 
 
@@ -292,7 +297,7 @@ def _by_task_and_size(
         levels([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     panels.name_axes(axes, x)
-    words = f"{panels.level_words(tasks).capitalize()}. {subtitle}"
+    words = f"{panels.SEEDS.capitalize()}; {panels.level_words(tasks)}. {subtitle}"
     return panels.finish(figure, title, words, rows, axes, named)
 
 
