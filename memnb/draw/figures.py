@@ -800,11 +800,12 @@ def cost(costs: pd.DataFrame, subtitle: str = "") -> Figure:
     )  # fmt: skip
     for place, line in zip(places, costs.to_dict("records"), strict=True):
         axis.annotate(
-            f"{line['ended']} of {line['planned']} runs", xy=(spent[place] + left[place], place),
-            xytext=(5, 0), textcoords="offset points", va="center", fontsize=7.5, color=style.QUIET,
+            f"{line['ended']} of {line['planned']} runs ended",
+            xy=(spent[place] + left[place], place), xytext=(5, 0), textcoords="offset points",
+            va="center", fontsize=7.5, color=style.QUIET,
         )  # fmt: skip
     panels.name_rows(axes[0], list(costs["artefact"]), 0.6)
-    axis.set_xlim(0, 1.3 * max((spent + left).max(), 0.1))
+    axis.set_xlim(0, 1.4 * max((spent + left).max(), 0.1))
     axis.set_xlabel("hours of one card")
     figure.legend(loc="outside lower center", ncols=2)
     return panels.finish(figure, title, subtitle, costs)
