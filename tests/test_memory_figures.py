@@ -349,7 +349,9 @@ def test_fifths_cut_at_the_same_length_are_one_point_of_a_run(tmp_path: Path) ->
     )  # fmt: skip
     run = rows.load_lengths(rows.load_runs(tmp_path)).iloc[:1]
     run = run.drop(columns=list(fifths)).merge(fifths, how="cross")
-    lines = memory_figures.by_length(run).axes[0].lines
+    figure = memory_figures.by_length(run)
+    assert "Fifths of 50 test examples" in flat(figure)
+    lines = figure.axes[0].lines
     for line in lines[:2]:  # the run and the mean
         assert list(line.get_xdata()) == [200, 500]
         assert list(line.get_ydata()) == pytest.approx([50, 75])

@@ -229,7 +229,9 @@ def by_length(
             middles = [(low + high) / 2 for low, high, _ in fifths]
             panels.draw_levels_along(axis, middles, [known for _, _, known in fifths])
 
-    return _by_task_and_size(rows, title, subtitle, "tokens of the input", panel, levels, planned)
+    counts = _examples(rows.groupby("run_id")[["examples"]].sum())
+    where = f"Fifths of {counts} test examples. {subtitle}"
+    return _by_task_and_size(rows, title, where, "tokens of the input", panel, levels, planned)
 
 
 def by_beginning(
