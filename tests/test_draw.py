@@ -612,6 +612,14 @@ def test_degradation_shows_both_streams_per_block(quick: pd.DataFrame) -> None:
     assert "16 memory rows" in words(figure)
 
 
+@pytest.mark.parametrize("measures", [figures.STREAMS, ("packed_cosine", "packed_rank")])
+def test_degradation_has_its_title_with_fewer_measures_too(
+    measures: tuple[str, ...], quick: pd.DataFrame
+) -> None:
+    figure = figures.degradation(rows.load_probes(quick), measures=measures)
+    assert "Memory degradation: how alike the rows are, per block" in words(figure)
+
+
 def test_degradation_shows_the_task_that_most_families_have(quick: pd.DataFrame) -> None:
     probes = rows.load_probes(quick)
     luna = probes[probes["family"] == "luna"]

@@ -397,7 +397,8 @@ def degradation(
             measure, on the same scale.
         title: another than that of the measures.
     """
-    title = title or _DEGRADATION_TITLES.get(tuple(measures), "Memory over training and depth")
+    fitting = [words for group, words in _DEGRADATION_TITLES.items() if {*measures} <= {*group}]
+    title = title or (fitting or ["Memory over training and depth"])[0]
     rows = panels.plain_models(probes)
     rows = rows[rows["memory"] > 1]
     if apart:
@@ -501,7 +502,6 @@ def _or(sizes: Sequence[int]) -> str:
 
 _DEGRADATION_TITLES = {
     STREAMS: "Memory degradation: how alike the rows are, per block",
-    ("packed_cosine",): "Memory degradation: how alike the rows are, per block",
     ATTENTION: "How evenly pack and unpack look, per block",
     GRADIENTS: "How the loss depends on the packed rows, per block",
 }
