@@ -129,6 +129,17 @@ def test_a_phone_shows_the_whole_width_and_figures_at_a_readable_size(
     assert page.evaluate("getComputedStyle(document.querySelector('.picture')).overflowX") == "auto"
 
 
+def test_on_a_phone_a_list_with_a_wide_formula_keeps_its_bullets(
+    browser: Any, report: Path
+) -> None:
+    page = opened(browser, report, "tiny", viewport={"width": 390, "height": 844}, is_mobile=True)
+    # An item that scrolls shows nothing beside itself, and there its bullet stands.
+    item = "document.querySelector('li:has(> math)')"
+    assert page.evaluate(f"getComputedStyle({item}).overflowX") == "visible"
+    assert page.evaluate(f"{item}.parentElement.scrollWidth > {item}.parentElement.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_what_a_cell_printed_is_read_without_scrolling_sideways(browser: Any, report: Path) -> None:
     page = opened(browser, report, "tiny", viewport={"width": 390, "height": 844}, is_mobile=True)
     assert page.is_visible("pre.printed")

@@ -134,7 +134,7 @@ def test_without_a_row_everything_is_assumed(tmp_path: Path, artefacts: list[Art
     assert all("assumed" in basis for basis in found["H100 basis"])
     figure = figures.cost(found, "Full scale")
     words = [text.get_text() for text in figure.axes[0].texts]
-    assert words == ["0 of 6 runs", "0 of 12 runs", "0 of 15 runs"]
+    assert words == ["0 of 6 runs ended", "0 of 12 runs ended", "0 of 15 runs ended"]
     nothing = cost.by_artefact(artefacts[2:], [rows.load_runs()], NO_TIMINGS)
     assert cost_tables.spent(nothing).iloc[0, 0] == "no run yet"
     assert figures.cost(nothing).axes

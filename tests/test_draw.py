@@ -276,7 +276,7 @@ def test_every_figure_says_where_its_rows_come_from(
     function: Any, scale: str, request: pytest.FixtureRequest
 ) -> None:
     figure = drawn(function, request.getfixturevalue(scale), "Some scale (this machine)")
-    assert "Some scale (this machine)" in words(figure).replace("(this\nmachine)", "(this machine)")
+    assert "Some scale (this machine)" in words(figure).replace("\n", " ")
     assert style.MISSING not in words(figure).split("\n")[:2]
 
 
@@ -612,6 +612,14 @@ def test_degradation_shows_both_streams_per_block(quick: pd.DataFrame) -> None:
     assert "16 memory rows" in words(figure)
 
 
+@pytest.mark.parametrize("measures", [figures.STREAMS, ("packed_cosine", "packed_rank")])
+def test_degradation_has_its_title_with_fewer_measures_too(
+    measures: tuple[str, ...], quick: pd.DataFrame
+) -> None:
+    figure = figures.degradation(rows.load_probes(quick), measures=measures)
+    assert "Memory degradation: how alike the rows are, per block" in words(figure)
+
+
 def test_degradation_shows_the_task_that_most_families_have(quick: pd.DataFrame) -> None:
     probes = rows.load_probes(quick)
     luna = probes[probes["family"] == "luna"]
@@ -704,11 +712,14 @@ def test_a_level_far_from_all_memory_sizes_is_said_above(tmp_path: Path) -> None
     assert axis.get_ylim()[0] > 40  # not pressed together by what stands at 10
     assert "one answer always: 10" in words(drawn())
     assert "otted" not in words(drawn())
+    assert "Mark: a seed; line: the mean." in words(drawn())
     write_runs(tmp_path, "luna-1", [0.55], task="text")
     text, _ = panels(drawn())
     assert text.get_ylim()[0] < 50
     assert "one answer always: 50" not in words(drawn())
-    assert "Dotted: one answer always" in words(drawn())
+    assert "Mark: a seed; line: the mean; dotted: one answer always" in words(drawn())
+    write_run(tmp_path, "transformer", "text", accuracy=0.6)
+    assert "grey: span of the Transformer's seeds" in words(drawn()).replace("\n", " ")
 
 
 def test_no_mark_of_a_memory_size_stands_on_the_frame(tmp_path: Path) -> None:
@@ -735,7 +746,9 @@ def test_row_removal_reaches_from_one_row_to_all(quick: pd.DataFrame) -> None:
 
 def test_levels_of_row_removal_are_named_where_no_seed_runs(quick: pd.DataFrame) -> None:
     figure = figures.row_removal(rows.load_removal(quick))
-    assert "dotted: one answer always; dash-dotted: first operator alone" in words(figure)
+    said = words(figure).replace("\n", " ")
+    assert "dotted: one answer always; dash-dotted: first operator alone" in said
+    assert "thin: a seed; thick: the mean" in said
     axis = panel(figure, "ListOps short, 16 rows")
     assert not [text for text in axis.texts if "operator" in text.get_text()]
 

@@ -122,7 +122,8 @@ def test_the_table_shows_multiples_of_what_training_showed(facts: pd.DataFrame) 
 
 def test_the_reading_has_the_numbers_of_the_rows(facts: pd.DataFrame) -> None:
     lines = beside_tables.longer_reading(facts).splitlines()
-    assert max(map(len, lines)) <= 100
+    # The page breaks lines where it ends.
+    assert all(line.endswith(".") for line in lines)
     said = " ".join(lines)
     assert "ChunkMem-16 from 93 to 50 %" in said
     assert "holding 4 facts and guessing at the others 44 %" in said

@@ -92,6 +92,29 @@ def test_a_figure_says_where_its_rows_come_from_and_hands_them_out(
     assert "folder" not in attached
 
 
+SEEDS = {
+    **dict.fromkeys(
+        ["removal", "usage", "movement", "length", "beginning"], "hin: a seed; thick: the mean"
+    ),
+    "exchange": "mark: a seed; bar: the mean",
+    "kinds": "mean",
+}
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_figure_of_several_seeds_says_what_is_one_and_what_their_mean(
+    name: str, runs: pd.DataFrame
+) -> None:
+    function, load = FIGURES[name]
+    written = {
+        text.get_text().replace("\n", " ") for text in function(load(runs), "").findobj(plt.Text)
+    }
+    if name == "kinds":
+        assert SEEDS[name] in written, "in the legend"
+    else:
+        assert any(SEEDS[name] in text for text in written)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_without_rows_says_so(name: str, runs: pd.DataFrame) -> None:
     function, load = FIGURES[name]
@@ -116,7 +139,7 @@ def test_levels_are_named_above_panels_whose_curves_run_along_them(
 ) -> None:
     function, load = FIGURES[name]
     figure = function(load(runs), "")
-    assert "Dotted: one answer always; dash-dotted: first operator alone" in words(figure)
+    assert "dotted: one answer always; dash-dotted: first operator alone" in flat(figure)
     assert not [text for text in figure.texts if text.get_text() == "one answer always"]
 
 
@@ -292,6 +315,7 @@ def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame)
     assert [text.get_text() for text in legend.get_texts()] == [
         "kernel trained",
         "nothing in the filter's place trained",
+        "mean",
         "one answer always",
         "first operator alone",
     ]
@@ -325,7 +349,9 @@ def test_fifths_cut_at_the_same_length_are_one_point_of_a_run(tmp_path: Path) ->
     )  # fmt: skip
     run = rows.load_lengths(rows.load_runs(tmp_path)).iloc[:1]
     run = run.drop(columns=list(fifths)).merge(fifths, how="cross")
-    lines = memory_figures.by_length(run).axes[0].lines
+    figure = memory_figures.by_length(run)
+    assert "Fifths of 50 test examples" in flat(figure)
+    lines = figure.axes[0].lines
     for line in lines[:2]:  # the run and the mean
         assert list(line.get_xdata()) == [200, 500]
         assert list(line.get_ydata()) == pytest.approx([50, 75])
@@ -398,10 +424,17 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     def frame() -> pd.DataFrame:
         return rows.load_runs(tmp_path)
 
-    attached = style.attached(memory_figures.cost_accuracy(frame()))
+    figure = memory_figures.cost_accuracy(frame())
+    attached = style.attached(figure)
     assert attached is not None
-    assert sorted(attached["test_accuracy"]) == [0.2, 0.3]
-    assert attached["milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
+    on_it = attached["device_name"] == "a"
+    assert attached.loc[on_it, "milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
+    assert attached.loc[~on_it, "milliseconds"].isna().all()
+    # The seed from elsewhere has no time here, and counts for the accuracy all the same.
+    assert sorted(attached["test_accuracy"]) == [0.2, 0.3, 0.4]
+    (point,) = (line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert np.array(point.get_ydata()) == pytest.approx(30)
+    assert np.array(point.get_xdata()) == pytest.approx(50_000 / 700)
     # A step timed alone on that device is the time of all runs of the model ...
     assert "not timed on it" not in words(memory_figures.cost_accuracy(frame()))
     timing = {"suite": "step", "outcome": "measured", "task": "listops-short", "model": "luna-16",

@@ -86,6 +86,15 @@ def test_it_opens_with_a_title_and_the_claim_it_serves(notebook: Any) -> None:
     assert len(rest.split()) > 50  # an explanation, not a heading
 
 
+def test_a_page_has_one_title() -> None:
+    """The notebook's own is that of the report."""
+    titles = {entry.notebook: entry.title for entry in manifest.load().artefacts}
+    assert titles == {
+        path.name: load(path).cells[0].source.partition("\n")[0].removeprefix("# ")
+        for path in FILES
+    }
+
+
 def test_it_tells_the_reader_what_to_see(notebook: Any) -> None:
     prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     assert any("**What to see:**" in text for text in prose)

@@ -288,6 +288,9 @@ def test_the_code_and_figures_named_for_the_claims_exist() -> None:
     for figures, code in report.EVIDENCE.values():
         assert {f"{name}.png" for name in figures} <= outputs
         assert all((root / file).is_file() for file in code)
+    # What is judged of C3: cosine and rank over training, and the accuracy with rows removed.
+    judged = {"degradation-full", "degradation-laptop", "row-removal-full", "row-removal-laptop"}
+    assert judged <= set(report.EVIDENCE["C3"][0])
     pages = {one.id for one in manifest.load().artefacts}
     assert {aside.page for aside in report.ASIDES.values()} <= pages
 

@@ -66,7 +66,7 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     axes[1, 0].yaxis.set_major_locator(FixedLocator(range(0, max(counts) + 1, 4)))
     for above in axes[0]:
         style.reference_line(above, 100 / config.Recall.classes, "chance")
-    style.heading(figure, title, subtitle)
+    style.heading(figure, title, f"Mark: a seed; line: the mean. {subtitle}")
     style.layout_of(figure).set(w_pad=0.3)  # room for the names of the lines
     style.settle(figure)
     for axis, ends in named:
@@ -160,7 +160,8 @@ def longer(facts: pd.DataFrame, subtitle: str = "") -> Figure:
         axis.set_xlabel("facts before the question", fontsize=7.5)
     where = (
         f"{panels.rows_of_memory(size)}. Grey ground: as many facts as training showed, up to "
-        f"{most}; grey curve: a memory that holds {most} facts and guesses at the others."
+        f"{most}; grey curve: a memory that holds {most} facts and guesses at the others. "
+        f"{panels.SEEDS.capitalize()}."
     )
     style.heading(figure, title, f"{where} {subtitle}")
     looks = [style.family(family) for pair in pairs.values() for family in pair]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -313,7 +312,7 @@ def longer_reading(facts: pd.DataFrame) -> str:
         _above_the_controls(at_end, last),
         _with_positions(at_end, with_positions, last),
     ]
-    return _filled([sentence for sentence in found if sentence])
+    return "\n".join(sentence for sentence in found if sentence)
 
 
 def _with_the_filter(at_end: Mapping[str, float], last: int) -> str:
@@ -355,12 +354,6 @@ def _with_positions(at_end: Mapping[str, float], learned: Mapping[str, float], l
         f"With learned positions, accuracy at {last} facts is lower for {lower} of {len(changes)} "
         f"models (from {tables.signed(min(changes))} to {tables.signed(max(changes))} points)."
     )
-
-
-def _filled(sentences: list[str]) -> str:
-    """Lines of at most 100 characters, a new one for each sentence."""
-    whole = (one.replace(" %", "\u00a0%") for one in sentences)  # stays beside its number
-    return "\n".join(textwrap.fill(one, 100) for one in whole).replace("\u00a0", " ")
 
 
 def _and(parts: list[str]) -> str:

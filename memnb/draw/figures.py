@@ -352,7 +352,7 @@ def learning_curves(
         panels.draw_levels(drawn, known or levels_of(task, "validation"))
         line[0].set_ylabel(f"{label or naming.task_label(task)}\nvalidation accuracy (%)")
     panels.name_axes(axes, "training step")
-    words = f"Thin: a seed; thick: the mean; {panels.level_words(tasks)}."
+    words = f"{panels.SEEDS.capitalize()}; {panels.level_words(tasks)}."
     words += f" {_validated_on_test(rows)}{subtitle}"
     shown = rows[[*evidence.KEYS, "step", "accuracy", "loss"]]
     return panels.finish(figure, title, words, shown, axes, named)
@@ -397,7 +397,8 @@ def degradation(
             measure, on the same scale.
         title: another than that of the measures.
     """
-    title = title or _DEGRADATION_TITLES.get(tuple(measures), "Memory over training and depth")
+    fitting = [words for group, words in _DEGRADATION_TITLES.items() if {*measures} <= {*group}]
+    title = title or (fitting or ["Memory over training and depth"])[0]
     rows = panels.plain_models(probes)
     rows = rows[rows["memory"] > 1]
     if apart:
@@ -501,7 +502,6 @@ def _or(sizes: Sequence[int]) -> str:
 
 _DEGRADATION_TITLES = {
     STREAMS: "Memory degradation: how alike the rows are, per block",
-    ("packed_cosine",): "Memory degradation: how alike the rows are, per block",
     ATTENTION: "How evenly pack and unpack look, per block",
     GRADIENTS: "How the loss depends on the packed rows, per block",
 }
@@ -557,8 +557,11 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     panels.name_axes(axes, "memory rows", "test accuracy (%)")
     panels.entitle(titles)
     near = not all(far for _, _, far in titles)
-    words = panels.level_words(tasks, near).capitalize()
-    words = f"{words}. {subtitle}" if words else subtitle
+    parts = ["Mark: a seed", "line: the mean"]
+    if (plain["model"] == "transformer").any():
+        parts.append("grey: span of the Transformer's seeds")
+    parts += filter(None, [panels.level_words(tasks, near)])
+    words = f"{'; '.join(parts)}. {subtitle}"
     return panels.finish(figure, title, words, panels.of_runs(plain), axes, named)
 
 
@@ -620,7 +623,7 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
         named.append((axis, panels.against_rows_left(axis, own)))
         panels.draw_levels([axis], levels_of(task))
     panels.name_axes(axes, "rows left (the others\nremoved at random)", "test accuracy (%)")
-    words = f"Whole test set; {panels.level_words(task for task, _ in shown)}."
+    words = f"Whole test set; {panels.SEEDS}; {panels.level_words(task for task, _ in shown)}."
     words += f" {panels.random_choices(rows)}. {subtitle}"
     return panels.finish(figure, title, words, rows, axes, named)
 
@@ -797,11 +800,12 @@ def cost(costs: pd.DataFrame, subtitle: str = "") -> Figure:
     )  # fmt: skip
     for place, line in zip(places, costs.to_dict("records"), strict=True):
         axis.annotate(
-            f"{line['ended']} of {line['planned']} runs", xy=(spent[place] + left[place], place),
-            xytext=(5, 0), textcoords="offset points", va="center", fontsize=7.5, color=style.QUIET,
+            f"{line['ended']} of {line['planned']} runs ended",
+            xy=(spent[place] + left[place], place), xytext=(5, 0), textcoords="offset points",
+            va="center", fontsize=7.5, color=style.QUIET,
         )  # fmt: skip
     panels.name_rows(axes[0], list(costs["artefact"]), 0.6)
-    axis.set_xlim(0, 1.3 * max((spent + left).max(), 0.1))
+    axis.set_xlim(0, 1.4 * max((spent + left).max(), 0.1))
     axis.set_xlabel("hours of one card")
     figure.legend(loc="outside lower center", ncols=2)
     return panels.finish(figure, title, subtitle, costs)

@@ -149,7 +149,8 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "") -> Figure:
         for size, (colour, dash) in looks.items()
     }
     panels.legend_below(figure, marks, len(marks), handlelength=3)
-    return panels.finish(figure, title, f"{naming.task_label(task)}. {subtitle}", rows)
+    words = f"{naming.task_label(task)}; {panels.SEEDS}. {subtitle}"
+    return panels.finish(figure, title, words, rows)
 
 
 _SIZES: dict[int, tuple[str, style.Dash]] = {
@@ -276,7 +277,7 @@ def kernel_kinds(runs: pd.DataFrame, subtitle: str = "") -> Figure:
 
 
 def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
-    """What filled and hollow diamonds mean, of those that are there, and the lines."""
+    """What filled and hollow diamonds mean, of those that are there, the bars and the lines."""
     look = style.FAMILY["convluna"]
     there = set(rows.loc[(rows["outcome"] == "finished"), "kind_of_kernel"]) - {"luna"}
     filled = {KERNELS[kind][1] for kind in there}
@@ -286,7 +287,10 @@ def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
         for trained, name in names.items()
         if trained in filled
     }
-    panels.legend_below(figure, marks | panels.level_marks(rows["task"]), 2, handletextpad=0.5)
+    marks["mean"] = Line2D(
+        [], [], color=look.colour, marker="|", linestyle="none", markersize=9, markeredgewidth=2.2
+    )
+    panels.legend_below(figure, marks | panels.level_marks(rows["task"]), 3, handletextpad=0.5)
 
 
 def _mark_of_kernel(look: style.Family, trained: bool) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     panels.name_axes(axes, "rows left")
     words = f"{panels.rows_of_memory(size)}, the same {_examples(rows)} test examples throughout"
-    words += f"; {panels.level_words(tasks)}."
+    words += f"; {panels.SEEDS}; {panels.level_words(tasks)}."
     words += f" {panels.random_choices(rows[rows['rule'] == 'random'])}. {subtitle}"
     return panels.finish(figure, title, words, rows, axes, named)
 
@@ -110,13 +110,17 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
     panels.name_rows([*axes.flat], [EXCHANGES[test] for test in tests], 0.5)
     marks = {
         naming.model_label(name): Line2D(
-            [], [], color=panels.look_of(name).colour, marker=panels.look_of(name).marker
+            [],
+            [],
+            color=(look := panels.look_of(name)).colour,
+            marker=look.marker,
+            linestyle="none",
         )
         for name in naming.model_order(rows["model"])
     }
     panels.legend_below(figure, marks, len(marks), labelcolor="linecolor")
     where = f"{panels.rows_of_memory(size)}, {_examples(rows)} test examples"
-    words = f"{where}; {panels.level_words(tasks)}. {subtitle}"
+    words = f"{where}; mark: a seed; bar: the mean; {panels.level_words(tasks)}. {subtitle}"
     return panels.finish(figure, title, words, rows)
 
 
@@ -166,7 +170,8 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
     for axis in axes.flat:
         axis.xaxis.set_major_locator(panels.ticks(4))
     panels.name_axes(axes, "memory row, most read first")
-    words = f"{naming.task_label(task)}, {panels.rows_of_memory(size)}. {subtitle}"
+    where = f"{naming.task_label(task)}, {panels.rows_of_memory(size)}"
+    words = f"{where}; {panels.SEEDS}. {subtitle}"
     return panels.finish(figure, title, words, rows, axes, named)
 
 
@@ -224,7 +229,9 @@ def by_length(
             middles = [(low + high) / 2 for low, high, _ in fifths]
             panels.draw_levels_along(axis, middles, [known for _, _, known in fifths])
 
-    return _by_task_and_size(rows, title, subtitle, "tokens of the input", panel, levels, planned)
+    counts = _examples(rows.groupby("run_id")[["examples"]].sum())
+    where = f"Fifths of {counts} test examples. {subtitle}"
+    return _by_task_and_size(rows, title, where, "tokens of the input", panel, levels, planned)
 
 
 def by_beginning(
@@ -292,7 +299,7 @@ def _by_task_and_size(
         levels([axis for axis in line if axis.lines], task)
         line[0].set_ylabel(f"{naming.task_label(task)}\ntest accuracy (%)")
     panels.name_axes(axes, x)
-    words = f"{panels.level_words(tasks).capitalize()}. {subtitle}"
+    words = f"{panels.SEEDS.capitalize()}; {panels.level_words(tasks)}. {subtitle}"
     return panels.finish(figure, title, words, rows, axes, named)
 
 
@@ -324,7 +331,8 @@ def cost_accuracy(
     bar the quartiles, and the mark is filled. Otherwise it is the run's training time over its
     steps, which other runs on the device may have drawn out, its bar spans the seeds, and the mark
     is hollow. Upright bars span the seeds. Times of different kinds of device are never in one
-    panel: it shows the kind on which most models were timed, and names those that were not.
+    panel: it shows the kind on which most models were timed, and names those that were not. A
+    seed that ran on another device counts for the accuracy alone.
 
     Args:
         runs: rows of runs.
@@ -389,9 +397,9 @@ def _with_milliseconds(
     rows: pd.DataFrame, device: str, timings: pd.DataFrame | None
 ) -> pd.DataFrame:
     """Adds ``milliseconds`` of a step on the ``device``, its ``lower`` and ``upper`` quartile, and
-    ``alone``: whether ``memnb bench`` timed it there. Without quartiles all three are the same. A
-    model that was not timed there, and a run from elsewhere of a model that was not timed alone, is
-    left out."""
+    ``alone``: whether ``memnb bench`` timed it there. Without quartiles all three are the same, and
+    NaN for a run from elsewhere of a model that was not timed alone. A model of which no run was
+    timed there is left out."""
     columns = ["milliseconds", "lower", "upper"]
     on_it = rows["devices"].map(lambda names: [name or "unknown" for name in names] == [device])
     as_run = (1000 * rows["seconds_training"] / rows["step"]).where(on_it)
@@ -404,7 +412,7 @@ def _with_milliseconds(
         own = own[columns].set_index(rows.index)
         rows["alone"] = own["milliseconds"].notna()
         rows[columns] = own.fillna(rows[columns])
-    return rows[rows["milliseconds"] > 0]
+    return rows[(rows["milliseconds"] > 0).groupby(rows["model"]).transform("any")]
 
 
 def _name_timings(figure: Figure, rows: pd.DataFrame, majority: bool) -> None:

@@ -344,6 +344,10 @@ def level_marks(tasks: Iterable[str], majority: bool = True) -> dict[str, Line2D
     }
 
 
+#: What :func:`curves` draws, for a subtitle.
+SEEDS = "thin: a seed; thick: the mean"
+
+
 def level_words(tasks: Iterable[str], majority: bool = True) -> str:
     """The same in words, for a subtitle or a name of an axis; empty where no line is drawn."""
     dashes = {MAJORITY_NAME: "dotted", FIRST_OPERATOR_NAME: "dash-dotted"}

@@ -169,7 +169,8 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
     width, height = figure.get_size_inches()
     columns = int(width * 13.2)
     title = textwrap.fill(title, columns)
-    subtitle = textwrap.fill(subtitle.strip(), int(columns * 1.2))
+    # Neither "dash-dotted" nor a model's name is broken.
+    subtitle = textwrap.fill(subtitle.strip(), int(columns * 1.2), break_on_hyphens=False)
     title_height = 0.19 * (title.count("\n") + 1)
     used = 0.08 + title_height + (0.165 * (subtitle.count("\n") + 1) + 0.05 if subtitle else 0.03)
     figure.text(
