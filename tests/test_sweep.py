@@ -430,10 +430,15 @@ def test_every_task_can_be_swept_with_another_seed(
         ("--on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
         ("--dry-run --store s3://b/runs", "--store means something with --on ray or slurm only"),
         ("--on ray --jobs 2", "--jobs means something with --on local or slurm only"),
+        ("--retries 0", "--retries means something with --on ray or slurm only"),
         ("--time-limit 9h", "--time-limit means something with --on slurm only"),
         ("--on slurm --address auto", "--address means something with --on ray only"),
         ("--dry-run --on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
         ("--dry-run --on slurm --time-limit soon", "A time is written 90s"),
+        ("--dry-run --on ray --gpus-per-run 1.5", "parts of one graphics card or whole ones"),
+        ("--dry-run --on ray --device cpu --gpus-per-run 1", "contradict each other"),
+        ("--dry-run --on slurm --device cuda --gpus-per-run 0", "contradict each other"),
+        ("--dry-run --on ray --skip-missing-data", "something with --on local only"),
     ],
 )
 def test_mistakes_in_the_call_are_one_sentence(
@@ -443,6 +448,23 @@ def test_mistakes_in_the_call_are_one_sentence(
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_who_asks_for_cards_gets_no_run_without_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Ray's own choice, on a cluster without cards, would be the CPU."""
+    asked: list[object] = []
+
+    def run(plan: sweep.Plan, _out: str, **settings: object) -> sweep.Result:
+        asked.append(settings["where"])
+        return sweep.Result(plan)
+
+    monkeypatch.setattr(sweep, "run", run)
+    words = f"sweep --on ray --preset quick --set table --models luna-1 --seeds 7 --out={tmp_path}"
+    for device in ("cuda", "cpu", "auto"):
+        assert call(capsys, *words.split(), "--device", device)[0] == 0
+    assert asked == [Cluster(gpus=0.5), Cluster(gpus=0), Cluster(gpus=None)]
 
 
 BARE = """
