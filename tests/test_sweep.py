@@ -92,7 +92,14 @@ def test_seeds_that_are_not_planned_are_added_to_the_end() -> None:
             Selection(preset="stored"),
             "no preset to sweep named 'stored'; the choices are paper, quick",
         ),
-        (Selection(models=["luna-3"]), "No planned run has these tasks and models together"),
+        (
+            Selection(models=["luna-3"]),
+            "The preset 'paper' plans no run of --models luna-3; change it, choose another",
+        ),
+        (
+            Selection(sets=["table"], models=["rmt-16", "rmt-1"]),
+            "plans no run of --set table and --models rmt-16,rmt-1; change one of them",
+        ),
         (
             Selection(sets=["chunks", "recall"], preset="quick"),
             "The preset 'quick' plans no run of chunks, recall; choose other sets",
@@ -101,7 +108,7 @@ def test_seeds_that_are_not_planned_are_added_to_the_end() -> None:
             Selection(tasks=["text-short"], preset="quick"),
             r"data are not here \(text-short: `memnb data get text`",
         ),
-        (Selection(tasks=["text"], preset="quick"), "No planned run has these tasks and models"),
+        (Selection(tasks=["text"], preset="quick"), "'quick' plans no run of --tasks text; change"),
     ],
 )
 def test_a_selection_that_means_nothing_is_refused(
