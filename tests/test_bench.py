@@ -289,3 +289,20 @@ def test_two_benchmarks_at_once_lose_no_row(
         list(pool.map(lambda row: bench.append(file, row), rows))
     found = [json.loads(line)["bandwidth"] for line in file.read_text().splitlines()]
     assert sorted(found) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--suite length --task image", "--task means something in all suites but 'length'"),
+        ("--suite length --jobs 2", "--jobs means something in all suites but 'length'"),
+        ("--longest 4000", "--longest means something in the suite 'length' only"),
+        ("--suite length --longest 999", "begins at 1,000 tokens, but got --longest 999"),
+        ("--suite lenght --task image", "did you mean 'length'"),
+    ],
+)
+def test_what_a_suite_would_not_read_is_refused(
+    words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", *words.split(), "--device", "cpu", "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err

@@ -463,11 +463,31 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser)
 
 
+def _refuse_options_of_other_suites(values: argparse.Namespace) -> None:
+    """The length suite measures one shape, Text's, at one length after the other."""
+    length = values.suite == "length"
+    wrong = {"--task": length and values.task, "--jobs": length and values.jobs > 1,
+             "--longest": not length and values.longest}  # fmt: skip
+    for option in (option for option, given in wrong.items() if given):
+        where = "in all suites but 'length'" if length else "in the suite 'length' only"
+        raise MemnbError(
+            f"{option} means something {where}, but the suite is '{values.suite}'; leave it out, "
+            "or choose another suite."
+        )
+
+
 def _bench(values: argparse.Namespace) -> int:
     from memnb.evidence import benchmarks
     from memnb.train import bench
     from memnb.train.device import choose_device
 
+    one_of("suite", values.suite, bench.SUITES)
+    _refuse_options_of_other_suites(values)
+    if values.longest is not None and values.longest < bench.LENGTHS[0]:
+        raise MemnbError(
+            f"The suite 'length' begins at {bench.LENGTHS[0]:,} tokens, but got --longest "
+            f"{values.longest}; raise it."
+        )
     # Apart, so that this process takes no memory of the device.
     chosen = bench.apart(choose_device, values.device)
     usual = {"length": bench.LENGTH_MODELS, "run": bench.RUN_MODELS}
