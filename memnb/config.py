@@ -475,6 +475,11 @@ class Model(Config):
                 "representation='memory' needs a model with a memory; this one "
                 f"({self.name}) takes 'cls' or 'mean'."
             )
+        if self.kind == "perceiver" and self.representation != "memory":
+            raise ValueError(
+                "Only the memory of a Perceiver has read the sequence, which stays as it was "
+                f"embedded, but got representation='{self.representation}'; leave it at 'memory'."
+            )
 
     def _check_chunks(self) -> None:
         if self.kind in _CHUNKED and not self.chunk:
@@ -528,6 +533,12 @@ class Model(Config):
                     f"{key}={value!r} is a setting of {whose}, but the model is {self.name}; "
                     f"leave {key} alone."
                 )
+        if convluna and self.reading == "as_coded" and self.unpack_temperature != "learn":
+            raise ValueError(
+                "As coded, the option of the unpack temperature never arrives, and T stays 1, but "
+                f"got unpack_temperature='{self.unpack_temperature}'; set reading='as_intended' as "
+                "well, or leave it at 'learn'."
+            )
         if self.kind in _ALWAYS_FILTERED and (self.filter != "conv" or self.filter_stride != 1):
             raise ValueError(
                 f"{self.kind} is a convolution that keeps the length (filter='conv', "

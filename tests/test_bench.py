@@ -271,3 +271,38 @@ def test_the_command_appends_rows(
     assert [row["suite"] for row in found] == ["ceilings", "step"] * 2
     assert [row["model"] for row in found[1::2]] == ["luna-2", "luna-2"]
     assert found[0]["format"] == bench.FORMAT
+
+
+def test_two_benchmarks_at_once_lose_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = bench.write_atomically
+
+    def slow(path: Path, content: bytes) -> None:
+        time.sleep(0.02)  # the other one has read the file by now
+        real(path, content)
+
+    monkeypatch.setattr(bench, "write_atomically", slow)
+    rows = [bench.Ceilings(each, 1.0, "cpu", "a processor", "fp32", "2.13.0") for each in range(4)]
+    file = tmp_path / "out" / "bench.jsonl"
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda row: bench.append(file, row), rows))
+    found = [json.loads(line)["bandwidth"] for line in file.read_text().splitlines()]
+    assert sorted(found) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--suite length --task image", "--task means something in all suites but 'length'"),
+        ("--suite length --jobs 2", "--jobs means something in all suites but 'length'"),
+        ("--longest 4000", "--longest means something in the suite 'length' only"),
+        ("--suite length --longest 999", "begins at 1,000 tokens, but got --longest 999"),
+        ("--suite lenght --task image", "did you mean 'length'"),
+    ],
+)
+def test_what_a_suite_would_not_read_is_refused(
+    words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", *words.split(), "--device", "cpu", "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err

@@ -63,6 +63,21 @@ def test_one_row_can_only_be_exchanged_and_a_transformer_has_nothing_to_test() -
     assert causal.row_usage(network("transformer"), *batch()) == []
 
 
+def test_no_example_is_exchanged_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five examples in batches of four: the last one joins the others."""
+    inputs, lengths, labels = batch()
+    sizes: list[int] = []
+    monkeypatch.setitem(answers.POSITIONS, "cpu", 4 * inputs.shape[1])
+    model = network()
+    model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    for count in (1, 2, 4, 5, 6):
+        sizes.clear()
+        assert len(answers.answers(model, inputs[:count], lengths[:count])) == count
+        assert sizes == {1: [1], 2: [2], 4: [4], 5: [5], 6: [4, 2]}[count]
+    one = causal.causal_tests(model, inputs[:1], lengths[:1], labels[:1], seed=0)
+    assert {"shuffle", "swap"}.isdisjoint(row["test"] for row in one)
+
+
 @pytest.mark.parametrize("name", ["luna-4", "convluna-4", "poolluna-4", "convluna-1", "luna-8"])
 def test_the_model_is_given_back_as_it_was(name: str) -> None:
     model = network(name).train()

@@ -106,6 +106,9 @@ def test_impossible_values_are_one_sentence(changes: dict[str, object], message:
         ("convluna-16", {"pack_output": False}, "ConvLuna's full variant"),
         ("linformer-16", {"memory_init": "luna"}, "models whose memory is learned"),
         ("transformer", {"pack_temperature": "unit"}, "ConvLuna and ChunkMem"),
+        ("convluna-16", {"unpack_temperature": "sqrt"}, "set reading='as_intended' as well"),
+        ("poolluna-16", {"unpack_temperature": "unit"}, "never arrives, and T stays 1"),
+        ("perceiver-16", {"representation": "cls"}, "Only the memory of a Perceiver has read"),
     ],
 )
 def test_a_setting_of_another_model_is_refused(
@@ -124,6 +127,7 @@ def test_a_setting_of_another_model_is_refused(
         ("rmt-16", {"memory_init": "luna"}),
         ("chunkmem-16", {"pack_temperature": "learn"}),
         ("luna-16", {"sharing": "none"}),
+        ("convluna-16", {"reading": "as_intended", "unpack_temperature": "sqrt"}),
     ],
 )
 def test_a_setting_of_the_model_is_taken(model: str, changes: dict[str, object]) -> None:

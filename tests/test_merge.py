@@ -14,7 +14,7 @@ import pytest
 from made_up_runs import write_run
 
 from memnb import cli, files, paths
-from memnb.errors import MemnbError
+from memnb.errors import MemnbError, RunError
 from memnb.evidence import results, rows
 from memnb.sweep import merge as module
 from memnb.sweep.merge import merge
@@ -538,6 +538,29 @@ def test_a_full_disk_leaves_nothing_behind(
     with pytest.raises(MemnbError, match="No space left"):
         merge([tmp_path / "runs"], committed)
     assert list(committed.iterdir()) == []
+
+
+def test_a_merge_that_fails_takes_no_row_away_that_another_one_has_added(
+    tmp_path: Path, committed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (write_run(tmp_path / "runs", model) for model in ("luna-1", "luna-16"))
+    commit = results.commit
+
+    def of_another(run: Path) -> list[str]:
+        """What the last look before committing sees, and what another merge does after it."""
+        commit(first, committed)
+        return []
+
+    def fail(run: Path, folder: Path) -> Path:
+        if run == second:
+            raise RunError("The disk is full.")
+        return commit(run, folder)
+
+    monkeypatch.setattr(module, "_origin", of_another)
+    monkeypatch.setattr(results, "commit", fail)
+    with pytest.raises(RunError, match="disk is full"):
+        merge([tmp_path / "runs"], committed)
+    assert [path.name for path in committed.iterdir()] == [first.name]
 
 
 @pytest.mark.parametrize("kind", ["nothing", "an empty folder"])

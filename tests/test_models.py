@@ -421,8 +421,7 @@ def test_unpack_temperature_is_frozen_at_one_as_coded_and_honoured_as_intended()
         assert temperatures["pack"].log_temp.requires_grad
         assert temperatures["unpack"].log_temp.requires_grad == trained
         assert temperatures["unpack"].log_temp.item() == start
-    as_coded = make("convluna-5", unpack_temperature="sqrt").encoder.blocks[0].attention
-    assert as_coded.unpack_temperature() == 1.0
+    assert make("convluna-5").encoder.blocks[0].attention.unpack_temperature() == 1.0
     intended = make("convluna-5", unpack_temperature="sqrt", reading="as_intended")
     assert intended.encoder.blocks[0].attention.unpack_temperature() == pytest.approx(2.0)
 

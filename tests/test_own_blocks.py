@@ -77,20 +77,61 @@ def test_memnbs_own_blocks_pass_every_check(family: str) -> None:
     assert [check.detail for check in verify.verify(family) if not check.passed] == []
 
 
-def test_fewer_packed_rows_than_memory_rows_are_measured() -> None:
+def measured(block: type[nn.Module], **changes: Any) -> list[dict[str, Any]]:
+    """What the probes say of a small model of this block with 4 rows of memory."""
+    register("mine")(block)
+    torch.manual_seed(0)
+    network = build_model("mine-4", "recall-4", **changes)
+    inputs = torch.randint(1, 4, (3, network.task.max_length))
+    lengths = torch.full((3,), network.task.max_length)
+    return measure(network, inputs, lengths, torch.zeros(3, dtype=torch.long))
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_fewer_packed_rows_than_memory_rows_are_measured(chunk: int) -> None:
     class TwoPacked(Gated):
         def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
             x, memory = super().forward(*given)
             return x, memory, memory[:, :2]
 
-    register("mine")(TwoPacked)
-    torch.manual_seed(0)
-    network = build_model("mine-4", "recall-4")
-    inputs = torch.randint(1, 4, (3, network.task.max_length))
-    lengths = torch.full((3,), network.task.max_length)
-    found = measure(network, inputs, lengths, torch.zeros(3, dtype=torch.long))
+    found = measured(TwoPacked, chunk=chunk)
     assert [1 <= row["packed_rank"] <= 2 for row in found] == [True] * len(found)
     assert all(1 <= row["memory_rank"] <= 4 for row in found)
+
+
+def test_a_single_packed_row_has_no_rank_and_the_memory_has_one() -> None:
+    class OnePacked(Gated):
+        def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+            x, memory = super().forward(*given)
+            return x, memory, memory[:, :1]
+
+    for row in measured(OnePacked):
+        assert row["packed_rank"] is None
+        assert 1 <= row["memory_rank"] <= 4
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_rows_that_are_no_numbers_are_measured_as_nothing(chunk: int) -> None:
+    class NoNumbers(Gated):
+        def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+            x, memory = super().forward(*given)
+            return x, memory, memory / 0.0
+
+    for row in measured(NoNumbers, chunk=chunk):
+        assert row["packed_rank"] is None
+        assert 1 <= row["memory_rank"] <= 4
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_a_memory_that_is_cut_off_from_the_loss_has_no_gradient(chunk: int) -> None:
+    class Detached(Gated):
+        def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+            x, memory = super().forward(*given)
+            return x, memory.detach()
+
+    for row in measured(Detached, chunk=chunk):
+        assert row["memory_gradient"] is None
+        assert 1 <= row["memory_rank"] <= 4
 
 
 def test_a_registered_block_is_a_model_like_all_others(tmp_path: Path) -> None:

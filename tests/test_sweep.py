@@ -92,7 +92,14 @@ def test_seeds_that_are_not_planned_are_added_to_the_end() -> None:
             Selection(preset="stored"),
             "no preset to sweep named 'stored'; the choices are paper, quick",
         ),
-        (Selection(models=["luna-3"]), "No planned run has these tasks and models together"),
+        (
+            Selection(models=["luna-3"]),
+            "The preset 'paper' plans no run of --models luna-3; change it, choose another",
+        ),
+        (
+            Selection(sets=["table"], models=["rmt-16", "rmt-1"]),
+            "plans no run of --set table and --models rmt-16,rmt-1; change one of them",
+        ),
         (
             Selection(sets=["chunks", "recall"], preset="quick"),
             "The preset 'quick' plans no run of chunks, recall; choose other sets",
@@ -101,7 +108,7 @@ def test_seeds_that_are_not_planned_are_added_to_the_end() -> None:
             Selection(tasks=["text-short"], preset="quick"),
             r"data are not here \(text-short: `memnb data get text`",
         ),
-        (Selection(tasks=["text"], preset="quick"), "No planned run has these tasks and models"),
+        (Selection(tasks=["text"], preset="quick"), "'quick' plans no run of --tasks text; change"),
     ],
 )
 def test_a_selection_that_means_nothing_is_refused(
@@ -430,10 +437,15 @@ def test_every_task_can_be_swept_with_another_seed(
         ("--on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
         ("--dry-run --store s3://b/runs", "--store means something with --on ray or slurm only"),
         ("--on ray --jobs 2", "--jobs means something with --on local or slurm only"),
+        ("--retries 0", "--retries means something with --on ray or slurm only"),
         ("--time-limit 9h", "--time-limit means something with --on slurm only"),
         ("--on slurm --address auto", "--address means something with --on ray only"),
         ("--dry-run --on slurm --gpus-per-run 0.5", "Slurm gives out whole graphics cards"),
         ("--dry-run --on slurm --time-limit soon", "A time is written 90s"),
+        ("--dry-run --on ray --gpus-per-run 1.5", "parts of one graphics card or whole ones"),
+        ("--dry-run --on ray --device cpu --gpus-per-run 1", "contradict each other"),
+        ("--dry-run --on slurm --device cuda --gpus-per-run 0", "contradict each other"),
+        ("--dry-run --on ray --skip-missing-data", "something with --on local only"),
     ],
 )
 def test_mistakes_in_the_call_are_one_sentence(
@@ -443,6 +455,23 @@ def test_mistakes_in_the_call_are_one_sentence(
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_who_asks_for_cards_gets_no_run_without_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Ray's own choice, on a cluster without cards, would be the CPU."""
+    asked: list[object] = []
+
+    def run(plan: sweep.Plan, _out: str, **settings: object) -> sweep.Result:
+        asked.append(settings["where"])
+        return sweep.Result(plan)
+
+    monkeypatch.setattr(sweep, "run", run)
+    words = f"sweep --on ray --preset quick --set table --models luna-1 --seeds 7 --out={tmp_path}"
+    for device in ("cuda", "cpu", "auto"):
+        assert call(capsys, *words.split(), "--device", device)[0] == 0
+    assert asked == [Cluster(gpus=0.5), Cluster(gpus=0), Cluster(gpus=None)]
 
 
 BARE = """

@@ -18,7 +18,7 @@ from memnb.evidence import rows
 from memnb.reproduce import trainer
 from memnb.reproduce.progress import Display
 from memnb.reproduce.workers import Ended
-from memnb.sweep import local, on_ray, on_slurm, remote
+from memnb.sweep import local, on_ray, on_slurm, remote, sweep
 from memnb.sweep.local import Machine
 from memnb.sweep.on_ray import Cluster
 from memnb.sweep.on_slurm import Queue
@@ -160,6 +160,23 @@ def test_a_store_that_is_away_for_a_while_costs_no_training(
 def test_an_address_that_means_nothing_is_refused() -> None:
     with pytest.raises(RunError, match=r"The store s4://bucket cannot be used"):
         Store("s4://bucket")
+
+
+@pytest.mark.parametrize(
+    ("named", "meeting"),
+    [(None, "{out}/runs"), ("shared/runs", "{here}/shared/runs"), ("s3://b/runs", "s3://b/runs")],
+)
+def test_a_folder_to_meet_in_is_the_same_from_every_working_directory(
+    named: str | None, meeting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(on_ray, "train", lambda work, _: seen.append(work.store) or {})
+    plan = sweep.Plan((), 0, 0, {}, {}, "H100", 1)
+    sweep.run(plan, tmp_path / "out", where=Cluster(), store=named, display=Display(io.StringIO()))
+    assert seen == [meeting.format(out=tmp_path / "out", here=here)]
 
 
 # --- one attempt -----------------------------------------------------------------------------

@@ -833,3 +833,29 @@ def test_out_of_memory_offers_the_same_batch_in_parts(
         assert record["outcome"] == "failed"
         assert "--accumulate 2" in record["reason"]
     assert train(tiny(), tmp_path, device="cpu", accumulate=2)["outcome"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts", "advice"),
+    [(8, 2, "--accumulate 4"), (6, 2, "--accumulate 3"), (8, 8, "memory; use a device with more")],
+)
+def test_out_of_memory_offers_only_parts_that_divide_the_batch(
+    batch: int, parts: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    run = tiny(batch=batch)
+    monkeypatch.setattr(Engine, "train", full)
+    assert advice in train(run, tmp_path, device="cpu", accumulate=parts)["reason"]
+
+
+def test_data_that_do_not_fit_are_not_said_to_fit_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(loop.tasks, "load", full)
+    reason = train(tiny(), tmp_path, device="cpu")["reason"]
+    assert reason == "out of memory before the first batch; use a device with more memory"

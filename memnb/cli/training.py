@@ -359,16 +359,14 @@ def _where(place: str, values: argparse.Namespace) -> Machine | Cluster | Queue:
     }
     _refuse_options_of_other_places(place, values)
     settings = {key: value for key, value in given.items() if value is not None}
+    _refuse_impossible_cards(place, values)
     if values.device == "cpu":
         settings["gpus"] = 0
     if place == "ray":
+        if values.device == "cuda":  # else Ray's cluster decides, which may have none
+            settings.setdefault("gpus", 1 / local.RUNS_PER_CARD)
         return Cluster(address=values.address, **settings)
     if place == "slurm":
-        if settings.get("gpus", 1) != int(settings.get("gpus", 1)):
-            raise MemnbError(
-                f"Slurm gives out whole graphics cards, but got --gpus-per-run "
-                f"{values.gpus_per_run:g}; give a whole number."
-            )
         settings["gpus"] = int(settings.get("gpus", 1))
         if values.jobs is not None:
             settings["jobs"] = values.jobs
@@ -385,6 +383,7 @@ _PLACES = {
     "address": ("ray",),
     "partition": ("slurm",),
     "time_limit": ("slurm",),
+    "skip_missing_data": ("local",),
     "gpus_per_run": ("ray", "slurm"),
     "cpus_per_run": ("ray", "slurm"),
     "retries": ("ray", "slurm"),
@@ -394,12 +393,35 @@ _PLACES = {
 def _refuse_options_of_other_places(place: str, values: argparse.Namespace) -> None:
     """Who names a store and forgets ``--on ray`` would look for the results in the wrong place."""
     for option, places in _PLACES.items():
-        if getattr(values, option) not in (None, "") and place not in places:
+        value = getattr(values, option)
+        # Not by comparing: 0 is given, although it equals False.
+        if value is not None and value is not False and value != "" and place not in places:
             flag = "--" + option.replace("_", "-")
             raise MemnbError(
                 f"{flag} means something with --on {' or '.join(places)} only, but the sweep is "
                 f"--on {place}; leave it out, or choose another place."
             )
+
+
+def _refuse_impossible_cards(place: str, values: argparse.Namespace) -> None:
+    cards: float | None = values.gpus_per_run
+    if cards is None:
+        return
+    if (values.device == "cpu" and cards > 0) or (values.device == "cuda" and cards == 0):
+        raise MemnbError(
+            f"--device {values.device} and --gpus-per-run {cards:g} contradict each other; leave "
+            "one of them out."
+        )
+    if place == "slurm" and cards != int(cards):
+        raise MemnbError(
+            f"Slurm gives out whole graphics cards, but got --gpus-per-run {cards:g}; give a whole "
+            "number."
+        )
+    if cards > 1 and cards != int(cards):
+        raise MemnbError(
+            f"Ray gives out parts of one graphics card or whole ones, but got --gpus-per-run "
+            f"{cards:g}; give a whole number, or one below 1."
+        )
 
 
 SWEEP = Command(
@@ -441,11 +463,31 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser)
 
 
+def _refuse_options_of_other_suites(values: argparse.Namespace) -> None:
+    """The length suite measures one shape, Text's, at one length after the other."""
+    length = values.suite == "length"
+    wrong = {"--task": length and values.task, "--jobs": length and values.jobs > 1,
+             "--longest": not length and values.longest}  # fmt: skip
+    for option in (option for option, given in wrong.items() if given):
+        where = "in all suites but 'length'" if length else "in the suite 'length' only"
+        raise MemnbError(
+            f"{option} means something {where}, but the suite is '{values.suite}'; leave it out, "
+            "or choose another suite."
+        )
+
+
 def _bench(values: argparse.Namespace) -> int:
     from memnb.evidence import benchmarks
     from memnb.train import bench
     from memnb.train.device import choose_device
 
+    one_of("suite", values.suite, bench.SUITES)
+    _refuse_options_of_other_suites(values)
+    if values.longest is not None and values.longest < bench.LENGTHS[0]:
+        raise MemnbError(
+            f"The suite 'length' begins at {bench.LENGTHS[0]:,} tokens, but got --longest "
+            f"{values.longest}; raise it."
+        )
     # Apart, so that this process takes no memory of the device.
     chosen = bench.apart(choose_device, values.device)
     usual = {"length": bench.LENGTH_MODELS, "run": bench.RUN_MODELS}

@@ -364,7 +364,11 @@ def _joined(parts: list[Trace], live: Tensor, stand_in: Tensor, cls: bool) -> Tr
     for part, here in zip(parts[1:], live[1:], strict=True):
         memory = carry(part.memory, memory, here)
     with torch.no_grad():
-        stand_in.copy_((torch.stack([part.packed for part in parts]) * share).sum(0))
+        mean = (torch.stack([part.packed for part in parts]) * share).sum(0)
+        if mean.shape == stand_in.shape:
+            stand_in.copy_(mean)
+        else:  # a block of a user's may write other rows than those of its memory
+            stand_in = mean
     pack, unpack = [], []
     for part, weight in zip(parts, share, strict=True):
         if part.pack is None or part.unpack is None:

@@ -21,12 +21,15 @@ POSITIONS = {"cpu": 2**14, "cuda": 2**18}
 @torch.no_grad()
 def answers(network: Network, inputs: Tensor, lengths: Tensor) -> Tensor:
     """The class that the network gives to each example: (N, ...) -> (N,)."""
-    # Exchanging memories needs at least two examples in a batch.
+    # Exchanging memories needs two examples in a batch: a last one that is left over joins those
+    # before it.
     batch = max(2, POSITIONS[inputs.device.type] // inputs[0].numel())
+    starts = range(0, max(1, len(inputs) - 1), batch)
+    ends = [*starts[1:], len(inputs)]
     with evaluating(network):
         given = [
-            network(inputs[start : start + batch], lengths[start : start + batch]).argmax(-1)
-            for start in range(0, len(inputs), batch)
+            network(inputs[start:end], lengths[start:end]).argmax(-1)
+            for start, end in zip(starts, ends, strict=True)
         ]
     return torch.cat(given)
 

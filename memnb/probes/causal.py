@@ -102,6 +102,8 @@ def causal_tests(
     * ``freeze``: every block receives the initial memory instead of the one before's.
     * ``swap``: all rows come from the example before.
 
+    A single example has no other one, so that nothing is exchanged.
+
     Args:
         network: a trained model; one without a shared memory gives an empty list.
         inputs: (N, L) or (N, 2, L).
@@ -140,15 +142,17 @@ def causal_tests(
             for kept in rows_left(memory)[1:]:
                 with keeping(attentions, orders, kept):
                     found.append(row("remove", rule, kept))
-        with editing(attentions, shuffled(network, seed)):
-            found.append(row("shuffle"))
+        if len(labels) > 1:
+            with editing(attentions, shuffled(network, seed)):
+                found.append(row("shuffle"))
         with editing(attentions, mean_row):
             found.append(row("mean"))
     if len(attentions) > 1:
         with frozen_memory(network):
             found.append(row("freeze"))
-    with editing(attentions, swapped(network)):
-        found.append(row("swap"))
+    if len(labels) > 1:
+        with editing(attentions, swapped(network)):
+            found.append(row("swap"))
     return found
 
 

@@ -38,13 +38,16 @@ def pairwise_cosine(rows: Tensor) -> Tensor:
 def effective_rank(rows: Tensor) -> Tensor:
     """exp of the entropy of the normalised singular values: (..., M, H) -> (...).
 
-    1 when all rows are multiples of one vector, min(M, H) when all directions weigh the same.
+    1 when all rows are multiples of one vector, min(M, H) when all directions weigh the same; NaN
+    where a row is not finite, or all are zero.
     """
     # Singular values through the small Gram matrix: far faster in batches than an SVD. They are
     # roots of its eigenvalues, so that single precision would make directions out of rounding.
     exact = rows.double()
     gram = exact @ exact.mT if rows.shape[-2] <= rows.shape[-1] else exact.mT @ exact
-    singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    # The solver raises where one matrix of a batch is not finite; of zeros it makes 0 / 0.
+    finite = gram.isfinite().all(dim=-1).all(dim=-1)[..., None, None]
+    singular = torch.linalg.eigvalsh(gram.where(finite, 0.0)).clamp(min=0).sqrt()
     share = singular / singular.sum(dim=-1, keepdim=True)
     return torch.special.entr(share).sum(dim=-1).exp().to(rows.dtype)
 
@@ -123,7 +126,7 @@ def measure(network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor) -
                     return []
                 loss = functional.cross_entropy(scores, labels[part], reduction="sum")
                 streams = [t for block in trace for t in (block.packed, block.memory)]
-                gradients = torch.autograd.grad(loss, streams, allow_unused=True)
+                gradients = _gradients(loss, streams)
             of_blocks = zip(trace, gradients[0::2], gradients[1::2], strict=True)
             real = real_positions(network, inputs[part], lengths[part])
             keys = None if real is None else _real_keys(network, inputs[part], lengths[part])
@@ -132,8 +135,7 @@ def measure(network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor) -
                 counted["pack_entropy"] = counted.get("pack_entropy", 0) + keys.several.sum()
             packed, memory = (torch.stack(streams[which::2]).detach() for which in (0, 1))
             rows.append((packed, memory))
-    if rows[0][0].shape[-2] > 1:
-        _add_ranks(parts, rows)
+    _add_ranks(parts, rows)
     return [
         {
             "block": number,
@@ -141,6 +143,14 @@ def measure(network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor) -
         }
         for number, of_block in enumerate(zip(*parts, strict=True), 1)
     ]
+
+
+def _gradients(loss: Tensor, streams: Sequence[Tensor]) -> list[Tensor | None]:
+    """The loss gradient of each of ``streams``; None where it does not depend on one, or a block
+    of a user's has cut one off."""
+    reached = [stream for stream in streams if stream.requires_grad]
+    found = iter(torch.autograd.grad(loss, reached, allow_unused=True) if reached else ())
+    return [next(found) if stream.requires_grad else None for stream in streams]
 
 
 def _samples_at_a_time(network: Network, inputs: Tensor) -> int:
@@ -154,6 +164,8 @@ def _samples_at_a_time(network: Network, inputs: Tensor) -> int:
 def _add_ranks(parts: list[list[dict[str, Tensor]]], rows: list[tuple[Tensor, Tensor]]) -> None:
     """All eigenvalues in one call: a GPU solves many in about the time of a few."""
     for which, key in enumerate(("packed_rank", "memory_rank")):
+        if rows[0][which].shape[-2] == 1:
+            continue
         ranks = effective_rank(torch.cat([part[which] for part in rows], dim=1))
         sizes = [part[which].shape[1] for part in rows]
         for part, of_part in zip(parts, ranks.split(sizes, dim=1), strict=True):

@@ -15,7 +15,8 @@ def filter_state(network: Network) -> Rows:
     """One dict per block and head: ``block`` and ``head`` (from 1), the kernel's taps ``tap_1`` ...
     in the order of the sequence, and the block's ``pack_temperature`` and ``unpack_temperature``.
 
-    Only blocks with a convolution have a kernel; a model without one gives an empty list.
+    Only ConvLuna's blocks are looked at, and only those with a convolution have a kernel; any
+    other model gives an empty list.
     """
     attentions = [m for m in network.modules() if isinstance(m, SharedMemoryAttention)]
     return [

@@ -116,8 +116,11 @@ def _commit(new: dict[str, Path], more: dict[str, tuple[Path, list[str]]], folde
             before = (target / "run.json").read_bytes()
             results.complete(run, target, names)
             undo.callback(results.take_back, target, names, before)
-        for run in new.values():
-            undo.callback(shutil.rmtree, results.commit(run, folder), ignore_errors=True)
+        for run_id, run in new.items():
+            is_ours = not (folder / run_id).exists()  # else another merge has added it since
+            target = results.commit(run, folder)
+            if is_ours:
+                undo.callback(shutil.rmtree, target, ignore_errors=True)
         undo.pop_all()
 
 

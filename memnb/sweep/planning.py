@@ -78,9 +78,12 @@ def _why_none(selection: Selection, planned: Sequence[Run]) -> str:
     if selection.preset == "quick" and lacking:
         steps = "; ".join(f"{name}: {step}" for name, step in lacking.items())
         return f"No planned run has these tasks as long as their data are not here ({steps})."
+    given = {"--set": selection.sets, "--tasks": selection.tasks, "--models": selection.models}
+    narrowed = [f"{option} {','.join(names)}" for option, names in given.items() if names]
     return (
-        "No planned run has these tasks and models together; leave out --tasks or --models, or "
-        "use 'memnb train' for a run of its own."
+        f"The preset '{selection.preset}' plans no run of {' and '.join(narrowed)}; change "
+        f"{'one of them' if len(narrowed) > 1 else 'it'}, choose another --preset, or use 'memnb "
+        "train' for a run of its own."
     )
 
 

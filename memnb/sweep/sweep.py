@@ -210,7 +210,8 @@ def run(
         out: the output folder; its ``runs/`` receives the run folders.
         where: this machine, a Ray cluster or a Slurm queue.
         store: where the machines of a cluster meet; by default ``runs/`` of the output folder,
-            which they must then all see.
+            which they must then all see. A path is taken from the working directory of this
+            process, whatever that of the others is.
         budget: seconds after which all runs save and stop.
         display: shows how far things are.
         should_stop: once true, running ones save and stop.
@@ -228,7 +229,10 @@ def run(
         return should_stop() or (latest is not None and time.time() >= latest)
 
     shown = display if latest is None else Until(display, latest)
-    work = Work(plan.todo, folder, store or str(folder), latest, shown, stop, function)
+    meeting = str(folder) if store is None else store
+    if "://" not in meeting:
+        meeting = str(paths.absolute(meeting))
+    work = Work(plan.todo, folder, meeting, latest, shown, stop, function)
     with closing(display):
         if isinstance(where, Cluster):
             ended = on_ray.train(work, where)

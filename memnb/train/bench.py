@@ -29,7 +29,8 @@ import torch
 
 from memnb import __version__
 from memnb.config import Run, Task, run_config
-from memnb.errors import MemnbError, unknown
+from memnb.errors import MemnbError, RunError, unknown
+from memnb.files import lock
 from memnb.models.network import Network
 from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import raised
@@ -500,11 +501,18 @@ def made_up(task: Task, train: int, validation: int) -> Dataset:
 
 
 def append(path: Path, row: Measurement | Ceilings) -> None:
-    """Add a row to ``bench.jsonl``, whole or not at all.
+    """Add a row to ``bench.jsonl``, whole or not at all; of several processes, one at a time.
 
     Raises:
-        RunError: the file cannot be written.
+        RunError: the file cannot be written or locked.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.read_bytes() if path.exists() else b""
-    write_atomically(path, before + json.dumps(asdict(row)).encode() + b"\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = lock(path.with_name(path.name + ".lock"))
+    except OSError as error:
+        raise RunError(checkpoint.explain(path, error)) from None
+    try:
+        before = path.read_bytes() if path.exists() else b""
+        write_atomically(path, before + json.dumps(asdict(row)).encode() + b"\n")
+    finally:
+        held.release()

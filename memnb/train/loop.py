@@ -340,14 +340,23 @@ class _Trainer:
                         self._write_record(outcome="interrupted")
                 raise
             log.warning("%s: %s", self.run.run_id, error)
-            self._write_record(
-                outcome="failed",
-                reason="out of memory; the same batch fits in parts (memnb train --accumulate "
-                f"{2 * self.parts}), or use a device with more memory",
-            )
+            self._write_record(outcome="failed", reason=self._want_of_memory())
         if self.record["outcome"] == "finished":
             checkpoint.remove(self.folder)
         return self.record
+
+    def _want_of_memory(self) -> str:
+        """Why a run that ran out of memory failed, and what may help."""
+        if self.parameters is None:  # the data or the network alone were too much
+            return "out of memory before the first batch; use a device with more memory"
+        batch = self.run.training.batch
+        more = [parts for parts in range(self.parts + 1, batch + 1) if batch % parts == 0]
+        if not more:
+            return "out of memory; use a device with more memory"
+        return (
+            f"out of memory; the same batch fits in parts (memnb train --accumulate {more[0]}), or "
+            "use a device with more memory"
+        )
 
     # --- the loop ----------------------------------------------------------------------------
 
