@@ -1,8 +1,8 @@
 """What a trained model loses when rows of its memory are taken away at test time.
 
-A memory whose rows are all alike loses nothing (claim C3). Rows are hidden from the blocks that read
-them: a classifier that reads the memory itself (``representation="memory"``, Perceiver) still takes
-the mean of all rows, so that there a small loss does not say that rows are unused.
+A memory whose rows are all alike loses nothing (claim C3). Rows are hidden from the blocks that
+read them: a classifier that reads the memory itself (``representation="memory"``, Perceiver) still
+takes the mean of all rows, so that there a small loss does not say that rows are unused.
 """
 
 from __future__ import annotations
