@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +13,15 @@ import pytest
 
 matplotlib.use("Agg")
 
-KERNEL_STARTS = 3
-
 
 def pytest_configure(config: pytest.Config) -> None:
+    """nbval starts a kernel as the runner does: again where its ports were taken."""
     if config.pluginmanager.has_plugin("nbval"):
         from nbval import kernel
 
-        kernel.start_new_kernel = _repeated(kernel.start_new_kernel)
+        from memnb.reproduce.notebooks import started
 
-
-def _repeated(start: Callable[..., Any]) -> Callable[..., Any]:
-    """``start``, and again where the kernel did not get to its first reply.
-
-    A kernel's ports are looked up before it takes them, so that a kernel of another worker that
-    starts at the same moment can be quicker.
-    """
-
-    @functools.wraps(start)
-    def started(*given: Any, **named: Any) -> Any:
-        for _ in range(KERNEL_STARTS - 1):
-            try:
-                return start(*given, **named)
-            except RuntimeError as error:
-                if "died before replying" not in str(error):
-                    raise
-        return start(*given, **named)
-
-    return started
+        kernel.start_new_kernel = functools.partial(started, kernel.start_new_kernel)
 
 
 @pytest.fixture(scope="session")

@@ -19,13 +19,15 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from memnb import paths
 from memnb.errors import MemnbError
 from memnb.reproduce.files import telling, write
 from memnb.reproduce.manifest import check_parameters, read_notebook, read_parameters
 from memnb.reproduce.workers import JobError
+
+T = TypeVar("T")
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _START_TIMEOUT = 120
@@ -115,8 +117,7 @@ def _papermill(
             "`pip install 'memnb[notebooks]'`."
         ) from None
     try:
-        _started(
-            notebook.name,
+        started(
             papermill.execute_notebook,
             _literal(notebook),
             _literal(result),
@@ -143,26 +144,31 @@ def _papermill(
         ) from None
     except DeadKernelError:
         raise NotebookError(f"{notebook.name}: its kernel died (perhaps out of memory).") from None
+    except RuntimeError as error:
+        if _NO_REPLY not in str(error):
+            raise
+        raise NotebookError(
+            f"{notebook.name}: its kernel ended at its start, {_STARTS} times; run the same "
+            "command again, with fewer other programs if it happens once more."
+        ) from None
 
 
-def _started(name: str, execute_notebook: Callable[..., object], *given: Any, **named: Any) -> None:
-    """Execute; again where the kernel did not get to its first reply.
+def started(start: Callable[..., T], *given: Any, **named: Any) -> T:
+    """What ``start`` gives; it is called again where a kernel did not get to its first reply.
 
     A kernel's ports are looked up before it takes them, so that another kernel that starts at the
     same moment can be quicker. Not one cell has run by then.
+
+    Raises:
+        RuntimeError: nor did it the last time.
     """
-    for start in range(1, _STARTS + 1):
+    for _ in range(_STARTS - 1):
         try:
-            execute_notebook(*given, **named)
-            return
+            return start(*given, **named)
         except RuntimeError as error:
             if _NO_REPLY not in str(error):
                 raise
-            if start == _STARTS:
-                raise NotebookError(
-                    f"{name}: its kernel ended at its start, {_STARTS} times; run the same command "
-                    "again, with fewer other programs if it happens once more."
-                ) from None
+    return start(*given, **named)
 
 
 def _literal(path: Path) -> str:
