@@ -164,7 +164,12 @@ def test_an_address_that_means_nothing_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("named", "meeting"),
-    [(None, "{out}/runs"), ("shared/runs", "{here}/shared/runs"), ("s3://b/runs", "s3://b/runs")],
+    [
+        (None, "{out}/runs"),
+        ("", "{out}/runs"),
+        ("shared/runs", "{here}/shared/runs"),
+        ("s3://b/runs", "s3://b/runs"),
+    ],
 )
 def test_a_folder_to_meet_in_is_the_same_from_every_working_directory(
     named: str | None, meeting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

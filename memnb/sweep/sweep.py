@@ -229,7 +229,7 @@ def run(
         return should_stop() or (latest is not None and time.time() >= latest)
 
     shown = display if latest is None else Until(display, latest)
-    meeting = str(folder) if store is None else store
+    meeting = store or str(folder)
     if "://" not in meeting:
         meeting = str(paths.absolute(meeting))
     work = Work(plan.todo, folder, meeting, latest, shown, stop, function)
