@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,37 +89,24 @@ def measured(block: type[nn.Module], **changes: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("chunk", [0, 2])
-def test_fewer_packed_rows_than_memory_rows_are_measured(chunk: int) -> None:
-    class TwoPacked(Gated):
+@pytest.mark.parametrize(
+    ("packed", "rank"),
+    [
+        pytest.param(lambda memory: memory[:, :2], 2, id="fewer rows"),
+        pytest.param(lambda memory: memory[:, :1], None, id="a single row"),
+        pytest.param(lambda memory: memory / 0.0, None, id="no numbers"),
+    ],
+)
+def test_what_a_block_packs_is_measured_whatever_it_is(
+    packed: Callable[[Tensor], Tensor], rank: int | None, chunk: int
+) -> None:
+    class Packing(Gated):
         def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
             x, memory = super().forward(*given)
-            return x, memory, memory[:, :2]
+            return x, memory, packed(memory)
 
-    found = measured(TwoPacked, chunk=chunk)
-    assert [1 <= row["packed_rank"] <= 2 for row in found] == [True] * len(found)
-    assert all(1 <= row["memory_rank"] <= 4 for row in found)
-
-
-def test_a_single_packed_row_has_no_rank_and_the_memory_has_one() -> None:
-    class OnePacked(Gated):
-        def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-            x, memory = super().forward(*given)
-            return x, memory, memory[:, :1]
-
-    for row in measured(OnePacked):
-        assert row["packed_rank"] is None
-        assert 1 <= row["memory_rank"] <= 4
-
-
-@pytest.mark.parametrize("chunk", [0, 2])
-def test_rows_that_are_no_numbers_are_measured_as_nothing(chunk: int) -> None:
-    class NoNumbers(Gated):
-        def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-            x, memory = super().forward(*given)
-            return x, memory, memory / 0.0
-
-    for row in measured(NoNumbers, chunk=chunk):
-        assert row["packed_rank"] is None
+    for row in measured(Packing, chunk=chunk):
+        assert row["packed_rank"] is None if rank is None else 1 <= row["packed_rank"] <= rank
         assert 1 <= row["memory_rank"] <= 4
 
 
