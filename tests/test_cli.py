@@ -511,9 +511,11 @@ def test_merging_ignores_no_option(capsys: pytest.CaptureFixture[str], option: s
     assert err.startswith(f"memnb: {option.partition('=')[0]} means nothing to")
 
 
-#: Those that go on in another way where there is no PyTorch, or read a trained model. The others
-#: import none either (tests/test_notebooks_content.py), and nbval executes all.
-WITHOUT_TORCH = ("start-here", "explore", "your-memory")
+#: What reads most kinds of stored things, and goes on in another way where there is no PyTorch. The
+#: others import none either (tests/test_notebooks_content.py), and nbval executes all.
+WITHOUT_TORCH = (
+    "start-here", "attention", "where-it-looks", "claims", "explore", "your-memory",
+)  # fmt: skip
 
 
 @pytest.mark.timeout(420)
