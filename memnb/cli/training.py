@@ -468,12 +468,13 @@ def _refuse_options_of_other_suites(values: argparse.Namespace) -> None:
     length = values.suite == "length"
     wrong = {"--task": length and values.task, "--jobs": length and values.jobs > 1,
              "--longest": not length and values.longest}  # fmt: skip
-    for option in (option for option, given in wrong.items() if given):
-        where = "in all suites but 'length'" if length else "in the suite 'length' only"
-        raise MemnbError(
-            f"{option} means something {where}, but the suite is '{values.suite}'; leave it out, "
-            "or choose another suite."
-        )
+    where = "in all suites but 'length'" if length else "in the suite 'length' only"
+    for option, given in wrong.items():
+        if given:
+            raise MemnbError(
+                f"{option} means something {where}, but the suite is '{values.suite}'; leave it "
+                "out, or choose another suite."
+            )
 
 
 def _bench(values: argparse.Namespace) -> int:
