@@ -66,7 +66,7 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     axes[1, 0].yaxis.set_major_locator(FixedLocator(range(0, max(counts) + 1, 4)))
     for above in axes[0]:
         style.reference_line(above, 100 / config.Recall.classes, "chance")
-    style.heading(figure, title, f"Mark: a seed; line: the mean. {subtitle}")
+    style.heading(figure, title, f"{panels.MARKS.capitalize()}. {subtitle}")
     style.layout_of(figure).set(w_pad=0.3)  # room for the names of the lines
     style.settle(figure)
     for axis, ends in named:

@@ -557,7 +557,7 @@ def memory_size(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     panels.name_axes(axes, "memory rows", "test accuracy (%)")
     panels.entitle(titles)
     near = not all(far for _, _, far in titles)
-    parts = ["Mark: a seed", "line: the mean"]
+    parts = [panels.MARKS.capitalize()]
     if (plain["model"] == "transformer").any():
         parts.append("grey: span of the Transformer's seeds")
     parts += filter(None, [panels.level_words(tasks, near)])

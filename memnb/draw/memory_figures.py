@@ -109,13 +109,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
     # Names of tests are long: as ticks of the shared y axis they never meet.
     panels.name_rows([*axes.flat], [EXCHANGES[test] for test in tests], 0.5)
     marks = {
-        naming.model_label(name): Line2D(
-            [],
-            [],
-            color=(look := panels.look_of(name)).colour,
-            marker=look.marker,
-            linestyle="none",
-        )
+        naming.model_label(name): Line2D([], [], **panels.look_of(name).points)
         for name in naming.model_order(rows["model"])
     }
     panels.legend_below(figure, marks, len(marks), labelcolor="linecolor")

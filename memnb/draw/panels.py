@@ -332,6 +332,11 @@ def is_near(level: float, shown: Sequence[float]) -> bool:
     return bool(min(shown) - reach <= level <= max(shown) + reach)
 
 
+#: What :func:`curves` draws, and what marks and a line through their means are, for a subtitle.
+SEEDS = "thin: a seed; thick: the mean"
+MARKS = "mark: a seed; line: the mean"
+
+
 def level_marks(tasks: Iterable[str], majority: bool = True) -> dict[str, Line2D]:
     """The lines of :func:`draw_levels` on any of the ``tasks``, for a legend that names them;
     ``majority``: whether a panel draws that of one answer."""
@@ -342,10 +347,6 @@ def level_marks(tasks: Iterable[str], majority: bool = True) -> dict[str, Line2D
         name: Line2D([], [], color=style.QUIET, linewidth=0.9, linestyle=dash)
         for name, dash in dashes.items()
     }
-
-
-#: What :func:`curves` draws, for a subtitle.
-SEEDS = "thin: a seed; thick: the mean"
 
 
 def level_words(tasks: Iterable[str], majority: bool = True) -> str:
