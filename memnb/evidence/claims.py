@@ -152,8 +152,8 @@ class Verdict:
         return "" if self.target in ("", POSITIVE.text) else f"wanted {self.target}"
 
 
-#: The columns of runs that verdicts rest on. Hundreds of selections copy no others, which halves the
-#: time of :func:`check`.
+#: The columns of runs that verdicts rest on. Hundreds of selections copy no others, which halves
+#: the time of :func:`check`.
 _JUDGED_BY = (
     "run_id", "task", "model", "family", "memory", "width", "changes", "outcome", "test_accuracy",
 )  # fmt: skip
