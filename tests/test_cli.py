@@ -511,11 +511,9 @@ def test_merging_ignores_no_option(capsys: pytest.CaptureFixture[str], option: s
     assert err.startswith(f"memnb: {option.partition('=')[0]} means nothing to")
 
 
-#: What reads most kinds of stored things, and goes on in another way where there is no PyTorch. The
-#: others import none either (tests/test_notebooks_content.py), and nbval executes all.
-WITHOUT_TORCH = (
-    "start-here", "attention", "where-it-looks", "claims", "explore", "your-memory",
-)  # fmt: skip
+#: The pages that could load PyTorch, and go on in another way where there is none. The others
+#: cannot (tests/test_notebooks_content.py).
+WITHOUT_TORCH = ("start-here", "explore", "your-memory")
 
 
 @pytest.mark.timeout(420)

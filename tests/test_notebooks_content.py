@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import nbformat
 import pytest
 from packaging.utils import parse_wheel_filename
 
+import memnb
 from memnb import paths
 from memnb.evidence.claims import STATEMENTS
 from memnb.reproduce import manifest
@@ -282,6 +284,54 @@ def test_pages_load_no_torch_before_they_need_it() -> None:
         check=True,
     )
     assert done.stdout == "False\n"
+
+
+def test_only_three_pages_can_load_torch_at_all() -> None:
+    """Not one function that the others may call imports it; those that draw these three without it
+    are in tests/test_cli.py."""
+    can = {path.stem for path in FILES if "torch" in reached(python(load(path)))}
+    assert can == {"00_start_here", "16_explore", "17_your_memory"}
+
+
+def reached(code: ast.Module) -> set[str]:
+    """What ``code`` can import, within functions and through the modules of memnb as well; of
+    PyTorch's modules ``torch`` alone.
+
+    The package itself is left out: what it offers by name is loaded only when asked for.
+    """
+    found: set[str] = set()
+    todo = imports(code)
+    while todo:
+        name = todo.pop()
+        if name.partition(".")[0] == "torch":
+            found.add("torch")
+        elif name not in found:
+            found.add(name)
+            todo += imports_of(name)
+    return found
+
+
+@functools.cache
+def imports_of(name: str) -> list[str]:
+    """What a module within memnb imports; of any other name nothing."""
+    first, *rest = name.split(".")
+    if first != "memnb" or not rest:
+        return []
+    path = Path(memnb.__file__).parent.joinpath(*rest)
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    text = next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")
+    return imports(ast.parse(text))
+
+
+def imports(code: ast.Module) -> list[str]:
+    found = []
+    for node in ast.walk(code):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, "memnb has no relative imports"
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
 
 
 def test_what_a_page_saves_is_what_the_manifest_promises() -> None:
