@@ -141,7 +141,7 @@ def test_the_best_control_stands_beside_the_best_convluna(tmp_path: Path) -> Non
     write_run(tmp_path, "convluna-16", "text", 1, accuracy=0.84)
     write_run(tmp_path, "convluna-4", "image", accuracy=0.5)
     assert in_short(tmp_path).answers["Does the filter need a memory?"] == (
-        "The better control without one has 81.0 on Text (Local convolution, n = 1), where the "
+        "The better control has 81.0 on Text (Local convolution, n = 1), where the "
         "best ConvLuna has 83.0 (M = 16). Controls read the mean of all positions, ConvLuna the "
         "first one (CLS)."
     )
@@ -155,9 +155,10 @@ def test_the_best_convluna_is_that_of_the_same_task_by_its_mean(tmp_path: Path) 
         write_run(tmp_path, "convluna-16", task, accuracy=best - 0.01)
     said = in_short(tmp_path).answers["Does the filter need a memory?"]
     assert said.startswith(
-        "The better control without one has 29.0 on ListOps (Local convolution, n = 3), where the "
-        "best ConvLuna has 39.0 (M = 16); 69.0 on Text (Local convolution, n = 3), where the best "
-        "ConvLuna has 79.0 (M = 16). Controls"
+        "The filter without a memory may or may not explain ConvLuna on ListOps with M = 1 and "
+        "Text with M = 1. The better control has 29.0 on ListOps (Local convolution, n = 3), where "
+        "the best ConvLuna has 39.0 (M = 16); 69.0 on Text (Local convolution, n = 3), where the "
+        "best ConvLuna has 79.0 (M = 16). Controls"
     )
 
 

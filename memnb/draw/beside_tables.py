@@ -234,7 +234,7 @@ def shares_of(finished: pd.DataFrame) -> list[Share]:
 _SAID = {
     "enough": "explains ConvLuna",
     "left": "does not explain ConvLuna",
-    "open": "leaves it open",
+    "open": "may or may not explain ConvLuna",
 }
 
 

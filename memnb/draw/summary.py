@@ -196,7 +196,8 @@ def _gains(verdicts: Sequence[Verdict]) -> _Part:
 
 
 def _controls(runs: pd.DataFrame) -> _Part:
-    """The better control of each task, which has the filter alone, beside the best ConvLuna."""
+    """The better control of each task, which has the filter alone, beside the best ConvLuna, and
+    what follows where there are enough seeds."""
     said = []
     shares = beside_tables.shares_of(runs)
     for task in dict.fromkeys(share.task for share in shares):
@@ -210,7 +211,8 @@ def _controls(runs: pd.DataFrame) -> _Part:
     if not said:
         return _Part({})
     reads = "Controls read the mean of all positions, ConvLuna the first one (CLS)."
-    answer = f"The better control without one has {'; '.join(said)}. {reads}"
+    follows = beside_tables.filter_alone_in_short(runs)
+    answer = " ".join(filter(None, [follows, f"The better control has {'; '.join(said)}.", reads]))
     return _Part({}, "Does the filter need a memory?", answer)
 
 
