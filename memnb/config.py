@@ -107,6 +107,16 @@ class Task(Config):
         """How many sequences an example is: the two documents of a pair, else one."""
         return 2 if self.layout == "pair" else 1
 
+    def unread(self) -> dict[str, str]:
+        """Settings that change nothing here, and what would have to be set for them to."""
+        return {}
+
+
+def _unread_seed(*sizes: int | None) -> dict[str, str]:
+    """The seed, where all examples are kept, so that none are drawn."""
+    drawn = any(size is not None for size in sizes)
+    return {} if drawn else {"seed": "a number of examples to draw, as train=1000"}
+
 
 class ListOps(Task):
     """Nested list operations (Long Range Arena, arXiv 2011.04006), generated from ``seed``."""
@@ -135,6 +145,10 @@ class ListOps(Task):
             )
         return self
 
+    def unread(self) -> dict[str, str]:
+        rules = ("min_length", "max_depth", "max_arguments", "seed")
+        return dict.fromkeys(rules, "source='generated'") if self.source == "lra" else {}
+
 
 class Text(Task):
     """IMDb reviews as bytes: positive or negative.
@@ -156,6 +170,11 @@ class Text(Task):
     test: Positive | None = None
     seed: Natural = 0
 
+    def unread(self) -> dict[str, str]:
+        if self.validation == "holdout":
+            return {}
+        return {"holdout": "validation='holdout'", **_unread_seed(self.train, self.test)}
+
 
 class _Pairs(Task):
     """Pairs of papers as bytes: does one cite the other?
@@ -173,6 +192,9 @@ class _Pairs(Task):
     validation: Positive | None = None
     test: Positive | None = None
     seed: Natural = 0
+
+    def unread(self) -> dict[str, str]:
+        return _unread_seed(self.train, self.validation, self.test)
 
 
 class Retrieval(_Pairs):
@@ -211,6 +233,9 @@ class Image(Task):
     test: Positive | None = None
     seed: Natural = 0
 
+    def unread(self) -> dict[str, str]:
+        return _unread_seed(self.train, self.validation, self.test)
+
 
 class Pathfinder(Task):
     """Are two marked points joined by a dashed contour? Ten output units, as the authors coded.
@@ -243,6 +268,10 @@ class Pathfinder(Task):
     def side(self) -> int:
         """Height and width of an image."""
         return math.isqrt(self.max_length)
+
+    def unread(self) -> dict[str, str]:
+        rules = ("contour_length", "distractors", "distractor_length", "seed_distance", "seed")
+        return dict.fromkeys(rules, "source='generated'") if self.source == "lra" else {}
 
     @model_validator(mode="after")
     def _square(self) -> Self:
@@ -368,12 +397,21 @@ def task_config(name: str, /, **changes: Any) -> Task:
     """The task called ``name``, with some settings changed.
 
     Raises:
-        MemnbError: no such task or setting, or an impossible value.
+        MemnbError: no such task or setting, an impossible value, or one that the task as it then
+            is does not read: it would change nothing but a run's id.
     """
     if name not in TASKS:
         raise unknown("task", name, TASKS)
-    task = TASKS[name]
-    return task.but(**changes) if changes else task
+    if not changes:
+        return TASKS[name]
+    task = TASKS[name].but(**changes)
+    for key, needed in task.unread().items():
+        if getattr(task, key) != getattr(TASKS[name], key):
+            raise MemnbError(
+                f"The task '{name}' reads {key} only with {needed}, but got {key}="
+                f"{changes[key]!r} without; set that too, or leave {key} alone."
+            )
+    return task
 
 
 # --- models ----------------------------------------------------------------------------------

@@ -120,6 +120,35 @@ def test_a_setting_of_another_model_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("task", "unread", "needed"),
+    [
+        ("text", {"holdout": 100}, {"validation": "holdout"}),
+        ("text", {"seed": 1}, {"train": 1_000}),
+        ("text", {"seed": 1}, {"validation": "holdout"}),
+        ("image", {"seed": 1}, {"validation": 500}),
+        ("retrieval-acl", {"seed": 1}, {"test": 500}),
+        ("listops", {"max_depth": 4, "source": "lra"}, {"source": "generated"}),
+        ("listops-short", {"seed": 1, "source": "lra"}, {"source": "generated"}),
+        ("pathfinder", {"distractors": 2, "source": "lra"}, {"source": "generated"}),
+    ],
+)
+def test_a_setting_that_the_task_does_not_read_is_refused(
+    task: str, unread: dict[str, object], needed: dict[str, object]
+) -> None:
+    """The same data would be trained on once more, under another id."""
+    key, value = next(iter(unread.items()))
+    with pytest.raises(MemnbError, match=f"reads {key} only with .* got {key}={value}"):
+        task_config(task, **unread)
+    assert getattr(task_config(task, **{**unread, **needed}), key) == value
+
+
+@pytest.mark.parametrize("task", ["listops", "listops-short", "pathfinder", "pathfinder-short"])
+def test_lra_own_data_need_no_setting_taken_back(task: str) -> None:
+    """What the task of that name says of its rules is not what a user has set."""
+    assert task_config(task, source="lra").unread()
+
+
+@pytest.mark.parametrize(
     ("model", "changes"),
     [
         ("convluna-16", {"variant": "full", "sharing": "qk", "pack_output": False}),
