@@ -620,6 +620,21 @@ def test_degradation_has_its_title_with_fewer_measures_too(
     assert "Memory degradation: how alike the rows are, per block" in words(figure)
 
 
+def test_degradation_says_how_many_seeds_its_means_rest_on(quick: pd.DataFrame) -> None:
+    probes = rows.load_probes(quick)
+    some = probes[probes["family"].isin(["luna", "convluna"])]
+    one = some[some["seed"] == some["seed"].min()]
+    assert "; 1 seed each. Full" in words(figures.degradation(one, "Full"))
+    luna = some[some["family"] == "luna"]
+    count = luna.loc[luna["memory"] == 16, "seed"].nunique()
+    assert count > 1
+    assert f"; {count} seeds" in words(figures.degradation(luna))
+    uneven = pd.concat([luna, one[one["family"] == "convluna"]])
+    assert f"seeds: Luna {count}, ConvLuna 1" in words(figures.degradation(uneven))
+    unseen = uneven.assign(packed_cosine=uneven["packed_cosine"].where(uneven["seed"].isin([0])))
+    assert "; 1 seed each" in words(figures.degradation(unseen, measures=["packed_cosine"]))
+
+
 def test_degradation_shows_the_task_that_most_families_have(quick: pd.DataFrame) -> None:
     probes = rows.load_probes(quick)
     luna = probes[probes["family"] == "luna"]
