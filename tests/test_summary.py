@@ -44,7 +44,7 @@ def test_without_full_scale_runs_there_is_nothing_to_say(tmp_path: Path) -> None
     write_run(tmp_path, "convluna-1", "listops-short")
     short = in_short(tmp_path)
     assert short.table.empty
-    assert (short.answers, short.notes) == ({}, [])
+    assert (short.gist, short.answers, short.notes) == ("", {}, [])
     assert seeds(tmp_path) == "no run yet"
 
 
@@ -160,6 +160,26 @@ def test_the_best_convluna_is_that_of_the_same_task_by_its_mean(tmp_path: Path) 
         "the best ConvLuna has 39.0 (M = 16); 69.0 on Text (Local convolution, n = 3), where the "
         "best ConvLuna has 79.0 (M = 16). Controls"
     )
+
+
+def test_the_gist_has_gains_controls_likeness_and_losses(tmp_path: Path) -> None:
+    """Largest gain first; what the filter does alone only where it is the same for every M."""
+    for task, luna, ours in (("listops", 0.40, 0.50), ("text", 0.60, 0.80)):
+        kept = {16: luna, 8: luna, 1: luna}
+        write_run(tmp_path, "luna-16", task, accuracy=luna, removal=kept, probes=False)
+        left = {16: ours, 8: ours - 0.05, 1: 0.2}
+        write_runs(tmp_path, "convluna-16", [ours] * 3, task=task, removal=left)
+        write_run(tmp_path, "convluna-1", task, accuracy=0.99)  # one seed: nothing follows
+    write_run(tmp_path, "luna-1", "text", accuracy=0.96)
+    write_runs(tmp_path, "memoryless", [0.80] * 3, task="text")
+    assert in_short(tmp_path).gist == (
+        "ConvLuna's accuracy minus Luna's, with as many memory rows, in points: +3.0 to +20.0 on "
+        "Text, +10.0 on ListOps. The filter without a memory explains ConvLuna on Text. Without "
+        "half of its 16 rows, chosen at random, Luna-16 loses 0.0 points, ConvLuna-16 loses 5.0 "
+        "points."
+    )
+    write_runs(tmp_path, "convluna-4", [0.7, 0.8, 0.9], task="text")
+    assert "without a memory" not in in_short(tmp_path).gist, "open with M = 4"
 
 
 def lost(folder: Path, model: str) -> list[list[str]]:
@@ -376,6 +396,7 @@ def test_cosines_over_all_blocks_and_those_of_the_last_are_told_apart(tmp_path: 
     assert "retrieval" not in " ".join(short.table.columns).lower()
     assert alike(tmp_path) == [["0.50 → 0.60 to 0.90"], ["4.0 → 10.1"]]
     assert alike(tmp_path, "ConvLuna-16") == [["0.20 → 0.30"], ["2.5 → 10.0 to 10.6"]]
+    assert "in training; the mean cosine of Luna-16's falls in 1 of 3 runs. " in short.gist
     assert short.answers[ALIKE].startswith(
         "The paper says yes. Over all blocks Luna-16's mean cosine is 0.30 to 0.70 at the first "
         "look and 0.50 to 0.60 at the last: it falls in 1 of 3 runs. Their mean effective rank, "

@@ -97,6 +97,7 @@ def results(folder: Path, drawn: Figure) -> str:
     )  # fmt: skip
     table, limit = full_scale(every, plain, planned)
     parts = [
+        *([f"**In short**, at full scale: {short.gist}\n"] if short.gist else []),
         as_markdown(by_scale(verdicts)),
         "A claim holds in a comparison whose whole 95 % interval lies inside its target; it is "
         "*partly supported* where only some hold, or where a part of it cannot be judged yet. "

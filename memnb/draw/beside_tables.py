@@ -56,6 +56,7 @@ FOLLOWS = {
     "enough": "the filter alone explains ConvLuna",
     "left": "the filter alone does not explain ConvLuna",
     "open": "open",
+    "unlike": "open: not shown where both read the mean",
     "few": "open: too few seeds",
     "silent": "no conclusion: neither has learned",
     "mean": "no conclusion: with the mean ConvLuna has not learned either",
@@ -69,9 +70,10 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
     With enough seeds, the whole interval of what is left to ConvLuna above the better control is
     held against :data:`memnb.evidence.claims.EQUIVALENT`, the points that claim C3 takes for no
     change. Where no run of either is above the level of the majority class, nothing follows, nor
-    where none is much above the first operator of ListOps, which takes no memory, nor from a
-    control that fails where ConvLuna fails too once it reads the mean, as the control does. Rows of
-    ConvLuna that read CLS and rows that read the mean of positions, as the controls do, stand
+    where none is much above the first operator of ListOps, which takes no memory. Controls read the
+    mean of all positions, so what they lack may be CLS, not a memory: a ConvLuna that reads CLS is
+    above them only where one that reads the mean is so too, on the same task, and nothing follows
+    where all that do have learned nothing. Rows that read CLS and rows that read the mean stand
     apart.
 
     Args:
@@ -115,6 +117,11 @@ def filter_alone_reading(runs: pd.DataFrame, preset: str = "paper") -> str:
     if "cls" in reads:
         where = ", but where M says mean: only those read alike" if "mean" in reads else ""
         found.append(f"Luna and ConvLuna read the first position (CLS) instead{where}.")
+    if any(share.answer == "unlike" for share in shares):
+        found.append(
+            "What a control lacks may be CLS, not a memory, until a ConvLuna that reads the mean "
+            "is above it on the same task."
+        )
     best = {share.task: share.controls[share.best].mean() for share in shares}
     for task in naming.task_order(best):
         level = levels.first_operator(task)
@@ -150,9 +157,8 @@ def _finished(runs: pd.DataFrame, preset: str) -> pd.DataFrame:
 @dataclass(frozen=True)
 class Share:
     """ConvLuna beside the filter alone and Luna, at one task and M: accuracies in percent, best
-    control first; ``luna`` is empty where it has no run that reads the same. ``mean_fails`` says of
-    a ConvLuna that reads CLS that none which reads the mean, as the controls do, has learned the
-    task: then the control may fail for what it reads."""
+    control first; ``luna`` is empty where it has no run that reads the same. ``with_mean`` are the
+    answers of those on the task that read the mean, as the controls do."""
 
     task: str
     memory: int
@@ -160,7 +166,7 @@ class Share:
     controls: dict[str, pd.Series[float]]
     ours: pd.Series[float]
     luna: pd.Series[float]
-    mean_fails: bool = False
+    with_mean: frozenset[str] = frozenset()
 
     @property
     def best(self) -> str:
@@ -192,7 +198,9 @@ class Share:
             return "few"
         _, low, high = self.left[:3]
         if low > EQUIVALENT:
-            return "mean" if self.mean_fails else "left"
+            if self.reads == "mean" or "left" in self.with_mean:
+                return "left"
+            return "mean" if self.with_mean == {"silent"} else "unlike"
         return "enough" if high <= EQUIVALENT else "open"
 
     @property
@@ -224,17 +232,18 @@ def shares_of(finished: pd.DataFrame) -> list[Share]:
                     luna = accuracies(task, f"luna-{memory}", changes)
                     controls = {name: alone[name] for name in ran}
                     found.append(Share(task, int(memory), reads, controls, ours, luna))
-    with_mean = [share for share in found if share.reads == "mean"]
-    learned = {share.task for share in with_mean if share.answer != "silent"}
-    fails = {share.task for share in with_mean} - learned
-    return [replace(s, mean_fails=s.reads == "cls" and s.task in fails) for s in found]
+    answers: dict[str, set[str]] = {}
+    for share in found:
+        if share.reads == "mean":
+            answers.setdefault(share.task, set()).add(share.answer)
+    return [replace(s, with_mean=frozenset(answers.get(s.task, ()))) for s in found]
 
 
 #: What a sentence says of a filter without a memory, in this order; nothing follows from the rest.
 _SAID = {
-    "enough": "explains ConvLuna",
-    "left": "does not explain ConvLuna",
-    "open": "may or may not explain ConvLuna",
+    "explains ConvLuna": ("enough",),
+    "does not explain ConvLuna": ("left",),
+    "may or may not explain ConvLuna": ("open", "unlike"),
 }
 
 
@@ -246,10 +255,10 @@ def filter_alone_in_short(runs: pd.DataFrame, preset: str = "paper") -> str:
     follows; empty if there are no others."""
     shares = shares_of(_finished(runs, preset))
     said = []
-    for answer, words in _SAID.items():
+    for words, answers in _SAID.items():
         sizes: dict[str, list[str]] = {}
         for share in shares:
-            if share.answer == answer:
+            if share.answer in answers:
                 size = f"{share.memory}" + (" (mean)" if share.reads == "mean" else "")
                 sizes.setdefault(naming.task_label(share.task), []).append(size)
         if sizes:
@@ -259,6 +268,22 @@ def filter_alone_in_short(runs: pd.DataFrame, preset: str = "paper") -> str:
         return ""
     text = f"The filter without a memory {'; it '.join(said)}."
     return text + (_MEAN if "(mean)" in text else "")
+
+
+def filter_alone_by_task(runs: pd.DataFrame, preset: str = "paper") -> str:
+    """As :func:`filter_alone_in_short`, of the tasks on which it is the same for every M that has
+    an answer."""
+    found: dict[str, set[str]] = {}
+    for share in shares_of(_finished(runs, preset)):
+        for words, answers in _SAID.items():
+            if share.answer in answers:
+                found.setdefault(share.task, set()).add(words)
+    said = []
+    for words in _SAID:
+        tasks = [naming.task_label(task) for task, some in found.items() if some == {words}]
+        if tasks:
+            said.append(f"{words} on {_and(tasks)}")
+    return f"The filter without a memory {'; it '.join(said)}." if said else ""
 
 
 def longer(facts: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,11 +24,13 @@ class Short:
     """The findings.
 
     Attributes:
+        gist: the most important of them, for who reads nothing else.
         answers: what the rows say so far, by the question.
         table: a row per number that any row of results speaks of, a column per task.
         notes: how the numbers of the table are to be read.
     """
 
+    gist: str
     answers: dict[str, str]
     table: pd.DataFrame
     notes: list[str]
@@ -67,7 +69,7 @@ def in_short(
         _baselines(full, published),
         _gains(verdicts),
         _Part({}, "Which part of ConvLuna matters?", filter_tables.taken_apart(verdicts, "paper")),
-        _controls(full),
+        _controls(full, runs),
         _on_listops(full, beginning),
         _alike(full, probes, verdicts),
         _Part({}, "Do alike rows go with low accuracy?", _alike_and_accurate(runs, probes)),
@@ -81,7 +83,48 @@ def in_short(
     )
     told = [p for p in parts if not p.findings or any(p.findings.values())]
     answers = {part.question: part.answer for part in told if part.answer}
-    return Short(answers, table, [part.note for part in told if part.note])
+    gist = _gist(runs, verdicts, _alike_over_blocks(full, probes), removal)
+    return Short(gist, answers, table, [part.note for part in told if part.note])
+
+
+def _gist(
+    runs: pd.DataFrame, verdicts: Sequence[Verdict], alike: pd.DataFrame, removal: pd.DataFrame
+) -> str:
+    said = []
+    gains = {
+        task: (own["effect"].min(), own["effect"].max()) for task, own in _gains_by_task(verdicts)
+    }
+    if gains:
+        ranges = [
+            f"{_from_to(ends, tables.signed)} on {naming.task_label(task)}"
+            for task, ends in sorted(gains.items(), key=lambda gain: -gain[1][1])
+        ]
+        said.append(
+            "ConvLuna's accuracy minus Luna's, with as many memory rows, in points: "
+            f"{', '.join(ranges)}."
+        )
+    said.append(beside_tables.filter_alone_by_task(runs))
+    if len(alike):
+        falls = int((alike["last"] < alike["first"]).sum())
+        said.append(
+            "The paper says that Luna's memory rows become alike in training; the mean cosine of "
+            f"Luna-16's falls in {falls} of {counted(len(alike), 'run')}."
+        )
+    learned = _learned(_full(runs))
+    losses = []
+    for model in ("luna-16", "convluna-16"):
+        lost = _lost_with(removal, learned, model)[8].groupby("task").mean()
+        if len(lost):
+            ends = _from_to((lost.min(), lost.max()), lambda points: f"{points:z.1f}")
+            losses.append(f"{naming.model_label(model)} loses {ends} points")
+    if losses:
+        said.append(f"Without half of its 16 rows, chosen at random, {', '.join(losses)}.")
+    return " ".join(filter(None, said))
+
+
+def _from_to(ends: Iterable[float], say: Callable[[float], str]) -> str:
+    """``1.2 to 3.4``, or one number where both read alike."""
+    return " to ".join(dict.fromkeys(map(say, ends)))
 
 
 class _Part(NamedTuple):
@@ -173,18 +216,15 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
 
 def _gains(verdicts: Sequence[Verdict]) -> _Part:
     """The comparisons of claim C1 at full scale: from where to where their effects go."""
-    (claim,) = (v for v in verdicts if v.claim == "C1" and v.preset == "paper")
-    rows = claim.evidence.dropna(subset="effect")
     ranges = []
-    for task in naming.task_order(rows["task"]):
-        own = rows[rows["task"] == task]
-        ends = dict.fromkeys(tables.signed(own["effect"].agg(end)) for end in ("min", "max"))
+    for task, own in _gains_by_task(verdicts):
+        ends = _from_to((own["effect"].min(), own["effect"].max()), tables.signed)
         judged = own[~own["result"].isin(UNJUDGED)]
         number = counted(len(judged), "comparison")
         number = number if len(judged) == len(own) else f"{len(judged)} that can be judged"
         held = f"holds in {judged['result'].eq('holds').sum()} of {number}"
         so_far = held if len(judged) else "none can be judged yet"
-        ranges.append(f"{' to '.join(ends)} on {naming.task_label(task)} ({so_far})")
+        ranges.append(f"{ends} on {naming.task_label(task)} ({so_far})")
     if not ranges:
         return _Part({})
     said = (
@@ -195,7 +235,14 @@ def _gains(verdicts: Sequence[Verdict]) -> _Part:
     return _Part({}, "Is ConvLuna more accurate than Luna?", said)
 
 
-def _controls(runs: pd.DataFrame) -> _Part:
+def _gains_by_task(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
+    """What claim C1 compares at full scale, task by task, as far as both sides have run."""
+    (claim,) = (v for v in verdicts if v.claim == "C1" and v.preset == "paper")
+    rows = claim.evidence.dropna(subset="effect")
+    return [(task, rows[rows["task"] == task]) for task in naming.task_order(rows["task"])]
+
+
+def _controls(runs: pd.DataFrame, every: pd.DataFrame) -> _Part:
     """The better control of each task, which has the filter alone, beside the best ConvLuna, and
     what follows where there are enough seeds."""
     said = []
@@ -211,7 +258,7 @@ def _controls(runs: pd.DataFrame) -> _Part:
     if not said:
         return _Part({})
     reads = "Controls read the mean of all positions, ConvLuna the first one (CLS)."
-    follows = beside_tables.filter_alone_in_short(runs)
+    follows = beside_tables.filter_alone_in_short(every)
     answer = " ".join(filter(None, [follows, f"The better control has {'; '.join(said)}.", reads]))
     return _Part({}, "Does the filter need a memory?", answer)
 
@@ -255,7 +302,7 @@ def _alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
 
 def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame, tasks: Mapping[str, str]) -> str:
     """Where Luna-16's mean cosine over all blocks begins and ends, and its effective rank."""
-    ends = _ends(full, probes, "luna-16", "packed_cosine")
+    ends = _alike_over_blocks(full, probes)
     if ends.empty:
         return ""
     begun, ended = (f"{ends[end].min():.2f} to {ends[end].max():.2f}" for end in ("first", "last"))
@@ -272,6 +319,11 @@ def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame, tasks: Mapping[st
         f"{len(ends)} runs.{of_rank if went else ''} The last block, in the table, is another "
         "matter."
     )
+
+
+def _alike_over_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """Luna-16's mean cosine over all blocks, at the first look and at the last, by run."""
+    return _ends(full[full["task"].isin(config.LRA_TASKS)], probes, "luna-16", "packed_cosine")
 
 
 def _alike_from_the_first(verdicts: Sequence[Verdict]) -> str:
@@ -304,16 +356,12 @@ def _each(values: pd.Series[float], digits: int) -> str:
 def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame, causal: pd.DataFrame) -> _Part:
     """What runs that have learned something lose where half of 16 rows, or all but one, may not be
     read (whole test set), and where all rows are their mean."""
-    learned = runs[runs["test_accuracy"] > runs["task"].map(learned_above)]
-    removal = removal[removal["run_id"].isin(learned["run_id"]) & (removal["rule"] == "random")]
+    learned = _learned(runs)
     tests = causal[causal["run_id"].isin(learned["run_id"])]
     found: dict[str, Cells] = {}
     shown = set[str]()
     for model in ("luna-16", "convluna-16"):
-        left = 100 * removal[removal["model"] == model].pivot_table(
-            index=["task", "run_id"], columns="kept", values="accuracy"
-        ).reindex(columns=[16, 8, 1])
-        lost = left.rsub(left[16], axis=0).dropna()
+        lost = _lost_with(removal, learned, model)
         shown |= set(lost.index.get_level_values("run_id"))
         name = naming.model_label(model)
         for kept in (8, 1):
@@ -324,13 +372,28 @@ def _taken_away(runs: pd.DataFrame, removal: pd.DataFrame, causal: pd.DataFrame)
         found[f"{name}, points lost with every row the mean of all"] = _lost_by_task(
             (asked["intact"] - asked[_MEAN]).dropna()
         )
-    chosen = random_choices(removal[removal["run_id"].isin(shown)])
+    chosen = random_choices(removal[removal["run_id"].isin(shown) & (removal["rule"] == "random")])
     note = (
         f"Rows left: the others are removed. {chosen}. The mean of all: on 500 test "
         "examples. In brackets from seed to seed, where that is more than "
         f"{_FAR_APART:g} points. Always the same answer gives {_same_answer(found)}."
     )
     return _Part(found, note=note)
+
+
+def _learned(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs that have learned something."""
+    return runs[runs["test_accuracy"] > runs["task"].map(learned_above)]
+
+
+def _lost_with(removal: pd.DataFrame, runs: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Points that each of ``runs`` loses with 16, 8 and 1 of 16 rows left, chosen at random;
+    indexed by task and run."""
+    own = removal["run_id"].isin(runs["run_id"]) & (removal["model"] == model)
+    left = 100 * removal[own & (removal["rule"] == "random")].pivot_table(
+        index=["task", "run_id"], columns="kept", values="accuracy"
+    ).reindex(columns=[16, 8, 1])
+    return left.rsub(left[16], axis=0).dropna()
 
 
 #: The causal test in which every row is the mean of all.

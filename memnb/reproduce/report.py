@@ -340,11 +340,11 @@ def commit() -> str:
 
 
 def _short(short: summary.Short) -> dict[str, Any] | None:
-    """The answers, their table, and how its numbers are to be read; None without any."""
+    """The gist, the answers, their table, and how its numbers are to be read; None without any."""
     if not short.answers and short.table.empty:
         return None
     table = None if short.table.empty else _table("in-short", short.table, "")
-    return {"answers": short.answers, "table": table, "notes": short.notes}
+    return {"gist": short.gist, "answers": short.answers, "table": table, "notes": short.notes}
 
 
 def _table(
