@@ -8,6 +8,7 @@ import re
 import runpy
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,9 +17,11 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from memnb import config
 from memnb.draw import style
 from memnb.draw.panels import plain_models
 from memnb.evidence import rows
+from memnb.reproduce import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools" / "readme.py"
@@ -90,6 +93,25 @@ def test_committed_rows_are_of_committed_code() -> None:
         if any(commit is None or commit.endswith("+") for commit in commits)
     ]
     assert changed == []
+
+
+def test_how_many_seeds_are_trained_again_is_what_is_planned() -> None:
+    said = "three seeds of ListOps and Pathfinder again, but one of Luna-4 and ConvLuna-4, and none"
+    said += " of Pathfinder's Transformer and PoolLuna-16."
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert said in readme
+    table = readme.split("| Model | ListOps short |")[1].split("First operator alone")[0]
+    planned = Counter(
+        (run.task.name, run.model.name)
+        for run in plan.together(plan.SETS, "quick")
+        if run.model == config.standard_model(run.model, run.task)
+    )
+    for line in table.splitlines()[2:-1]:
+        label, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        for task, cell in (("listops-short", cells[0]), ("pathfinder-short", cells[-1])):
+            few = 0 if task != "listops-short" and label in ("Transformer", "PoolLuna-16") else 3
+            wanted = 0 if cell == "–" else 1 if label.endswith("-4") else few
+            assert planned[task, label.lower()] == wanted, (label, task)
 
 
 def test_what_a_page_says_of_every_full_scale_run_of_luna_holds() -> None:
