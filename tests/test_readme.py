@@ -20,7 +20,8 @@ from PIL.PngImagePlugin import PngInfo
 from memnb import config
 from memnb.draw import style
 from memnb.draw.panels import plain_models
-from memnb.evidence import rows
+from memnb.evidence import check, rows
+from memnb.evidence.claims import UNJUDGED
 from memnb.reproduce import plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,3 +127,35 @@ def test_what_a_page_says_of_every_full_scale_run_of_luna_holds() -> None:
     assert len(packed) > 3
     assert (packed["last"] < packed["first"]).all()
     assert (stream["last"] > stream["first"]).all()
+
+
+def test_where_a_memory_was_first_looked_at_late_is_what_the_limits_say() -> None:
+    said = " ".join((ROOT / "docs" / "reading.md").read_text(encoding="utf-8").split())
+    assert (
+        "at full scale in seed 0 of Luna-1, Luna-16, ConvLuna-1, ConvLuna-16 and the four memories "
+        "between chunks on Text (500 steps) and ListOps (200 steps), and of ConvLuna-256 on "
+        "ListOps; at laptop scale in a third of the runs (100 steps), but in none that claim C3 is "
+        "judged on."
+    ) in said
+    runs = rows.load_runs(ROOT / "data" / "results")
+    runs = runs[(runs["preset"] != "custom") & ~runs["task"].isin(config.EXTRA_TASKS)]
+    probes = rows.load_probes(runs)
+    first = probes.groupby("run_id")["step"].min()
+    looked = runs[runs["run_id"].isin(first.index)].set_index("run_id").join(first.rename("first"))
+    late = looked[looked["first"] > 0]
+    full = late[late["preset"] == "paper"]
+    models = {"luna-1", "luna-16", "convluna-1", "convluna-16", *config.CHUNK_MODELS}
+    assert set(zip(full["task"], full["model"], full["seed"], full["first"], strict=True)) == {
+        *(("text", model, 0, 500) for model in models),
+        *(("listops", model, 0, 200) for model in {*models, "convluna-256"}),
+    }
+    assert set(full["changes"]) == {""}
+    short = late[late["preset"] == "quick"]
+    assert set(short["first"]) == {100}
+    assert len(short) / (looked["preset"] == "quick").sum() == pytest.approx(1 / 3, abs=0.03)
+    judged = [v.evidence for v in check(runs, rows.load_removal(runs), probes) if v.claim == "C3"]
+    (laptop,) = (found[~found["result"].isin(UNJUDGED)] for found in judged[1:])
+    sides = {*zip(laptop["task"], laptop["a"], strict=True)}
+    sides |= {*zip(laptop["task"], laptop["b"], strict=True)}
+    plain = short[short["changes"] == ""]
+    assert not sides & {*zip(plain["task"], plain["model"], strict=True)}
