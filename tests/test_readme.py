@@ -159,3 +159,35 @@ def test_where_a_memory_was_first_looked_at_late_is_what_the_limits_say() -> Non
     sides |= {*zip(laptop["task"], laptop["b"], strict=True)}
     plain = short[short["changes"] == ""]
     assert not sides & {*zip(plain["task"], plain["model"], strict=True)}
+
+
+def test_the_laptop_seeds_are_as_many_as_the_changes_say() -> None:
+    said = " ".join((ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split())
+    assert (
+        "ten seeds of Luna and ConvLuna (M = 1 and 16) on all four tasks; on short ListOps also of "
+        "the rest of the main table, M = 4, the ablation, `cls_init` and memory between chunks; of "
+        "ChunkMem on short Text; on short Pathfinder of memory between chunks, of no filter and of "
+        "the fixed kernels. Three of the rest, but one of PoolLuna-16 with a fixed temperature and "
+        "of the block that a page writes (`slots-16`)."
+    ) in said
+    runs = rows.load_runs(ROOT / "data" / "results")
+    runs = runs[runs["preset"] == "quick"]
+    seeds = runs.groupby(["task", "model", "changes"])["seed"].nunique()
+    tasks = [task for task in config.TASKS if task.endswith("-short")]
+    shared = ("luna-1", "luna-16", "convluna-1", "convluna-16")
+    ten = {(task, model, "") for task in tasks for model in shared}
+    listops = ("transformer", "poolluna-16", "luna-4", "convluna-4", *config.CHUNK_MODELS)
+    ten |= {("listops-short", model, "") for model in listops}
+    ten |= {("listops-short", model, "cls_init=xavier") for model in shared}
+    ten |= {("text-short", f"{kind}-16", "") for kind in ("chunkmem", "convchunkmem")}
+    ten |= {("pathfinder-short", model, "") for model in config.CHUNK_MODELS}
+    kernels = ("filter=none", *(f"filter_kernel={kernel}" for kernel in plan.KERNELS))
+    ten |= {("pathfinder-short", "convluna-16", changes) for changes in kernels}
+    fixed = ("pack_temperature=unit", "pack_temperature=sqrt")
+    parts = ("filter=none", *fixed, *(f"filter=none, {one}" for one in fixed))
+    ten |= {("listops-short", "convluna-16", changes) for changes in parts}
+    one = {("listops-short", "poolluna-16", changes) for changes in fixed}
+    one.add(("listops-short", f"{config.DEMONSTRATION}-16", ""))
+    wanted = {key: 10 if key in ten else 1 if key in one else 3 for key in seeds.index}
+    assert seeds.to_dict() == wanted
+    assert ten | one <= set(wanted)
