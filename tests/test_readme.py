@@ -8,6 +8,7 @@ import re
 import runpy
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,9 +17,12 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from memnb import config
 from memnb.draw import style
 from memnb.draw.panels import plain_models
-from memnb.evidence import rows
+from memnb.evidence import check, rows
+from memnb.evidence.claims import UNJUDGED
+from memnb.reproduce import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools" / "readme.py"
@@ -92,6 +96,25 @@ def test_committed_rows_are_of_committed_code() -> None:
     assert changed == []
 
 
+def test_how_many_seeds_are_trained_again_is_what_is_planned() -> None:
+    said = "three seeds of ListOps and Pathfinder again, but one of Luna-4 and ConvLuna-4, and none"
+    said += " of Pathfinder's Transformer and PoolLuna-16."
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert said in readme
+    table = readme.split("| Model | ListOps short |")[1].split("First operator alone")[0]
+    planned = Counter(
+        (run.task.name, run.model.name)
+        for run in plan.together(plan.SETS, "quick")
+        if run.model == config.standard_model(run.model, run.task)
+    )
+    for line in table.splitlines()[2:-1]:
+        label, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        for task, cell in (("listops-short", cells[0]), ("pathfinder-short", cells[-1])):
+            few = 0 if task != "listops-short" and label in ("Transformer", "PoolLuna-16") else 3
+            wanted = 0 if cell == "–" else 1 if label.endswith("-4") else few
+            assert planned[task, label.lower()] == wanted, (label, task)
+
+
 def test_what_a_page_says_of_every_full_scale_run_of_luna_holds() -> None:
     """That m' becomes more alike while the packed rows part, by cosine over all blocks."""
     cells = json.loads((ROOT / "notebooks" / "05_degradation.ipynb").read_text("utf-8"))["cells"]
@@ -104,3 +127,76 @@ def test_what_a_page_says_of_every_full_scale_run_of_luna_holds() -> None:
     assert len(packed) > 3
     assert (packed["last"] < packed["first"]).all()
     assert (stream["last"] > stream["first"]).all()
+
+
+def test_seeds_are_as_many_as_the_readme_says_and_not_of_every_model() -> None:
+    said = "Up to three at full scale, up to ten at laptop scale; no run is picked"
+    assert said in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    runs = plain_models(rows.load_runs(ROOT / "data" / "results"))
+    of_each = runs.groupby(["preset", "task", "model"])["seed"].nunique()
+    assert of_each["paper"].agg(["min", "max"]).tolist() == [1, 3]
+    assert of_each["quick"].max() == 10
+
+
+def test_where_a_memory_was_first_looked_at_late_is_what_the_limits_say() -> None:
+    said = " ".join((ROOT / "docs" / "reading.md").read_text(encoding="utf-8").split())
+    assert (
+        "at full scale in seed 0 of Luna-1, Luna-16, ConvLuna-1, ConvLuna-16 and the four memories "
+        "between chunks on Text (500 steps) and ListOps (200 steps), and of ConvLuna-256 on "
+        "ListOps; at laptop scale in a third of the runs (100 steps), but in none that claim C3 is "
+        "judged on."
+    ) in said
+    runs = rows.load_runs(ROOT / "data" / "results")
+    runs = runs[(runs["preset"] != "custom") & ~runs["task"].isin(config.EXTRA_TASKS)]
+    probes = rows.load_probes(runs)
+    first = probes.groupby("run_id")["step"].min()
+    looked = runs[runs["run_id"].isin(first.index)].set_index("run_id").join(first.rename("first"))
+    late = looked[looked["first"] > 0]
+    full = late[late["preset"] == "paper"]
+    models = {"luna-1", "luna-16", "convluna-1", "convluna-16", *config.CHUNK_MODELS}
+    assert set(zip(full["task"], full["model"], full["seed"], full["first"], strict=True)) == {
+        *(("text", model, 0, 500) for model in models),
+        *(("listops", model, 0, 200) for model in {*models, "convluna-256"}),
+    }
+    assert set(full["changes"]) == {""}
+    short = late[late["preset"] == "quick"]
+    assert set(short["first"]) == {100}
+    assert len(short) / (looked["preset"] == "quick").sum() == pytest.approx(1 / 3, abs=0.03)
+    judged = [v.evidence for v in check(runs, rows.load_removal(runs), probes) if v.claim == "C3"]
+    (laptop,) = (found[~found["result"].isin(UNJUDGED)] for found in judged[1:])
+    sides = {*zip(laptop["task"], laptop["a"], strict=True)}
+    sides |= {*zip(laptop["task"], laptop["b"], strict=True)}
+    plain = short[short["changes"] == ""]
+    assert not sides & {*zip(plain["task"], plain["model"], strict=True)}
+
+
+def test_the_laptop_seeds_are_as_many_as_the_changes_say() -> None:
+    said = " ".join((ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split())
+    assert (
+        "ten seeds of Luna and ConvLuna (M = 1 and 16) on all four tasks; on short ListOps also of "
+        "the rest of the main table, M = 4, the ablation, `cls_init` and memory between chunks; of "
+        "ChunkMem on short Text; on short Pathfinder of memory between chunks, of no filter and of "
+        "the fixed kernels. Three of the rest, but one of PoolLuna-16 with a fixed temperature and "
+        "of the block that a page writes (`slots-16`)."
+    ) in said
+    runs = rows.load_runs(ROOT / "data" / "results")
+    runs = runs[runs["preset"] == "quick"]
+    seeds = runs.groupby(["task", "model", "changes"])["seed"].nunique()
+    tasks = [task for task in config.TASKS if task.endswith("-short")]
+    shared = ("luna-1", "luna-16", "convluna-1", "convluna-16")
+    ten = {(task, model, "") for task in tasks for model in shared}
+    listops = ("transformer", "poolluna-16", "luna-4", "convluna-4", *config.CHUNK_MODELS)
+    ten |= {("listops-short", model, "") for model in listops}
+    ten |= {("listops-short", model, "cls_init=xavier") for model in shared}
+    ten |= {("text-short", f"{kind}-16", "") for kind in ("chunkmem", "convchunkmem")}
+    ten |= {("pathfinder-short", model, "") for model in config.CHUNK_MODELS}
+    kernels = ("filter=none", *(f"filter_kernel={kernel}" for kernel in plan.KERNELS))
+    ten |= {("pathfinder-short", "convluna-16", changes) for changes in kernels}
+    fixed = ("pack_temperature=unit", "pack_temperature=sqrt")
+    parts = ("filter=none", *fixed, *(f"filter=none, {one}" for one in fixed))
+    ten |= {("listops-short", "convluna-16", changes) for changes in parts}
+    one = {("listops-short", "poolluna-16", changes) for changes in fixed}
+    one.add(("listops-short", f"{config.DEMONSTRATION}-16", ""))
+    wanted = {key: 10 if key in ten else 1 if key in one else 3 for key in seeds.index}
+    assert seeds.to_dict() == wanted
+    assert ten | one <= set(wanted)

@@ -249,6 +249,17 @@ def test_rows_that_are_all_their_mean_cost_what_the_same_examples_say(tmp_path: 
     assert f"ConvLuna-16, {name}" not in findings(tmp_path)
 
 
+def test_where_fewer_seeds_were_asked_than_have_run_it_says_so(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path, "luna-16", "text", seed, accuracy=0.70, removal={16: 0.7, 8: 0.6, 1: 0})
+    assert "The mean of all: on 500 test examples. In brackets" in in_short(tmp_path).notes[-1]
+    (next(tmp_path.glob("text-luna-16-s0-*")) / "causal.jsonl").unlink()  # an older run
+    assert (
+        "The mean of all: on 500 test examples; not every seed was asked: Luna-16 on Text 2 of 3. "
+        "In brackets" in in_short(tmp_path).notes[-1]
+    )
+
+
 def test_verdicts_that_hang_on_a_choice_are_named(tmp_path: Path) -> None:
     for seed, accuracy in enumerate((0.70, 0.71, 0.72, 0.3, 0.9)):
         write_run(tmp_path, "convluna-16", "text", seed, accuracy=accuracy)
@@ -313,7 +324,7 @@ def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> No
     assert "a rule that reads the first token alone" in said
     assert said.endswith("With a run more than 2 points above it: Luna-1.")
     (note,) = in_short(tmp_path).notes
-    assert "with another input's tokens behind the first: Luna-1 37.0 → 16.0. What falls" in note
+    assert "(number of seeds that were asked): Luna-1 37.0 → 16.0 (2). What falls" in note
     for file in tmp_path.rglob("beginning.jsonl"):
         file.unlink()
     assert in_short(tmp_path).notes == []

@@ -145,13 +145,14 @@ def test_what_is_left_without_the_rest_are_means_of_each_model_on_one_task() -> 
     )
     assert tables.without_the_rest(frame, "listops-short") == (
         "ListOps short, 500 test examples, where the first operator alone has 34.2: accuracy as "
-        "they are → with another input's tokens behind the first: Luna-1 40.0 → 40.0, Luna-16 53.3 "
-        "→ 33.3, ConvLuna-16 40.0 → 41.0. What falls below that operator shows that a model looks "
-        "at the rest, not that the rest helps it."
+        "they are → with another input's tokens behind the first (number of seeds that were "
+        "asked): Luna-1 40.0 → 40.0 (1), Luna-16 53.3 → 33.3 (3), ConvLuna-16 40.0 → 41.0 (1). "
+        "What falls below that operator shows that a model looks at the rest, not that the rest "
+        "helps it."
     )
     full = tables.without_the_rest(frame, "listops")
     assert "alone has 38.8: accuracy" in full
-    assert "first: Luna-16 40.0 → 35.0. What" in full
+    assert "asked): Luna-16 40.0 → 35.0 (1). What" in full
     assert tables.without_the_rest(frame, "text") == ""
 
 

@@ -144,8 +144,8 @@ def results(folder: Path, drawn: Figure) -> str:
     parts += folded(
         "Laptop scale: test accuracy on small versions of the tasks",
         as_markdown(table),
-        "`make reproduce` trains three seeds of ListOps and Pathfinder again, except Pathfinder's "
-        "of the Transformer and PoolLuna-16.\n",
+        "`make reproduce` trains three seeds of ListOps and Pathfinder again, but one of Luna-4 "
+        "and ConvLuna-4, and none of Pathfinder's Transformer and PoolLuna-16.\n",
         *([CONSTANT] if "± 0.0 " in as_markdown(table) else []),
         f"{tables.first_operator_alone(quick)} {asked}".strip() + "\n",
         beside_tables.filter_alone_in_short(every, "quick") + "\n",

@@ -59,7 +59,8 @@ def table(runs: pd.DataFrame, probes: pd.DataFrame, causal: pd.DataFrame) -> pd.
     Returns:
         Columns ``Task``, ``Model``, ``Seeds``, ``Accuracy`` (percent); each as ``first → last``,
         ``Cosine`` and ``Effective rank`` over all blocks; and :data:`LOST`, the points of accuracy
-        that go where every row is the mean of all, on the examples of the causal tests.
+        that go where every row is the mean of all, on the examples of the causal tests; behind
+        it the number of seeds that were asked so, if they are fewer than all.
     """
     asked = 100 * causal.pivot_table(index="run_id", columns="test", values="accuracy")
     asked = asked.reindex(columns=["intact", "mean"])
@@ -88,7 +89,10 @@ def in_words(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
         temperature, filtered = own["pack_temperature"].iloc[0], own["filter"].iloc[0] != "none"
         cosine = own[f"{_COSINE}_last"].mean()
         models.setdefault(task, []).append(_Means(temperature, filtered, cosine, _accuracy(own)))
-    return " ".join(f"On {naming.task_label(task)} {_said(own)}" for task, own in models.items())
+    return " ".join(
+        f"On {naming.task_label(task)}, as the authors' code runs, {_said(own)}"
+        for task, own in models.items()
+    )
 
 
 class _Means(NamedTuple):
@@ -227,4 +231,7 @@ def _first_to_last(own: pd.DataFrame, measure: str, digits: int) -> str:
 
 
 def _mean_of(lost: pd.Series[float]) -> str:
-    return tables.unsigned(lost.mean()) if lost.notna().any() else style.MISSING
+    asked = int(lost.notna().sum())
+    if not asked:
+        return style.MISSING
+    return tables.unsigned(lost.mean()) + (f" ({asked})" if asked < len(lost) else "")

@@ -380,6 +380,9 @@ def first_token_reading(beginning: pd.DataFrame) -> str:
 def without_the_rest(beginning: pd.DataFrame, task: str) -> str:
     """What models that have learned ``task`` make of the first token alone; "" for none.
 
+    Means over the seeds that were asked, which may be fewer than a model has: their number stands
+    behind each.
+
     Args:
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
         task: a task of operations on lists, by name.
@@ -388,17 +391,19 @@ def without_the_rest(beginning: pd.DataFrame, task: str) -> str:
     found = found[found["task"] == task]
     if found.empty:
         return ""
-    whole, first = (100 * found.groupby("model")[name].mean() for name in ("whole", "first"))
+    by_model = found.groupby("model")
+    whole, first = (100 * by_model[name].mean() for name in ("whole", "first"))
+    seeds = by_model.size()
     said = ", ".join(
-        f"{naming.model_label(model)} {whole[model]:.1f} → {first[model]:.1f}"
+        f"{naming.model_label(model)} {whole[model]:.1f} → {first[model]:.1f} ({seeds[model]})"
         for model in naming.model_order(whole.index)
     )
     level = levels.levels_of(task, examples=levels.ASKED_AGAIN).first_operator
     return (
         f"{naming.task_label(task)}, {levels.ASKED_AGAIN} test examples, where the first operator "
         f"alone has {levels.in_percent(level)}: accuracy as they are → with another input's tokens "
-        f"behind the first: {said}. What falls below that operator shows that a model looks at "
-        "the rest, not that the rest helps it."
+        f"behind the first (number of seeds that were asked): {said}. What falls below that "
+        "operator shows that a model looks at the rest, not that the rest helps it."
     )
 
 
