@@ -23,7 +23,16 @@ from memnb.draw import style
 from memnb.errors import MemnbError, RunError
 from memnb.reproduce import rendering
 from memnb.reproduce.notebooks import unfit
-from memnb.reproduce.page import Page, as_csv, as_markdown, memory_of, say, task_or_none, whole
+from memnb.reproduce.page import (
+    Page,
+    as_csv,
+    as_markdown,
+    flag,
+    memory_of,
+    say,
+    task_or_none,
+    whole,
+)
 
 
 @pytest.fixture
@@ -327,6 +336,12 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
         (lambda: task_or_none("Text"), "no task named 'Text'; did you mean 'text'"),
         (lambda: memory_of("transformer"), "transformer has none; choose a model such as luna-16"),
         (lambda: memory_of("banana-7"), "banana"),
+        (lambda: memory_of(["luna-16"]), r"\['luna-16'\].*did you mean 'luna-16'"),
+        (lambda: task_or_none(["text"]), r"\['text'\].*did you mean 'text'"),
+        # What papermill makes of `-p train false`, which Python takes for true.
+        (lambda: flag("train", "false"), "'train' must be True or False, but got 'false'"),
+        (lambda: flag("live", 0), "'live' must be True or False, but got 0"),
+        (lambda: Page("data", "stored", 3), "'out' must be the path of a folder.* but got 3"),
     ],
 )
 def test_parameters_that_mean_nothing_are_refused(call: Callable[[], Any], message: str) -> None:
@@ -336,6 +351,7 @@ def test_parameters_that_mean_nothing_are_refused(call: Callable[[], Any], messa
 
 def test_parameters_that_mean_something_pass() -> None:
     whole("seed", 0)
+    flag("train", False)
     assert task_or_none("") is None
     assert task_or_none("text") == "text"
     assert memory_of("convluna-4") == 4
