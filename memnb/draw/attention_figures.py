@@ -64,8 +64,7 @@ def attention(
         padded_to: tokens of a padded input; says what share of its weight a head that looks
             everywhere alike spends on padding.
     """
-    what = {"pack": "pack: where each memory row looks", "unpack": "unpack: which rows are read"}
-    heading = f"{title}, {what[stream]}" if title else what[stream].capitalize()
+    heading = _heading(title, stream)
     if maps is None:
         return style.empty(heading, subtitle)
     if stream == "unpack" and memory == 1:
@@ -121,6 +120,11 @@ def attention(
     if dots:
         subtitle = f"Dot: where more than half of a row's weight lies. {subtitle}"
     return panels.finish(figure, heading, subtitle, _as_rows(weights, heads, start, length))
+
+
+def _heading(title: str, stream: Stream) -> str:
+    what = {"pack": "pack: where each memory row looks", "unpack": "unpack: which rows are read"}
+    return f"{title}, {what[stream]}" if title else what[stream].capitalize()
 
 
 #: The share of a head's weight on padding above which it is said.
@@ -182,7 +186,8 @@ def attention_of(
     known: Levels | None = None,
     **view: Any,
 ) -> Figure:
-    """:func:`attention` of a run of ``model`` with this seed; an honest panel if there is none.
+    """:func:`attention` of a run of ``model`` with this seed; if it has no maps, a panel that says
+    which have some.
 
     Of several tasks the first one of the benchmark is shown whose run has maps, or ``task``.
     ``known``: what takes no memory on its test set, where the data are of one's own.
@@ -212,7 +217,12 @@ def attention_of(
             maps, stream, memory=memory, tokens=readable(read, maps["tokens"], length),
             title=title, subtitle=where, padded_to=read.max_length, **view,
         )  # fmt: skip
-    return attention(None, stream, memory=memory, title=title, subtitle=subtitle)
+    mapped = [evidence.has_attention(run) for _, run in plain.iterrows()]
+    with_maps = plain[np.array(mapped, dtype=bool)]
+    why = panels.nothing_of(with_maps, "map", model=model, task=task, seed=seed)
+    if len(plain) and with_maps.empty:
+        why = "No maps of these runs were kept."
+    return style.empty(_heading(title, stream), subtitle, why)
 
 
 def relative_to(stream: str, *, padded: bool) -> str:
