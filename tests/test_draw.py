@@ -840,6 +840,20 @@ def images(figure: Figure) -> list[np.ndarray]:
     return [np.asarray(axis.images[0].get_array()) for axis in panels(figure) if axis.images]
 
 
+def test_blocks_of_few_rows_are_named_within_their_height() -> None:
+    figure = attention_figures.attention(maps(), "pack", memory=4)
+    figure.draw_without_rendering()
+    for axis in panels(figure)[::3]:
+        named, drawn = axis.yaxis.label.get_window_extent(), axis.get_window_extent()
+        assert named.height < 1.2 * drawn.height
+
+
+def test_a_large_weight_is_written_out() -> None:
+    one = maps(tokens=400)
+    words_of = words(attention_figures.attention(one, "pack", memory=4, window=(0, 4)))
+    assert "≥ 401" in words_of
+
+
 def test_even_attention_is_drawn_as_one() -> None:
     shown = images(attention_figures.attention(maps(), "unpack", memory=4))
     assert len(shown) == 6

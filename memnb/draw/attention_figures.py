@@ -105,8 +105,8 @@ def attention(
             if padding[block - 1, head - 1] > _WORTH_SAYING:
                 share = f"{padding[block - 1, head - 1]:.0%} on padding".replace("%", " %")
                 style.note(axis, share, (1, 0.5), (0, 1), ha="right", va="bottom", fontsize=6.5)
-        # Beside a row or two there is no room for the second line.
-        line[0].set_ylabel(f"block {block}" + ("\nmemory row" if rows > 3 else ""), fontsize=8)
+        # Beside few rows there is no room for the second line.
+        line[0].set_ylabel(f"block {block}" + ("\nmemory row" if rows > 8 else ""), fontsize=8)
     panels.name_axes(axes, "token" if fits else "position in the sequence")
     over = relative_to(stream, padded=is_padded)
     letters = int(18 * len(blocks) * (0.42 + 0.05 * max(rows, 6)))  # that fit beside the bar
@@ -170,7 +170,8 @@ def _dot(axis: Axes, positions: np.ndarray) -> int:
 def name_weights(bar: Colorbar, words: str, fontsize: float) -> None:
     """Name the ends of a scale of relative weights, and, in ``words``, what 1 is relative to."""
     low, high = bar.mappable.get_clim()
-    bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "1 (even)", f"≥ {high:.2g}"])
+    most = f"{high:.2g}" if high < 99.5 else f"{high:,.0f}"
+    bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "1 (even)", f"≥ {most}"])
     bar.minorticks_off()
     bar.set_label(words, fontsize=fontsize)
 
