@@ -334,7 +334,7 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
         (lambda: whole("steps", "many"), "'steps' must be a whole number from 0, but got 'many'"),
         (lambda: whole("seed", True), "but got True"),
         (lambda: task_or_none("Text"), "no task named 'Text'; did you mean 'text'"),
-        (lambda: memory_of("transformer"), "transformer has none; choose a model such as luna-16"),
+        (lambda: memory_of("transformer"), "transformer has none; choose .* convluna-16"),
         (lambda: memory_of("banana-7"), "banana"),
         (lambda: memory_of(["luna-16"]), r"\['luna-16'\].*did you mean 'luna-16'"),
         (lambda: task_or_none(["text"]), r"\['text'\].*did you mean 'text'"),
@@ -347,6 +347,16 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
 def test_parameters_that_mean_nothing_are_refused(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(MemnbError, match=message):
         call()
+
+
+def test_a_long_address_in_a_table_may_be_broken_in_the_page_alone(out: Path) -> None:
+    address = "https://a.long.address.example/with/several_parts/data_set.gz"
+    frame = pd.DataFrame({"Source": [address, "short/name"]})
+    saved = Page("data", "stored", str(out)).save(frame, "a")
+    shown = saved._repr_mimebundle_()[0]["text/html"]
+    assert "example/<wbr>with/<wbr>several_<wbr>parts/<wbr>data_<wbr>set.gz" in shown
+    assert "short/name" in shown
+    assert address in (paths.pages(str(out)) / "tables" / "a.csv").read_text()
 
 
 def test_parameters_that_mean_something_pass() -> None:

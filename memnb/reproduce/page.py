@@ -78,7 +78,7 @@ class Saved(Generic[Thing]):
         if isinstance(self.thing, pd.DataFrame):
             plain = isinstance(self.thing.index, pd.RangeIndex)
             data: dict[str, Any] = {
-                "text/html": _left(self.thing.to_html(index=not plain)),
+                "text/html": _breakable(_left(self.thing.to_html(index=not plain))),
                 "text/plain": as_markdown(self.thing, self.caption),
             }
             return data, {"memnb": {"kind": "table", **said}}
@@ -256,7 +256,8 @@ def memory_of(model: object) -> int:
     rows = config.model_config(model, "listops-short").memory
     if not rows:
         raise MemnbError(
-            f"This page looks into a memory, and {model} has none; choose a model such as luna-16."
+            f"This page looks into a memory, and {model} has none; choose a model such as "
+            "convluna-16."
         )
     return rows
 
@@ -346,6 +347,16 @@ def _close(figure: Figure) -> None:
 def _left(table: str) -> str:
     """A table in HTML as in the report: Jupyter would set words against the right edge."""
     return re.sub("<(t[dh])>", r'<\1 style="text-align: left">', table)
+
+
+def _breakable(table: str) -> str:
+    """A table in HTML whose long addresses and names may be broken: one that may not makes its
+    column so wide that the last columns fall off the page."""
+
+    def broken(word: re.Match[str]) -> str:
+        return re.sub(r"(/+|_|::)(?=\w)", r"\1<wbr>", word[0])
+
+    return re.sub(r"(?<=>)[^<]+", lambda text: re.sub(r"\S{30,}", broken, text[0]), table)
 
 
 def _cells(frame: pd.DataFrame) -> list[list[str]]:
