@@ -786,6 +786,18 @@ def test_a_word_longer_than_a_line_is_broken() -> None:
     assert len({text.get_position()[1] for text in figure.axes[0].texts}) == 3
 
 
+def test_scales_of_a_single_line_keep_their_names_apart() -> None:
+    tokens = np.frombuffer(b"I loved every minute of it.", np.uint8) + np.uint8(1)
+    one = view(len(tokens), tokens=tokens)
+    one["pack"] = one["pack"] / 2  # the other half on padding, which the scale then speaks of
+    task = config.task_config("text")
+    figure = looking.looking(one, task, 4, subtitle="A second line below the title. " * 4)
+    figure.draw_without_rendering()
+    named = [axis.yaxis.label for axis in figure.axes if axis.yaxis.label.get_text()]
+    assert len(named) == 2
+    assert_apart([label.get_window_extent() for label in named])
+
+
 def test_what_is_watched_first_is_an_unchanged_model_at_full_scale() -> None:
     runs = pd.DataFrame(
         [
