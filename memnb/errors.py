@@ -36,7 +36,7 @@ class DataError(MemnbError):
     exit_code = 1
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> MemnbError:
+def unknown(kind: str, name: object, choices: Iterable[str]) -> MemnbError:
     """The error for a name that is not among ``choices``, with the name that was probably meant."""
     options = list(choices)
     close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)

@@ -54,7 +54,7 @@ def training(filters: pd.DataFrame, probes: pd.DataFrame) -> Any:
     chosen = filters[filters["run_id"] == runs[0]]
     steps = sorted({int(step) for step in chosen["step"]})
     controls = {
-        "run_id": widgets.Dropdown(options=runs, description="run"),
+        "run_id": _chooser(widgets, runs, "run"),
         "step": widgets.SelectionSlider(options=steps, value=steps[-1], description="step"),
         "block": widgets.IntSlider(1, 1, int(chosen["block"].max()), description="block"),
         "head": widgets.IntSlider(1, 1, int(chosen["head"].max()), description="head"),
@@ -89,7 +89,7 @@ def shipped(found: Sequence[Shipped]) -> Any:
         raise MemnbError("No trained weights with views are here; see 'memnb weights --help'.")
     first = next(iter(seen.values()))
     controls = {
-        "model": widgets.Dropdown(options=list(seen), description="model"),
+        "model": _chooser(widgets, list(seen), "model"),
         "example": widgets.IntSlider(1, 1, len(views[first.title]), description="example"),
         **_places(widgets, first),
     }
@@ -124,7 +124,7 @@ def typed(found: Sequence[Shipped]) -> Any:
         layout=widgets.Layout(width="90%"),
     )  # fmt: skip
     controls = {
-        "model": widgets.Dropdown(options=list(seen), description="model"),
+        "model": _chooser(widgets, list(seen), "model"),
         "text": box,
         **_places(widgets, first),
     }
@@ -251,6 +251,12 @@ def _widgets() -> Any:
             "`pip install 'memnb[notebooks]'`."
         ) from None
     return ipywidgets
+
+
+def _chooser(widgets: Any, options: Sequence[str], name: str) -> Any:
+    """A list to choose from, wide enough for the ids of runs."""
+    wide = widgets.Layout(width="max-content")
+    return widgets.Dropdown(options=options, description=name, layout=wide)
 
 
 def _places(widgets: Any, one: Shipped) -> dict[str, Any]:

@@ -176,6 +176,20 @@ def test_one_length_is_a_sentence(absent: list[Portrait]):
     assert not lengths.patches
 
 
+def test_of_a_single_example_only_what_it_shows_is_said():
+    found = portraits(1, ["listops", "pathfinder"])
+    _, lengths, labels, *_ = data_figures.datasets(found).axes
+    length = named(found, "listops").counts.longest
+    assert lengths.texts[0].get_text() == f"all of {length:,} tokens"
+    assert [label.get_text() for label in labels.get_yticklabels()] == list("0123456789")
+    table = data_tables.datasets(found).set_index("Data set")
+    assert table.loc["ListOps", "Length"] == f"{length:,} tokens, all of them"
+    assert table.loc["Pathfinder", "Labels"] in (
+        "two contours 100.0 %, one contour 0.0 %",
+        "two contours 0.0 %, one contour 100.0 %",
+    )
+
+
 def test_a_tree_is_drawn_with_its_deeper_parts_folded(absent: list[Portrait]):
     portrait = named(absent, "listops")
     axis = data_figures.datasets([portrait]).axes[0]
@@ -278,7 +292,7 @@ def test_the_gallery_shows_the_first_images_and_their_solutions(drawn: pathfinde
 
 
 def test_a_gallery_larger_than_what_was_drawn_is_refused(drawn: pathfinder.Drawn):
-    with pytest.raises(MemnbError, match=r"shows 1000 images of each label.*draw more or show"):
+    with pytest.raises(MemnbError, match=r"shows 1000 images .* draw more or show fewer"):
         data_figures.pathfinder_gallery(drawn, 1000)
 
 

@@ -651,10 +651,16 @@ def test_degradation_leaves_out_single_rows_and_other_sizes(quick: pd.DataFrame)
     probes = rows.load_probes(quick)
     single = words(figures.degradation(probes[probes["memory"] == 1]))
     assert "One memory row: there are no pairs to compare." in single
-    assert "No run with 256 memory rows; there are runs with 1 or 16." in words(
+    assert "One memory row: there are no pairs to compare." in words(
+        figures.degradation(probes, memory=1)
+    )
+    assert "No run with 256 memory rows; there are runs with 16." in words(
         figures.degradation(probes, memory=256)
     )
-    assert style.MISSING in words(figures.degradation(probes, task="retrieval"))
+    assert "No run on Retrieval; there are runs on ListOps short" in words(
+        figures.degradation(probes, task="retrieval")
+    )
+    assert style.MISSING in words(figures.degradation(probes.iloc[:0], task="retrieval"))
 
 
 @pytest.mark.parametrize("measures", [figures.STREAMS, figures.ATTENTION, figures.GRADIENTS])
@@ -834,6 +840,20 @@ def images(figure: Figure) -> list[np.ndarray]:
     return [np.asarray(axis.images[0].get_array()) for axis in panels(figure) if axis.images]
 
 
+def test_blocks_of_few_rows_are_named_within_their_height() -> None:
+    figure = attention_figures.attention(maps(), "pack", memory=4)
+    figure.draw_without_rendering()
+    for axis in panels(figure)[::3]:
+        named, drawn = axis.yaxis.label.get_window_extent(), axis.get_window_extent()
+        assert named.height < 1.2 * drawn.height
+
+
+def test_a_large_weight_is_written_out() -> None:
+    one = maps(tokens=400)
+    words_of = words(attention_figures.attention(one, "pack", memory=4, window=(0, 4)))
+    assert "≥ 401" in words_of
+
+
 def test_even_attention_is_drawn_as_one() -> None:
     shown = images(attention_figures.attention(maps(), "unpack", memory=4))
     assert len(shown) == 6
@@ -992,14 +1012,33 @@ def test_maps_are_those_of_a_task_that_has_some(quick: pd.DataFrame, tmp_path: P
     figure = attention_figures.attention_of(pd.concat([bare, quick]), "convluna-16", "pack")
     assert "ListOps short, seed 0" in words(figure)
     figure = attention_figures.attention_of(quick, "convluna-16", "pack", task="text")
-    assert style.MISSING in words(figure)
+    assert "No map on Text; there are maps on ListOps short." in words(figure)
 
 
-@pytest.mark.parametrize(("model", "seed"), [("convluna-16", 99), ("luna-256", 0), ("luna-16", 2)])
-def test_maps_of_a_run_that_is_not_there_give_an_honest_panel(
-    model: str, seed: int, quick: pd.DataFrame
+@pytest.mark.parametrize(
+    ("model", "seed", "said"),
+    [
+        ("convluna-16", 99, "No map with seed 99; there are maps with seed 0, 1 or 2."),
+        ("luna-256", 0, "No map of Luna-256; there are maps of"),
+    ],
+)
+def test_maps_that_are_not_there_give_a_panel_that_says_which_are(
+    model: str, seed: int, said: str, quick: pd.DataFrame
 ) -> None:
-    assert style.MISSING in words(attention_figures.attention_of(quick, model, "unpack", seed))
+    assert said in words(attention_figures.attention_of(quick, model, "unpack", seed))
+
+
+def test_of_a_run_whose_maps_were_not_kept_it_is_not_said_that_there_is_none(
+    quick: pd.DataFrame, tmp_path: Path
+) -> None:
+    bare = quick.assign(seed=7, folder=str(tmp_path))
+    both = pd.concat([quick[quick["seed"] == 0], bare])
+    said = words(attention_figures.attention_of(both, "convluna-16", "pack", 7))
+    assert "No map with seed 7; there are maps with seed 0." in said
+    nothing = words(attention_figures.attention_of(bare, "convluna-16", "pack", 7))
+    assert "No maps of these runs were kept." in nothing
+    none = attention_figures.attention_of(bare.iloc[:0], "convluna-16", "pack", 7)
+    assert style.MISSING in words(none)
 
 
 # --- claims ----------------------------------------------------------------------------------

@@ -123,6 +123,27 @@ def test_a_figure_without_rows_says_so(name: str, runs: pd.DataFrame) -> None:
     assert not any(axis.lines for axis in figure.axes)
 
 
+@pytest.mark.parametrize("name", ["removal", "exchange", "usage"])
+def test_a_memory_size_that_no_run_has_is_told_from_one_that_has_no_second_row(
+    name: str, runs: pd.DataFrame
+) -> None:
+    draw, load = FIGURES[name]
+    known = load(runs)
+    assert "No run with 5 memory rows; there are runs with 16." in words(draw(known, memory=5))
+    assert "One memory row: there is no other" in words(draw(known, memory=1))
+
+
+@pytest.mark.parametrize("name", ["kernels", "responses"])
+def test_a_model_or_seed_that_no_run_has_is_answered_by_those_that_are_here(
+    name: str, runs: pd.DataFrame
+) -> None:
+    draw = getattr(filter_figures, name)
+    known = rows.load_filters(runs)
+    model, seed = draw(known, "convluna-5"), draw(known, "convluna-16", 9)
+    assert "No run of ConvLuna-5; there are runs of ConvLuna-1 or ConvLuna-16." in words(model)
+    assert "No run with seed 9; there are runs with seed 0 or 1." in words(seed)
+
+
 def test_kernels_move_on_the_task_that_has_most_memory_sizes(tmp_path: Path) -> None:
     write_run(tmp_path, "convluna-16", "listops-short")
     for model in ("convluna-1", "convluna-16"):
@@ -763,6 +784,18 @@ def test_a_word_longer_than_a_line_is_broken() -> None:
     tokens = np.full(200, ord("a") + 1, np.uint8)
     figure = looking.looking(view(200, tokens=tokens), config.task_config("text"), 4)
     assert len({text.get_position()[1] for text in figure.axes[0].texts}) == 3
+
+
+def test_scales_of_a_single_line_keep_their_names_apart() -> None:
+    tokens = np.frombuffer(b"I loved every minute of it.", np.uint8) + np.uint8(1)
+    one = view(len(tokens), tokens=tokens)
+    one["pack"] = one["pack"] / 2  # the other half on padding, which the scale then speaks of
+    task = config.task_config("text")
+    figure = looking.looking(one, task, 4, subtitle="A second line below the title. " * 4)
+    figure.draw_without_rendering()
+    named = [axis.yaxis.label for axis in figure.axes if axis.yaxis.label.get_text()]
+    assert len(named) == 2
+    assert_apart([label.get_window_extent() for label in named])
 
 
 def test_what_is_watched_first_is_an_unchanged_model_at_full_scale() -> None:

@@ -23,7 +23,16 @@ from memnb.draw import style
 from memnb.errors import MemnbError, RunError
 from memnb.reproduce import rendering
 from memnb.reproduce.notebooks import unfit
-from memnb.reproduce.page import Page, as_csv, as_markdown, memory_of, say, task_or_none, whole
+from memnb.reproduce.page import (
+    Page,
+    as_csv,
+    as_markdown,
+    flag,
+    memory_of,
+    say,
+    task_or_none,
+    whole,
+)
 
 
 @pytest.fixture
@@ -325,8 +334,14 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
         (lambda: whole("steps", "many"), "'steps' must be a whole number from 0, but got 'many'"),
         (lambda: whole("seed", True), "but got True"),
         (lambda: task_or_none("Text"), "no task named 'Text'; did you mean 'text'"),
-        (lambda: memory_of("transformer"), "transformer has none; choose a model such as luna-16"),
+        (lambda: memory_of("transformer"), "transformer has none; choose .* convluna-16"),
         (lambda: memory_of("banana-7"), "banana"),
+        (lambda: memory_of(["luna-16"]), r"\['luna-16'\].*did you mean 'luna-16'"),
+        (lambda: task_or_none(["text"]), r"\['text'\].*did you mean 'text'"),
+        # What papermill makes of `-p train false`, which Python takes for true.
+        (lambda: flag("train", "false"), "'train' must be True or False, but got 'false'"),
+        (lambda: flag("live", 0), "'live' must be True or False, but got 0"),
+        (lambda: Page("data", "stored", 3), "'out' must be the path of a folder.* but got 3"),
     ],
 )
 def test_parameters_that_mean_nothing_are_refused(call: Callable[[], Any], message: str) -> None:
@@ -334,8 +349,19 @@ def test_parameters_that_mean_nothing_are_refused(call: Callable[[], Any], messa
         call()
 
 
+def test_a_long_address_in_a_table_may_be_broken_in_the_page_alone(out: Path) -> None:
+    address = "https://a.long.address.example/with/several_parts/data_set.gz"
+    frame = pd.DataFrame({"Source": [address, "short/name"]})
+    saved = Page("data", "stored", str(out)).save(frame, "a")
+    shown = saved._repr_mimebundle_()[0]["text/html"]
+    assert "example/<wbr>with/<wbr>several_<wbr>parts/<wbr>data_<wbr>set.gz" in shown
+    assert "short/name" in shown
+    assert address in (paths.pages(str(out)) / "tables" / "a.csv").read_text()
+
+
 def test_parameters_that_mean_something_pass() -> None:
     whole("seed", 0)
+    flag("train", False)
     assert task_or_none("") is None
     assert task_or_none("text") == "text"
     assert memory_of("convluna-4") == 4

@@ -64,8 +64,7 @@ def attention(
         padded_to: tokens of a padded input; says what share of its weight a head that looks
             everywhere alike spends on padding.
     """
-    what = {"pack": "pack: where each memory row looks", "unpack": "unpack: which rows are read"}
-    heading = f"{title}, {what[stream]}" if title else what[stream].capitalize()
+    heading = _heading(title, stream)
     if maps is None:
         return style.empty(heading, subtitle)
     if stream == "unpack" and memory == 1:
@@ -106,8 +105,8 @@ def attention(
             if padding[block - 1, head - 1] > _WORTH_SAYING:
                 share = f"{padding[block - 1, head - 1]:.0%} on padding".replace("%", " %")
                 style.note(axis, share, (1, 0.5), (0, 1), ha="right", va="bottom", fontsize=6.5)
-        # Beside a row or two there is no room for the second line.
-        line[0].set_ylabel(f"block {block}" + ("\nmemory row" if rows > 3 else ""), fontsize=8)
+        # Beside few rows there is no room for the second line.
+        line[0].set_ylabel(f"block {block}" + ("\nmemory row" if rows > 8 else ""), fontsize=8)
     panels.name_axes(axes, "token" if fits else "position in the sequence")
     over = relative_to(stream, padded=is_padded)
     letters = int(18 * len(blocks) * (0.42 + 0.05 * max(rows, 6)))  # that fit beside the bar
@@ -121,6 +120,11 @@ def attention(
     if dots:
         subtitle = f"Dot: where more than half of a row's weight lies. {subtitle}"
     return panels.finish(figure, heading, subtitle, _as_rows(weights, heads, start, length))
+
+
+def _heading(title: str, stream: Stream) -> str:
+    what = {"pack": "pack: where each memory row looks", "unpack": "unpack: which rows are read"}
+    return f"{title}, {what[stream]}" if title else what[stream].capitalize()
 
 
 #: The share of a head's weight on padding above which it is said.
@@ -166,7 +170,8 @@ def _dot(axis: Axes, positions: np.ndarray) -> int:
 def name_weights(bar: Colorbar, words: str, fontsize: float) -> None:
     """Name the ends of a scale of relative weights, and, in ``words``, what 1 is relative to."""
     low, high = bar.mappable.get_clim()
-    bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "1 (even)", f"≥ {high:.2g}"])
+    most = f"{high:.2g}" if high < 99.5 else f"{high:,.0f}"
+    bar.set_ticks([low, 1, high], labels=[f"≤ {low:.2g}", "1 (even)", f"≥ {most}"])
     bar.minorticks_off()
     bar.set_label(words, fontsize=fontsize)
 
@@ -182,7 +187,8 @@ def attention_of(
     known: Levels | None = None,
     **view: Any,
 ) -> Figure:
-    """:func:`attention` of a run of ``model`` with this seed; an honest panel if there is none.
+    """:func:`attention` of a run of ``model`` with this seed; if it has no maps, a panel that says
+    which have some.
 
     Of several tasks the first one of the benchmark is shown whose run has maps, or ``task``.
     ``known``: what takes no memory on its test set, where the data are of one's own.
@@ -212,7 +218,12 @@ def attention_of(
             maps, stream, memory=memory, tokens=readable(read, maps["tokens"], length),
             title=title, subtitle=where, padded_to=read.max_length, **view,
         )  # fmt: skip
-    return attention(None, stream, memory=memory, title=title, subtitle=subtitle)
+    mapped = [evidence.has_attention(run) for _, run in plain.iterrows()]
+    with_maps = plain[np.array(mapped, dtype=bool)]
+    why = panels.nothing_of(with_maps, "map", model=model, task=task, seed=seed)
+    if len(plain) and with_maps.empty:
+        why = "No maps of these runs were kept."
+    return style.empty(_heading(title, stream), subtitle, why)
 
 
 def relative_to(stream: str, *, padded: bool) -> str:

@@ -191,7 +191,8 @@ def _lengths(axis: Axes, one: Portrait) -> None:
     counts = one.counts
     if counts.shortest == counts.longest:
         side = int(counts.longest**0.5)
-        _said(axis, f"every image has {side} × {side} = {counts.longest:,} pixels", 24)
+        of_images = f"every image has {side} × {side} = {counts.longest:,} pixels"
+        _said(axis, of_images if one.is_of_pixels else f"all of {counts.longest:,} tokens", 24)
         return
     first, last, number = counts.bins.T
     # The few longest would press all others together; what is left out is said.
@@ -285,8 +286,9 @@ def _enough(drawn: Drawn, each: int) -> None:
     fewest = min(int((drawn.labels == label).sum()) for label in (0, 1))
     if fewest < each:
         raise MemnbError(
-            f"The gallery shows {each} images of each label, but of the {len(drawn.labels):,} "
-            f"drawn only {fewest} have one of them; draw more or show fewer."
+            f"The gallery shows {each} images of each label, but one label has only {fewest} "
+            f"among the {len(drawn.labels):,} that were drawn; draw more or show fewer "
+            "(on the page: 'sample', 'each')."
         )
 
 

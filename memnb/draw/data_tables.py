@@ -98,9 +98,9 @@ def _data_lengths(one: Portrait) -> str:
     if one.counts is None:
         return f"not counted; cut at {one.max_length:,} bytes"
     counts = one.counts
+    unit = "tokens" if one.name == "listops" else "pixels" if one.is_of_pixels else "bytes"
     if counts.shortest == counts.longest:
-        return f"{counts.longest:,} pixels, all of them"
-    unit = "tokens" if one.name == "listops" else "bytes"
+        return f"{counts.longest:,} {unit}, all of them"
     cut = counts.beyond(one.max_length)
     text = f"{counts.shortest:,} to {counts.longest:,} {unit}, median {counts.median:,.0f}"
     return f"{text}; {_percent(cut)} are cut at {one.max_length:,}" if cut else text

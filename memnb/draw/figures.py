@@ -401,15 +401,15 @@ def degradation(
     fitting = [words for group, words in _DEGRADATION_TITLES.items() if {*measures} <= {*group}]
     title = title or (fitting or ["Memory over training and depth"])[0]
     rows = panels.plain_models(probes)
-    rows = rows[rows["memory"] > 1]
     if apart:
         rows = rows[rows["family"].isin([name for group in apart for name in group])]
+    known, rows = rows, rows[rows["memory"] > 1]
     if task is not None:
         rows = rows[rows["task"] == task]
     if memory is not None:
         rows = rows[rows["memory"] == memory]
     if rows.empty:
-        return style.empty(title, subtitle, _no_degradation(probes, task, memory))
+        return style.empty(title, subtitle, _no_degradation(known, task, memory))
     task = panels.common_task(rows)
     rows = rows[rows["task"] == task]
     size = panels.common_memory(rows)
@@ -495,22 +495,12 @@ def not_learned(runs: pd.DataFrame, known: Levels | None = None) -> str:
     )
 
 
-def _no_degradation(probes: pd.DataFrame, task: str | None, memory: int | None) -> str:
+def _no_degradation(known: pd.DataFrame, task: str | None, memory: int | None) -> str:
     """Why nothing of these rows can be drawn: none of the task, of the size, or of several rows."""
-    rows = panels.plain_models(probes)
-    if task is not None:
-        rows = rows[rows["task"] == task]
-    sizes = sorted({int(m) for m in rows["memory"]})
-    if sizes == [1]:
+    sizes = set(known["memory"] if task is None else known.loc[known["task"] == task, "memory"])
+    if sizes == {1} or (memory == 1 and 1 in sizes):
         return "One memory row: there are no pairs to compare."
-    if memory is not None and sizes and memory not in sizes:
-        return f"No run with {memory} memory rows; there are runs with {_or(sizes)}."
-    return style.MISSING
-
-
-def _or(sizes: Sequence[int]) -> str:
-    *some, last = map(str, sizes)
-    return f"{', '.join(some)} or {last}" if some else last
+    return panels.nothing_of(known[known["memory"] > 1], task=task, memory=memory)
 
 
 _DEGRADATION_TITLES = {

@@ -32,7 +32,7 @@ def kernels(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = ""
     title = f"{naming.model_label(model)}: each head's filter before and after training"
     rows = _of_run(filters, model, seed)
     if rows.empty:
-        return style.empty(title, subtitle, _no_filter(model))
+        return style.empty(title, subtitle, _no_filter(filters, model, seed))
     blocks = sorted({int(b) for b in rows["block"]})
     heads = sorted({int(h) for h in rows["head"]})
     figure, axes = style.canvas(
@@ -80,7 +80,7 @@ def responses(filters: pd.DataFrame, model: str, seed: int = 0, subtitle: str = 
     title = f"{naming.model_label(model)}: frequency response of the filters"
     rows = _of_run(filters, model, seed)
     if rows.empty:
-        return style.empty(title, subtitle, _no_filter(model))
+        return style.empty(title, subtitle, _no_filter(filters, model, seed))
     blocks = sorted({int(b) for b in rows["block"]})
     figure, axes = panels.panel_grid(len(blocks), 4, 0.95, 1.75, sharex=True, sharey=True)
     frequency = np.linspace(0, 0.5, 65)
@@ -321,10 +321,10 @@ def _kinds_panel(axis: Axes, rows: pd.DataFrame, task: str) -> None:
     axis.xaxis.set_major_locator(panels.ticks(4))
 
 
-def _no_filter(model: str) -> str:
+def _no_filter(filters: pd.DataFrame, model: str, seed: int) -> str:
     """Why a model has no kernels to draw."""
     if config.model_config(model, "listops-short").filter == "conv":
-        return style.MISSING
+        return panels.nothing_of(filters, model=model, seed=seed)
     return f"{naming.model_label(model)} has no filter whose kernel could be shown."
 
 

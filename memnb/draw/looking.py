@@ -269,13 +269,13 @@ def _over_tokens(names: Sequence[str], layers: Layers, brackets: bool) -> Figure
     spans = _spans(shown) if brackets else []
     deepest = max((depth for _, _, depth in spans), default=0)
     pitch = 1.0 + (0.16 * deepest + 0.25 if spans else 0.18)
-    figure, axes = style.canvas(
-        3, 1, 1.2 + 3 * (0.3 + 0.135 * lines * pitch) + 0.25 * brackets, gap=0.05
-    )
+    # Beside a single line the names of the scales have no room.
+    tall = max(lines * pitch, 2.6)
+    figure, axes = style.canvas(3, 1, 1.2 + 3 * (0.3 + 0.135 * tall) + 0.25 * brackets, gap=0.05)
     for axis, (name, (values, remark)) in zip(axes[:, 0], layers.items(), strict=True):
         scale = _scale(name, values)
         axis.set_title(_SAYS[name], fontsize=8, pad=3)
-        axis.set(xlim=(0, _COLUMNS), ylim=(lines * pitch, 0))
+        axis.set(xlim=(0, _COLUMNS), ylim=(tall, 0))
         style.bare(axis, visible=False)
         colours = _colours(scale, values)[: len(shown)]
         # In one piece: a thousand rectangles by themselves take longer to draw than all the rest.
@@ -288,15 +288,15 @@ def _over_tokens(names: Sequence[str], layers: Layers, brackets: bool) -> Figure
         if remark:
             style.note(axis, remark, (1, 0), (0, 3), ha="right", va="bottom")
         bar = figure.colorbar(scale, ax=axis, fraction=0.018, pad=0.01, aspect=12)
-        letters = max(int(3 * lines * pitch), 16)
+        letters = max(int(3 * tall), 16)
         _name_scale(bar, name, letters=letters, padded="padding" in remark)
     if brackets:
         style.note(
             axes[-1, 0], "▲ MAX   ▼ MIN   ◆ MED   Σ SM (sum mod 10); bars: from an operator to its "
-            "bracket", (0, lines * pitch), (0, -9), va="top",
+            "bracket", (0, tall), (0, -9), va="top",
         )  # fmt: skip
     elif len(names) > len(shown):
-        style.note(axes[-1, 0], f"the first {_MOST} of {len(names):,}", (0, lines * pitch),
+        style.note(axes[-1, 0], f"the first {_MOST} of {len(names):,}", (0, tall),
                    (0, -9), va="top")  # fmt: skip
     return figure
 

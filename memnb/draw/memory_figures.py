@@ -53,7 +53,7 @@ def removal_rules(causal: pd.DataFrame, subtitle: str = "", memory: int | None =
     rows = _of_one_size(causal, memory)
     rows = rows[rows["test"].isin(["intact", "remove"])]
     if rows.empty:
-        return style.empty(title, subtitle)
+        return style.empty(title, subtitle, _no_size(causal, memory))
     size, tasks = int(rows["memory"].iloc[0]), naming.task_order(rows["task"])
     figure, axes = style.canvas(
         len(tasks), len(RULES), 0.8 + 1.9 * len(tasks), sharex=True, sharey="row"
@@ -86,7 +86,7 @@ def exchanges(causal: pd.DataFrame, subtitle: str = "", memory: int | None = Non
     rows = _of_one_size(causal, memory)
     rows = rows[rows["test"].isin(list(EXCHANGES))]
     if rows.empty:
-        return style.empty(title, subtitle)
+        return style.empty(title, subtitle, _no_size(causal, memory))
     size, tasks = int(rows["memory"].iloc[0]), naming.task_order(rows["task"])
     tests = [test for test in EXCHANGES if test in set(rows["test"])]
     figure, axes = style.canvas(2, len(tasks), 4.6, alone=6.4, sharey=True)
@@ -141,9 +141,9 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
         memory: memory size to show; the one that most families have if not given.
     """
     title = "Which rows are read, and on which the loss depends"
-    rows = _of_one_size(rows, memory)
+    known, rows = rows, _of_one_size(rows, memory)
     if rows.empty:
-        return style.empty(title, subtitle)
+        return style.empty(title, subtitle, _no_size(known, memory))
     task = panels.common_task(rows)
     rows = rows[rows["task"] == task]
     size = int(rows["memory"].iloc[0])
@@ -466,6 +466,13 @@ def _of_one_size(rows: pd.DataFrame, memory: int | None) -> pd.DataFrame:
     if rows.empty:
         return rows
     return rows[rows["memory"] == (memory or panels.common_memory(rows))]
+
+
+def _no_size(rows: pd.DataFrame, memory: int | None) -> str:
+    """Why no rows are of this size."""
+    if memory == 1 and len(rows):
+        return "One memory row: there is no other to compare it with."
+    return panels.nothing_of(rows[rows["memory"] > 1], memory=memory)
 
 
 def _asked(rows: pd.DataFrame, task: str) -> int:

@@ -220,6 +220,41 @@ def plain_models(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["changes"] == ""] if "changes" in frame else frame
 
 
+def nothing_of(rows: pd.DataFrame, what: str = "run", **asked: Any) -> str:
+    """Why none of these rows is what was asked for: the first choice that leaves none, and those
+    that would leave some.
+
+    Args:
+        rows: a frame with the columns that are named in ``asked``.
+        what: what a row stands for; one word that takes an s.
+        asked: a value, or None for any, of ``model``, ``task``, ``memory`` or ``seed``.
+    """
+    rows = plain_models(rows)
+    for column, value in asked.items():
+        if rows.empty or value is None:
+            continue
+        chosen = rows[rows[column] == value]
+        if chosen.empty:
+            several = f"there are {what}s"
+            if column == "model":
+                others = map(naming.model_label, naming.model_order(rows["model"]))
+                return f"No {what} of {naming.model_label(value)}; {several} of {_or(others)}."
+            if column == "task":
+                others = map(naming.task_label, naming.task_order(rows["task"]))
+                return f"No {what} on {naming.task_label(value)}; {several} on {_or(others)}."
+            numbers = _or(f"{number:,}" for number in sorted({*rows[column]}))
+            if column == "memory":
+                return f"No {what} with {rows_of_memory(value)}; {several} with {numbers}."
+            return f"No {what} with {column} {value}; {several} with {column} {numbers}."
+        rows = chosen
+    return style.MISSING
+
+
+def _or(words: Iterable[str]) -> str:
+    *some, last = words
+    return f"{', '.join(some)} or {last}" if some else last
+
+
 def look_of(model: str) -> style.Family:
     return style.family(model.partition("-")[0])
 

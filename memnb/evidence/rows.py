@@ -399,10 +399,16 @@ def load_attention(run: pd.Series[Any]) -> dict[str, NDArray[Any]] | None:
     Raises:
         DataError: the file is damaged.
     """
-    path = Path(run["folder"]) / "attention.npz"
-    if not path.is_file():
-        return None
-    return read_arrays(path)
+    return read_arrays(_attention(run)) if has_attention(run) else None
+
+
+def has_attention(run: pd.Series[Any]) -> bool:
+    """Whether a run saved attention maps; committed rows keep those of few seeds."""
+    return _attention(run).is_file()
+
+
+def _attention(run: pd.Series[Any]) -> Path:
+    return Path(run["folder"]) / "attention.npz"
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import os
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -77,7 +78,7 @@ class Saved(Generic[Thing]):
         if isinstance(self.thing, pd.DataFrame):
             plain = isinstance(self.thing.index, pd.RangeIndex)
             data: dict[str, Any] = {
-                "text/html": _left(self.thing.to_html(index=not plain)),
+                "text/html": _breakable(_left(self.thing.to_html(index=not plain))),
                 "text/plain": as_markdown(self.thing, self.caption),
             }
             return data, {"memnb": {"kind": "table", **said}}
@@ -97,12 +98,15 @@ class Page:
         out: the output folder; empty for the default (:func:`memnb.paths.output`).
 
     Raises:
-        MemnbError: no such preset, or an id that cannot name a file.
+        MemnbError: no such preset, an id that cannot name a file, or ``out`` is no path.
     """
 
-    def __init__(self, artefact: str, preset: str = "stored", out: str = "") -> None:
+    def __init__(
+        self, artefact: str, preset: str = "stored", out: str | os.PathLike[str] | None = ""
+    ) -> None:
         if preset not in PRESETS:
             raise unknown("preset", preset, PRESETS)
+        _folder(out)
         self.artefact = safe_name("artefact", artefact)
         self.preset = preset
         self.out = paths.output(out)
@@ -206,27 +210,54 @@ def whole(name: str, value: object, least: int = 0) -> None:
         )
 
 
-def task_or_none(name: str) -> str | None:
+def flag(name: str, value: object) -> None:
+    """Refuse a parameter of a notebook that is neither True nor False: any text counts as true, so
+    that papermill's ``-p train false`` would train.
+
+    Raises:
+        MemnbError: says the parameter's name and what it was.
+    """
+    if not isinstance(value, bool):
+        raise MemnbError(
+            f"The parameter '{name}' must be True or False, but got {value!r}; change it in the "
+            "cell of parameters."
+        )
+
+
+def _folder(out: object) -> None:
+    if not isinstance(out, str | os.PathLike | None):
+        raise MemnbError(
+            f"The parameter 'out' must be the path of a folder, or empty, but got {out!r}; change "
+            "it in the cell of parameters."
+        )
+
+
+def task_or_none(name: object) -> str | None:
     """A task given as a notebook's parameter; None where it is empty.
 
     Raises:
         MemnbError: there is no such task.
     """
-    if name and name not in config.TASKS:
+    if not name:
+        return None
+    if not isinstance(name, str) or name not in config.TASKS:
         raise unknown("task", name, config.TASKS)
-    return name or None
+    return name
 
 
-def memory_of(model: str) -> int:
+def memory_of(model: object) -> int:
     """The memory rows M of a model given as the parameter of a page that looks into a memory.
 
     Raises:
         MemnbError: there is no such model, or it has no memory.
     """
+    if not isinstance(model, str):
+        raise unknown("model", model, config.list_models())
     rows = config.model_config(model, "listops-short").memory
     if not rows:
         raise MemnbError(
-            f"This page looks into a memory, and {model} has none; choose a model such as luna-16."
+            f"This page looks into a memory, and {model} has none; choose a model such as "
+            "convluna-16."
         )
     return rows
 
@@ -316,6 +347,16 @@ def _close(figure: Figure) -> None:
 def _left(table: str) -> str:
     """A table in HTML as in the report: Jupyter would set words against the right edge."""
     return re.sub("<(t[dh])>", r'<\1 style="text-align: left">', table)
+
+
+def _breakable(table: str) -> str:
+    """A table in HTML whose long addresses and names may be broken: one that may not makes its
+    column so wide that the last columns fall off the page."""
+
+    def broken(word: re.Match[str]) -> str:
+        return re.sub(r"(/+|_|::)(?=\w)", r"\1<wbr>", word[0])
+
+    return re.sub(r"(?<=>)[^<]+", lambda text: re.sub(r"\S{30,}", broken, text[0]), table)
 
 
 def _cells(frame: pd.DataFrame) -> list[list[str]]:

@@ -60,7 +60,7 @@ class Counts:
         return float(count[first > length].sum() / count.sum())
 
 
-def counted(name: str, lengths: Ints, label: Bytes, split: Bytes) -> Counts:
+def counted(name: str, lengths: Ints, label: Bytes, split: Bytes, kinds: int = 0) -> Counts:
     """Count one data set.
 
     Args:
@@ -68,11 +68,12 @@ def counted(name: str, lengths: Ints, label: Bytes, split: Bytes) -> Counts:
         lengths: (sequences,) of whole sequences, in any order.
         label: (N,) from 0.
         split: (N,) 0 train, 1 validation, 2 test.
+        kinds: of labels there are at least; a few examples may not have all of them.
     """
     width = BIN.get(name, 1)
     number, count = np.unique((lengths - 1) // width, return_counts=True)
     first = number * width + 1
-    labels = np.zeros((3, int(label.max()) + 1), np.int64)
+    labels = np.zeros((3, max(kinds, int(label.max()) + 1)), np.int64)
     np.add.at(labels, (split, label), 1)
     return Counts(
         labels,

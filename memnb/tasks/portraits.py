@@ -87,6 +87,11 @@ class Portrait:
         return self.status.card.name
 
     @property
+    def is_of_pixels(self) -> bool:
+        """Whether its sequences are images."""
+        return config.task_config(self.name).layout == "pixels"
+
+    @property
     def max_length(self) -> int:
         """What the task keeps of a sequence."""
         return config.task_config(self.name).max_length
@@ -133,7 +138,7 @@ def _listops(sample: int) -> tuple[counts.Counts, Example]:
     made = listops.make(config.ListOps(train=sample, validation=1, test=1))
     lengths, labels = np.diff(made.sequences.offsets)[:sample], made.label[:sample]
     shown = _with_small_top(made.sequences, min(sample, _TREES))
-    return counts.counted("listops", lengths, labels, np.zeros_like(labels)), shown
+    return counts.counted("listops", lengths, labels, np.zeros_like(labels), 10), shown
 
 
 def short_expression() -> Expression:
@@ -157,7 +162,7 @@ def _pathfinder(sample: int) -> tuple[counts.Counts, Example]:
     task = config.Pathfinder()
     drawn = pathfinder.generate(task, sample)
     lengths = np.full(sample, task.max_length, np.int64)
-    numbers = counts.counted("pathfinder", lengths, drawn.labels, np.zeros_like(drawn.labels))
+    numbers = counts.counted("pathfinder", lengths, drawn.labels, np.zeros_like(drawn.labels), 2)
     rows = _first_of_each(drawn.labels, SHOWN // 2)
     images = drawn.images[rows].reshape(-1, task.side, task.side)
     return numbers, Pictures(images, _words("pathfinder", drawn.labels[rows]))
