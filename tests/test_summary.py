@@ -182,6 +182,12 @@ def test_the_gist_has_gains_controls_likeness_and_losses(tmp_path: Path) -> None
     assert "without a memory" not in in_short(tmp_path).gist, "open with M = 4"
 
 
+def test_a_gain_without_rows_has_the_minus_of_all_numbers(tmp_path: Path) -> None:
+    gains = {16: 0.60, 8: 0.62, 1: 0.60}
+    write_run(tmp_path, "luna-16", "text", accuracy=0.60, removal=gains, probes=False)
+    assert in_short(tmp_path).gist.endswith("Luna-16 loses −2.0 points.")
+
+
 def lost(folder: Path, model: str) -> list[list[str]]:
     """Points lost with 8 and with 1 of 16 rows left, by task."""
     found = findings(folder)

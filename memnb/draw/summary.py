@@ -88,8 +88,10 @@ def in_short(
 
 
 def _gist(
-    runs: pd.DataFrame, verdicts: Sequence[Verdict], alike: pd.DataFrame, removal: pd.DataFrame
+    runs: pd.DataFrame, verdicts: Sequence[Verdict], cosines: pd.DataFrame, removal: pd.DataFrame
 ) -> str:
+    """Gains by task, the filter alone, what becomes of Luna-16's rows, and what half of them are
+    worth; ``cosines`` are those of :func:`_alike_over_blocks`."""
     said = []
     gains = {
         task: (own["effect"].min(), own["effect"].max()) for task, own in _gains_by_task(verdicts)
@@ -104,18 +106,18 @@ def _gist(
             f"{', '.join(ranges)}."
         )
     said.append(beside_tables.filter_alone_by_task(runs))
-    if len(alike):
-        falls = int((alike["last"] < alike["first"]).sum())
+    if len(cosines):
+        falls = int((cosines["last"] < cosines["first"]).sum())
         said.append(
             "The paper says that Luna's memory rows become alike in training; the mean cosine of "
-            f"Luna-16's falls in {falls} of {counted(len(alike), 'run')}."
+            f"Luna-16's falls in {falls} of {counted(len(cosines), 'run')}."
         )
     learned = _learned(_full(runs))
     losses = []
     for model in ("luna-16", "convluna-16"):
         lost = _lost_with(removal, learned, model)[8].groupby("task").mean()
         if len(lost):
-            ends = _from_to((lost.min(), lost.max()), lambda points: f"{points:z.1f}")
+            ends = _from_to((lost.min(), lost.max()), tables.unsigned)
             losses.append(f"{naming.model_label(model)} loses {ends} points")
     if losses:
         said.append(f"Without half of its 16 rows, chosen at random, {', '.join(losses)}.")
