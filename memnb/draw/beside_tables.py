@@ -241,9 +241,10 @@ def shares_of(finished: pd.DataFrame) -> list[Share]:
 
 #: What a sentence says of a filter without a memory, in this order; nothing follows from the rest.
 _SAID = {
-    "explains ConvLuna": ("enough",),
-    "does not explain ConvLuna": ("left",),
-    "may or may not explain ConvLuna": ("open", "unlike"),
+    "enough": "explains ConvLuna",
+    "left": "does not explain ConvLuna",
+    "open": "may or may not explain ConvLuna",
+    "unlike": "may or may not explain ConvLuna",
 }
 
 
@@ -253,20 +254,16 @@ _MEAN = " Where it says mean, ConvLuna reads the mean of all positions too."
 def filter_alone_in_short(runs: pd.DataFrame, preset: str = "paper") -> str:
     """The last column of :func:`filter_alone` in a sentence, without rows from which nothing
     follows; empty if there are no others."""
-    shares = shares_of(_finished(runs, preset))
-    said = []
-    for words, answers in _SAID.items():
-        sizes: dict[str, list[str]] = {}
-        for share in shares:
-            if share.answer in answers:
-                size = f"{share.memory}" + (" (mean)" if share.reads == "mean" else "")
-                sizes.setdefault(naming.task_label(share.task), []).append(size)
-        if sizes:
-            places = [f"{task} with M = {_and(some)}" for task, some in sizes.items()]
-            said.append(f"{words} on {_and(places)}")
-    if not said:
-        return ""
-    text = f"The filter without a memory {'; it '.join(said)}."
+    found: dict[str, dict[str, list[str]]] = {}
+    for share in shares_of(_finished(runs, preset)):
+        if words := _SAID.get(share.answer):
+            size = f"{share.memory}" + (" (mean)" if share.reads == "mean" else "")
+            found.setdefault(words, {}).setdefault(share.task, []).append(size)
+    places = {
+        words: [f"{naming.task_label(task)} with M = {_and(some)}" for task, some in sizes.items()]
+        for words, sizes in found.items()
+    }
+    text = _filter_alone_said(places)
     return text + (_MEAN if "(mean)" in text else "")
 
 
@@ -275,14 +272,19 @@ def filter_alone_by_task(runs: pd.DataFrame, preset: str = "paper") -> str:
     an answer."""
     found: dict[str, set[str]] = {}
     for share in shares_of(_finished(runs, preset)):
-        for words, answers in _SAID.items():
-            if share.answer in answers:
-                found.setdefault(share.task, set()).add(words)
-    said = []
-    for words in _SAID:
-        tasks = [naming.task_label(task) for task, some in found.items() if some == {words}]
-        if tasks:
-            said.append(f"{words} on {_and(tasks)}")
+        if words := _SAID.get(share.answer):
+            found.setdefault(share.task, set()).add(words)
+    places: dict[str, list[str]] = {}
+    for task, (words, *others) in found.items():
+        if not others:
+            places.setdefault(words, []).append(naming.task_label(task))
+    return _filter_alone_said(places)
+
+
+def _filter_alone_said(places: Mapping[str, list[str]]) -> str:
+    """``places``: where a filter without a memory does what, by the words of :data:`_SAID`."""
+    ordered = [words for words in dict.fromkeys(_SAID.values()) if words in places]
+    said = [f"{words} on {_and(places[words])}" for words in ordered]
     return f"The filter without a memory {'; it '.join(said)}." if said else ""
 
 
