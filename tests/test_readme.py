@@ -129,12 +129,13 @@ def test_what_a_page_says_of_every_full_scale_run_of_luna_holds() -> None:
     assert (stream["last"] > stream["first"]).all()
 
 
-def test_seeds_are_as_many_as_the_readme_says_and_not_of_every_model() -> None:
-    said = "Up to three at full scale, up to ten at laptop scale; no run is picked"
-    assert said in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_seeds_are_as_many_as_the_readme_says() -> None:
     runs = plain_models(rows.load_runs(ROOT / "data" / "results"))
     of_each = runs.groupby(["preset", "task", "model"])["seed"].nunique()
-    assert of_each["paper"].agg(["min", "max"]).tolist() == [1, 3]
+    full = "Up to three" if of_each["paper"].min() < 3 else "Three"
+    said = f"{full} at full scale, up to ten at laptop scale; no run is picked"
+    assert said in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert of_each["paper"].max() == 3
     assert of_each["quick"].max() == 10
 
 
