@@ -108,7 +108,7 @@ class Task(Config):
         return 2 if self.layout == "pair" else 1
 
     def unread(self) -> dict[str, str]:
-        """Settings that change nothing here, and what would have to be set for them to."""
+        """Settings that change nothing as the others stand, each with what would make it count."""
         return {}
 
 
