@@ -249,17 +249,16 @@ def test_what_follows_is_told_in_a_sentence_by_answer(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-1", [0.40, 0.40, 0.40], task="image-short")
     write_runs(tmp_path, "convluna-4", [0.20, 0.30, 0.40], task="image-short")
     assert said() == (
-        "The filter without a memory explains ConvLuna on Text short with M = 1 and 4; it may or "
-        "may not explain ConvLuna on Image short with M = 1 and 4."
+        "The filter without a memory explains ConvLuna on Text short with M = 1 and 4; on Image "
+        "short with M = 1 and 4 that is open."
     ), "none reads the mean"
     write_runs(tmp_path, "convluna-1", [0.40, 0.40, 0.40], task="image-short", model_changes=MEAN)
     write_run(tmp_path, "memoryless", "listops-short", accuracy=0.3)
     write_run(tmp_path, "convluna-1", "listops-short", accuracy=0.9)  # too few seeds
     assert said() == (
         "The filter without a memory explains ConvLuna on Text short with M = 1 and 4; it does not "
-        "explain ConvLuna on Image short with M = 1 and 1 (mean); it may or may not explain "
-        "ConvLuna on Image short with M = 4. Where it says mean, ConvLuna reads the mean of all "
-        "positions too."
+        "explain ConvLuna on Image short with M = 1 and 1 (mean); on Image short with M = 4 that "
+        "is open. Where it says mean, ConvLuna reads the mean of all positions too."
     )
     write_runs(tmp_path, "convluna-16", [0.70, 0.70, 0.70], task="text-short", model_changes=MEAN)
     assert "does not explain ConvLuna on Text short with M = 16 (mean) and Image" in said()

@@ -280,6 +280,9 @@ def test_what_full_scale_says_in_short_follows_the_verdicts(
     html = write(out, entry(out, draw(out), step()))
     asked = "<strong>Is ConvLuna more accurate than Luna?</strong> With as many memory rows"
     assert asked in html
+    gain = "with as many memory rows, in points: +10.0 on Text."
+    before, _ = html.split(asked)
+    assert f"{gain}</li>" in before
 
 
 def test_the_code_and_figures_named_for_the_claims_exist() -> None:

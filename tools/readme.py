@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -82,7 +82,7 @@ def is_current(file: Path, picture: Figure) -> bool:
 
 
 def results(folder: Path, drawn: Figure) -> str:
-    """The section: verdicts, accuracy, answers and the picture; on a click the numbers behind."""
+    """The section: findings, verdicts, accuracy and the picture; on a click what is behind them."""
     runs = rows.load_runs(folder)
     probes, removal = rows.load_probes(runs), rows.load_removal(runs)
     plain = rows.of_study(runs[runs["changes"] == ""], "shared")
@@ -97,7 +97,7 @@ def results(folder: Path, drawn: Figure) -> str:
     )  # fmt: skip
     table, limit = full_scale(every, plain, planned)
     parts = [
-        *([f"**In short**, at full scale: {short.gist}\n"] if short.gist else []),
+        *in_short(short.gist),
         as_markdown(by_scale(verdicts)),
         "A claim holds in a comparison whose whole 95 % interval lies inside its target; it is "
         "*partly supported* where only some hold, or where a part of it cannot be judged yet. "
@@ -111,17 +111,16 @@ def results(folder: Path, drawn: Figure) -> str:
         "PoolLuna filters by max pooling. ChunkMem and RMT carry a memory from chunk to chunk. "
         "Local convolution and ConvLuna without memory are controls: the filter, and no memory "
         "([the models](docs/reading.md#the-models)). –: not planned, or no such rule.\n",
-        "\n".join(f"- **{asked}** {said}" for asked, said in {**short.answers, **speed()}.items())
-        + "\n",
         "![A panel per block: cosine similarity of the packed rows of Luna and of ConvLuna, over "
         f"training](docs/{PICTURE.name})\n",
         f"*{caption(rows_of(drawn))}*\n",
     ]
-    if len(short.table):
+    if short.answers:
         parts += folded(
-            "The numbers behind these answers",
-            as_markdown(short.table),
-            "\n".join(f"- {note}" for note in short.notes) + "\n",
+            "Questions, answers and the numbers behind them",
+            bullets(f"**{asked}** {said}" for asked, said in short.answers.items()),
+            *([as_markdown(short.table)] if len(short.table) else []),
+            bullets(short.notes),
         )
     parts += folded(
         "The verdicts in numbers, and under other choices",
@@ -153,14 +152,24 @@ def results(folder: Path, drawn: Figure) -> str:
     return "\n".join(parts)
 
 
-def speed() -> dict[str, str]:
-    """How much faster than the authors' code this is, as a question and its answer."""
+def in_short(gist: Sequence[str]) -> list[str]:
+    """The most important findings, and how fast this is."""
+    said = [*gist, *speed()]
+    return ["**In short**, at full scale:\n", bullets(said)] if said else []
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    """A list in Markdown."""
+    return "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
+
+
+def speed() -> list[str]:
+    """How much faster than the authors' code this is, where that was measured."""
     timings = benchmarks.load(benchmarks.stored())
     device = benchmarks.main_device(timings)
     steps = benchmarks.of_suite(timings, "step", device, "text")
     said = speed_tables.faster(steps, benchmarks.references())
-    page = "[Steps, lengths, whole runs](notebooks/11_speed.ipynb)."
-    return {"How fast is it?": f"{said} {page}"} if said else {}
+    return [f"{said} [Steps, lengths, whole runs](notebooks/11_speed.ipynb)."] if said else []
 
 
 def by_scale(verdicts: Sequence[evidence.Verdict]) -> pd.DataFrame:

@@ -240,11 +240,12 @@ def shares_of(finished: pd.DataFrame) -> list[Share]:
 
 
 #: What a sentence says of a filter without a memory, in this order; nothing follows from the rest.
+_OPEN = "open"
 _SAID = {
     "enough": "explains ConvLuna",
     "left": "does not explain ConvLuna",
-    "open": "may or may not explain ConvLuna",
-    "unlike": "may or may not explain ConvLuna",
+    "open": _OPEN,
+    "unlike": _OPEN,
 }
 
 
@@ -283,9 +284,17 @@ def filter_alone_by_task(runs: pd.DataFrame, preset: str = "paper") -> str:
 
 def _filter_alone_said(places: Mapping[str, list[str]]) -> str:
     """``places``: where a filter without a memory does what, by the words of :data:`_SAID`."""
-    ordered = [words for words in dict.fromkeys(_SAID.values()) if words in places]
-    said = [f"{words} on {_and(places[words])}" for words in ordered]
-    return f"The filter without a memory {'; it '.join(said)}." if said else ""
+    said = [
+        f"{words} on {_and(places[words])}"
+        for words in dict.fromkeys(_SAID.values())
+        if words in places and words != _OPEN
+    ]
+    unsaid = _and(places[_OPEN]) if _OPEN in places else ""
+    if not said:
+        whether = "Whether the filter without a memory explains ConvLuna is open on"
+        return f"{whether} {unsaid}." if unsaid else ""
+    rest = f"; on {unsaid} that is open" if unsaid else ""
+    return f"The filter without a memory {'; it '.join(said)}{rest}."
 
 
 def longer(facts: pd.DataFrame) -> pd.DataFrame:

@@ -24,13 +24,13 @@ class Short:
     """The findings.
 
     Attributes:
-        gist: the most important of them, for who reads nothing else.
+        gist: the most important of them, a sentence each, for who reads nothing else.
         answers: what the rows say so far, by the question.
         table: a row per number that any row of results speaks of, a column per task.
         notes: how the numbers of the table are to be read.
     """
 
-    gist: str
+    gist: list[str]
     answers: dict[str, str]
     table: pd.DataFrame
     notes: list[str]
@@ -89,7 +89,7 @@ def in_short(
 
 def _gist(
     runs: pd.DataFrame, verdicts: Sequence[Verdict], cosines: pd.DataFrame, removal: pd.DataFrame
-) -> str:
+) -> list[str]:
     """Gains by task, the filter alone, what becomes of Luna-16's rows, and what half of them are
     worth; ``cosines`` are those of :func:`_alike_over_blocks`."""
     said = []
@@ -121,7 +121,7 @@ def _gist(
             losses.append(f"{naming.model_label(model)} loses {ends} points")
     if losses:
         said.append(f"Without half of its 16 rows, chosen at random, {', '.join(losses)}.")
-    return " ".join(filter(None, said))
+    return list(filter(None, said))
 
 
 def _from_to(ends: Iterable[float], say: Callable[[float], str]) -> str:
