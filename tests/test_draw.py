@@ -613,6 +613,24 @@ def test_learning_curves_have_a_thin_line_per_seed_and_a_thick_mean(quick: pd.Da
     assert len(luna) == 4
 
 
+def test_a_curve_of_a_single_point_can_be_seen(quick: pd.DataFrame) -> None:
+    """As where a page trains for one step."""
+    metrics, probes = rows.load_metrics(quick), rows.load_probes(quick)
+    for draw, whole in ((figures.learning_curves, metrics), (figures.degradation, probes)):
+        for long, some in ((True, whole), (False, whole[whole["step"] == whole["step"].max()])):
+            axes = [axis for axis in panels(draw(some)) if axis.lines]
+            drawn = [line for a in axes for line in a.lines if line.get_color() != style.QUIET]
+            assert drawn
+            assert all((line.get_marker() == "None") == long for line in drawn)
+    first = metrics[metrics["step"] == metrics["step"].min()]
+    figure = figures.learning_curves(first.assign(step=1))
+    figure.draw_without_rendering()
+    for axis in panels(figure):
+        low, high = axis.get_xlim()
+        said = [tick for tick in axis.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+        assert [tick.label1.get_text() for tick in said] == ["1"]
+
+
 def test_families_missing_from_the_last_panel_are_named_in_a_legend(quick: pd.DataFrame) -> None:
     some = quick[(quick["model"] != "luna-16")]
     direct = figures.learning_curves(rows.load_metrics(quick))
