@@ -674,7 +674,7 @@ def test_degradation_says_how_many_seeds_its_means_rest_on(quick: pd.DataFrame) 
     assert count > 1
     assert f"; {count} seeds" in words(figures.degradation(luna))
     uneven = pd.concat([luna, one[one["family"] == "convluna"]])
-    assert f"seeds: Luna {count}, ConvLuna 1" in words(figures.degradation(uneven))
+    assert f"seeds: Luna ({count}), ConvLuna (1)" in words(figures.degradation(uneven))
     unseen = uneven.assign(packed_cosine=uneven["packed_cosine"].where(uneven["seed"].isin([0])))
     assert "; 1 seed each" in words(figures.degradation(unseen, measures=["packed_cosine"]))
 
@@ -732,7 +732,7 @@ def test_gradient_norms_are_drawn_by_their_powers(quick: pd.DataFrame) -> None:
         if line.get_color() == style.FAMILY["luna"].colour and line.get_alpha() is None
     )  # fmt: skip
     assert mean.get_ydata()[0] == pytest.approx(10.0 ** -(len(seeds) - 1))
-    assert "geometric mean" in words(figure)
+    assert "the mean (geometric on a logarithmic scale)" in words(figure).replace("\n", " ")
 
 
 def test_the_axis_of_attention_measures_is_drawn_near_what_they_are(quick: pd.DataFrame) -> None:

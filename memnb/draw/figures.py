@@ -28,9 +28,8 @@ from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
 from memnb.evidence.claims import ACCURACY, UNJUDGED, Verdict
 from memnb.evidence.levels import Levels, levels_of
-from memnb.words import counted
 
-_NORM = "of one sample's loss, mean over rows; thick: geometric mean of the seeds"
+_NORM = "of one sample's loss, mean over rows"
 #: What the probes measure: the name on the axis, and what the two ends of the scale mean.
 MEASURES: dict[str, tuple[str, str]] = {
     "packed_cosine": ("packed rows:\ncosine similarity", "1 = all rows point the same way"),
@@ -438,23 +437,12 @@ def degradation(
     panels.name_axes(axes, "training step")
     figure.align_ylabels(axes[:, 0])
     of_task = f"{label or naming.task_label(task)}, {panels.rows_of_memory(size)}"
-    # Where means are geometric, the panel says what is thick.
-    thick = "" if {*_LOGARITHMIC} & {*measures} else ", thick: the mean"
-    words = (
-        f"{of_task}; thin: a seed{thick}; {_seeds_of(rows.dropna(subset=[*measures], how='all'))}"
-    )
+    thick = f" ({panels.GEOMETRIC})" if {*_LOGARITHMIC} & {*measures} else ""
+    counts = panels.seeds_of(rows.dropna(subset=[*measures], how="all"), "family")
+    words = f"{of_task}; {panels.SEEDS}{thick}; {counts}"
     words += f". {subtitle}" if subtitle else ""
     shown = rows[[*evidence.KEYS, "step", "block", *measures]]
     return panels.finish(figure, title, words, shown, axes, named)
-
-
-def _seeds_of(rows: pd.DataFrame) -> str:
-    """How many seeds each family has: what its mean rests on."""
-    counts = rows.groupby("family", sort=False)["seed"].nunique()
-    if counts.nunique() == 1:
-        return counted(int(counts.iloc[0]), "seed") + (" each" if len(counts) > 1 else "")
-    of_each = (f"{naming.family_label(str(name))} {count}" for name, count in counts.items())
-    return f"seeds: {', '.join(of_each)}"
 
 
 def _measure_panel(axis: Axes, rows: pd.DataFrame, measure: str) -> Ends:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from memnb.evidence.levels import MARGIN, Levels, Which, first_operator, learned
 from memnb.evidence.rows import KEYS
 from memnb.tasks import rules
 from memnb.tasks.base import Dataset
+from memnb.words import counted
 
 Ends = list[tuple[float, str, str]]
 """The lines of a panel: height of the right end in data units, name, colour."""
@@ -371,7 +372,21 @@ def is_near(level: float, shown: Sequence[float]) -> bool:
 
 #: What :func:`curves` draws, and what marks and a line through their means are, for a subtitle.
 SEEDS = "thin: a seed; thick: the mean"
+GEOMETRIC = "geometric on a logarithmic scale"
+"""What more to say of a mean that is one of logarithms."""
 MARKS = "mark: a seed; line: the mean"
+
+
+def seeds_of(rows: pd.DataFrame, by: Literal["family", "model"]) -> str:
+    """How many seeds each of these has: what its mean rests on."""
+    counts = rows.groupby(by, sort=False)["seed"].nunique()
+    if counts.nunique() == 1:
+        return counted(int(counts.iloc[0]), "seed") + (" each" if len(counts) > 1 else "")
+    order, label = {
+        "family": (naming.family_order, naming.family_label),
+        "model": (naming.model_order, naming.model_label),
+    }[by]
+    return f"seeds: {', '.join(f'{label(name)} ({counts[name]})' for name in order(counts.index))}"
 
 
 def level_marks(tasks: Iterable[str], majority: bool = True) -> dict[str, Line2D]:
