@@ -1161,7 +1161,14 @@ def test_the_forest_plot_says_how_many_seeds_an_interval_rests_on(tmp_path: Path
     labels = [label.get_text() for label in axis.get_yticklabels()]
     counts = {label: said[1, place] for place, label in enumerate(labels)}
     assert counts == {"C1  ConvLuna-1 − Luna-1": "3", "C2  ConvLuna-1 − Transformer": "3/4"}
-    assert "number of seeds" in words(figure)
+    said_of_all = words(figure).replace("\n", " ")
+    assert "number of seeds, a/b where the two sides differ." in said_of_all
+    write_runs(tmp_path, "luna-16", [0.2, 0.3])
+    write_runs(tmp_path, "convluna-16", [0.3, 0.4])
+    runs = rows.load_runs(tmp_path)
+    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    assert "fewer than 3 have no interval" in words(figure).replace("\n", " ")
 
 
 def test_the_band_is_where_the_target_says(verdicts: list[claims.Verdict]) -> None:

@@ -682,7 +682,8 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         marks[_CUT] = _cut_mark(style.INK)
     marks["where the whole interval must lie"] = Patch(facecolor=_TARGET)
     panels.legend_below(figure, marks, len(marks), handletextpad=0.4, columnspacing=1.4)
-    words = f"Right of each row: number of seeds, a/b where the two sides differ. {subtitle}"
+    few = f"; fewer than {statistics.ENOUGH} have no interval" if rows["low"].isna().any() else ""
+    words = f"Right of each row: number of seeds, a/b where the two sides differ{few}. {subtitle}"
     return panels.finish(figure, title, words, rows.drop(columns="label"))
 
 
