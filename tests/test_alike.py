@@ -132,6 +132,20 @@ def test_the_figure_has_a_small_mark_per_run_and_a_large_one_per_model(
     assert "packed_cosine_last" in attached
 
 
+def test_of_means_that_meet_the_smaller_stands_inside_the_larger(tmp_path: Path) -> None:
+    for temperature in ("learn", "sqrt", "unit"):
+        changes = {"filter": "none", "pack_temperature": temperature}
+        write_runs(tmp_path, "convluna-16", [0.6, 0.7], task="text", model_changes=changes)
+    runs = load_runs(tmp_path)
+    (axis,) = alike.figure(runs, load_probes(runs)).axes
+    means = [line for line in axis.lines if line.get_markeredgecolor() == "white"]
+    assert len({tuple(line.get_xydata()[0]) for line in means}) == 1
+    above_first = sorted(means, key=lambda line: -line.get_zorder())
+    sizes = [line.get_markersize() for line in above_first]
+    assert sizes == sorted(set(sizes))
+    assert len({line.get_marker() for line in means}) == len(means) == 3
+
+
 def test_a_level_far_below_does_not_press_the_marks_together(tmp_path: Path) -> None:
     for changes in ({}, {"filter": "none"}):
         write_runs(tmp_path, "convluna-16", [0.36, 0.38], task="listops", model_changes=changes)

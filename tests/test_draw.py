@@ -329,6 +329,32 @@ def test_accuracy_of_one_seed_is_its_mark_alone(tmp_path: Path) -> None:
     assert [bar.get_xdata()[0] for bar in bars] == [pytest.approx(34)]
 
 
+def test_two_seeds_have_no_interval_in_figures_and_tables(tmp_path: Path) -> None:
+    """That of two would be 12.7 times as wide as they are apart."""
+    write_runs(tmp_path, "luna-1", [0.20, 0.22, 0.24])
+    write_runs(tmp_path, "convluna-1", [0.33, 0.35])
+    write_run(tmp_path, "convluna-16", accuracy=0.30)
+    for seed in (0, 1):
+        no_filter = {"filter": "none"}
+        write_run(tmp_path, "convluna-16", seed=seed, accuracy=0.2, model_changes=no_filter)
+    runs = rows.load_runs(tmp_path)
+    intervals = {
+        name: [
+            line.get_ydata()[0]
+            for axis in panels(figure)
+            for line in axis.lines
+            if str(line.get_label()).startswith("95 % interval")
+        ]
+        for name, figure in {
+            "accuracy": figures.accuracy(runs), "ablation": figures.ablation(runs)
+        }.items()
+    }  # fmt: skip
+    assert intervals == {"accuracy": [0], "ablation": []}
+    verdicts = claims.check(runs, *(rows.load_removal(runs), rows.load_probes(runs)))
+    said = claim_tables.comparisons(verdicts).set_index("Comparison")["Effect"]
+    assert said["ConvLuna-1 − Luna-1"] == "12.0 points"
+
+
 def test_accuracy_has_a_row_for_a_published_model_that_has_no_run(full: pd.DataFrame) -> None:
     some = full[full["model"] == "convluna-256"]
     figure = figures.accuracy(some, published.load())
@@ -476,7 +502,7 @@ def test_the_legend_of_accuracies_names_only_what_is_drawn(tmp_path: Path) -> No
     levels = ["one answer always", "first operator alone"]
     assert legend() == ["one seed", *levels]
     write_runs(tmp_path, "convluna-1", [0.330, 0.331, 0.332])
-    assert legend() == ["one seed", "mean", "95 % interval", *levels]
+    assert legend() == ["one seed", "mean", "95 % interval, of 3 seeds or more", *levels]
 
 
 def test_a_level_far_below_all_accuracies_is_said_and_does_not_press_them_together(
@@ -555,7 +581,7 @@ def test_the_names_of_a_logarithmic_scale_do_not_touch(tmp_path: Path) -> None:
 
 
 def test_an_interval_that_is_cut_ends_inside_its_panel(tmp_path: Path) -> None:
-    write_runs(tmp_path, "luna-16", [0.15, 0.35])
+    write_runs(tmp_path, "luna-16", [0.15, 0.25, 0.35])
     (axis,) = panels(figures.accuracy(rows.load_runs(tmp_path)))
     axis.figure.draw_without_rendering()
     heads = [line for line in axis.lines if line.get_marker() in ("<", ">")]
@@ -585,6 +611,24 @@ def test_learning_curves_have_a_thin_line_per_seed_and_a_thick_mean(quick: pd.Da
     sixteen = panel(figure, "16 memory rows")
     luna = [line for line in sixteen.lines if line.get_color() == style.FAMILY["luna"].colour]
     assert len(luna) == 4
+
+
+def test_a_curve_of_a_single_point_can_be_seen(quick: pd.DataFrame) -> None:
+    """As where a page trains for one step."""
+    metrics, probes = rows.load_metrics(quick), rows.load_probes(quick)
+    for draw, whole in ((figures.learning_curves, metrics), (figures.degradation, probes)):
+        for long, some in ((True, whole), (False, whole[whole["step"] == whole["step"].max()])):
+            axes = [axis for axis in panels(draw(some)) if axis.lines]
+            drawn = [line for a in axes for line in a.lines if line.get_color() != style.QUIET]
+            assert drawn
+            assert all((line.get_marker() == "None") == long for line in drawn)
+    first = metrics[metrics["step"] == metrics["step"].min()]
+    figure = figures.learning_curves(first.assign(step=1))
+    figure.draw_without_rendering()
+    for axis in panels(figure):
+        low, high = axis.get_xlim()
+        said = [tick for tick in axis.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+        assert [tick.label1.get_text() for tick in said] == ["1"]
 
 
 def test_families_missing_from_the_last_panel_are_named_in_a_legend(quick: pd.DataFrame) -> None:
@@ -630,7 +674,7 @@ def test_degradation_says_how_many_seeds_its_means_rest_on(quick: pd.DataFrame) 
     assert count > 1
     assert f"; {count} seeds" in words(figures.degradation(luna))
     uneven = pd.concat([luna, one[one["family"] == "convluna"]])
-    assert f"seeds: Luna {count}, ConvLuna 1" in words(figures.degradation(uneven))
+    assert f"seeds: Luna ({count}), ConvLuna (1)" in words(figures.degradation(uneven))
     unseen = uneven.assign(packed_cosine=uneven["packed_cosine"].where(uneven["seed"].isin([0])))
     assert "; 1 seed each" in words(figures.degradation(unseen, measures=["packed_cosine"]))
 
@@ -688,7 +732,7 @@ def test_gradient_norms_are_drawn_by_their_powers(quick: pd.DataFrame) -> None:
         if line.get_color() == style.FAMILY["luna"].colour and line.get_alpha() is None
     )  # fmt: skip
     assert mean.get_ydata()[0] == pytest.approx(10.0 ** -(len(seeds) - 1))
-    assert "geometric mean" in words(figure)
+    assert "the mean (geometric on a logarithmic scale)" in words(figure).replace("\n", " ")
 
 
 def test_the_axis_of_attention_measures_is_drawn_near_what_they_are(quick: pd.DataFrame) -> None:
@@ -1105,6 +1149,28 @@ def test_each_task_has_its_column_of_the_forest_plot(tmp_path: Path) -> None:
     assert labels == [f"C1  ConvLuna-{size} − Luna-{size}" for size in (1, 16, 64)]
 
 
+def test_the_forest_plot_says_how_many_seeds_an_interval_rests_on(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-1", [0.20, 0.21, 0.22])
+    write_runs(tmp_path, "convluna-1", [0.30, 0.31, 0.32])
+    write_runs(tmp_path, "transformer", [0.25, 0.26, 0.27, 0.28])
+    runs = rows.load_runs(tmp_path)
+    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    (axis,) = panels(figure)
+    said = {text.get_position(): text.get_text() for text in figure.texts}
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    counts = {label: said[1, place] for place, label in enumerate(labels)}
+    assert counts == {"C1  ConvLuna-1 − Luna-1": "3", "C2  ConvLuna-1 − Transformer": "3/4"}
+    said_of_all = words(figure).replace("\n", " ")
+    assert "number of seeds, a/b where the two sides differ." in said_of_all
+    write_runs(tmp_path, "luna-16", [0.2, 0.3])
+    write_runs(tmp_path, "convluna-16", [0.3, 0.4])
+    runs = rows.load_runs(tmp_path)
+    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    assert "fewer than 3 have no interval" in words(figure).replace("\n", " ")
+
+
 def test_the_band_is_where_the_target_says(verdicts: list[claims.Verdict]) -> None:
     figure = figures.claims(verdicts)
     axis = next(a for a in panels(figure) if "cosine" in a.get_xlabel())
@@ -1129,7 +1195,6 @@ def test_what_must_stay_near_zero_has_a_panel_in_which_its_band_can_be_seen(
 @pytest.mark.parametrize(
     ("gains", "result"),
     [
-        ((8, 12), "not enough runs"),
         ((2, 18, 10), "not shown"),
         ((8, 12, 10), "holds"),
     ],
@@ -1370,7 +1435,7 @@ def test_an_arrowhead_is_in_the_legend_where_an_interval_is_cut(tmp_path: Path) 
         return [text.get_text() for text in figure.legends[0].get_texts()]
 
     write_runs(tmp_path, "luna-1", [0.30, 0.301, 0.302])
-    write_runs(tmp_path, "luna-16", [0.15, 0.35])
+    write_runs(tmp_path, "luna-16", [0.15, 0.25, 0.35])
     assert "interval goes on" not in legend("luna-1")
     assert "interval goes on" in legend("luna-16")
 
@@ -1480,7 +1545,8 @@ def test_the_claims_table_has_a_line_per_claim(verdicts: list[claims.Verdict]) -
     assert list(table["Claim"]) == ["C1", "C2", "C3", "C4", "C5"]
     assert set(table["Scale"]) == {"laptop"}
     assert row(table, Claim="C5")["Effect"] == "–"
-    assert re.fullmatch(r"−?\d+\.\d \[−?\d+\.\d, −?\d+\.\d\] points", table["Effect"][0])
+    assert row(table, Claim="C1")["Effect"] == "10.5 points", "one of Luna-16's three has failed"
+    assert re.fullmatch(r"−?\d+\.\d \[−?\d+\.\d, −?\d+\.\d\] points", table["Effect"][1])
 
 
 def test_judged_claims_say_how_much_holds_and_what_decides(tmp_path: Path) -> None:

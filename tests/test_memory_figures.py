@@ -79,6 +79,21 @@ FIGURES: dict[str, tuple[Callable[..., Figure], Callable[[pd.DataFrame], pd.Data
 }
 
 
+@pytest.mark.parametrize("name", ["usage", "movement"])
+def test_a_figure_of_a_memory_says_how_many_seeds_each_mean_rests_on(
+    name: str, runs: pd.DataFrame
+) -> None:
+    function, load = FIGURES[name]
+    rows_of_all = load(runs)
+    counts = rows_of_all.groupby("model")["seed"].nunique()
+    assert counts.nunique() == 1
+    said = f"{counts.iloc[0]} seeds"
+    assert said in words(function(rows_of_all)).replace("\n", " ")
+    fewer = rows_of_all[(rows_of_all["seed"] == 0) | (rows_of_all["model"] != "convluna-16")]
+    name_of_it = "ConvLuna" if name == "usage" else "ConvLuna-16"
+    assert f"{name_of_it} (1)" in words(function(fewer)).replace("\n", " ")
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_says_where_its_rows_come_from_and_hands_them_out(
     name: str, runs: pd.DataFrame

@@ -22,6 +22,7 @@ from packaging.utils import parse_wheel_filename
 
 import memnb
 from memnb import paths
+from memnb.errors import MemnbError
 from memnb.evidence.claims import STATEMENTS
 from memnb.reproduce import manifest
 
@@ -236,6 +237,19 @@ def test_pages_stay_thin(notebook: Any) -> None:
     # And the block that the page on your own memory writes before your eyes.
     own = {"Slots", "__init__", "forward"}
     assert set(functions) <= {"softmax", "cosine", "effective_rank"} | own
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"seed": -1}, {"train": "no"}, {"preset": "x"}])
+def test_the_page_of_your_memory_refuses_wrong_parameters_before_it_verifies_the_block(
+    wrong: dict[str, Any], tmp_path: Path
+) -> None:
+    _, parameters, *cells = code(load(paths.notebooks() / "17_your_memory.ipynb"))
+    names: dict[str, Any] = {}
+    exec(parameters.source, names)
+    names.update({"out": str(tmp_path), **wrong})
+    with pytest.raises(MemnbError, match=next(iter(wrong))):
+        exec("\n".join(cell.source for cell in cells), names)
+    assert "verify" not in names
 
 
 def test_links_between_pages_lead_somewhere() -> None:

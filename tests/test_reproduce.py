@@ -280,6 +280,31 @@ def test_only_some_artefacts(project: Project) -> None:
     assert "--only second" in project.html()
 
 
+def test_what_no_notebook_makes_any_more_leaves_the_report_and_nothing_else_does(
+    project: Project,
+) -> None:
+    project.add("first")
+    project.add("second")
+    assert project("stored").exit_code == 0
+    report = project.out / "report"
+    (report / "tables" / "mine.csv").write_text("a file of somebody's own")
+    (report / "tables" / "first.md").write_text("changed by somebody")
+    # The notebook of the first artefact writes a table of another name, the second is given up.
+    write_notebook(project.folder / "first.ipynb", DRAW.replace("tiny", "other"))
+    entry = ENTRY.format(id="first").replace("first.csv", "other.csv")
+    (project.folder / "manifest.toml").write_text(entry)
+    assert project("stored").exit_code == 0
+    gone = {"tables/first.csv", "tables/second.csv", "tables/second.md", "notebooks/second.ipynb"}
+    (said,) = (line for line in project.shown.getvalue().splitlines() if "Removed" in line)
+    assert {word.strip(",.") for word in said.split() if "/" in word} == gone
+    there = {path.name for path in (report / "tables").iterdir()}
+    assert there == {"other.csv", "other.md", "mine.csv", "first.md"}
+    assert [path.name for path in (report / "notebooks").iterdir()] == ["first.ipynb"]
+    assert [path.name for path in (report / "steps").iterdir()] == ["first.json"]
+    assert project("stored").exit_code == 0
+    assert "Removed" not in project.shown.getvalue()
+
+
 def test_stored_trains_nothing(project: Project) -> None:
     project.add("first")
     assert project("stored").exit_code == 0

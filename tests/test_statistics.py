@@ -14,9 +14,9 @@ from made_up_runs import write_run, write_runs
 from scipy import stats
 
 from memnb.evidence.rows import load_probes, load_runs
-from memnb.evidence.statistics import difference, mean, summarise
+from memnb.evidence.statistics import ENOUGH, difference, mean, summarise
 
-samples = st.lists(st.floats(0, 1), min_size=2, max_size=8).filter(lambda x: np.std(x) > 1e-6)
+samples = st.lists(st.floats(0, 1), min_size=ENOUGH, max_size=8).filter(lambda x: np.std(x) > 1e-6)
 
 
 @given(samples, st.floats(0.5, 0.999))
@@ -48,10 +48,15 @@ def test_too_few_values_have_no_interval() -> None:
     one = mean([0.4])
     assert (one.mean, one.n) == (0.4, 1)
     assert all(math.isnan(x) for x in (one.sd, one.low, one.high))
-    effect = difference([0.4, 0.5, 0.6], [0.3])
-    assert effect.effect == pytest.approx(0.2)
-    assert math.isnan(effect.low)
-    assert (effect.n_a, effect.n_b) == (3, 1)
+    two = mean([0.4, 0.6])
+    assert two.sd == pytest.approx(0.2 / math.sqrt(2))
+    assert math.isnan(two.low)
+    assert math.isnan(two.high)
+    for few in ([0.3], [0.2, 0.4]):
+        effect = difference([0.4, 0.5, 0.6], few)
+        assert effect.effect == pytest.approx(0.2)
+        assert math.isnan(effect.low)
+        assert (effect.n_a, effect.n_b) == (3, len(few))
 
 
 def test_seeds_that_agree_exactly_have_an_interval_of_no_width() -> None:

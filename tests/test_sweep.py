@@ -334,8 +334,16 @@ def test_a_pytorch_that_kills_its_process_is_one_sentence(
 ) -> None:
     (tmp_path / "torch.py").write_text("import os\nos._exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RunError, match="died over PyTorch"):
+    with pytest.raises(RunError, match="what is wrong with PyTorch"):
         local.look("cpu")
+
+
+def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text('from memnb.sweep import local\n\nlocal.look("cpu")\n')
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode
+    assert "below 'if __name__ == \"__main__\":'" in done.stderr.splitlines()[-1]
 
 
 # --- the command -----------------------------------------------------------------------------

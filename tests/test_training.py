@@ -434,6 +434,24 @@ def test_divergence_is_a_recorded_failure(tmp_path: Path, monkeypatch: pytest.Mo
     assert "diverged to 1e+03 at step 10" in record["reason"]
 
 
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_failed_run_keeps_its_checkpoints_only_if_it_may_go_on(
+    memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never trained again, and they would lie about for ever."""
+    train(tiny(), tmp_path, device="cpu", budget=0.0)
+    assert list(tmp_path.glob("checkpoint-*.pt"))
+
+    def fail(self: Engine) -> tuple[float, float]:
+        if memory:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return math.nan, 0.1
+
+    monkeypatch.setattr(Engine, "report", fail)
+    assert train(tiny(), tmp_path, device="cpu")["outcome"] == "failed"
+    assert bool(list(tmp_path.glob("checkpoint-*"))) == memory
+
+
 def test_running_out_of_memory_is_recorded_and_may_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,8 @@ LOST = "Lost with rows = mean"
 """The last column of :func:`table`."""
 _COSINE, _RANK = "packed_cosine", "packed_rank"
 _MARKERS = {"unit": "s", "sqrt": "^", "learn": "o"}
+#: How large the mark of a mean is: where two meet, the smaller stands inside the larger.
+_MEAN_SIZES = {"unit": 11.0, "sqrt": 9.0, "learn": 6.8}
 
 
 def alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
@@ -167,8 +169,14 @@ def _panel(axis: Axes, rows: pd.DataFrame, task: str) -> str:
     for _, _, own in _variants(rows):
         look = _look(own.iloc[0])
         x, y = own[f"{_COSINE}_last"], 100 * own["test_accuracy"]
-        axis.plot(x, y, markersize=3.5, alpha=0.5, zorder=2, **look)
-        axis.plot([x.mean()], [y.mean()], markersize=8, alpha=0.85, zorder=3, **look)
+        axis.plot(x, y, markersize=3, alpha=0.5, zorder=2, **look)
+        size = _MEAN_SIZES[own["pack_temperature"].iloc[0]]
+        # A white rim parts marks that meet; Luna's, which is hollow, has its colour there.
+        rim = look["color"] if own["family"].iloc[0] == "luna" else "white"
+        axis.plot(
+            [x.mean()], [y.mean()], markersize=size, markeredgecolor=rim, zorder=4 - size / 20,
+            **look,
+        )  # fmt: skip
     axis.set_xlim(0, 1.03)
     axis.margins(y=0.12)
     return panels.draw_near_levels(axis, levels_of(task))

@@ -10,7 +10,8 @@ import pandas as pd
 from memnb import config, naming
 from memnb.draw import beside, style, tables
 from memnb.evidence import levels, statistics
-from memnb.evidence.claims import ENOUGH, EQUIVALENT
+from memnb.evidence.claims import EQUIVALENT
+from memnb.evidence.statistics import ENOUGH
 
 
 def controls(runs: pd.DataFrame, planned: style.Planned | None = None) -> pd.DataFrame:

@@ -96,7 +96,7 @@ def _example(axis: Axes, one: Portrait) -> None:
         _pictures(axis, one.example)
     else:
         problem = one.problem.replace("`", "").replace("https://", "")
-        _said(axis, f"No example: {problem}", 54)
+        _said(axis, f"No example: {problem}", 50)
 
 
 def _passages(axis: Axes, example: Passages) -> None:

@@ -28,9 +28,8 @@ from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
 from memnb.evidence.claims import ACCURACY, UNJUDGED, Verdict
 from memnb.evidence.levels import Levels, levels_of
-from memnb.words import counted
 
-_NORM = "of one sample's loss, mean over rows; thick: geometric mean of the seeds"
+_NORM = "of one sample's loss, mean over rows"
 #: What the probes measure: the name on the axis, and what the two ends of the scale mean.
 MEASURES: dict[str, tuple[str, str]] = {
     "packed_cosine": ("packed rows:\ncosine similarity", "1 = all rows point the same way"),
@@ -105,7 +104,8 @@ def accuracy(
 
 
 #: The labels of what rows of accuracies are made of.
-_SEED, _MEAN, _INTERVAL, _CUT = "one seed", "mean", "95 % interval", "interval goes on"
+_SEED, _MEAN, _CUT = "one seed", "mean", "interval goes on"
+_INTERVAL = f"95 % interval, of {statistics.ENOUGH} seeds or more"
 
 
 def _explain(figure: Figure, more: Mapping[str, Line2D]) -> None:
@@ -178,7 +178,7 @@ def _accuracy_axis(axis: Axes, task: str, shown: list[float]) -> None:
     near = panels.is_near(constant, shown)
     axis.set_xlabel(name if near else f"{name}\none answer always: {constant:.0f}")
     shown += [constant] * near
-    # An interval of two or three seeds can be wider than the scale: the dots set the limits.
+    # An interval of three seeds can be wider than the scale: the dots set the limits.
     low, high = min(shown), max(shown)
     margin = max(0.12 * (high - low), 1.5)
     axis.set_xlim(max(low - margin, 0), min(high + margin, 100))
@@ -208,7 +208,7 @@ def _remark(axis: Axes, position: int, text: str, marks: Sequence[float], task: 
 
 
 def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: style.Family) -> None:
-    """One model's seeds, mean and interval.
+    """One model's seeds, mean and, where there are enough of them, interval.
 
     A single seed is its mark alone: the bar of a mean would hide it and promise more.
     """
@@ -226,7 +226,9 @@ def _accuracy_row(axis: Axes, position: int, values: pd.Series[float], look: sty
 
 
 def _interval(axis: Axes, position: int, low: float, high: float, colour: str) -> None:
-    """A line from ``low`` to ``high``; an end outside the panel is a caret."""
+    """A line from ``low`` to ``high``, where there are; an end outside the panel is a caret."""
+    if np.isnan(low):
+        return
     left, right = axis.get_xlim()
     axis.plot([max(low, left), min(high, right)], [position] * 2, color=colour, linewidth=1.2,
               zorder=2, label=_INTERVAL)  # fmt: skip
@@ -435,23 +437,12 @@ def degradation(
     panels.name_axes(axes, "training step")
     figure.align_ylabels(axes[:, 0])
     of_task = f"{label or naming.task_label(task)}, {panels.rows_of_memory(size)}"
-    # Where means are geometric, the panel says what is thick.
-    thick = "" if {*_LOGARITHMIC} & {*measures} else ", thick: the mean"
-    words = (
-        f"{of_task}; thin: a seed{thick}; {_seeds_of(rows.dropna(subset=[*measures], how='all'))}"
-    )
+    thick = f" ({panels.GEOMETRIC})" if {*_LOGARITHMIC} & {*measures} else ""
+    counts = panels.seeds_of(rows.dropna(subset=[*measures], how="all"), "family")
+    words = f"{of_task}; {panels.SEEDS}{thick}; {counts}"
     words += f". {subtitle}" if subtitle else ""
     shown = rows[[*evidence.KEYS, "step", "block", *measures]]
     return panels.finish(figure, title, words, shown, axes, named)
-
-
-def _seeds_of(rows: pd.DataFrame) -> str:
-    """How many seeds each family has: what its mean rests on."""
-    counts = rows.groupby("family", sort=False)["seed"].nunique()
-    if counts.nunique() == 1:
-        return counted(int(counts.iloc[0]), "seed") + (" each" if len(counts) > 1 else "")
-    of_each = (f"{naming.family_label(str(name))} {count}" for name, count in counts.items())
-    return f"seeds: {', '.join(of_each)}"
 
 
 def _measure_panel(axis: Axes, rows: pd.DataFrame, measure: str) -> Ends:
@@ -647,8 +638,9 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     """Forest plot: every comparison behind the verdicts, with its 95 % interval and its target.
 
     Tasks side by side; a row of panels per unit, and one for what must stay near zero. The band is
-    where the whole interval has to lie for the comparison to hold. A comparison that a task does
-    not have leaves its place empty there.
+    where the whole interval has to lie for the comparison to hold. Right of its row
+    stands how many seeds it rests on. A comparison that a task does not have leaves its place empty
+    there.
 
     Args:
         verdicts: those of one preset (:func:`memnb.evidence.claims.check`).
@@ -673,9 +665,10 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     tasks = naming.task_order(rows["task"])
     figure, axes = style.canvas(
         len(units), len(tasks), 0.85 + sum(0.55 + 0.17 * len(labels) for labels in places.values()),
-        width=max(6.0, 3.2 + 1.25 * len(tasks)), sharex="row", sharey="row",
+        width=max(6.0, 3.2 + 1.45 * len(tasks)), sharex="row", sharey="row",
         height_ratios=[len(labels) + 1.4 for labels in places.values()],
     )  # fmt: skip
+    style.layout_of(figure).set(w_pad=0.15)  # room for the numbers of seeds
     for line, unit in zip(axes, units, strict=True):
         _forest(line, tasks, parts[unit], places[unit], unit)
     for axis, task in zip(axes[0], tasks, strict=True):
@@ -689,7 +682,9 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         marks[_CUT] = _cut_mark(style.INK)
     marks["where the whole interval must lie"] = Patch(facecolor=_TARGET)
     panels.legend_below(figure, marks, len(marks), handletextpad=0.4, columnspacing=1.4)
-    return panels.finish(figure, title, subtitle, rows.drop(columns="label"))
+    few = f"; fewer than {statistics.ENOUGH} have no interval" if rows["low"].isna().any() else ""
+    words = f"Right of each row: number of seeds, a/b where the two sides differ{few}. {subtitle}"
+    return panels.finish(figure, title, words, rows.drop(columns="label"))
 
 
 _TARGET = "#DCEBE3"
@@ -749,6 +744,7 @@ def _forest(
             mark.set_data([row["effect"]], [position])
             mark.set_zorder(4)
             axis.add_line(mark)
+            style.note(axis, _seeds(row), (1, position), (3, 0), va="center", fontsize=6.5)
     filled = [axis for axis, task in zip(line, tasks, strict=True) if task in set(rows["task"])]
     filled[(len(filled) - 1) // 2].set_xlabel(_UNITS[unit], fontsize=8)
 
@@ -757,6 +753,12 @@ def _comparison_label(row: pd.Series[Any]) -> str:
     """``C1  ConvLuna-16 − Luna-16``; other measures than accuracy are named."""
     measure = "" if row["measure"] == ACCURACY else f", {row['measure']}"
     return f"{row['claim']}  {naming.comparison_label(row['a'], row['b'])}{measure}"
+
+
+def _seeds(row: pd.Series[Any]) -> str:
+    """``3``, or ``10/3`` where the sides of a comparison have so many seeds."""
+    sides = [row["n_a"], row["n_b"]] if row["b"] else [row["n_a"]]
+    return "/".join(map(str, dict.fromkeys(sides)))
 
 
 def _target_value(target: str) -> float:

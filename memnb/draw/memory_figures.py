@@ -157,7 +157,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
         column[0].set_title(f"block {block}")
         column[0].axhline(1, color=style.QUIET, linewidth=0.9, linestyle=style.DOTTED, zorder=1)
     axes[0, 0].set_ylabel("unpack weight\n(1 = even share)", fontsize=8)
-    axes[1, 0].set_ylabel("gradient norm of the loss\n(thick: geometric mean)", fontsize=7.5)
+    axes[1, 0].set_ylabel("gradient norm\nof the loss", fontsize=8)
     axes[0, 0].set_ylim(0, 1.06 * rows["usage"].max())
     axes[1, 0].set_yscale("log")
     panels.name_powers(axes[1, 0])
@@ -165,8 +165,8 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
         axis.xaxis.set_major_locator(panels.ticks(4))
     panels.name_axes(axes, "memory row, most read first")
     where = f"{naming.task_label(task)}, {panels.rows_of_memory(size)}"
-    words = f"{where}; {panels.SEEDS}. {subtitle}"
-    return panels.finish(figure, title, words, rows, axes, named)
+    seeds = f"{panels.SEEDS} ({panels.GEOMETRIC}); {panels.seeds_of(rows, 'family')}"
+    return panels.finish(figure, title, f"{where}; {seeds}. {subtitle}", rows, axes, named)
 
 
 def _ranked(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:

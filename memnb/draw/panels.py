@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from memnb.evidence.levels import MARGIN, Levels, Which, first_operator, learned
 from memnb.evidence.rows import KEYS
 from memnb.tasks import rules
 from memnb.tasks.base import Dataset
+from memnb.words import counted
 
 Ends = list[tuple[float, str, str]]
 """The lines of a panel: height of the right end in data units, name, colour."""
@@ -84,21 +85,23 @@ def curves(
     """Per model, every seed as a thin line and their mean as a thick one, column y against x.
 
     ``scale`` multiplies y; ``marks`` puts the family's marker on the mean; ``geometric`` is for a
-    logarithmic axis: the mean is that of the logarithms.
+    logarithmic axis: the mean is that of the logarithms. What has a single point has the marker in
+    any case, since a line through it cannot be seen.
     """
     ends = []
     for name in naming.model_order(rows["model"]):
         look, own = look_of(name), rows[rows["model"] == name].sort_values(x, kind="stable")
         for _, seed in own.groupby("run_id", sort=False):
             axis.plot(
-                seed[x], scale * seed[y], color=look.colour, linewidth=0.8, alpha=0.4, zorder=2
-            )
+                seed[x], scale * seed[y], color=look.colour, linewidth=0.8, alpha=0.4, zorder=2,
+                marker=look.marker if len(seed) == 1 else None, markersize=3,
+            )  # fmt: skip
         values = np.log(own[y]) if geometric else own[y]
         mean = values.groupby(own[x]).mean()
         mean = scale * (np.exp(mean) if geometric else mean)
         axis.plot(
             mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.9, zorder=3,
-            marker=look.marker if marks else None,
+            marker=look.marker if marks or len(mean) == 1 else None, clip_on=len(mean) > 1,
         )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
     return ends
@@ -369,7 +372,21 @@ def is_near(level: float, shown: Sequence[float]) -> bool:
 
 #: What :func:`curves` draws, and what marks and a line through their means are, for a subtitle.
 SEEDS = "thin: a seed; thick: the mean"
+GEOMETRIC = "geometric on a logarithmic scale"
+"""What more to say of a mean that is one of logarithms."""
 MARKS = "mark: a seed; line: the mean"
+
+
+def seeds_of(rows: pd.DataFrame, by: Literal["family", "model"]) -> str:
+    """How many seeds each of these has: what its mean rests on."""
+    counts = rows.groupby(by, sort=False)["seed"].nunique()
+    if counts.nunique() == 1:
+        return counted(int(counts.iloc[0]), "seed") + (" each" if len(counts) > 1 else "")
+    order, label = {
+        "family": (naming.family_order, naming.family_label),
+        "model": (naming.model_order, naming.model_label),
+    }[by]
+    return f"seeds: {', '.join(f'{label(name)} ({counts[name]})' for name in order(counts.index))}"
 
 
 def level_marks(tasks: Iterable[str], majority: bool = True) -> dict[str, Line2D]:
@@ -466,7 +483,10 @@ def ticks_at(axis: Axis, places: Sequence[float]) -> None:
 
 def count_along(axis: Axes, ticks_at_most: int = 4) -> None:
     """An x axis of steps or tokens, with few ticks and thousands as ``k``."""
-    axis.xaxis.set_major_locator(ticks(ticks_at_most))
+    # With one tick where there is one step.
+    axis.xaxis.set_major_locator(
+        MaxNLocator(ticks_at_most, integer=True, steps=[1, 2, 2.5, 5, 10], min_n_ticks=1)
+    )
     axis.xaxis.set_major_formatter(
         lambda value, _: f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,.0f}"
     )

@@ -11,11 +11,12 @@ import pandas as pd
 from memnb import config, naming
 from memnb.draw import alike, beside_tables, filter_tables, tables
 from memnb.draw.panels import random_choices
-from memnb.evidence.claims import ENOUGH, PARTS, UNJUDGED, WAS_SO, Verdict
+from memnb.evidence.claims import PARTS, UNJUDGED, WAS_SO, Verdict
 from memnb.evidence.levels import learned_above, levels_of
 from memnb.evidence.published import PAPER
 from memnb.evidence.rows import looks
 from memnb.evidence.sensitivity import AS_JUDGED
+from memnb.evidence.statistics import ENOUGH
 from memnb.words import counted
 
 

@@ -16,8 +16,8 @@ import pandas as pd
 from memnb import config, naming
 from memnb.draw import style
 from memnb.evidence import levels, statistics
-from memnb.evidence.claims import ENOUGH
 from memnb.evidence.rows import first_and_last
+from memnb.evidence.statistics import ENOUGH
 from memnb.words import counted
 
 Scale = Literal["full", "quick"]

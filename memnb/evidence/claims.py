@@ -50,7 +50,7 @@ from memnb.evidence.levels import (
     levels_of,
 )
 from memnb.evidence.rows import ENDED, looks
-from memnb.evidence.statistics import LEVEL, difference, mean
+from memnb.evidence.statistics import ENOUGH, LEVEL, difference, mean
 from memnb.naming import comparison_label, model_label, task_label
 
 Answer = Literal["supported", "partly supported", "not supported", "not enough runs"]
@@ -58,8 +58,6 @@ Answer = Literal["supported", "partly supported", "not supported", "not enough r
 PRESETS = ("paper", "quick")
 #: The measure of most comparisons, which a reading does not name.
 ACCURACY = "test accuracy"
-#: Finished runs that each side of a comparison needs before it is judged.
-ENOUGH = 3
 #: Comparisons that a reading lists where none is judged.
 SHOWN = 4
 #: C3: rows count as collapsed above this mean pairwise cosine of the packed rows ...

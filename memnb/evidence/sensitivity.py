@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from memnb.evidence.claims import ENOUGH, Verdict, check
+from memnb.evidence.claims import Verdict, check
+from memnb.evidence.statistics import ENOUGH
 
 #: The verdicts themselves.
 AS_JUDGED = "as judged"

@@ -15,6 +15,9 @@ import numpy as np
 import pandas as pd
 
 LEVEL = 0.95
+#: Values that an interval takes, on each side of a difference. That of two
+#: would be 12.7 times as wide as they are apart.
+ENOUGH = 3
 
 
 class Effect(NamedTuple):
@@ -40,7 +43,7 @@ class Mean(NamedTuple):
 def mean(values: Iterable[float], level: float = LEVEL) -> Mean:
     """Mean, sample deviation (ddof 1) and t interval; NaN values are left out.
 
-    The interval and the deviation are NaN for fewer than two values.
+    The deviation is NaN for fewer than two values, the interval for fewer than :data:`ENOUGH`.
     """
     sample = _finite(values)
     n = len(sample)
@@ -49,6 +52,8 @@ def mean(values: Iterable[float], level: float = LEVEL) -> Mean:
     if n < 2:
         return Mean(centre, math.nan, math.nan, math.nan, n)
     sd = float(sample.std(ddof=1))
+    if n < ENOUGH:
+        return Mean(centre, sd, math.nan, math.nan, n)
     half = _quantile(n - 1, level) * sd / math.sqrt(n)
     return Mean(centre, sd, centre - half, centre + half, n)
 
@@ -56,12 +61,12 @@ def mean(values: Iterable[float], level: float = LEVEL) -> Mean:
 def difference(a: Iterable[float], b: Iterable[float], level: float = LEVEL) -> Effect:
     """mean(a) − mean(b) with Welch's interval (unequal variances, Satterthwaite's degrees).
 
-    The interval is NaN when either side has fewer than two values, the effect when either side
-    has none.
+    The interval is NaN when either side has fewer than :data:`ENOUGH` values, the effect when
+    either side has none.
     """
     left, right = mean(a), mean(b)
     effect = left.mean - right.mean
-    if min(left.n, right.n) < 2:
+    if min(left.n, right.n) < ENOUGH:
         return Effect(effect, math.nan, math.nan, left.n, right.n)
     u, v = left.sd**2 / left.n, right.sd**2 / right.n
     if u + v == 0:

@@ -103,7 +103,7 @@ class Step(Config):
         outcome: ``done`` or ``failed``.
         seconds: the execution took.
         error: one sentence, with the traceback in ``details``.
-        outputs: file name -> hash of its content.
+        outputs: file, from the report's folder on -> hash of its content.
         ended: when, ISO 8601 in UTC.
     """
 

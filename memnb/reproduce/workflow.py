@@ -7,6 +7,7 @@ are the same. So a killed call goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tempfile
@@ -114,6 +115,7 @@ class _Call:
         self.stop = stop
         self.began = time.monotonic()
         self.kept: set[str] = set()
+        self.dropped: list[str] = []
 
     def train(
         self, chosen: Sequence[Artefact], jobs: int | None, device: str, function: str
@@ -214,9 +216,13 @@ class _Call:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def outputs(self, artefact: Artefact) -> dict[str, str]:
-        """Hashes of what executing the notebook leaves, by name; empty for what is not there."""
+        """Hashes of what executing the notebook leaves; empty for what has to be there and is not.
+
+        By its path in the report: rows beside a figure and a table may have the same name.
+        """
         files = [*artefact.files(self.report), self.executed(artefact)]
-        return {path.name: content_hash(path) for path in files}
+        files += [rows for rows in _rows_beside(files) if rows.is_file()]
+        return {path.relative_to(self.report).as_posix(): content_hash(path) for path in files}
 
     def up_to_date(self, artefact: Artefact, digest: str) -> bool:
         step = self.step(artefact)
@@ -226,10 +232,7 @@ class _Call:
 
     def step(self, artefact: Artefact) -> Step | None:
         """What is remembered of the artefact; None if nothing, or nothing that can be read."""
-        try:
-            return Step.of(json.loads(self.step_file(artefact).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError, MemnbError):
-            return None
+        return _read_step(self.step_file(artefact))
 
     def result(self, artefact: Artefact) -> Step | None:
         """What the report can show; None if an earlier call's files were since removed."""
@@ -249,9 +252,43 @@ class _Call:
             outputs={} if ended.error else self.outputs(artefact),
             ended=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        before = self.step(artefact)
+        if before is not None and not ended.error:
+            self.drop(before)
         write(self.step_file(artefact), step.model_dump_json(indent=1).encode())
 
+    def drop(self, step: Step) -> None:
+        """Remove what a notebook once wrote into the report and no notebook writes any more.
+
+        Only what is as it was left: a file that somebody has changed since is theirs.
+        """
+        made: set[Path] = set()
+        for artefact in self.source.artefacts:
+            files = [*artefact.files(self.report), self.executed(artefact)]
+            made |= {*files, *_rows_beside(files)}
+        for name, digest in step.outputs.items():
+            path = self.report / name
+            inside = path.parent in {self.report / each for each in _FOLDERS}
+            if inside and path not in made and digest and content_hash(path) == digest:
+                with contextlib.suppress(OSError):  # what cannot be removed harms nobody
+                    path.unlink()
+                    self.dropped.append(name)
+
+    def drop_retired(self) -> None:
+        """The same for all artefacts that the manifest no longer has; their steps are forgotten."""
+        known = {self.step_file(artefact) for artefact in self.source.artefacts}
+        for file in sorted({*(self.report / "steps").glob("*.json")} - known):
+            step = _read_step(file)
+            if step is not None and step.artefact == file.stem:
+                self.drop(step)
+                with contextlib.suppress(OSError):
+                    file.unlink()
+
     def write_report(self, chosen: Sequence[Artefact], training: Training) -> Result:
+        self.drop_retired()
+        if self.dropped:
+            names = ", ".join(self.dropped)
+            self.display.note(f"Removed from the report, since no notebook makes it now: {names}.")
         entries = [
             Entry(
                 artefact, self.result(artefact), artefact.id in self.kept, self.executed(artefact)
@@ -270,6 +307,23 @@ class _Call:
     def interrupted(self) -> Result:
         self.display.note("Stopped. What is finished is kept; the same command goes on from here.")
         return Result(self.stop.exit_code, None, ())
+
+
+#: Folders of a report that notebooks write into.
+_FOLDERS = ("figures", "tables", "notebooks")
+
+
+def _rows_beside(files: Iterable[Path]) -> list[Path]:
+    """Where the rows behind those ``files`` stand that are figures."""
+    return [path.with_suffix(".csv") for path in files if path.suffix == ".png"]
+
+
+def _read_step(file: Path) -> Step | None:
+    """The content of a step's file; None if there is nothing that can be read."""
+    try:
+        return Step.of(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError, MemnbError):
+        return None
 
 
 class _NotebookWatch:

@@ -72,8 +72,10 @@ def look(device: str = "auto", jobs: int | None = None) -> Machine:
             kind, name, count = pool.submit(_look, device).result()
         except BrokenProcessPool:
             raise RunError(
-                "The process that looks for graphics cards died over PyTorch; 'python -c \"import "
-                "torch; torch.cuda.is_available()\"' may tell why."
+                "The process that looks for graphics cards died: a script must call this below 'if "
+                '__name__ == "__main__":\', since every process that it starts runs it again; if '
+                "it does, 'python -c \"import torch; torch.cuda.is_available()\"' may tell what is "
+                "wrong with PyTorch."
             ) from None
     named = [card.strip() for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     cards = [card for card in named if card][:count] or [str(number) for number in range(count)]

@@ -341,7 +341,9 @@ class _Trainer:
                 raise
             log.warning("%s: %s", self.run.run_id, error)
             self._write_record(outcome="failed", reason=self._want_of_memory())
-        if self.record["outcome"] == "finished":
+        # No checkpoint of a run that has ended, failed or not, is ever read again. One that ran out
+        # of memory has not: it goes on from its last.
+        if has_ended(self.record):
             checkpoint.remove(self.folder)
         return self.record
 
