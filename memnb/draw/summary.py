@@ -110,8 +110,9 @@ def _gist(
     if len(cosines):
         falls = int((cosines["last"] < cosines["first"]).sum())
         said.append(
-            "The paper says that Luna's memory rows become alike in training; the mean cosine of "
-            f"Luna-16's falls in {falls} of {counted(len(cosines), 'run')}."
+            "The paper says that Luna's memory rows become alike in training; Luna-16's end less "
+            f"alike than they began, by their mean cosine, in {falls} of "
+            f"{counted(len(cosines), 'run')}."
         )
     learned = _learned(_full(runs))
     losses = []
