@@ -388,15 +388,17 @@ def test_cost_is_counted_from_the_matrix_products() -> None:
     assert cost.operations_of(small) < cost.operations_of(large)
 
 
+# Its workers import this file too, as they do the command's: they need none of this.
 MAIN = """
 import sys
 from pathlib import Path
-from memnb import paths
-from memnb.reproduce import manifest, plan, workflow
-from memnb.reproduce.workers import stop_on_signals
-from memnb.reproduce.workflow import reproduce
 
 if __name__ == "__main__":
+    from memnb import paths
+    from memnb.reproduce import manifest, plan, workflow
+    from memnb.reproduce.workers import stop_on_signals
+    from memnb.reproduce.workflow import reproduce
+
     folder, out = map(Path, sys.argv[1:])
     paths.assets = lambda: folder.parent / "assets"
     plan.QUICK_MODELS, plan.QUICK_SEEDS = ("luna-1", "convluna-1"), (0,)
