@@ -27,11 +27,15 @@ from typing import Any
 import torch
 import torch._dynamo  # which the first optimizer loads: a second for each child otherwise
 
-from memnb import cli
+from memnb import cli, evidence
 from memnb.config import Run
+from memnb.reproduce import progress
 from memnb.train import checkpoint, loop
 from memnb.train.engine import Engine
 from memnb.train.sampler import EpochSampler
+
+#: Commands load them when they need them: another second for each child, if they were not here.
+LOADED = (evidence, progress)
 
 #: Where a process may be told to die: the function whose events are counted, by its owner and name.
 PLACES: dict[str, tuple[Any, str]] = {
