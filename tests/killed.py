@@ -8,6 +8,7 @@ does to any other process.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import multiprocessing
@@ -26,20 +27,24 @@ from typing import Any
 import torch
 import torch._dynamo  # which the first optimizer loads: a second for each child otherwise
 
-from memnb import cli
+from memnb import cli, evidence
 from memnb.config import Run
+from memnb.reproduce import progress
 from memnb.train import checkpoint, loop
 from memnb.train.engine import Engine
 from memnb.train.sampler import EpochSampler
 
-#: Where a process may be told to die, and the function whose events are counted there.
-PLACES = {
-    "save": checkpoint.save,
-    "write": checkpoint.write_atomically,
-    "rows": loop._Journal.add,
-    "evaluation": Engine.evaluate,
-    "epoch": EpochSampler._shuffle,
-    "finish": loop._Trainer._finish,
+#: Commands load them when they need them: another second for each child, if they were not here.
+LOADED = (evidence, progress)
+
+#: Where a process may be told to die: the function whose events are counted, by its owner and name.
+PLACES: dict[str, tuple[Any, str]] = {
+    "save": (checkpoint, "save"),
+    "write": (checkpoint, "write_atomically"),
+    "rows": (loop._Journal, "add"),
+    "evaluation": (Engine, "evaluate"),
+    "epoch": (EpochSampler, "_shuffle"),
+    "finish": (loop._Trainer, "_finish"),
 }
 
 
@@ -128,9 +133,8 @@ def train(run: Run, folder: Path, place: str | None = None, event: int = 0) -> N
 
     loop.make_engine = kept
     if place is not None:
-        sys.setprofile(_profile([Events(place)], fatal=event))
+        _watch([Events(place)], fatal=event)
     record = loop.train(run, folder, device="cpu")
-    sys.setprofile(None)
     if engines and record["outcome"] == "finished":
         state = engines[-1].state()
         del state["rng_cpu"]  # train() has put back the one that it found
@@ -140,9 +144,8 @@ def train(run: Run, folder: Path, place: str | None = None, event: int = 0) -> N
 def count(run: Run, folder: Path) -> None:
     """As :func:`train`, and count the events of each place into ``events.json``."""
     counters = [Events(place) for place in PLACES]
-    sys.setprofile(_profile(counters, fatal=None))
+    _watch(counters, fatal=None)
     train(run, folder)
-    sys.setprofile(None)
     counts = {counter.place: counter.seen for counter in counters}
     (folder / "events.json").write_text(json.dumps(counts))
 
@@ -156,22 +159,36 @@ class Events:
     seen: int = 0
 
 
-def _profile(counters: list[Events], fatal: int | None) -> Any:
-    places = {PLACES[counter.place].__code__: counter for counter in counters}
+def _watch(counters: list[Events], fatal: int | None) -> None:
+    """Count the events of some places, and die at the one numbered ``fatal``.
 
-    def profile(frame: FrameType, kind: str, _: object) -> None:
-        own = places.get(frame.f_code)
-        if own is not None and kind == "call":
-            own.depth += 1
+    Outside of them nothing is looked at: that would make a run twice as long.
+    """
+
+    def profile(_frame: FrameType, _kind: str, _: object) -> None:
         for counter in counters:
             if counter.depth:
                 if counter.seen == fatal:
                     os.kill(os.getpid(), signal.SIGKILL)
                 counter.seen += 1
-        if own is not None and kind == "return":
-            own.depth -= 1
 
-    return profile
+    def watched(function: Any, counter: Events) -> Any:
+        @functools.wraps(function)
+        def within(*arguments: Any, **named: Any) -> Any:
+            sys.setprofile(profile)
+            counter.depth += 1
+            try:
+                return function(*arguments, **named)
+            finally:
+                counter.depth -= 1
+                if not any(each.depth for each in counters):
+                    sys.setprofile(None)
+
+        return within
+
+    for counter in counters:
+        owner, name = PLACES[counter.place]
+        setattr(owner, name, watched(getattr(owner, name), counter))
 
 
 def train_forgetting_the_sampler(run: Run, folder: Path, place: str, event: int) -> None:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import filelock
 import killed
 import pytest
 import torch
-from test_kills import differences, tiny, whole
+from test_kills import differences, finished, tiny
 
 from memnb.config import Run, run_config
 from memnb.errors import RunError
@@ -42,6 +42,26 @@ def lines(folder: Path, name: str = "metrics.jsonl") -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+Whole = Callable[[Run], Path]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The folder of a run that was left alone, to be read only: each is trained once."""
+    folders: dict[str, Path] = {}
+
+    def trained(run: Run) -> Path:
+        if run.run_id not in folders:
+            folder = tmp_path_factory.mktemp("whole") / run.run_id
+            child = killed.start(killed.train, run, folder)
+            assert child.end() == 0, child.said
+            assert finished(folder)
+            folders[run.run_id] = folder
+        return folders[run.run_id]
+
+    return trained
+
+
 # --- disks -----------------------------------------------------------------------------------
 
 
@@ -58,10 +78,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(
-    small_disk: Path, tmp_path: Path
+    small_disk: Path, whole: Whole
 ) -> None:
     run = tiny("luna-4")
-    expected = whole(run, tmp_path / "whole")
+    expected = whole(run)
     ballast = small_disk / "ballast"
     # Room for two checkpoints or so, where two are kept and the next is written beside them.
     room = int(2.5 * (expected / "final.pt").stat().st_size)
@@ -91,10 +111,10 @@ def many_rows() -> Run:
     ("run", "limit", "save"), [(tiny("luna-4"), 60_000, True), (many_rows(), 3_030, False)]
 )
 def test_beyond_a_quota_a_run_stops_and_goes_on_later(
-    run: Run, limit: int, save: bool, tmp_path: Path
+    run: Run, limit: int, save: bool, tmp_path: Path, whole: Whole
 ) -> None:
     """A write of a checkpoint, or of a row, really fails half-way."""
-    expected = whole(run, tmp_path / "whole")
+    expected = whole(run)
     folder = tmp_path / "cut"
     child = killed.start(killed.train_in_little_space, run, folder, limit, False, save)
     assert child.end() == 1
@@ -107,10 +127,10 @@ def test_beyond_a_quota_a_run_stops_and_goes_on_later(
 
 
 def test_killed_in_the_middle_of_a_row_its_torn_line_is_reported_and_repaired(
-    tmp_path: Path,
+    tmp_path: Path, whole: Whole
 ) -> None:
     run = many_rows()
-    expected = whole(run, tmp_path / "whole")
+    expected = whole(run)
     folder = tmp_path / "runs" / run.run_id
     child = killed.start(killed.train_in_little_space, run, folder, 3_030, True, False)
     assert child.end() == -signal.SIGXFSZ
@@ -131,10 +151,10 @@ def test_killed_in_the_middle_of_a_row_its_torn_line_is_reported_and_repaired(
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "sum flipped"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(
-    damage: str, tmp_path: Path
+    damage: str, tmp_path: Path, whole: Whole
 ) -> None:
     run = tiny("convluna-4")
-    expected = whole(run, tmp_path / "whole")
+    expected = whole(run)
     folder = tmp_path / "cut"
     assert killed.start(killed.train, run, folder, "epoch", 8).end() == -signal.SIGKILL
     older, newest = sorted(folder.glob("checkpoint-*.pt"))
@@ -154,10 +174,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(
 
 
 def test_with_every_checkpoint_damaged_a_run_starts_again_and_is_resumable_again(
-    tmp_path: Path,
+    tmp_path: Path, whole: Whole
 ) -> None:
     run = tiny("convluna-4")
-    expected = whole(run, tmp_path / "whole")
+    expected = whole(run)
     folder = tmp_path / "cut"
     assert killed.start(killed.train, run, folder, "epoch", 14).end() == -signal.SIGKILL
     for path in folder.glob("checkpoint-*.pt"):

@@ -80,7 +80,8 @@ class Project:
             preset,
             only,
             self.out,
-            jobs=more.pop("jobs", 2),
+            # One worker at a time, unless a test asks for more: each takes a second to start.
+            jobs=more.pop("jobs", 1),
             display=Display(self.shown),
             source=manifest.load(self.folder / "manifest.toml"),
             function="pretend_training:train",
@@ -109,7 +110,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 def test_everything_is_done_once_and_the_report_shows_it(project: Project) -> None:
     project.add("first")
     project.add("second")
-    result = project()
+    result = project(jobs=2)
     assert result.exit_code == 0
     assert result.report == project.out / "report" / "index.html"
     assert project.executions() == ["first", "second"]
@@ -230,7 +231,7 @@ def test_a_failing_notebook_is_named_and_the_others_are_executed(project: Projec
     project.add("first", "raise ValueError('<b>no</b>')")
     project.add("second")
     project.add("third", "import sys; sys.exit(0)")
-    result = project()
+    result = project(jobs=2)
     assert result.exit_code == 1
     assert "first.ipynb: cell [4] raised ValueError: <b>no</b>" in result.failures
     assert any("third.ipynb ended early" in failure for failure in result.failures)
@@ -413,15 +414,17 @@ def test_cost_is_counted_from_the_matrix_products() -> None:
     assert cost.operations_of(small) < cost.operations_of(large)
 
 
+# Its workers import this file too, as they do the command's: they need none of this.
 MAIN = """
 import sys
 from pathlib import Path
-from memnb import paths
-from memnb.reproduce import manifest, plan, workflow
-from memnb.reproduce.workers import stop_on_signals
-from memnb.reproduce.workflow import reproduce
 
 if __name__ == "__main__":
+    from memnb import paths
+    from memnb.reproduce import manifest, plan, workflow
+    from memnb.reproduce.workers import stop_on_signals
+    from memnb.reproduce.workflow import reproduce
+
     folder, out = map(Path, sys.argv[1:])
     paths.assets = lambda: folder.parent / "assets"
     plan.QUICK_MODELS, plan.QUICK_SEEDS = ("luna-1", "convluna-1"), (0,)

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,22 @@ def stop_after(calls: int) -> Any:
     return lambda: next(asked) >= calls
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of the tiny run of a model, finished in one go, to be read only: each is trained
+    once."""
+    folders: dict[str, Path] = {}
+
+    def trained(model: str = "convluna-4") -> Path:
+        if model not in folders:
+            folder = tmp_path_factory.mktemp("whole") / model
+            assert train(tiny(model), folder, device="cpu")["outcome"] == "finished"
+            folders[model] = folder
+        return folders[model]
+
+    return trained
+
+
 def test_a_run_leaves_a_complete_folder(tmp_path: Path) -> None:
     run = tiny()
     seen: list[Progress] = []
@@ -119,31 +136,32 @@ def test_the_memory_is_measured_on_every_label_of_a_sorted_set(
     assert seen == [{0, 1}] * 5
 
 
-def test_a_run_watches_its_filters_and_is_examined_at_its_end(tmp_path: Path) -> None:
-    train(tiny(), tmp_path / "filtered", device="cpu")
-    filters = rows(tmp_path / "filtered", "filters")
+def test_a_run_watches_its_filters_and_is_examined_at_its_end(
+    whole: Callable[..., Path],
+) -> None:
+    filtered, plain = whole(), whole("transformer")
+    filters = rows(filtered, "filters")
     assert sorted({row["step"] for row in filters}) == [0, 10, 20, 30, 40]
     assert filters[0]["tap_1"] != filters[-1]["tap_1"]
-    causal = rows(tmp_path / "filtered", "causal")
-    test = rows(tmp_path / "filtered")[-1]
+    causal = rows(filtered, "causal")
+    test = rows(filtered)[-1]
     assert causal[0]["test"] == "intact"
     assert causal[0]["accuracy"] == pytest.approx(test["accuracy"])  # of the best weights
-    assert len(rows(tmp_path / "filtered", "usage")) == 2 * 4
-    assert sum(row["examples"] for row in rows(tmp_path / "filtered", "lengths")) == 40
-    train(tiny("transformer"), tmp_path / "plain", device="cpu")
-    written = {path.name for path in (tmp_path / "plain").glob("*.jsonl")}
+    assert len(rows(filtered, "usage")) == 2 * 4
+    assert sum(row["examples"] for row in rows(filtered, "lengths")) == 40
+    written = {path.name for path in plain.glob("*.jsonl")}
     assert written == {
         "metrics.jsonl", "probes.jsonl", "removal.jsonl", "lengths.jsonl", "beginning.jsonl",
     }  # fmt: skip
-    (*_, whole) = rows(tmp_path / "plain", "beginning")
-    assert whole["accuracy"] == pytest.approx(rows(tmp_path / "plain")[-1]["accuracy"])
+    (*_, to_the_end) = rows(plain, "beginning")
+    assert to_the_end["accuracy"] == pytest.approx(rows(plain)[-1]["accuracy"])
 
 
-def test_the_best_weights_are_kept_and_tested(tmp_path: Path) -> None:
+def test_the_best_weights_are_kept_and_tested(whole: Callable[..., Path]) -> None:
     run = tiny()
-    record = train(run, tmp_path, device="cpu")
+    record = json.loads((whole() / "run.json").read_text())
     network = Network(run.model, run.task)
-    network.load_state_dict(weights(tmp_path))
+    network.load_state_dict(weights(whole()))
     network.eval()
     data = tasks.load(run.task)
     with torch.no_grad():
@@ -174,11 +192,10 @@ def test_same_seed_same_result_and_another_seed_another(model: str, tmp_path: Pa
     "model", ["transformer", "luna-4", "convluna-4", "convchunkmem-4", "convrmt-4"]
 )
 def test_resumed_equals_uninterrupted_bit_for_bit(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, tmp_path: Path, whole: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run, uninterrupted = tiny(model), whole(model)
     monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)  # look up after every step
-    run = tiny(model)
-    train(run, tmp_path / "whole", device="cpu")
     outcomes = []
     for calls in (1, 4, 9, 13, 10**9):  # within evaluations and between them
         torch.rand(3)  # whatever else the process draws must not matter
@@ -186,17 +203,16 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
         outcomes.append(record["outcome"])
     assert outcomes == ["interrupted"] * 4 + ["finished"]
     assert record["resumed"] == 4
-    assert_same_result(tmp_path / "whole", tmp_path / "cut")
+    assert_same_result(uninterrupted, tmp_path / "cut")
 
 
 @pytest.mark.parametrize("lost", ["sampler", "rng_cpu", "optimizer"])
 def test_resuming_without_a_part_of_the_state_gives_another_result(
-    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lost: str, tmp_path: Path, whole: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control of the test above: each part of the state is needed."""
+    run, uninterrupted = tiny(), whole()
     monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)
-    run = tiny()
-    train(run, tmp_path / "whole", device="cpu")
     train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(13))
     state = checkpoint.load_newest(tmp_path / "cut")
     assert state is not None
@@ -211,12 +227,13 @@ def test_resuming_without_a_part_of_the_state_gives_another_result(
             moments["exp_avg"].zero_()
     checkpoint.save(tmp_path / "cut", step, state)
     train(run, tmp_path / "cut", device="cpu")
-    assert rows(tmp_path / "whole") != rows(tmp_path / "cut")
+    assert rows(uninterrupted) != rows(tmp_path / "cut")
 
 
-def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path: Path) -> None:
+def test_rows_written_after_the_checkpoint_are_not_doubled(
+    tmp_path: Path, whole: Callable[..., Path]
+) -> None:
     run = tiny("convluna-4")
-    train(run, tmp_path / "whole", device="cpu")
     cut = train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(5))
     assert cut["outcome"] == "interrupted"
     for name in ("metrics", "probes", "filters"):
@@ -225,7 +242,7 @@ def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path: Path) -> No
         assert lines
         path.write_text("".join([*lines, lines[-1]]))  # the process died before the next save
     train(run, tmp_path / "cut", device="cpu")
-    assert_same_result(tmp_path / "whole", tmp_path / "cut")
+    assert_same_result(whole(), tmp_path / "cut")
 
 
 def test_the_memory_is_measured_at_the_steps_that_were_chosen(

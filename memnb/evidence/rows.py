@@ -468,8 +468,9 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     if len(values) != len(lines):
         values = [_value_or_none(line) for line in lines]
     sound, problems = [], []
+    shapes: set[Any] = set()
     for number, value in enumerate(values, start=1):
-        if _fits(value, _FILES[path.name][0]):
+        if _fits(value, _FILES[path.name][0], shapes):
             sound.append(value)
         elif number == len(values):
             problems.append(f"{path} ends in a torn line (line {number}).")
@@ -500,16 +501,29 @@ def _whole(digits: str) -> int:
 _KINDS = dict.fromkeys(_WORDS, (str,)) | dict.fromkeys(_COUNTS, (int,))
 
 
-def _fits(value: Any, required: Sequence[str]) -> bool:
-    """Whether ``value`` is an object with the required keys and values of the right kinds."""
-    if not isinstance(value, dict) or not all(key in value for key in required):
+def _fits(value: Any, required: Sequence[str], shapes: set[Any]) -> bool:
+    """Whether ``value`` is an object with the required keys and values of the right kinds.
+
+    Args:
+        shapes: the keys and types that were found to be right; a page of the report asks a million
+            times, and the lines of one file are alike.
+    """
+    if not isinstance(value, dict):
         return False
-    # Types of JSON, whose values have no subclasses; a page of the report asks a million times.
-    for key, item in value.items():
-        if type(item) not in _KINDS.get(key, (float, int, type(None))):
+    shape = (*value, *map(type, value.values()))
+    if shape not in shapes:
+        if not all(key in value for key in required):
             return False
-    shares = [value.get(key) or 0 for key in _SHARES]  # None, as NaN: not known
-    return not any(share < 0 or share > 1 for share in shares)
+        # Types of JSON, whose values have no subclasses.
+        for key, item in value.items():
+            if type(item) not in _KINDS.get(key, (float, int, type(None))):
+                return False
+        shapes.add(shape)
+    for key in _SHARES:
+        share = value.get(key) or 0  # None, as NaN: not known
+        if share < 0 or share > 1:
+            return False
+    return True
 
 
 def damage(folder: Path) -> Iterator[str]:
