@@ -6,7 +6,7 @@ import functools
 import gc
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,22 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
-@pytest.fixture(autouse=True)
-def _isolated(tmp_path: Path, session_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test writes into the checkout, the user's cache, or the output of another test.
+@pytest.fixture(scope="session", autouse=True)
+def _away_from_the_checkout(session_folder: Path) -> Iterator[None]:
+    """No test writes into the checkout or the user's cache, nor does what a module prepares.
 
     The data cache is one for the session, so that a data set is generated once.
     """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEMNB_OUT", str(session_folder / "memnb output"))
+        patch.setenv("MEMNB_DATA", str(session_folder / "memnb data"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the output of another test."""
     monkeypatch.setenv("MEMNB_OUT", str(tmp_path / "memnb output"))
-    monkeypatch.setenv("MEMNB_DATA", str(session_folder / "memnb data"))
 
 
 @pytest.fixture(autouse=True)

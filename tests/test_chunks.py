@@ -207,12 +207,8 @@ def test_memory_in_scoring_does_not_grow_with_the_length(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["convchunkmem-3", "convrmt-3"])
 def test_it_compiles_once_for_all_chunks_and_blocks(name: str) -> None:
-    """A block, the last one, which need not compute all, and a chunk that is scored.
-
-    How often is decided before a backend comes in, so the quickest one will do; gradients through
-    compiled backward passes are those of test_compiled.py.
-    """
-    counter = CompileCounterWithBackend("eager")
+    """A block, the last one, which need not compute all, and a chunk that is scored."""
+    counter = CompileCounterWithBackend("aot_eager")
     network = make(name, blocks=3, chunk=8).float().train()
     inputs, lengths = tokens()
     with warnings.catch_warnings():

@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import memnb
+from memnb import paths
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
@@ -519,3 +520,12 @@ def test_the_readme_names_real_targets_and_commands():
     named = set(re.findall(r"(?:^|`)make ([a-z]+)\b", text, flags=re.MULTILINE))
     assert {"reproduce", "test"} <= named <= targets
     assert text.count("<!-- results:start -->") == text.count("<!-- results:end -->") == 1
+
+
+@pytest.fixture(scope="module")
+def where_a_module_writes():
+    return [paths.data_cache(), paths.output()]
+
+
+def test_what_a_module_prepares_stays_out_of_the_checkout(where_a_module_writes):
+    assert not any(folder.is_relative_to(ROOT) for folder in where_a_module_writes)
