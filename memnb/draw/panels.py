@@ -469,9 +469,9 @@ def missing(axis: Axes, text: str = style.MISSING) -> None:
     )  # fmt: skip
 
 
-def ticks(count: int) -> MaxNLocator:
-    """At most about ``count`` whole numbers that read well."""
-    return MaxNLocator(count, integer=True, steps=[1, 2, 2.5, 5, 10])
+def ticks(count: int, least: int = 2) -> MaxNLocator:
+    """About ``count`` whole numbers at most that read well; ``least`` in any case."""
+    return MaxNLocator(count, integer=True, steps=[1, 2, 2.5, 5, 10], min_n_ticks=least)
 
 
 def ticks_at(axis: Axis, places: Sequence[float]) -> None:
@@ -483,10 +483,7 @@ def ticks_at(axis: Axis, places: Sequence[float]) -> None:
 
 def count_along(axis: Axes, ticks_at_most: int = 4) -> None:
     """An x axis of steps or tokens, with few ticks and thousands as ``k``."""
-    # With one tick where there is one step.
-    axis.xaxis.set_major_locator(
-        MaxNLocator(ticks_at_most, integer=True, steps=[1, 2, 2.5, 5, 10], min_n_ticks=1)
-    )
+    axis.xaxis.set_major_locator(ticks(ticks_at_most, least=1))  # one where there is one step
     axis.xaxis.set_major_formatter(
         lambda value, _: f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,.0f}"
     )
