@@ -215,12 +215,16 @@ class _Call:
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
+    def files(self, artefact: Artefact) -> list[Path]:
+        """What executing the notebook has to leave in the report."""
+        return [*artefact.files(self.report), self.executed(artefact)]
+
     def outputs(self, artefact: Artefact) -> dict[str, str]:
         """Hashes of what executing the notebook leaves; empty for what has to be there and is not.
 
         By its path in the report: rows beside a figure and a table may have the same name.
         """
-        files = [*artefact.files(self.report), self.executed(artefact)]
+        files = self.files(artefact)
         files += [rows for rows in _rows_beside(files) if rows.is_file()]
         return {path.relative_to(self.report).as_posix(): content_hash(path) for path in files}
 
@@ -264,7 +268,7 @@ class _Call:
         """
         made: set[Path] = set()
         for artefact in self.source.artefacts:
-            files = [*artefact.files(self.report), self.executed(artefact)]
+            files = self.files(artefact)
             made |= {*files, *_rows_beside(files)}
         for name, digest in step.outputs.items():
             path = self.report / name
