@@ -160,6 +160,11 @@ def test_the_best_convluna_is_that_of_the_same_task_by_its_mean(tmp_path: Path) 
         "the best ConvLuna has 39.0 (M = 16); 69.0 on Text (Local convolution, n = 3), where the "
         "best ConvLuna has 79.0 (M = 16). Controls"
     )
+    assert said.endswith(", ConvLuna the first one (CLS).")
+    mean = {"representation": "mean"}
+    write_runs(tmp_path, "convluna-16", [0.9] * 3, task="text", model_changes=mean)
+    said = in_short(tmp_path).answers["Does the filter need a memory?"]
+    assert said.endswith(", ConvLuna the first one (CLS) where it does not say mean.")
 
 
 def test_the_gist_has_gains_controls_likeness_and_losses(tmp_path: Path) -> None:

@@ -240,8 +240,8 @@ def shares_of(finished: pd.DataFrame) -> list[Share]:
     return [replace(s, with_mean=frozenset(answers.get(s.task, ()))) for s in found]
 
 
-#: What a sentence says of a filter without a memory, in this order; nothing follows from the rest.
 _OPEN = "open"
+#: What a sentence says of a filter without a memory, in this order; nothing follows from the rest.
 _SAID = {
     "enough": "explains ConvLuna",
     "left": "does not explain ConvLuna",
@@ -290,11 +290,11 @@ def _filter_alone_said(places: Mapping[str, list[str]]) -> str:
         for words in dict.fromkeys(_SAID.values())
         if words in places and words != _OPEN
     ]
-    unsaid = _and(places[_OPEN]) if _OPEN in places else ""
+    open_on = _and(places[_OPEN]) if _OPEN in places else ""
     if not said:
         whether = "Whether the filter without a memory explains ConvLuna is open on"
-        return f"{whether} {unsaid}." if unsaid else ""
-    rest = f"; on {unsaid} that is open" if unsaid else ""
+        return f"{whether} {open_on}." if open_on else ""
+    rest = f"; on {open_on} that is open" if open_on else ""
     return f"The filter without a memory {'; it '.join(said)}{rest}."
 
 

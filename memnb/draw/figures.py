@@ -638,9 +638,8 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     """Forest plot: every comparison behind the verdicts, with its 95 % interval and its target.
 
     Tasks side by side; a row of panels per unit, and one for what must stay near zero. The band is
-    where the whole interval has to lie for the comparison to hold. Right of its row
-    stands how many seeds it rests on. A comparison that a task does not have leaves its place empty
-    there.
+    where the whole interval has to lie for the comparison to hold; right of its row stands how many
+    seeds it rests on. A comparison that a task does not have leaves its place empty there.
 
     Args:
         verdicts: those of one preset (:func:`memnb.evidence.claims.check`).

@@ -261,8 +261,9 @@ def _controls(runs: pd.DataFrame, every: pd.DataFrame) -> _Part:
         )
     if not said:
         return _Part({})
-    reads = "Controls read the mean of all positions, ConvLuna the first one (CLS)."
     follows = beside_tables.filter_alone_in_short(every)
+    where = " where it does not say mean" if "(mean)" in follows else ""
+    reads = f"Controls read the mean of all positions, ConvLuna the first one (CLS){where}."
     answer = " ".join(filter(None, [follows, f"The better control has {'; '.join(said)}.", reads]))
     return _Part({}, "Does the filter need a memory?", answer)
 

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 LEVEL = 0.95
-#: Values that an interval takes, on each side of a difference. That of two
-#: would be 12.7 times as wide as they are apart.
+#: Values that an interval takes, on each side of a difference; so many finished runs a comparison
+#: needs before it is judged. The interval of two would be 12.7 times as wide as they are apart.
 ENOUGH = 3
 
 
