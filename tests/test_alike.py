@@ -137,7 +137,10 @@ def test_of_means_that_meet_the_smaller_stands_inside_the_larger(tmp_path: Path)
         changes = {"filter": "none", "pack_temperature": temperature}
         write_runs(tmp_path, "convluna-16", [0.6, 0.7], task="text", model_changes=changes)
     runs = load_runs(tmp_path)
-    (axis,) = alike.figure(runs, load_probes(runs)).axes
+    figure = alike.figure(runs, load_probes(runs))
+    (axis,) = figure.axes
+    said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    assert "one inside the other where two meet" in said
     means = [line for line in axis.lines if line.get_markeredgecolor() == "white"]
     assert len({tuple(line.get_xydata()[0]) for line in means}) == 1
     above_first = sorted(means, key=lambda line: -line.get_zorder())

@@ -159,7 +159,10 @@ def figure(runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Figu
     )
     known = panels.level_marks(tasks, not all(far.values()))
     panels.legend_below(sheet, {**_marks(rows), **known}, 4)
-    where = f"M = {filter_tables.TAKEN_APART}; small: one seed, large: the mean. {subtitle}"
+    where = (
+        f"M = {filter_tables.TAKEN_APART}; small: one seed; large: the mean, one inside the other "
+        f"where two meet. {subtitle}"
+    )
     ends = rows[[f"{measure}_{end}" for measure in (_COSINE, _RANK) for end in ("first", "last")]]
     return panels.finish(sheet, title, where, pd.concat([panels.of_runs(rows), ends], axis=1))
 
