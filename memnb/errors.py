@@ -36,6 +36,21 @@ class DataError(MemnbError):
     exit_code = 1
 
 
+#: What to try where the guard is there: of processes that load PyTorch first.
+_TRY_PYTORCH = (
+    "'python -c \"import torch; torch.cuda.is_available()\"' may tell what is wrong with PyTorch"
+)
+
+
+def died_at_start(process: str, otherwise: str = _TRY_PYTORCH) -> RunError:
+    """The error for a process that died at its start, as all do that a script without a guard
+    starts; ``otherwise`` says where to look if the script has one."""
+    return RunError(
+        f"{process} died: a script must call this below 'if __name__ == \"__main__\":', since "
+        f"every process that it starts runs it again; if it does, {otherwise}."
+    )
+
+
 def unknown(kind: str, name: object, choices: Iterable[str]) -> MemnbError:
     """The error for a name that is not among ``choices``, with the name that was probably meant."""
     options = list(choices)

@@ -6,6 +6,8 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -162,6 +164,20 @@ def test_a_model_that_raises_is_a_row_and_the_rest_goes_on(
 def test_a_device_that_is_not_there_is_no_row() -> None:
     with pytest.raises(MemnbError, match="CUDA"):
         next(bench.isolated("step", [tiny()], "cuda"))
+
+
+@pytest.mark.parametrize(
+    "call",
+    ['next(bench.isolated("step", [run_config("luna-1", "listops-short")], "cpu"))',
+     'bench.apart(bench.ceilings, "cpu", 64)'],
+)  # fmt: skip
+def test_a_script_without_a_guard_is_told_of_it(call: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    imports = "from memnb.config import run_config\nfrom memnb.train import bench\n"
+    script.write_text(f"{imports}\n{call}\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode
+    assert "below 'if __name__ == \"__main__\":'" in done.stderr.splitlines()[-1]
 
 
 def _nothing(*_: object) -> None:

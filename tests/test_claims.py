@@ -403,6 +403,7 @@ def test_c3_says_nothing_about_a_model_that_learned_nothing(tmp_path: Path) -> N
     verdict = check(tmp_path, "C3")
     assert verdict.verdict == "not enough runs"
     assert set(verdict.evidence["n_a"]) == {1}
+    assert set(verdict.evidence["left_out_a"]) == {2}
     note = "runs at the majority level, left out: on ListOps short Luna-16 2 of 3"
     assert verdict.reading.count(note) == 1
     assert set(verdict.evidence["note"]) == {note}

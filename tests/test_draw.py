@@ -145,14 +145,15 @@ def test_colours_of_text_are_readable_on_white(colour: str) -> None:
 
 @pytest.mark.parametrize("sight", SIGHT)
 def test_families_stay_apart_for_colour_blind_readers(sight: str) -> None:
-    shown_together = [
-        [*style.FAMILY.values()],
-        [look_of_filter(*kind) for kind in (("none",), ("conv",), ("pool",), ("pool", 4))],
-    ]
-    for looks in shown_together:
+    chunked = [style.OTHERS[model.partition("-")[0]] for model in config.CHUNK_MODELS]
+    for looks, least in (
+        ([*style.FAMILY.values()], 20),
+        ([look_of_filter(*kind) for kind in (("none",), ("conv",), ("pool",), ("pool", 4))], 20),
+        ([*style.FAMILY.values(), *chunked], 12),
+    ):
         seen = [lab(SIGHT[sight] @ linear(look.colour)) for look in looks]
         nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
-        assert nearest > 20
+        assert nearest > least
 
 
 def test_families_stay_apart_without_colour() -> None:
@@ -165,10 +166,9 @@ def test_every_model_of_the_package_has_a_look() -> None:
     assert families == set(style.FAMILY)
     assert set(config.BESIDE) == set(style.OTHERS)
     assert all(style.family(name).label != name for name in (*families, *config.BESIDE))
-    looks = {
-        (look.colour, look.marker) for look in [*style.FAMILY.values(), *style.OTHERS.values()]
-    }
-    assert len(looks) == len(style.FAMILY) + len(style.OTHERS)
+    looks = [*style.FAMILY.values(), *style.OTHERS.values()]
+    assert len({look.colour for look in looks}) == len(looks)
+    assert len({look.marker for look in looks}) == len(looks)
 
 
 def test_names_in_print() -> None:
@@ -1169,6 +1169,44 @@ def test_the_forest_plot_says_how_many_seeds_an_interval_rests_on(tmp_path: Path
     found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
     figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
     assert "fewer than 3 have no interval" in words(figure).replace("\n", " ")
+
+
+def test_the_forest_plot_counts_seeds_that_failed_or_learned_nothing(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-1", [0.20, 0.21, 0.22, None])
+    write_runs(tmp_path, "convluna-1", [0.30, 0.31, 0.32])
+    write_runs(tmp_path, "transformer", [None])
+    write_runs(tmp_path, "luna-4", [0.15, 0.16, 0.6], probes=COLLAPSED)
+    write_runs(tmp_path, "convluna-4", [0.15, 0.6, 0.7], probes=SPREAD_OUT)
+    write_runs(tmp_path, "luna-16", [0.15, 0.16, None], probes=COLLAPSED)
+    runs = rows.load_runs(tmp_path)
+    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+
+    def counts(claim: str, unit: str) -> dict[str, str]:
+        verdict = next(v for v in found if (v.claim, v.preset) == (claim, "quick"))
+        only = verdict.evidence[verdict.evidence["unit"] == unit]
+        figure = figures.claims([dataclasses.replace(verdict, evidence=only)])
+        (axis,) = panels(figure)
+        marked = {line.get_ydata()[0] for line in axis.lines if len(line.get_xdata()) == 1}
+        said = {text.get_position(): text.get_text() for text in figure.texts}
+        labels = [label.get_text() for label in axis.get_yticklabels()]
+        said_of_all = words(figure).replace("\n", " ")
+        assert ("those at the majority level" in said_of_all) == (claim == "C3")
+        return {
+            label: said[1, place] + ("" if place in marked else ", no mark")
+            for place, label in enumerate(labels)
+        }
+
+    assert counts("C1", "points") == {
+        "C1  ConvLuna-1 − Luna-1": "3, 1 failed",
+        "C1  ConvLuna-4 − Luna-4": "3",
+        "C1  ConvLuna-16 − Luna-16": "0/2, 1 failed, no mark",
+    }
+    assert counts("C2", "points") == {"C2  ConvLuna-1 − Transformer": "3/0, 1 failed, no mark"}
+    cosines = counts("C3", "cosine")
+    assert cosines["C3  Luna-4, packed cosine"] == "1 of 3"
+    assert cosines["C3  Luna-4 − ConvLuna-4, packed cosine"] == "1/2 of 3"
+    assert cosines["C3  Luna-16, packed cosine"] == "0 of 2, 1 failed, no mark"
+    assert cosines["C3  Luna-16 − ConvLuna-16, packed cosine"] == "0 of 2/0, 1 failed, no mark"
 
 
 def test_the_band_is_where_the_target_says(verdicts: list[claims.Verdict]) -> None:

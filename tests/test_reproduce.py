@@ -487,6 +487,17 @@ def test_a_signal_to_the_whole_group_leaves_everything_resumable(
     assert project().exit_code == 0
 
 
+def test_a_script_without_a_guard_is_told_of_it(
+    project: Project, call: Any, tmp_path: Path
+) -> None:
+    project.add("first")
+    (tmp_path / "call.py").write_text(MAIN.replace('if __name__ == "__main__":', "if True:"))
+    process = call()
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "below 'if __name__ == \"__main__\":'" in shown.splitlines()[-1]
+
+
 def test_the_time_left_counts_what_is_being_executed(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

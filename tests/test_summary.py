@@ -336,7 +336,8 @@ def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> No
     assert "a rule that reads the first token alone" in said
     assert said.endswith("With a run more than 2 points above it: Luna-1.")
     (note,) = in_short(tmp_path).notes
-    assert "(number of seeds that were asked): Luna-1 37.0 → 16.0 (2). What falls" in note
+    assert "1 of 1 model loses more than 2 points, 21.0 (Luna-1), which leaves 16.0, where" in note
+    assert "Seeds that were asked, of each: 2." in note
     for file in tmp_path.rglob("beginning.jsonl"):
         file.unlink()
     assert in_short(tmp_path).notes == []

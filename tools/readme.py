@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -120,7 +121,7 @@ def results(folder: Path, drawn: Figure) -> str:
             "Questions, answers and the numbers behind them",
             bullets(f"**{asked}** {said}" for asked, said in short.answers.items()),
             *([as_markdown(short.table)] if len(short.table) else []),
-            bullets(short.notes),
+            bullets(map(linked, short.notes)),
         )
     parts += folded(
         "The verdicts in numbers, and under other choices",
@@ -161,6 +162,11 @@ def in_short(gist: Sequence[str]) -> list[str]:
 def bullets(sentences: Iterable[str]) -> str:
     """A list in Markdown."""
     return "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
+
+
+def linked(text: str) -> str:
+    """``text`` with the notebooks that it names as links."""
+    return re.sub(r"notebooks/\w+\.ipynb", r"[\g<0>](\g<0>)", text)
 
 
 def speed() -> list[str]:

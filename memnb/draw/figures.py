@@ -639,7 +639,8 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
 
     Tasks side by side; a row of panels per unit, and one for what must stay near zero. The band is
     where the whole interval has to lie for the comparison to hold; right of its row stands how many
-    seeds it rests on. A comparison that a task does not have leaves its place empty there.
+    seeds it rests on, of how many where some are left out, and how many have failed. One without an
+    effect has no mark. A comparison that a task does not have leaves its place empty there.
 
     Args:
         verdicts: those of one preset (:func:`memnb.evidence.claims.check`).
@@ -652,27 +653,31 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         if not verdict.evidence.empty
     ]
     rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    rows = rows[rows["effect"].notna()] if len(rows) else rows
+    if len(rows):
+        rows = rows[rows["effect"].notna() | (rows[[*_LEFT_OUT, *_FAILED]] > 0).any(axis=1)]
     if rows.empty:
         return style.empty(title, subtitle, "No run yet: there is nothing to compare.")
     panel = rows["unit"].mask(rows["target"].str.startswith("within"), _LOST)
     units = [unit for unit in _UNITS if unit in set(panel)]
-    rows = rows.assign(label=[_comparison_label(row) for _, row in rows.iterrows()])
+    each = [row for _, row in rows.iterrows()]
+    rows = rows.assign(label=[*map(_comparison_label, each)], seeds=[*map(_seeds, each)])
     order = ["claim", "memory"]  # the same on every task, whichever sizes the first one has
     parts = {unit: rows[panel == unit].sort_values(order, kind="stable") for unit in units}
     places = {unit: list(dict.fromkeys(part["label"])) for unit, part in parts.items()}
     tasks = naming.task_order(rows["task"])
+    room = max(0.3, 0.055 * rows["seeds"].str.len().max())  # for the numbers of seeds, in inches
     figure, axes = style.canvas(
         len(units), len(tasks), 0.85 + sum(0.55 + 0.17 * len(labels) for labels in places.values()),
-        width=max(6.0, 3.2 + 1.45 * len(tasks)), sharex="row", sharey="row",
+        width=max(6.0, 3.2 + (1.15 + room) * len(tasks)), sharex="row", sharey="row",
         height_ratios=[len(labels) + 1.4 for labels in places.values()],
     )  # fmt: skip
-    style.layout_of(figure).set(w_pad=0.15)  # room for the numbers of seeds
+    style.layout_of(figure).set(w_pad=room / 2)
     for line, unit in zip(axes, units, strict=True):
         _forest(line, tasks, parts[unit], places[unit], unit)
     for axis, task in zip(axes[0], tasks, strict=True):
         axis.set_title(naming.task_label(task), fontsize=9)
-    there = set(rows["result"])
+    drawn = rows[rows["effect"].notna()]
+    there = set(drawn["result"])
     shown = {result: result for result in _RESULTS if result in there - {*UNJUDGED}}
     if there & {*UNJUDGED}:
         shown[UNJUDGED[0]] = "not judged"
@@ -681,12 +686,17 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         marks[_CUT] = _cut_mark(style.INK)
     marks["where the whole interval must lie"] = Patch(facecolor=_TARGET)
     panels.legend_below(figure, marks, len(marks), handletextpad=0.4, columnspacing=1.4)
-    few = f"; fewer than {statistics.ENOUGH} have no interval" if rows["low"].isna().any() else ""
-    words = f"Right of each row: number of seeds, a/b where the two sides differ{few}. {subtitle}"
-    return panels.finish(figure, title, words, rows.drop(columns="label"))
+    few = f"; fewer than {statistics.ENOUGH} have no interval" if drawn["low"].isna().any() else ""
+    counted = "Right of each row: number of seeds, a/b where the two sides differ"
+    if (rows[_LEFT_OUT] > 0).any(axis=None):
+        counted += "; of c: with those at the majority level, which are left out"
+    return panels.finish(
+        figure, title, f"{counted}{few}. {subtitle}", rows.drop(columns=["label", "seeds"])
+    )
 
 
 _TARGET = "#DCEBE3"
+_LEFT_OUT, _FAILED = ["left_out_a", "left_out_b"], ["failed_a", "failed_b"]
 #: Result of a comparison: marker, filled or hollow.
 _RESULTS = {
     "holds": ("o", True),
@@ -719,8 +729,9 @@ def _forest(
     settled = rows["result"].isin(_SETTLED)
     targets = [_target_value(target) for target in rows["target"]]
     near = [-target for target in targets] if unit == _LOST else []
-    shown = [*rows["effect"], *rows.loc[settled, ["low", "high"]].to_numpy(dtype=float).ravel()]
-    low, high = min(np.nanmin(shown), 0.0, *targets, *near), max(np.nanmax(shown), 0.0, *targets)
+    ends = rows.loc[settled, ["low", "high"]].to_numpy(dtype=float).ravel()
+    shown = [*rows["effect"], *ends, 0.0, *targets]
+    low, high = np.nanmin([*shown, *near]), np.nanmax(shown)
     margin = 0.14 * (high - low or 1)
     line[0].set_xlim(low - margin, high + margin)
     panels.name_rows(line, labels, 0.6, fontsize=7.5)
@@ -737,13 +748,15 @@ def _forest(
         for _, row in own.iterrows():
             position = labels.index(row["label"])
             _target(axis, position, row["target"])
+            style.note(axis, row["seeds"], (1, position), (3, 0), va="center", fontsize=6.5)
+            if np.isnan(row["effect"]):
+                continue
             mark = _result_mark(row["result"])
             colour = style.QUIET if row["result"] in UNJUDGED else style.INK
             _interval(axis, position, row["low"], row["high"], colour)
             mark.set_data([row["effect"]], [position])
             mark.set_zorder(4)
             axis.add_line(mark)
-            style.note(axis, _seeds(row), (1, position), (3, 0), va="center", fontsize=6.5)
     filled = [axis for axis, task in zip(line, tasks, strict=True) if task in set(rows["task"])]
     filled[(len(filled) - 1) // 2].set_xlabel(_UNITS[unit], fontsize=8)
 
@@ -755,9 +768,16 @@ def _comparison_label(row: pd.Series[Any]) -> str:
 
 
 def _seeds(row: pd.Series[Any]) -> str:
-    """``3``, or ``10/3`` where the sides of a comparison have so many seeds."""
-    sides = [row["n_a"], row["n_b"]] if row["b"] else [row["n_a"]]
-    return "/".join(map(str, dict.fromkeys(sides)))
+    """``3``, or ``10/3`` where the sides of a comparison have so many seeds; ``3/7 of 10`` where
+    some are left out, ``3/2, 1 failed`` where some have failed."""
+    sides = "ab" if row["b"] else "a"
+    counts = [row[f"n_{side}"] for side in sides]
+    every = [row[f"n_{side}"] + row[f"left_out_{side}"] for side in sides]
+    text = "/".join(map(str, dict.fromkeys(counts)))
+    if every != counts:
+        text += f" of {'/'.join(map(str, dict.fromkeys(every)))}"
+    failed = row[_FAILED].sum()
+    return f"{text}, {failed} failed" if failed else text
 
 
 def _target_value(target: str) -> float:

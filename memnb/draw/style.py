@@ -75,11 +75,12 @@ FAMILY: dict[str, Family] = {
 }
 
 
-#: Those that are shown beside them: memory between chunks, and the controls.
+#: Those that are shown beside them: memory between chunks, and the controls. A ChunkMem is a darker
+#: shade of what the Luna with its filter has.
 OTHERS: dict[str, Family] = {
-    "chunkmem": Family("chunkmem", "#1F77C9", "v", (0, (5, 1))),
-    "convchunkmem": Family("convchunkmem", "#C4480A", "P", (0, (5, 1))),
-    "poolchunkmem": Family("poolchunkmem", "#8A1C7C", "H", (0, (5, 1))),
+    "chunkmem": Family("chunkmem", "#332288", "v", (0, (5, 1))),
+    "convchunkmem": Family("convchunkmem", "#662506", "P", (0, (5, 1))),
+    "poolchunkmem": Family("poolchunkmem", "#40004B", "H", (0, (5, 1))),
     "rmt": Family("rmt", "#5B3FB5", "<", (0, (3, 1))),
     "convrmt": Family("convrmt", "#B3206E", ">", (0, (3, 1))),
     "poolrmt": Family("poolrmt", "#006A8E", "8", (0, (3, 1))),

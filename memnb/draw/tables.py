@@ -331,8 +331,8 @@ def first_operator_alone(runs: pd.DataFrame) -> str:
     return " ".join(said)
 
 
-def _models(best: pd.Series[float]) -> str:
-    return ", ".join(map(naming.model_label, naming.model_order(best.index)))
+def _models(numbers: pd.Series[float]) -> str:
+    return ", ".join(map(naming.model_label, naming.model_order(numbers.index)))
 
 
 def first_token_kept(beginning: pd.DataFrame) -> pd.DataFrame:
@@ -378,10 +378,10 @@ def first_token_reading(beginning: pd.DataFrame) -> str:
 
 
 def without_the_rest(beginning: pd.DataFrame, task: str) -> str:
-    """What models that have learned ``task`` make of the first token alone; "" for none.
+    """How many models that have learned ``task`` lose by the first token alone; "" for none.
 
-    Means over the seeds that were asked, which may be fewer than a model has: their number stands
-    behind each.
+    Means over the seeds that were asked, which may be fewer than a model has. Losses up to 2 points
+    (:data:`memnb.evidence.levels.MARGIN`) are not counted.
 
     Args:
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
@@ -392,19 +392,29 @@ def without_the_rest(beginning: pd.DataFrame, task: str) -> str:
     if found.empty:
         return ""
     by_model = found.groupby("model")
-    whole, first = (100 * by_model[name].mean() for name in ("whole", "first"))
-    seeds = by_model.size()
-    said = ", ".join(
-        f"{naming.model_label(model)} {whole[model]:.1f} → {first[model]:.1f} ({seeds[model]})"
-        for model in naming.model_order(whole.index)
-    )
-    level = levels.levels_of(task, examples=levels.ASKED_AGAIN).first_operator
+    first = 100 * by_model["first"].mean()
+    lost = 100 * by_model["whole"].mean() - first
+    lost = lost[lost > 100 * levels.MARGIN]
+    verb = "loses" if 1 in (len(lost), len(first)) else "lose"
+    said = f"{len(lost) or 'none'} of {counted(len(first), 'model')} {verb} more than 2 points"
+    if len(lost):
+        level = levels.levels_of(task, examples=levels.ASKED_AGAIN).first_operator
+        said += (
+            f", {_range(lost, '.1f')} ({_models(lost)}), which leaves "
+            f"{_range(first[lost.index], '.1f')}, where the first operator alone has "
+            f"{levels.in_percent(level)}. Such a loss shows that a model looks at the rest, not "
+            "that the rest helps it"
+        )
     return (
-        f"{naming.task_label(task)}, {levels.ASKED_AGAIN} test examples, where the first operator "
-        f"alone has {levels.in_percent(level)}: accuracy as they are → with another input's tokens "
-        f"behind the first (number of seeds that were asked): {said}. What falls below that "
-        "operator shows that a model looks at the rest, not that the rest helps it."
+        f"{naming.task_label(task)}, {levels.ASKED_AGAIN} test examples, with another input's "
+        f"tokens behind the first: {said}. Seeds that were asked, of each: "
+        f"{_range(by_model.size(), 'd')}. Every number: notebooks/07_memory_size.ipynb."
     )
+
+
+def _range(values: pd.Series[Any], form: str) -> str:
+    """``3.5 to 7.9``, or one number where both ends read alike."""
+    return " to ".join(dict.fromkeys(f"{end:{form}}" for end in (values.min(), values.max())))
 
 
 def _first_and_whole(beginning: pd.DataFrame) -> pd.DataFrame:

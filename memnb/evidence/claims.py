@@ -108,7 +108,8 @@ PARTS = {
 
 EVIDENCE_COLUMNS = (
     "part", "task", "memory", "measure", "a", "b", "mean_a", "mean_b", "effect", "low", "high",
-    "unit", "target", "n_a", "n_b", "failed_a", "failed_b", "result", "note",
+    "unit", "target", "n_a", "n_b", "failed_a", "failed_b", "left_out_a", "left_out_b", "result",
+    "note",
 )  # fmt: skip
 
 
@@ -208,19 +209,6 @@ FLAT = Target(f"< {COLLAPSED_RANK}", below=COLLAPSED_RANK)
 UNCHANGED = Target(f"within ±{EQUIVALENT:g}", above=-EQUIVALENT, below=EQUIVALENT)
 
 
-@dataclass(frozen=True)
-class Side:
-    """Runs of one model: a value per finished run, and the ids of those that failed."""
-
-    label: str
-    values: tuple[float, ...] = ()
-    failed: frozenset[str] = frozenset()
-
-    @property
-    def seen(self) -> bool:
-        return bool(self.values or self.failed)
-
-
 class LeftOut(NamedTuple):
     """Runs at the majority level, which say nothing of their memory: how many of the finished."""
 
@@ -232,6 +220,21 @@ class LeftOut(NamedTuple):
     @property
     def in_words(self) -> str:
         return f"{self.model} {self.runs} of {self.finished}"
+
+
+@dataclass(frozen=True)
+class Side:
+    """Runs of one model: a value per finished run but those left out, and the ids of those that
+    failed."""
+
+    label: str
+    values: tuple[float, ...] = ()
+    failed: frozenset[str] = frozenset()
+    left_out: LeftOut | None = None
+
+    @property
+    def seen(self) -> bool:
+        return bool(self.values or self.failed)
 
 
 @dataclass(frozen=True)
@@ -253,7 +256,6 @@ class Comparison:
     shallow: float | None = None
     """Of accuracies: what the first operator alone gives, where no run of either side is much above
     it."""
-    left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
     def estimate(self) -> tuple[float, float, float]:
@@ -271,6 +273,10 @@ class Comparison:
     @property
     def sides(self) -> list[Side]:
         return [self.a] if self.b is None else [self.a, self.b]
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        return [side.left_out for side in self.sides if side.left_out]
 
     @property
     def n(self) -> int:
@@ -317,7 +323,8 @@ class Comparison:
             self.part, self.task, self.memory, self.measure, a.label, b.label,
             mean(a.values).mean, mean(b.values).mean, *self.estimate, self.unit,
             self.target.text, len(a.values), len(b.values), len(a.failed), len(b.failed),
-            self.result, "; ".join([*self.notes, *_left_out(self.left_out)]),
+            *(side.left_out.runs if side.left_out else 0 for side in (a, b)), self.result,
+            "; ".join([*self.notes, *_left_out(self.left_out)]),
         )  # fmt: skip
 
     @property
@@ -386,7 +393,7 @@ def _memory_degrades(
             for kind in ("luna", "convluna")
         )
         compare = functools.partial(Comparison, task, memory)
-        of_luna = functools.partial(_side, f"luna-{memory}", luna)
+        of_luna = functools.partial(_side, f"luna-{memory}", luna, left_out=dull)
         for measure, ends, unit, near, more in (
             ("packed cosine", cosine, "cosine", COLLAPSED, POSITIVE),
             ("packed rank share", rank, "of the rank range", FLAT, NEGATIVE),
@@ -394,15 +401,15 @@ def _memory_degrades(
             for blocks, depth in (("", ""), (", last block", "deepest_")):
                 first, last = (of_luna(ends[f"{depth}{end}"]) for end in ("first", "last"))
                 what = f"{measure}{blocks}"
-                ended = compare(what, unit, near, last, part=at_the_end, left_out=dull)
+                ended = compare(what, unit, near, last, part=at_the_end)
                 was_so = replace(ended, a=first).holds
                 found.append(replace(ended, notes=(WAS_SO,)) if was_so else ended)
             change, end = of_luna(ends["last"] - ends["first"]), of_luna(ends["last"])
-            other = _side(f"convluna-{memory}", filtered, ends["last"])
-            what, both = f"{measure}, change in training", (*dull, *dull_too)
+            other = _side(f"convluna-{memory}", filtered, ends["last"], dull_too)
+            what = f"{measure}, change in training"
             found += [
-                compare(what, unit, more, change, part=than_at_first, left_out=dull),
-                compare(measure, unit, more, end, other, part=than_the_filtered, left_out=both),
+                compare(what, unit, more, change, part=than_at_first),
+                compare(measure, unit, more, end, other, part=than_the_filtered),
             ]
         found += _removals(task, memory, luna, dull, removal)
     return found
@@ -410,14 +417,14 @@ def _memory_degrades(
 
 def _that_learned(
     runs: pd.DataFrame, task: str, count_all: bool
-) -> tuple[pd.DataFrame, tuple[LeftOut, ...]]:
+) -> tuple[pd.DataFrame, LeftOut | None]:
     """One model's runs above the majority level and its failed ones, and what is left out."""
     finished = runs["outcome"] == "finished"
     dull = finished & (runs["test_accuracy"] <= learned_above(task))
     if count_all or not dull.any():
-        return runs, ()
+        return runs, None
     model = model_label(runs["model"].iloc[0])
-    return runs[~dull], (LeftOut(model, task, int(dull.sum()), int(finished.sum())),)
+    return runs[~dull], LeftOut(model, task, int(dull.sum()), int(finished.sum()))
 
 
 def _left_out(all_of_them: Iterable[LeftOut]) -> list[str]:
@@ -432,7 +439,7 @@ def _left_out(all_of_them: Iterable[LeftOut]) -> list[str]:
 
 
 def _removals(
-    task: str, memory: int, luna: pd.DataFrame, dull: tuple[LeftOut, ...], removal: pd.DataFrame
+    task: str, memory: int, luna: pd.DataFrame, dull: LeftOut | None, removal: pd.DataFrame
 ) -> list[Comparison]:
     """C3 (d): test accuracy lost when only half of the rows, or one, are read.
 
@@ -446,9 +453,10 @@ def _removals(
     for kept in sorted({memory // 2, 1}, reverse=True):
         lost = 100 * (_with_rows(rows, memory) - _with_rows(rows, kept))
         measure = f"accuracy lost with {kept} of {memory} rows left"
-        side = _side(f"luna-{memory}", luna, lost)
-        one = Comparison(task, memory, measure, "points", UNCHANGED, side, part=part, notes=notes)
-        found.append(replace(one, left_out=dull))
+        side = _side(f"luna-{memory}", luna, lost, dull)
+        found.append(
+            Comparison(task, memory, measure, "points", UNCHANGED, side, part=part, notes=notes)
+        )
     return found
 
 
@@ -500,11 +508,14 @@ def _model(runs: pd.DataFrame, task: str, name: str, changes: str = "") -> pd.Da
     return runs[chosen]
 
 
-def _side(label: str, runs: pd.DataFrame, values: pd.Series[float]) -> Side:
-    """``values`` (indexed by run id) of the finished among ``runs``."""
+def _side(
+    label: str, runs: pd.DataFrame, values: pd.Series[float], left_out: LeftOut | None = None
+) -> Side:
+    """``values`` (indexed by run id) of the finished among ``runs``, which are without those
+    ``left_out``."""
     finished = runs.loc[runs["outcome"] == "finished", "run_id"]
     failed = runs.loc[runs["outcome"] == "failed", "run_id"]
-    return Side(label, tuple(values.reindex(finished).dropna()), frozenset(failed))
+    return Side(label, tuple(values.reindex(finished).dropna()), frozenset(failed), left_out)
 
 
 def _accuracy(runs: pd.DataFrame, task: str, name: str, changes: str = "") -> Side:

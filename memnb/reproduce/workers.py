@@ -7,6 +7,7 @@ while it holds the queue's lock would freeze all the others.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -16,14 +17,13 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 from memnb import logs
-from memnb.errors import MemnbError
+from memnb.errors import MemnbError, died_at_start
 
 #: What a worker runs: (payload, report progress, was a stop asked for?) -> result.
 Function = Callable[[Any, Callable[[Any], None], Callable[[], bool]], Any]
@@ -78,7 +78,7 @@ class Stop:
         return 128 + (self.signal or 0)
 
 
-@contextmanager
+@contextlib.contextmanager
 def stop_on_signals(patience: float | None = None) -> Iterator[Stop]:
     """Turn the first Ctrl-C or SIGTERM into a polite request; a second one acts at once.
 
@@ -160,6 +160,9 @@ def run_jobs(
 
     Returns:
         The end of every job, by name. A worker that dies is reported and its job tried once more.
+
+    Raises:
+        RunError: no worker came as far as its first job.
     """
     pool = _Pool(function, jobs, processes, on_message, on_end, environments, deque(jobs))
     return pool.run(should_stop, on_tick, grace)
@@ -184,6 +187,7 @@ class _Pool:
     environments: Sequence[Mapping[str, str]]
     waiting: deque[str]
     died: set[str] = field(default_factory=set)
+    begun: bool = False  # a worker has come as far as its first job
     workers: list[_Worker] = field(default_factory=list)
     ended: dict[str, Ended] = field(default_factory=dict)
     stopping: float | None = None
@@ -246,7 +250,9 @@ class _Pool:
             except (EOFError, OSError):
                 self.bury(worker)
                 continue
-            if kind == "message":
+            if kind == "ready":
+                self.begun = True
+            elif kind == "message":
                 self.on_message(str(worker.job), value)
             else:
                 self.end(worker, value)
@@ -273,6 +279,8 @@ class _Pool:
             self.died.add(name)
             self.on_message(name, Died(f"Its process {how}; it is tried once more."))
             self.waiting.appendleft(name)
+        elif not self.begun and (worker.process.exitcode or 0) >= 0:
+            raise died_at_start("A worker process", "what the worker wrote may tell why") from None
         else:
             self.end(worker, {"error": f"Its process {how}, twice; it was given up."})
 
@@ -332,6 +340,8 @@ def _serve(function: Function, pipe: connection.Connection, environment: Mapping
 
     signal.signal(signal.SIGTERM, leave)
     threading.Thread(target=_listen, args=(pipe, jobs, stop), daemon=True).start()
+    with contextlib.suppress(OSError):  # nobody listens any more: the thread hears of it
+        pipe.send(("ready", None))
 
     def report(message: Any) -> None:
         try:

@@ -84,7 +84,8 @@ def reproduce(
 
     Raises:
         MemnbError: an unknown preset or artefact, or a wrong manifest.
-        RunError: the output folder cannot be written, or another call is at work in it.
+        RunError: the output folder cannot be written, another call is at work in it, or no worker
+            came as far as its first job.
     """
     if preset not in plan.PRESETS:
         raise unknown("preset", preset, plan.PRESETS)

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from memnb.config import Run
-from memnb.errors import RunError
+from memnb.errors import died_at_start
 from memnb.reproduce.trainer import train_missing
 from memnb.reproduce.workers import Ended, cores
 from memnb.sweep.work import Work
@@ -71,12 +71,7 @@ def look(device: str = "auto", jobs: int | None = None) -> Machine:
         try:
             kind, name, count = pool.submit(_look, device).result()
         except BrokenProcessPool:
-            raise RunError(
-                "The process that looks for graphics cards died: a script must call this below 'if "
-                '__name__ == "__main__":\', since every process that it starts runs it again; if '
-                "it does, 'python -c \"import torch; torch.cuda.is_available()\"' may tell what is "
-                "wrong with PyTorch."
-            ) from None
+            raise died_at_start("The process that looks for graphics cards") from None
     named = [card.strip() for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     cards = [card for card in named if card][:count] or [str(number) for number in range(count)]
     return Machine(kind, name, tuple(cards), cores(), jobs)

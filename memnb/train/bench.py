@@ -29,7 +29,7 @@ import torch
 
 from memnb import __version__
 from memnb.config import Run, Task, run_config
-from memnb.errors import MemnbError, RunError, unknown
+from memnb.errors import MemnbError, RunError, died_at_start, unknown
 from memnb.files import lock
 from memnb.models.network import Network
 from memnb.models.out_of_memory import out_of_memory
@@ -172,11 +172,14 @@ def apart(action: Callable[..., Result], *given: Any) -> Result:
     """Call ``action`` in a process of its own.
 
     Raises:
-        BrokenProcessPool: the process died.
+        RunError: the process died.
         Exception: whatever ``action`` raises.
     """
     with _process() as pool:
-        return pool.submit(action, *given).result()
+        try:
+            return pool.submit(action, *given).result()
+        except concurrent.futures.process.BrokenProcessPool:
+            raise died_at_start("A process of the benchmark") from None
 
 
 def _process() -> concurrent.futures.ProcessPoolExecutor:
