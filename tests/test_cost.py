@@ -64,6 +64,13 @@ def test_each_artefact_has_its_runs_and_all_of_them_count_once(
     assert found.at["All together", "H100"] < found.at["Table", "H100"] + found.at["Sizes", "H100"]
 
 
+def test_a_run_that_says_what_it_took_of_its_device_is_believed(
+    tmp_path: Path, artefacts: list[Artefact]
+) -> None:
+    timed(tmp_path, "luna-1", 0, 3 * HOUR, **H100, side_by_side=3, device_seconds=2 * HOUR)
+    assert costs(tmp_path, artefacts[:1])["spent"].iloc[0] == 2 * HOUR
+
+
 def test_what_was_not_measured_is_marked(tmp_path: Path, artefacts: list[Artefact]) -> None:
     for model in ("luna-1", "luna-16"):
         timed(tmp_path, model, 0, 1 * HOUR, **H100)

@@ -206,6 +206,19 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     assert_same_result(uninterrupted, tmp_path / "cut")
 
 
+def test_each_call_counts_the_share_of_the_device_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    first = train(tiny(), tmp_path / "run", device="cpu", should_stop=stop_after(9))
+    assert first["device_seconds"] == pytest.approx(first["seconds"], abs=0.01)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 40)
+    record = train(tiny(), tmp_path / "run", device="cpu")
+    later = record["seconds"] - first["seconds"]
+    assert record["device_seconds"] == pytest.approx(first["seconds"] + 40 * later, rel=0.05)
+
+
 @pytest.mark.parametrize("lost", ["sampler", "rng_cpu", "optimizer"])
 def test_resuming_without_a_part_of_the_state_gives_another_result(
     lost: str, tmp_path: Path, whole: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

@@ -235,8 +235,8 @@ Committed rows and those of this machine count as done. What stops a sweep costs
 last seconds: the same command goes on. 'memnb results merge runs' then takes the new rows into
 data/results/.
 
-Where NVIDIA's MPS runs (nvidia-cuda-mps-control -d), three ChunkMem or RMT runs share a card well:
-give --jobs three times the number of cards."""
+Where NVIDIA's MPS runs (nvidia-cuda-mps-control -d), three runs on a card get 1.3 times as much
+done as two without it: give --jobs three times the number of cards."""
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:

@@ -689,7 +689,7 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     few = f"; fewer than {statistics.ENOUGH} have no interval" if drawn["low"].isna().any() else ""
     counted = "Right of each row: number of seeds, a/b where the two sides differ"
     if (rows[_LEFT_OUT] > 0).any(axis=None):
-        counted += "; of c: with those at the majority level, which are left out"
+        counted += "; n of m: m counts those at the majority level as well, which are left out"
     return panels.finish(
         figure, title, f"{counted}{few}. {subtitle}", rows.drop(columns=["label", "seeds"])
     )

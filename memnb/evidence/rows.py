@@ -124,6 +124,7 @@ class Record(BaseModel):
     started: str | None = None
     finished: str | None = None
     seconds: float | None = None
+    device_seconds: float | None = None
     seconds_training: float | None = None
     seconds_evaluation: float | None = None
     peak_memory: float | None = None

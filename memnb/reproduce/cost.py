@@ -156,8 +156,11 @@ def kind_of(device: Any, name: Any) -> str:
 def device_seconds(row: Mapping[Any, Any]) -> float:
     """What a run took of its device; NaN where its row does not say how long it took.
 
-    Rows from before runs said how many shared a card count as if each had it alone.
+    Rows from before runs reckoned it are taken to have had the same share of it all the time, and
+    those from before they said how many shared a card as if each had it alone.
     """
+    if row["device_seconds"] == row["device_seconds"]:
+        return float(row["device_seconds"])
 
     def number(key: str) -> float:
         value = row[key]

@@ -19,8 +19,8 @@ from memnb.words import counted
 
 #: Runs on one graphics card at a time. Most captured steps leave an H100 no gaps, so that more runs
 #: get no more done: three Text runs took 500 s for what would take 478 s in turn. The second one
-#: trains while the first compiles or is examined at its end. Memories between chunks do leave room:
-#: page 11 says what MPS gives them.
+#: trains while the first compiles or is examined at its end. Under NVIDIA's MPS three get more done
+#: (page 11), but only who set the machine up can say whether it runs.
 RUNS_PER_CARD = 2
 # Seconds that runs have to save and stop when a budget ends: while a model is compiled or its
 # memory is looked at, they do not hear, and nobody waits for them as after Ctrl-C.

@@ -101,7 +101,7 @@ def train(
             compiled) or ``graph``.
         deterministic: use only kernels whose sums have a fixed order, which on CUDA may be slower;
             the CPU always does.
-        side_by_side: how many runs share the device, recorded beside the time that this one took.
+        side_by_side: how many runs share the device; recorded, and reckoned in ``device_seconds``.
         accumulate: work each batch through in so many equal parts, adding their gradients: the same
             batch in less memory.
         budget: seconds that the call may take: the run saves and stops before they are over, as
@@ -287,7 +287,8 @@ class _Trainer:
         self.filters = _Journal(folder / "filters.jsonl")
         self.best: dict[str, Any] = {"step": 0, "accuracy": -1.0, "loss": None, "network": None}
         self.evaluated = 0  # step of the last evaluation
-        self.seconds = {"total": 0.0, "training": 0.0, "evaluation": 0.0, "saving": 0.0}
+        # Of earlier calls; ``device`` is what _device_seconds counts.
+        self.seconds = dict.fromkeys(("total", "device", "training", "evaluation", "saving"), 0.0)
         self.resumed = 0
         self.machines: list[dict[str, Any]] = []  # where it was trained, from which step
         self.begun = False  # whether run.json says that it runs
@@ -517,7 +518,11 @@ class _Trainer:
             "metrics": self.metrics.rows,
             "probes": self.probes.rows,
             "filters": self.filters.rows,
-            "seconds": {**self.seconds, "total": self._total_seconds()},
+            "seconds": {
+                **self.seconds,
+                "total": self._total_seconds(),
+                "device": self._device_seconds(),
+            },
             "resumed": self.resumed,
             "machines": self.machines,
         }
@@ -563,7 +568,9 @@ class _Trainer:
         self.probes.restore(state["probes"])
         if state.get("filters"):  # a checkpoint from before they were watched has none
             self.filters.restore(state["filters"])
-        self.seconds |= state["seconds"]  # older checkpoints know fewer kinds
+        # Older checkpoints know fewer kinds; how the device was shared, they do not say.
+        before = {"device": state["seconds"]["total"] * self._share()}
+        self.seconds |= {**before, **state["seconds"]}
         self.resumed = state["resumed"] + 1
         # A checkpoint from before they were listed: the record that lies beside it knows the last.
         self.machines = state.get("machines") or [_machine(self.earlier or {}, 0)]
@@ -625,6 +632,7 @@ class _Trainer:
             "test_loss": None,
             "finished": _now() if ended else None,
             "seconds": self._total_seconds(),
+            "device_seconds": self._device_seconds(),
             "seconds_training": self.seconds["training"],
             "seconds_evaluation": self.seconds["evaluation"],
             "seconds_saving": self.seconds["saving"],
@@ -639,6 +647,16 @@ class _Trainer:
 
     def _total_seconds(self) -> float:
         return self.seconds["total"] + time.monotonic() - self.started
+
+    def _device_seconds(self) -> float:
+        """Seconds of a whole card, or of one core: each call had its own share of a device."""
+        return self.seconds["device"] + (time.monotonic() - self.started) * self._share()
+
+    def _share(self) -> float:
+        """Of this call: cores at work, or the part of a card."""
+        if self.device.kind == "cpu":
+            return float(self.record["threads"])
+        return 1 / float(self.record["side_by_side"])
 
     def _tell(self, loss: float | None) -> None:
         if self.progress is not None:
