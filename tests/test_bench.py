@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,11 @@ def warm(monkeypatch: pytest.MonkeyPatch) -> None:
         "_process",
         lambda: concurrent.futures.ProcessPoolExecutor(1, mp_context=killed.server()),
     )
+
+
+def test_ctrl_c_ends_a_measuring_process_without_a_traceback() -> None:
+    # A terminal's reaches it as well, whatever it is importing or measuring.
+    assert bench.apart(signal.getsignal, signal.SIGINT) == signal.SIG_DFL
 
 
 def test_a_measurement_is_whole_and_in_order() -> None:
