@@ -210,6 +210,10 @@ def _data(values: argparse.Namespace) -> int:
         print(f"{values.task} is at {catalogue.get(values.task, _transfer_display())}.")
     elif action == "import":
         print(f"{values.task} is at {catalogue.import_data(values.task, Path(values.path))}.")
+        # A run is recognised by its task's name, whatever data that name stands for here.
+        for verdict in catalogue.check(values.task):
+            if verdict.outcome == "different":
+                complain(f"{verdict.name} is {verdict.detail}, or merge no rows trained on it.")
     else:
         verdicts = catalogue.check(values.task)
         for verdict in verdicts:
