@@ -27,3 +27,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(config, name)
     raise AttributeError(f"module 'memnb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # What is lazy is completed in a notebook, too.
+    return sorted({*globals(), *__all__})

@@ -774,15 +774,15 @@ def _unknown_model(name: str) -> MemnbError:
     return unknown("model", name, list_models())
 
 
-def is_without_memory(family: str) -> bool:
-    """Whether a family of memnb's never has a memory, so that its name carries no size."""
-    return family in _FAMILIES and _FAMILIES[family]["kind"] in _WITHOUT_MEMORY
+def takes_size(family: str) -> bool:
+    """Whether there are models of this family, memnb's or your own, with a size in their name."""
+    return _is_model(family, sized=True)
 
 
 def _is_model(family: str, sized: bool) -> bool:
     if family not in _FAMILIES:
         return family in own_families()
-    return sized != is_without_memory(family)
+    return sized != (_FAMILIES[family]["kind"] in _WITHOUT_MEMORY)
 
 
 def _named(family: str, memory: int, task: str | Task, changes: Mapping[str, Any]) -> Model:

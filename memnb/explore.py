@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from memnb import config, naming
+from memnb import config
 from memnb.draw import filter_figures, looking
 from memnb.errors import DataError, MemnbError
 from memnb.evidence.views import ROWS, Shipped, View
@@ -83,14 +83,15 @@ def shipped(found: Sequence[Shipped]) -> Any:
         MemnbError: ipywidgets is not installed, or no weights with views are shipped.
     """
     widgets = _widgets()
-    views = {one.title: one.views() for one in found}
-    seen = {one.title: one for one in found if views[one.title]}
+    by_name = _by_name(found)
+    views = {name: one.views() for name, one in by_name.items()}
+    seen = {name: one for name, one in by_name.items() if views[name]}
     if not seen:
         raise MemnbError("No trained weights with views are here; see 'memnb weights --help'.")
-    first = next(iter(seen.values()))
+    name, first = next(iter(seen.items()))
     controls = {
         "model": _chooser(widgets, list(seen), "model"),
-        "example": widgets.IntSlider(1, 1, len(views[first.title]), description="example"),
+        "example": widgets.IntSlider(1, 1, len(views[name]), description="example"),
         **_places(widgets, first),
     }
 
@@ -113,7 +114,11 @@ def typed(found: Sequence[Shipped]) -> Any:
     """
     widgets = _widgets()
     # A model without a shared memory has no views: there is nothing to see fill.
-    seen = {one.title: one for one in found if one.run.task.title in FIRST_INPUT and one.views()}
+    seen = {
+        name: one
+        for name, one in _by_name(found).items()
+        if one.run.task.title in FIRST_INPUT and one.views()
+    }
     if not seen:
         raise MemnbError(
             "No trained weights of Text or ListOps are here; see 'memnb weights --help'."
@@ -150,11 +155,20 @@ def typed(found: Sequence[Shipped]) -> Any:
     return _live(look, controls, fill, adapt=adapt)
 
 
+def _by_name(found: Sequence[Shipped]) -> dict[str, Shipped]:
+    """Weights by their title, or by the run's id where several have one title."""
+    titles = [one.title for one in found]
+    return {
+        title if titles.count(title) == 1 else one.run.run_id: one
+        for title, one in zip(titles, found, strict=True)
+    }
+
+
 def _picture(draw: Callable[..., Figure], one: Shipped, view: View, **at: Any) -> Figure:
     """``draw``, a function of :mod:`memnb.draw.looking`, on a view of shipped weights."""
     return draw(
         view, one.run.task, one.run.model.memory,
-        title=naming.model_label(one.run.model.name), subtitle=looking.origin(one), **at,
+        title=one.label, subtitle=looking.origin(one), **at,
     )  # fmt: skip
 
 

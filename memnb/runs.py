@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import filelock
 
@@ -106,23 +106,33 @@ def state(folder: Path, record: Record) -> str:
     return record.outcome
 
 
-def verify(folder: Path) -> list[str]:
-    """What is wrong with a run folder, one sentence each; nothing if all of it is sound.
+class Verified(NamedTuple):
+    """What is wrong with a run folder, and what of it could not be checked: a sentence each."""
+
+    damage: tuple[str, ...]
+    unchecked: tuple[str, ...] = ()
+
+
+def verify(folder: Path) -> Verified:
+    """Whether all of a run folder is sound.
 
     Every row is read, the record is compared with its own hash and with the rows, weights are
-    loaded into a model of the record's config, and checkpoints are compared with their sums.
+    loaded into a model of the record's config, and checkpoints are compared with their sums. Where
+    that model cannot be made, its block being known to another process only, weights are read.
     """
     try:
         record, run = rows.read_run(folder)
     except MemnbError as error:
-        return [str(error)]
-    found = [*rows.damage(folder), *_mismatches(folder, record)]
+        return Verified((str(error),))
+    found, unchecked = [*rows.damage(folder), *_mismatches(folder, record)], []
     if (folder / "best.pt").exists():
         try:
             _load(folder / "best.pt", run)
         except RunError as error:
             found.append(str(error))
-    return [*found, *_checkpoints(folder)]
+        except MemnbError as error:
+            unchecked.append(f"best.pt was read, but not compared with its model: {error}")
+    return Verified((*found, *_checkpoints(folder)), tuple(unchecked))
 
 
 def _mismatches(folder: Path, record: Record) -> Iterator[str]:
@@ -142,19 +152,20 @@ def _load(path: Path, run: Run) -> Network:
 
     Raises:
         RunError: what is wrong with the file.
+        MemnbError: nothing as far as can be seen, but the run is of a block that is not here.
     """
     from memnb.models.network import Network
     from memnb.train.checkpoint import from_bytes
 
     try:
-        network = Network(run.model, run.task)
-        network.load_state_dict(from_bytes(path, path.read_bytes()))
+        weights = from_bytes(path, path.read_bytes())
     except OSError as error:
         raise RunError(f"{path} cannot be read ({error.strerror}).") from None
     except RunError:
         raise RunError(f"{path} is damaged, or holds more than weights.") from None
-    except MemnbError as error:  # a block of one's own that is not here
-        raise RunError(f"{path} cannot be checked: {error}") from None
+    try:
+        network = Network(run.model, run.task)
+        network.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
         raise RunError(f"{path} holds the weights of another model.") from None
     return network

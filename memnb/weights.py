@@ -38,7 +38,9 @@ class Trained:
 
     Attributes:
         run: its config.
-        network: in single precision and evaluation mode, on the CPU.
+        network: in single precision and evaluation mode, on the CPU. It was trained on inputs
+            padded with 0 to ``run.task.max_length``; as coded padding is not masked, so without it
+            the answer may be another.
         facts: see :class:`memnb.evidence.views.Shipped`.
     """
 

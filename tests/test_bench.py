@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +51,11 @@ def warm(monkeypatch: pytest.MonkeyPatch) -> None:
         "_process",
         lambda: concurrent.futures.ProcessPoolExecutor(1, mp_context=killed.server()),
     )
+
+
+def test_ctrl_c_ends_a_measuring_process_without_a_traceback() -> None:
+    # A terminal's reaches it as well, whatever it is importing or measuring.
+    assert bench.apart(signal.getsignal, signal.SIGINT) == signal.SIG_DFL
 
 
 def test_a_measurement_is_whole_and_in_order() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import filelock
 import made_up_data
 import pytest
+import torch
 from made_up_runs import write_run, write_runs
 
 from memnb import cli, config, paths
@@ -25,6 +26,7 @@ from memnb.errors import MemnbError, RunError
 from memnb.reproduce import manifest
 from memnb.reproduce.progress import Terminal
 from memnb.sweep.local import Machine
+from memnb.train import checkpoint
 
 ROOT = Path(__file__).parents[1]
 
@@ -328,18 +330,23 @@ def test_an_error_in_the_middle_stands_on_a_line_of_its_own(
     assert re.search(r"%  .*\r\x1b\[2K$", screen.getvalue()), "the line of progress is cleared"
 
 
-def test_a_run_of_a_block_that_is_not_here_does_not_end_the_check_of_others(
+def test_a_run_of_a_block_that_is_not_here_is_not_called_damaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config.add_family("elsewhere")
+    config.add_family("elsewhere")  # as the page that writes a block leaves one in runs/
     folder = write_run(tmp_path / "runs", "elsewhere-4")
+    (folder / "best.pt").write_bytes(checkpoint.to_bytes({"weight": torch.zeros(2)}))
     write_run(tmp_path / "runs", "luna-16")
-    (folder / "best.pt").write_bytes(b"weights")
     monkeypatch.setattr(config, "_OWN", set())
     code, out, _ = memnb(capsys, "runs", "verify", f"--out={tmp_path}")
-    assert code == 1
-    assert "cannot be checked: There is no block named 'elsewhere'" in out
+    assert code == 0
+    assert "sound as far as checked\n  best.pt was read, but not compared with its model" in out
+    assert "There is no block named 'elsewhere' in this process; run the file" in out
     assert "luna-16" in out
+    (folder / "best.pt").write_bytes(b"weights")
+    code, out, _ = memnb(capsys, "runs", "verify", f"--out={tmp_path}")
+    assert code == 1
+    assert "best.pt is damaged, or holds more than weights" in out
 
 
 @pytest.mark.parametrize(
@@ -559,6 +566,8 @@ class TestData:
         code, out, err = memnb(capsys, "data", "import", "text", str(folder))
         assert code == 0, err
         assert out.startswith("text is at ")
+        assert err.startswith("memnb: text is sound, but its content "), "three reviews, not IMDb"
+        assert err.endswith(", or merge no rows trained on it.\n")
         code, out, _ = memnb(capsys, "data", "check", "text")
         assert out.split()[0] == "text"
         assert memnb(capsys, "data", "list")[1].count("not here, ") == 5

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import memnb
 from memnb import build_model, list_models
 from memnb.config import ListOps, Model, model_config
 from memnb.errors import MemnbError
@@ -486,6 +487,10 @@ def test_pixels_are_scaled_as_the_protocol_says() -> None:
     weight, bias = network.encoder.embedding.weight, network.encoder.embedding.bias
     torch.testing.assert_close(x[0, 0], -0.48 / 0.24 * weight + bias)
     torch.testing.assert_close(x[0, 1], (1 - 0.48) / 0.24 * weight + bias)
+
+
+def test_what_is_loaded_when_it_is_asked_for_is_listed() -> None:
+    assert set(memnb.__all__) <= set(dir(memnb))
 
 
 def test_every_listed_model_can_be_built() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from memnb import config, tasks
-from memnb.errors import DataError
+from memnb.errors import DataError, MemnbError
 from memnb.tasks import cache, listops
 
 TASK = config.ListOps(
@@ -39,6 +39,12 @@ def rewritten(path: Path, **changes: np.ndarray) -> None:
     with np.load(path) as found:
         arrays = {**found, **changes}
     np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize("task", ["listops-short", config.Task(name="mine", max_length=8)])
+def test_what_has_no_loader_is_refused_in_one_sentence(task: config.Task):
+    with pytest.raises(MemnbError, match=r"takes a task such as .*, whose class has a loader"):
+        tasks.load(task)
 
 
 def test_round_trip(tmp_path: Path):

@@ -429,6 +429,18 @@ def test_retrieval_from_a_folder_whatever_the_order(folder: Path):
     assert np.array_equal(one["pair_split"], other["pair_split"])
 
 
+def test_pairs_are_only_good_if_they_are_as_many_as_lras(folder: Path):
+    arrays = retrieval.read(made.unpacked(folder / "there", made.pair_tables()))
+    prepared.store("retrieval", arrays)
+    assert catalogue.check("retrieval")[0].outcome == "good"
+    fewer = {name: rows[1:] if name.startswith("pair_") else rows for name, rows in arrays.items()}
+    np.savez(folder / "pairs.npz", **fewer)
+    catalogue.import_data("retrieval", folder / "pairs.npz")
+    found = catalogue.check("retrieval")[0]
+    assert found.outcome == "different"
+    assert "its 3 / 2 / 2 pairs are not LRA's 4 / 2 / 2" in found.detail
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

@@ -30,6 +30,7 @@ RUN = config.run_config(
     model_changes={"width": 16, "mlp": 16},
     training_changes=TRAINING,
 )  # fmt: skip
+TITLE = "convluna-4 (width=16, mlp=16) on listops-short, seed 0"
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_a_model_that_reads_in_chunks_is_exported_with_its_views(
 def test_the_metadata_can_be_read_without_the_tensors(exported: Path) -> None:
     (one,) = views.shipped(exported.parent)
     assert one.run == RUN
-    assert one.title == "convluna-4 on listops-short, seed 0"
+    assert one.title == TITLE
     assert len(one.views()) == 2
     assert views.best_of([one], "ListOps", "convluna") == one
     assert views.best_of([one], "ListOps", "luna") is None
@@ -145,6 +146,21 @@ def test_full_scale_and_more_memory_are_shown_first() -> None:
         named("luna-256", "listops-short"), named("luna-1", "listops"), named("luna-16", "listops"),
     )  # fmt: skip
     assert views.best_of([short, one, many], "ListOps", "luna") is many
+
+
+def test_changed_models_are_told_apart_and_shown_last(exported: Path) -> None:
+    def named(changes: dict[str, str], steps: int = 700) -> views.Shipped:
+        run = config.run_config(
+            "convluna-16", "listops-short", model_changes=changes, training_changes={"steps": steps}
+        )
+        return views.Shipped(exported, run, {"test_accuracy": None})
+
+    plain, short, without = named({}), named({}, 5), named({"filter": "none"})
+    assert without.title == "convluna-16 (filter=none) on listops-short, seed 0"
+    assert without.label == "ConvLuna-16 (no filter)"
+    assert views.best_of([short, without, plain], "ListOps", "convluna") is plain
+    names = controls(explore.shipped([plain, without, short]))["model"].options  # type: ignore[attr-defined]
+    assert list(names) == [plain.run.run_id, without.title, short.run.run_id]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +245,7 @@ def test_the_command_exports_and_lists(
     out = ["--out", str(trained.parent.parent)]
     assert cli.main(["weights", "export", str(trained)]) == 0
     assert cli.main(["weights", "list"]) == 0
-    assert "convluna-4 on listops-short, seed 0, test accuracy" in capsys.readouterr().out
+    assert f"{TITLE}, test accuracy" in capsys.readouterr().out
     for name in ("no-such-run", ""):
         assert cli.main(["weights", "export", name, *out]) == 1
         assert "There are no runs in" in capsys.readouterr().err

@@ -119,11 +119,12 @@ def _runs(values: argparse.Namespace) -> int:
         return _examine_runs(chosen or runs.some(values.out), values.device)
     damaged = 0
     for folder in chosen or runs.some(values.out):  # of nothing all would be sound
-        problems = runs.verify(folder)
-        damaged += bool(problems)
-        print(f"{folder.name:<50}{'damaged' if problems else 'sound'}")
-        for problem in problems:
-            print(f"  {problem}")
+        found = runs.verify(folder)
+        damaged += bool(found.damage)
+        state = "sound as far as checked" if found.unchecked else "sound"
+        print(f"{folder.name:<50}{'damaged' if found.damage else state}")
+        for sentence in (*found.damage, *found.unchecked):
+            print(f"  {sentence}")
     return 1 if damaged else 0
 
 
@@ -209,6 +210,10 @@ def _data(values: argparse.Namespace) -> int:
         print(f"{values.task} is at {catalogue.get(values.task, _transfer_display())}.")
     elif action == "import":
         print(f"{values.task} is at {catalogue.import_data(values.task, Path(values.path))}.")
+        # A run is recognised by its task's name, whatever data that name stands for here.
+        for verdict in catalogue.check(values.task):
+            if verdict.outcome == "different":
+                complain(f"{verdict.name} is {verdict.detail}, or merge no rows trained on it.")
     else:
         verdicts = catalogue.check(values.task)
         for verdict in verdicts:

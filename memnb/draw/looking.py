@@ -133,7 +133,7 @@ def _shipped(found: Sequence[Shipped], task: str, family: str, number: int) -> d
         "view": views[number - 1] if views else None,
         "task": one.run.task,
         "memory": one.run.model.memory,
-        "title": naming.model_label(one.run.model.name),
+        "title": one.label,
         "subtitle": origin(one),
     }
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from memnb import paths
 from memnb.config import TASKS, Run
 from memnb.errors import DataError, MemnbError
-from memnb.evidence.rows import read_arrays
+from memnb.evidence.rows import describe_changes, read_arrays
+from memnb.naming import comparison_label
 
 View = Mapping[str, NDArray[Any]]
 _NEEDED = ("pack", "unpack", "tokens", "length", "label", "prediction", "attribution", "prefixes",
@@ -49,8 +50,23 @@ class Shipped:
 
     @property
     def title(self) -> str:
-        """Such as ``convluna-16 on listops, seed 0``."""
-        return f"{self.run.model.name} on {self.run.task.name}, seed {self.run.seed}"
+        """Such as ``convluna-16 (filter=none) on listops, seed 0``."""
+        return f"{self._model} on {self.run.task.name}, seed {self.run.seed}"
+
+    @property
+    def label(self) -> str:
+        """The model as it is printed: ``ConvLuna-16 (no filter)``."""
+        return comparison_label(self._model)
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether model, task and training are those of the study, without any change."""
+        return not describe_changes(self.run) and self.run.preset != "custom"
+
+    @property
+    def _model(self) -> str:
+        changes = describe_changes(self.run)
+        return self.run.model.name + (f" ({changes})" if changes else "")
 
     def views(self) -> list[dict[str, NDArray[Any]]]:
         """:func:`load_views` of the archive beside the weights."""
@@ -117,15 +133,20 @@ def shipped(folder: Path | None = None) -> list[Shipped]:
 
 
 def best_of(found: Sequence[Shipped], task: str, family: str) -> Shipped | None:
-    """The weights to show for a task's title and a family: full scale before small, more memory
-    before less; None where there are none."""
+    """The weights to show for a task's title and a family: those of the study before changed ones,
+    full scale before small, more memory before less; None where there are none."""
     fitting = [
         one for one in found if one.run.task.title == task and one.run.model.family == family
     ]
     return min(
-        fitting, key=lambda one: (one.run.task.name.endswith("-short"), -one.run.model.memory),
+        fitting,
+        key=lambda one: (
+            not one.is_standard,
+            one.run.task.name.endswith("-short"),
+            -one.run.model.memory,
+        ),
         default=None,
-    )  # fmt: skip
+    )
 
 
 def to_bytes(views: Sequence[View]) -> bytes:

@@ -24,6 +24,7 @@ block keeps what the others promise.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import inspect
 import traceback
@@ -141,7 +142,13 @@ def own_block(name: str) -> Factory:
                 ) from error
             _OWN.setdefault(name, made)
             return _OWN[name]
-    raise unknown("block", name, [*config.BUILT_IN, *config.own_families()])
+    known = [*config.BUILT_IN, *config.own_families()]
+    if difflib.get_close_matches(name, known, 1, 0.7):
+        raise unknown("block", name, known)
+    raise MemnbError(
+        f"There is no block named '{name}' in this process; run the file that registers it first, "
+        f"or offer it by an entry point in the group {config.ENTRY_POINTS}."
+    )
 
 
 def fingerprint(name: str) -> str | None:

@@ -43,7 +43,8 @@ class Merged:
         added: ids of the new rows.
         known: ids of rows that were there, the same to the byte, or asked more since.
         completed: ids of rows that were there and got the files that they have been given since.
-        left_out: a sentence for each run that is no result (it has not ended, say).
+        left_out: a sentence for each run that is no result (it has not ended, say), and for each
+            of which another result is there.
         notes: a sentence for each new row that other code than this memnb's has made.
     """
 
@@ -74,13 +75,13 @@ def merge(sources: Sequence[Path], folder: Path) -> Merged:
 
     Verified are: the format version; that no newer memnb made it; that the run's id is the hash of
     its config; that its files are whole, and those of a finished run all there; that its test
-    accuracy is the one in its metrics; that no other result of the same run is among the sources or
-    in ``folder``.
+    accuracy is the one in its metrics; that no other result of the same run is among the sources.
+    Where ``folder`` holds another one, that one stays: nobody may choose between two.
 
     Raises:
         MemnbError: a source is missing or holds no run.
         DataError: a damaged or suspicious file. Nothing was added.
-        RunError: two results of one run. Nothing was added.
+        RunError: two results of one run among the sources. Nothing was added.
     """
     with tempfile.TemporaryDirectory(prefix="memnb-merge-") as scratch:
         found: dict[str, Path] = {}
@@ -99,8 +100,15 @@ def merge(sources: Sequence[Path], folder: Path) -> Merged:
                 else:
                     left_out.append(f"{run.name}: {reason}")
         new = {run_id: run for run_id, run in found.items() if not (folder / run_id).exists()}
-        there = {run_id: run for run_id, run in found.items() if run_id not in new}
-        since = {run_id: _given_since(run, folder / run_id) for run_id, run in there.items()}
+        since: dict[str, list[str]] = {}
+        for run_id, run in found.items():
+            if run_id in new:
+                continue
+            names = _given_since(run, folder / run_id)
+            if names is None:  # 'memnb reproduce' trains some of the committed runs again
+                left_out.append(f"{run_id}: {_another(run, folder / run_id)}")
+            else:
+                since[run_id] = names
         known = [run_id for run_id, names in since.items() if not names]
         completed = [run_id for run_id, names in since.items() if names]
         notes = [f"{run_id} {note}" for run_id, run in new.items() for note in _origin(run)]
@@ -282,25 +290,38 @@ def _compare_accuracy(run: Path, record: rows.Record) -> None:
 
 
 def _add(found: dict[str, Path], run: Path) -> None:
-    """Of several copies of one result, the one that was asked last is taken."""
-    run_id = rows.read_run(run)[0].run_id
-    if run_id not in found or _given_since(run, found[run_id]):
-        found[run_id] = run
-
-
-def _given_since(run: Path, other: Path) -> list[str]:
-    """The files that the result in ``run`` has been given since the copy of it in ``other``; none
-    where the two are the same, or ``other`` is the later copy.
+    """Of several copies of one result, the one that was asked last is taken.
 
     Raises:
         RunError: they are two results of one run.
     """
-    name = results.difference(run, other)
-    if name is None or results.asked_since(other, run) is not None:
+    run_id = rows.read_run(run)[0].run_id
+    other = found.setdefault(run_id, run)
+    if (names := _given_since(run, other)) is None:
+        raise RunError(
+            f"{other} and {run} are two results of one run ({results.difference(run, other)} "
+            "differs); keep one of them, nothing was added."
+        )
+    if names:
+        found[run_id] = run
+
+
+def _given_since(run: Path, other: Path) -> list[str] | None:
+    """The files that the result in ``run`` has been given since the copy of it in ``other``; none
+    where the two are the same, or ``other`` is the later copy. None if they are two results.
+    """
+    if results.difference(run, other) is None or results.asked_since(other, run) is not None:
         return []
-    if (names := results.asked_since(run, other)) is not None:
-        return names
-    raise RunError(
-        f"{other} and {run} are two results of one run ({name} differs); keep one of them, nothing "
-        "was added."
-    )
+    return results.asked_since(run, other)
+
+
+def _another(run: Path, there: Path) -> str:
+    """That another result is ``there`` and stays, and how each of the two has ended."""
+    ended = [_ended(rows.read_run(folder)[0]) for folder in (there, run)]
+    differs = f"{results.difference(run, there)} differs"
+    return f"another result is there ({ended[0]}, here {ended[1]}; {differs}), and stays."
+
+
+def _ended(record: rows.Record) -> str:
+    accuracy = record.test_accuracy
+    return record.outcome if accuracy is None else f"test accuracy {accuracy:.2%}"

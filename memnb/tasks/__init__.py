@@ -40,7 +40,13 @@ def load(task: config.Task) -> Dataset:
     Raises:
         DataError: the data are missing or damaged and cannot be made, or the data cache cannot be
             written.
+        MemnbError: that is no task, or one that has no loader here.
     """
+    if type(task) not in _LOADERS:
+        raise MemnbError(
+            "tasks.load takes a task such as config.task_config('listops-short'), whose class has "
+            f"a loader in memnb/tasks/__init__.py, but got {task!r}."
+        )
     return _LOADERS[type(task)](task)
 
 

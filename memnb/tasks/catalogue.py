@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from memnb import config, paths
 from memnb.errors import DataError, MemnbError, unknown
@@ -346,10 +348,15 @@ def _check(name: str) -> Verdict:
             digest = archives.digest(found.path, "sha256")
             _GENERATED[name].read(config.task_config(name), found.path)
             return Verdict(name, "good", f"complete and sound; sha256 {digest[:12]}")
-        digest = prepared.content(prepared.read(name))
+        arrays = prepared.read(name)
     except DataError as error:
         return Verdict(name, "damaged", str(error))
-    if name not in OFFICIAL:
+    digest = prepared.content(arrays)
+    if name not in OFFICIAL:  # nobody has stated a digest of LRA's pairs
+        has = _counts(np.bincount(arrays["pair_split"]).tolist())
+        if has != (known := _counts(retrieval.PAIRS.values())):
+            told = f"sound, but its {has} pairs are not LRA's {known}; import it again"
+            return Verdict(name, "different", told)
         return Verdict(name, "good", f"complete and sound; content {digest[:12]}")
     if digest != OFFICIAL[name]:
         return Verdict(
@@ -359,6 +366,10 @@ def _check(name: str) -> Verdict:
             f"{OFFICIAL[name][:12]}; import or download it again",
         )
     return Verdict(name, "good", f"the known data, to the byte; content {digest[:12]}")
+
+
+def _counts(parts: Iterable[int]) -> str:
+    return " / ".join(f"{part:,}" for part in parts)
 
 
 def sizes(task: config.Task) -> tuple[int, int, int]:

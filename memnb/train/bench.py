@@ -14,6 +14,7 @@ import gc
 import json
 import logging
 import multiprocessing
+import signal
 import statistics
 import tempfile
 import time
@@ -184,7 +185,9 @@ def apart(action: Callable[..., Result], *given: Any) -> Result:
 
 def _process() -> concurrent.futures.ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(1, mp_context=context)
+    # A terminal's Ctrl-C reaches every process of the group: this one ends without a word.
+    at_once = (signal.SIGINT, signal.SIG_DFL)
+    return concurrent.futures.ProcessPoolExecutor(1, context, signal.signal, at_once)
 
 
 def isolated(

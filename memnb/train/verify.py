@@ -144,8 +144,7 @@ def _model(name: str) -> Model:
 
 def _with_size(name: str) -> Model:
     """The model called ``name``, with as many rows as it says, else with those of the checks."""
-    sized = "-" in name or config.is_without_memory(name)
-    return _model(name if sized else f"{name}-{ROWS}")
+    return _model(f"{name}-{ROWS}" if config.takes_size(name) else name)
 
 
 def _called(model: Model) -> None:
