@@ -292,7 +292,7 @@ def test_the_gallery_shows_the_first_images_and_their_solutions(drawn: pathfinde
 
 
 def test_a_gallery_larger_than_what_was_drawn_is_refused(drawn: pathfinder.Drawn):
-    with pytest.raises(MemnbError, match=r"shows 1000 images .* draw more or show fewer"):
+    with pytest.raises(MemnbError, match=r"shows 1,000 images .* draw more or show fewer"):
         data_figures.pathfinder_gallery(drawn, 1000)
 
 

@@ -18,6 +18,7 @@ from memnb.errors import MemnbError
 from memnb.tasks import listops
 from memnb.tasks.pathfinder import Drawn
 from memnb.tasks.portraits import LABELS, Expression, Passages, Pictures, Portrait
+from memnb.words import counted
 
 FIRST, SECOND = "#F2A900", "#4FB3FF"
 """The two contours on black: orange and blue stay apart in every kind of colour vision."""
@@ -275,8 +276,8 @@ def short_tasks(expression: Expression, drawn: Drawn, each: int = 3) -> Figure:
     style.heading(
         figure,
         "The generated tasks at laptop scale",
-        f"An expression, and the first {each} images of each label: a disc marks the start of a "
-        "contour, another the end of the same contour or of the other one.",
+        f"An expression, and the first {counted(each, 'image')} of each label: a disc marks the "
+        "start of a contour, another the end of the same contour or of the other one.",
     )
     return figure
 
@@ -286,8 +287,8 @@ def _enough(drawn: Drawn, each: int) -> None:
     fewest = min(int((drawn.labels == label).sum()) for label in (0, 1))
     if fewest < each:
         raise MemnbError(
-            f"The gallery shows {each} images of each label, but one label has only {fewest} "
-            f"among the {len(drawn.labels):,} that were drawn; draw more or show fewer "
+            f"The gallery shows {counted(each, 'image')} of each label, but one label has only "
+            f"{fewest} among the {len(drawn.labels):,} that were drawn; draw more or show fewer "
             "(on the page: 'sample', 'each')."
         )
 
@@ -333,8 +334,8 @@ def pathfinder_gallery(drawn: Drawn, each: int = 4) -> Figure:
     style.heading(
         figure,
         "Pathfinder: do the two discs mark the ends of one contour?",
-        f"The first {each} images of each label; beside each, solved. What no line covers is a "
-        "distractor.",
+        f"The first {counted(each, 'image')} of each label; beside each, solved. What no line "
+        "covers is a distractor.",
     )
     return figure
 

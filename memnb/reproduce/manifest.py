@@ -277,6 +277,6 @@ def check_parameters(known: Parameters, given: Parameters, name: str) -> None:
         fits = type(value) is type(default) or (type(default) is float and type(value) is int)
         if not fits:
             raise MemnbError(
-                f"The parameter '{key}' of {name} is a {type(default).__name__} "
-                f"(default {default!r}), but got {value!r}; give a {type(default).__name__}."
+                f"The parameter '{key}' of {name} is of type {type(default).__name__} "
+                f"(default {default!r}), but got {value!r}; give one of this type."
             )
