@@ -184,6 +184,17 @@ def test_a_phone_shows_the_verdicts_of_both_scales(browser: Any, report: Path) -
     assert max(edges) <= 390
 
 
+def test_a_laptop_shows_verdicts_at_once_and_what_they_mean_on_a_click(
+    browser: Any, report: Path
+) -> None:
+    page = opened(browser, report, viewport={"width": 1280, "height": 720})
+    assert page.locator(".overview .mark").first.bounding_box()["y"] < 720
+    meaning = page.get_by_text("A claim is a set of comparisons")
+    assert not meaning.is_visible()
+    page.click("header summary")
+    assert meaning.is_visible()
+
+
 def test_the_keyboard_reaches_the_claims_and_the_theme(browser: Any, report: Path) -> None:
     page = opened(browser, report, color_scheme="light")
     page.keyboard.press("Tab")
