@@ -174,18 +174,19 @@ def test_where_a_memory_was_first_looked_at_late_is_what_the_limits_say() -> Non
 def test_the_laptop_seeds_are_as_many_as_the_changes_say() -> None:
     said = " ".join((ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split())
     assert (
-        "ten seeds of the main table (M = 1 and 16) on all four tasks; on short ListOps also of "
-        "M = 4, the ablation, `cls_init` and memory between chunks; of ChunkMem on short Text; on "
-        "short Pathfinder of memory between chunks, of no filter and of the fixed kernels. Three "
-        "of the rest, but one of PoolLuna-16 with a fixed temperature and of the block that a page "
-        "writes (`slots-16`)."
+        "ten seeds of the main table (M = 1 and 16) and of both controls on all four tasks; on "
+        "short ListOps also of M = 4, the ablation, `cls_init` and memory between chunks; of "
+        "ChunkMem on short Text; on short Pathfinder of memory between chunks, of no filter and "
+        "of the fixed kernels. Three of the rest, but one of PoolLuna-16 with a fixed temperature "
+        "and of the block that a page writes (`slots-16`)."
     ) in said
     runs = rows.load_runs(ROOT / "data" / "results")
     runs = runs[runs["preset"] == "quick"]
     seeds = runs.groupby(["task", "model", "changes"])["seed"].nunique()
     tasks = [task for task in config.TASKS if task.endswith("-short")]
     shared = ("luna-1", "luna-16", "convluna-1", "convluna-16")
-    ten = {(task, model, "") for task in tasks for model in plan.QUICK_MODELS}
+    everywhere = (*plan.QUICK_MODELS, *config.FILTER_ALONE)
+    ten = {(task, model, "") for task in tasks for model in everywhere}
     listops = ("luna-4", "convluna-4", *config.CHUNK_MODELS)
     ten |= {("listops-short", model, "") for model in listops}
     ten |= {("listops-short", model, "cls_init=xavier") for model in shared}
