@@ -183,7 +183,7 @@ def test_at_laptop_scale_where_nobody_has_learned_nothing_follows(tmp_path: Path
     table, words = alone(tmp_path, "quick")
     assert [(row[0], row[4]) for row in table] == [
         ("Text short", NOT),
-        ("Pathfinder short", "no conclusion: neither has learned"),
+        ("Pathfinder short", "no conclusion: ConvLuna has not learned"),
     ]
     assert "CLS" not in words, "all of them read the mean of positions"
     runs = rows.of_study(rows.load_runs(tmp_path), "chunks")
@@ -198,11 +198,14 @@ def test_a_control_that_fails_for_what_it_reads_says_nothing_of_the_filter(tmp_p
             write_run(tmp_path, "convluna-16", task, seed, with_mean, model_changes=MEAN)
             write_run(tmp_path, "memoryless", task, seed, 0.481)
     found = {tuple(row[:2]): row[4] for row in alone(tmp_path, "quick")[0]}
-    assert found["Pathfinder short", "1"] == (
-        "no conclusion: with the mean ConvLuna has not learned either"
-    )
+    with_mean = "no conclusion: with the mean ConvLuna has not learned"
+    assert found["Pathfinder short", "1"] == with_mean
     assert found["Text short", "1"] == NOT
-    assert found["Pathfinder short", "16, mean"] == "no conclusion: neither has learned"
+    assert found["Pathfinder short", "16, mean"] == "no conclusion: ConvLuna has not learned"
+    write_run(tmp_path, "memoryless", "pathfinder-short", 3, 0.56)
+    found = {tuple(row[:2]): row[4] for row in alone(tmp_path, "quick")[0]}
+    assert found["Pathfinder short", "1"] == with_mean, "though a control has"
+    assert found["Pathfinder short", "16, mean"] == "no conclusion: ConvLuna has not learned"
     for seed in range(3):
         write_run(tmp_path, "convluna-4", "pathfinder-short", seed, 0.7, model_changes=MEAN)
     found = {tuple(row[:2]): row[4] for row in alone(tmp_path, "quick")[0]}

@@ -59,8 +59,8 @@ FOLLOWS = {
     "open": "open",
     "unlike": "open: not shown where both read the mean",
     "few": "open: too few seeds",
-    "silent": "no conclusion: neither has learned",
-    "mean": "no conclusion: with the mean ConvLuna has not learned either",
+    "silent": "no conclusion: ConvLuna has not learned",
+    "mean": "no conclusion: with the mean ConvLuna has not learned",
     "operator": "no conclusion: the first operator would do",
 }
 
@@ -70,12 +70,12 @@ def filter_alone(runs: pd.DataFrame, preset: str = "paper") -> pd.DataFrame:
 
     With enough seeds, the whole interval of what is left to ConvLuna above the better control is
     held against :data:`memnb.evidence.claims.EQUIVALENT`, the points that claim C3 takes for no
-    change. Where no run of either is above the level of the majority class, nothing follows, nor
-    where none is much above the first operator of ListOps, which takes no memory. Controls read the
-    mean of all positions, so what they lack may be CLS, not a memory: a ConvLuna that reads CLS is
-    above them only where one that reads the mean is so too, on the same task, and nothing follows
-    where all that do have learned nothing. Rows that read CLS and rows that read the mean stand
-    apart.
+    change. Where no run of ConvLuna is above the level of the majority class, nothing follows, nor
+    where none of either is much above the first operator of ListOps, which takes no memory.
+    Controls read the mean of all positions, so what they lack may be CLS, not a memory: a ConvLuna
+    that reads CLS is above them only where one that reads the mean is so too, on the same task, and
+    nothing follows where all that do have learned nothing. Rows that read CLS and rows that read
+    the mean stand apart.
 
     Args:
         runs: rows of the study ``chunks`` (:func:`memnb.evidence.rows.of_study`), of any scale.
@@ -190,9 +190,10 @@ class Share:
 
     @property
     def answer(self) -> str:
-        both = [*self.ours / 100, *self.controls[self.best] / 100]
-        if levels.have_all_learned_nothing(self.task, both):
+        ours = self.ours / 100
+        if levels.have_all_learned_nothing(self.task, ours):  # so that there is nothing to explain
             return "silent"
+        both = [*ours, *self.controls[self.best] / 100]
         if levels.is_first_operator_enough(self.task, both):
             return "operator"
         if not self.judged:
