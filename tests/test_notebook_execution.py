@@ -68,7 +68,7 @@ def test_unknown_parameter_is_refused_before_anything_runs(tmp_path: Path) -> No
 
 
 def test_parameter_of_another_type_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MemnbError, match=r"'preset' of tiny.ipynb is a str .* but got 3"):
+    with pytest.raises(MemnbError, match=r"'preset' of tiny.ipynb is of type str .* but got 3"):
         run(tmp_path, DRAW, preset=3)
 
 

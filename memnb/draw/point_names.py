@@ -16,7 +16,8 @@ from memnb.draw.style import figure_of
 
 #: How far around its point a name may stand, and how far without a line to its point.
 _REACH, _NEAR = 44.0, 9.0
-#: What it costs that such a line runs through another name or mark, and through a bar.
+#: What it costs that such a line runs through another name or mark, or that a name touches a mark,
+#: and that a line crosses a bar.
 _STRUCK, _CROSSED = 40.0, 2.0
 #: What it costs to leave the panel, however little.
 _BEYOND = 200.0
@@ -55,6 +56,7 @@ def name_points(axis: Axes, points: Sequence[tuple[float, float, str, str]]) -> 
     # What a place costs wherever the other names are.
     alone = [
         6 * _covered(boxes, fixed)
+        + _STRUCK * _touching(boxes, _around(np.delete(marks, one, axis=0)))
         + _BEYOND * (_outside(boxes, frame) > 0.01)
         + _distance(boxes, marks[one], np.delete(marks, one, axis=0))
         + tied[one] * _in_the_way(boxes, marks, one, fixed)
@@ -133,8 +135,8 @@ def _tied(boxes: np.ndarray, marks: np.ndarray, one: int) -> np.ndarray:
 
 def _in_the_way(boxes: np.ndarray, marks: np.ndarray, one: int, fixed: np.ndarray) -> np.ndarray:
     """What a line to each of ``boxes`` costs, from the ``one``-th mark over others and bars."""
-    others = np.delete(marks, one, axis=0)
-    struck = _through(marks[one], _middle(boxes), np.hstack([others - 3.5, others + 3.5]))
+    others = _around(np.delete(marks, one, axis=0))
+    struck = _through(marks[one], _middle(boxes), others)
     # What covers the mark itself no line can avoid.
     bars = fixed[~_through(marks[one], marks[one] + 0.01, fixed)[0]]
     crossed = _through(marks[one], _middle(boxes), bars)
@@ -155,6 +157,16 @@ def _through(starts: np.ndarray, ends: np.ndarray, boxes: np.ndarray) -> np.ndar
         enters = np.maximum(enters, np.minimum(one, other))
         leaves = np.minimum(leaves, np.maximum(one, other))
     return np.asarray(enters < leaves)
+
+
+def _around(marks: np.ndarray) -> np.ndarray:
+    """The rectangles that marks at these places fill."""
+    return np.hstack([marks - 3.5, marks + 3.5])
+
+
+def _touching(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How many of ``others`` each of ``boxes`` touches."""
+    return sum((_covered(boxes, other[None]) > 0 for other in others), np.zeros(len(boxes), int))
 
 
 def _covered(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
