@@ -51,9 +51,21 @@ def died_at_start(process: str, otherwise: str = _TRY_PYTORCH) -> RunError:
     )
 
 
-def unknown(kind: str, name: object, choices: Iterable[str]) -> MemnbError:
-    """The error for a name that is not among ``choices``, with the name that was probably meant."""
+def unknown(
+    kind: str, name: object, choices: Iterable[str], otherwise: str = "", cutoff: float = 0.5
+) -> MemnbError:
+    """The error for a name that is not among ``choices``, with the name that was probably meant.
+
+    Args:
+        kind: what there is none of by that name.
+        name, choices: the name given, and those that there are.
+        otherwise: what to do where no choice is like the name; by default all are listed.
+        cutoff: how like it is to be, from 0 to 1 (:func:`difflib.get_close_matches`).
+    """
     options = list(choices)
-    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else "the choices are " + ", ".join(options) + "."
-    return MemnbError(f"There is no {kind} named '{name}'; {hint}")
+    close = difflib.get_close_matches(str(name), options, n=1, cutoff=cutoff)
+    hint = otherwise or "the choices are " + ", ".join(options)
+    return MemnbError(
+        f"There is no {kind} named '{name}'; "
+        + (f"did you mean '{close[0]}'?" if close else f"{hint}.")
+    )

@@ -24,7 +24,6 @@ block keeps what the others promise.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import traceback
@@ -142,13 +141,13 @@ def own_block(name: str) -> Factory:
                 ) from error
             _OWN.setdefault(name, made)
             return _OWN[name]
-    known = [*config.BUILT_IN, *config.own_families()]
-    if difflib.get_close_matches(name, known, 1, 0.7):
-        raise unknown("block", name, known)
-    raise MemnbError(
-        f"There is no block named '{name}' in this process; run the file that registers it first, "
-        f"or offer it by an entry point in the group {config.ENTRY_POINTS}."
+    how = (
+        "run the file that registers it in this process first, or offer it by an entry point in "
+        f"the group {config.ENTRY_POINTS}"
     )
+    # Only what is nearly the same: a block of one's own is likelier to be missing than misspelt.
+    known = [*config.BUILT_IN, *config.own_families()]
+    raise unknown("block", name, known, otherwise=how, cutoff=0.7)
 
 
 def fingerprint(name: str) -> str | None:
