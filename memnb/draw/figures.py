@@ -687,11 +687,11 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
     marks["where the whole interval must lie"] = Patch(facecolor=_TARGET)
     panels.legend_below(figure, marks, len(marks), handletextpad=0.4, columnspacing=1.4)
     few = f"; fewer than {statistics.ENOUGH} have no interval" if drawn["low"].isna().any() else ""
-    counted = "Right of each row: number of seeds, a/b where the two sides differ"
+    words = "Right of each row: number of seeds, a/b where the two sides differ"
     if (rows[_LEFT_OUT] > 0).any(axis=None):
-        counted += "; n of m: m counts those at the majority level as well, which are left out"
+        words += "; n of m: m counts those at the majority level as well, which are left out"
     return panels.finish(
-        figure, title, f"{counted}{few}. {subtitle}", rows.drop(columns=["label", "seeds"])
+        figure, title, f"{words}{few}. {subtitle}", rows.drop(columns=["label", "seeds"])
     )
 
 

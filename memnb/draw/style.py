@@ -75,8 +75,8 @@ FAMILY: dict[str, Family] = {
 }
 
 
-#: Those that are shown beside them: memory between chunks, and the controls. A ChunkMem is a darker
-#: shade of what the Luna with its filter has.
+#: Those that are shown beside them: memory between chunks, and the controls. ChunkMem, ConvChunkMem
+#: and PoolChunkMem have dark shades of Luna's, ConvLuna's and PoolLuna's colours.
 OTHERS: dict[str, Family] = {
     "chunkmem": Family("chunkmem", "#332288", "v", (0, (5, 1))),
     "convchunkmem": Family("convchunkmem", "#662506", "P", (0, (5, 1))),

@@ -264,7 +264,11 @@ class _Pool:
         self.on_end(ended)
 
     def bury(self, worker: _Worker) -> None:
-        """A worker has died: say so, and try its job once more."""
+        """A worker has died: say so, and try its job once more.
+
+        Raises:
+            RunError: that was the second time, and no worker has come as far as its first job.
+        """
         worker.process.join()
         worker.pipe.close()
         self.workers.remove(worker)
