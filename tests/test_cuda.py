@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import statistics
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from memnb.config import Run, run_config
 from memnb.models.network import Network
 from memnb.probes import degradation
 from memnb.probes.row_removal import keeping_random_rows
+from memnb.sweep import local
 from memnb.train import cuda_graph
 from memnb.train.cuda_graph import GraphEngine, make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
@@ -278,3 +281,20 @@ def test_final_accuracies_agree_with_the_plain_loop_over_seeds(tmp_path: Path) -
     spread = max(statistics.stdev(each) for each in found.values())
     assert min(means) > 0.2, "both have learned something"
     assert abs(means[0] - means[1]) < 2 * spread * (2 / 5) ** 0.5 + 0.01
+
+
+def test_the_sweep_finds_mps_where_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("nvidia-cuda-mps-control") is None:
+        pytest.skip("needs NVIDIA's MPS, whose nvidia-cuda-mps-control is not here")
+    places = {"CUDA_MPS_PIPE_DIRECTORY": tmp_path / "pipe", "CUDA_MPS_LOG_DIRECTORY": tmp_path}
+    for name, folder in places.items():
+        monkeypatch.setenv(name, str(folder))
+    before = local.look("cuda")
+    assert (before.mps, before.jobs) == (False, 2 * len(before.cards))
+    (tmp_path / "pipe").mkdir()
+    subprocess.run(["nvidia-cuda-mps-control", "-d"], check=True, timeout=60)
+    try:
+        under = local.look("cuda")
+    finally:
+        subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, timeout=60)
+    assert (under.mps, under.jobs) == (True, 3 * len(under.cards))

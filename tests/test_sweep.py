@@ -327,6 +327,9 @@ def test_what_this_machine_is() -> None:
     assert machine.jobs == machine.places == machine.cores >= 1
     assert local.look("cpu", 3).jobs == 3
     assert (CARDS.jobs, CARDS.places) == (4, 2)
+    under_mps = replace(CARDS, mps=True)
+    assert (under_mps.jobs, under_mps.places) == (6, 2)
+    assert replace(under_mps, wanted=5).jobs == 5
 
 
 def test_a_pytorch_that_kills_its_process_is_one_sentence(

@@ -235,8 +235,8 @@ Committed rows and those of this machine count as done. What stops a sweep costs
 last seconds: the same command goes on. 'memnb results merge runs' then takes the new rows into
 data/results/.
 
-Where NVIDIA's MPS runs (nvidia-cuda-mps-control -d), three runs on a card get 1.3 times as much
-done as two without it: give --jobs three times the number of cards."""
+Where NVIDIA's MPS runs (nvidia-cuda-mps-control -d), a card gets three runs at a time, and gets
+1.3 times as much done as with two without it."""
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
@@ -262,7 +262,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=positive,
         metavar="N",
-        help="runs at a time (default: two per graphics card, else one per core)",
+        help="runs at a time (default: two per graphics card, three under MPS, else one per core)",
     )
     parser.add_argument(
         "--skip-missing-data",

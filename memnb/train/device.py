@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from memnb.errors import MemnbError
 
 Precision = Literal["fp32", "bf16"]
 DEVICES = ("auto", "cpu", "cuda")
+_MPS_ENABLED = 133  # CU_DEVICE_ATTRIBUTE_MPS_ENABLED, of CUDA's driver interface (cuda.h)
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,23 @@ def why_no_cuda() -> str | None:
     if torch.version.cuda is None:
         return f"PyTorch {torch.__version__} is a build without CUDA"
     return f"PyTorch {torch.__version__} (CUDA {torch.version.cuda}) finds no usable CUDA device"
+
+
+def runs_mps() -> bool:
+    """Whether NVIDIA's MPS runs here: processes then train on one graphics card at once, not in
+    turn. PyTorch does not tell, so that the driver is asked, in which drivers older than CUDA 12
+    do not know the answer; that counts as no."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False  # no NVIDIA driver, or not Linux, where alone MPS exists
+    card, answer = ctypes.c_int(), ctypes.c_int(0)
+    calls = (
+        lambda: driver.cuInit(0),
+        lambda: driver.cuDeviceGet(ctypes.byref(card), 0),
+        lambda: driver.cuDeviceGetAttribute(ctypes.byref(answer), _MPS_ENABLED, card),
+    )
+    return all(call() == 0 for call in calls) and answer.value == 1
 
 
 def processor_name() -> str:
