@@ -171,6 +171,22 @@ def test_where_a_memory_was_first_looked_at_late_is_what_the_limits_say() -> Non
     assert not sides & {*zip(plain["task"], plain["model"], strict=True)}
 
 
+def test_the_full_ablation_is_as_far_as_the_changes_say() -> None:
+    said = " ".join((ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split())
+    stored = rows.load_runs(ROOT / "data" / "results")["run_id"]
+    planned = pd.DataFrame(
+        [(one.task.name, one.seed, one.run_id) for one in plan.runs("ablation", "paper")],
+        columns=["task", "seed", "run_id"],
+    )
+    there = planned["run_id"].isin(stored).groupby([planned["task"], planned["seed"]])
+    assert set(there.all()["text"]) == {True}
+    done, all_of_it = there.sum()["listops", 0], there.size()["listops", 0]
+    assert (
+        "the whole ablation, in both readings, with these seeds on Text, and "
+        f"{done} of its {all_of_it} runs of seed 0 on ListOps"
+    ) in said
+
+
 def test_the_laptop_seeds_are_as_many_as_the_changes_say() -> None:
     said = " ".join((ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split())
     assert (
