@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -570,3 +571,31 @@ def test_shuffled_taps_are_learned_and_stand_at_distinct_places_of_a_wider_windo
     assert conv.weight.grad.shape == (50, 4)
     assert "places" in conv.state_dict()
     assert "places" not in ConvFilter(heads=4, width=4, stride=1).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("task", "shape"),
+    [
+        ("text-short", (2, 501)),
+        ("text-short", (2, 0)),
+        ("text-short", (100,)),
+        ("image-short", (2, 16, 16)),
+        ("retrieval", (2, 50)),
+        ("retrieval", (2, 3, 50)),
+        ("retrieval", (2, 2, 4001)),
+    ],
+)
+def test_an_input_of_another_shape_is_one_sentence(task: str, shape: tuple[int, ...]) -> None:
+    network = build_model("luna-1", task)
+    most = f"{network.task.max_length:,}"
+    with pytest.raises(MemnbError, match=re.escape(f"1 to {most}, but got {shape}; cut")):
+        network(torch.ones(shape, dtype=torch.uint8))
+
+
+def test_an_input_too_long_is_the_same_sentence_in_compiled_code() -> None:
+    network = build_model("luna-1", "text-short").eval()
+    inputs = torch.ones((1, network.task.max_length), dtype=torch.uint8)
+    whole = torch.compile(network, fullgraph=True, backend="eager")
+    torch.testing.assert_close(whole(inputs), network(inputs))
+    with pytest.raises(MemnbError, match="but got"):
+        torch.compile(network, backend="eager")(torch.cat([inputs, inputs], dim=1))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.config import Model, Task, model_config, task_config
+from memnb.errors import MemnbError
 from memnb.models.blocks import Trace, layer_norm
 from memnb.models.chunks import ChunkMemoryBlock, Watch, carry, flows, hold
 from memnb.models.registry import make_block
@@ -382,13 +383,30 @@ class Network(nn.Module):
             lengths: (B,) or (B, 2) true lengths, read under ``as_intended`` only.
             trace: receives one :class:`~memnb.models.blocks.Trace` per memory block; of a pair's
                 documents both, as a batch of 2B.
+
+        Raises:
+            MemnbError: inputs of another shape, or longer than the task's.
         """
+        self._check(inputs)
         if self.task.layout != "pair":
             return self.head(self.encoder(inputs, lengths, trace))
         both = self.encoder(
             inputs.flatten(0, 1), None if lengths is None else lengths.flatten(), trace
         )
         return self.head(both.reshape(inputs.shape[0], -1))
+
+    def _check(self, inputs: Tensor) -> None:
+        """Of shapes alone: compiled code asks once per shape, and a GPU never waits for it."""
+        paired = self.task.layout == "pair"
+        shape, most = inputs.shape, self.task.max_length
+        right = len(shape) == 3 and shape[1] == 2 if paired else len(shape) == 2
+        if not right or not 1 <= shape[-1] <= most:
+            wanted = "(batch, 2, length)" if paired else "(batch, length)"
+            raise MemnbError(
+                f"The input of a model for {self.task.name} has the shape {wanted} with a length "
+                f"of 1 to {most:,}, but got {tuple(shape)}; cut or reshape it, or build the model "
+                "for a task with another max_length."
+            )
 
     def parts_to_compile(self) -> list[tuple[nn.Module, str]]:
         """Methods to compile one by one, each by its module and name; none: compile the whole."""
