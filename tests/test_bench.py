@@ -313,6 +313,14 @@ def test_two_benchmarks_at_once_lose_no_row(
     assert sorted(found) == [0, 1, 2, 3]
 
 
+def test_a_row_is_a_line_of_its_own_below_a_last_line_without_an_end(tmp_path: Path) -> None:
+    file = tmp_path / "bench.jsonl"
+    file.write_text('{"bandwidth": 1.0}')
+    bench.append(file, bench.Ceilings(2.0, 1.0, "cpu", "a processor", "fp32", "2.13.0"))
+    found = [json.loads(line)["bandwidth"] for line in file.read_text().splitlines()]
+    assert found == [1.0, 2.0]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

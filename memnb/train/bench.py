@@ -519,6 +519,8 @@ def append(path: Path, row: Measurement | Ceilings) -> None:
         raise RunError(checkpoint.explain(path, error)) from None
     try:
         before = path.read_bytes() if path.exists() else b""
+        if before and not before.endswith(b"\n"):  # by an editor, or put together by hand
+            before += b"\n"
         write_atomically(path, before + json.dumps(asdict(row)).encode() + b"\n")
     finally:
         held.release()
