@@ -335,6 +335,15 @@ def test_a_sweep_through_slurm_that_is_cut_off_leaves_no_job_behind(
     assert [job.cancelled for job in queued] == [True, True]
 
 
+def test_a_job_that_is_lost_without_a_word_is_told_by_its_type(
+    tmp_path: Path, queued: list[Queued], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Queued, "done", lambda _: True)
+    monkeypatch.setattr(Queued, "exception", lambda _: TimeoutError())
+    ended = on_slurm.train(work([tiny()], tmp_path), Queue(), tmp_path / "slurm")
+    assert ended[tiny().run_id].error == "Its job was lost: TimeoutError"
+
+
 def test_where_there_is_no_slurm_one_sentence_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

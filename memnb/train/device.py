@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from memnb.errors import MemnbError
+from memnb.errors import MemnbError, first_line
 
 Precision = Literal["fp32", "bf16"]
 DEVICES = ("auto", "cpu", "cuda")
@@ -104,10 +104,10 @@ def check_usable(device: Device) -> None:
     except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MemnbError(
-            f"The GPU ({device.name}) cannot be used: {said}; see with nvidia-smi whether another "
-            "process has it for itself, and start again when it is free, or use --device cpu."
+            f"The GPU ({device.name}) cannot be used: {first_line(error)}; see with nvidia-smi "
+            "whether another process has it for itself, and start again when it is free, or use "
+            "--device cpu."
         ) from error
 
 
