@@ -22,17 +22,9 @@ from memnb import config, paths
 from memnb.draw import style
 from memnb.errors import MemnbError, RunError
 from memnb.reproduce import rendering
+from memnb.reproduce.frames import as_csv, as_markdown
 from memnb.reproduce.notebooks import unfit
-from memnb.reproduce.page import (
-    Page,
-    as_csv,
-    as_markdown,
-    flag,
-    memory_of,
-    say,
-    task_or_none,
-    whole,
-)
+from memnb.reproduce.page import Page, flag, memory_of, say, task_or_none, whole
 
 
 @pytest.fixture

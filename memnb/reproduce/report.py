@@ -25,8 +25,9 @@ from memnb.errors import DataError, RunError
 from memnb.evidence import claims, published, rows
 from memnb.reproduce import rendering
 from memnb.reproduce.files import write
+from memnb.reproduce.frames import as_csv
 from memnb.reproduce.manifest import Artefact
-from memnb.reproduce.page import Page, as_csv
+from memnb.reproduce.page import Page
 from memnb.reproduce.trainer import why_no_result
 from memnb.reproduce.workers import Ended, cores
 from memnb.train.record import commit_of_checkout, outcome
