@@ -208,7 +208,7 @@ def test_the_files_of_a_run_come_home_and_stay_in_the_store(tmp_path: Path) -> N
     checkpoint(home, 1)
     end = remote.ended(RUN.run_id, {"value": result, "seconds": 2.0}, tmp_path / "home")
     assert end == Ended(RUN.run_id, result["record"], seconds=2.0)
-    assert rows.load_run(home)["test_accuracy"] == 0.35
+    assert rows.read_run(home)[0].test_accuracy == 0.35
     assert not list(home.glob("checkpoint-*"))
 
 
@@ -222,7 +222,7 @@ def test_results_that_the_store_does_not_take_still_come_home(
     result = attempt(RUN, tmp_path / "store")
     end = remote.ended(RUN.run_id, {"value": result, "seconds": 2.0}, tmp_path / "home")
     assert end.error is None
-    assert rows.load_run(tmp_path / "home" / RUN.run_id)["test_accuracy"] == 0.35
+    assert rows.read_run(tmp_path / "home" / RUN.run_id)[0].test_accuracy == 0.35
 
 
 def test_a_recorded_failure_comes_home_with_its_reason(
@@ -232,7 +232,7 @@ def test_a_recorded_failure_comes_home_with_its_reason(
     result = attempt(RUN, tmp_path / "store")
     end = remote.ended(RUN.run_id, {"value": result, "seconds": 2.0}, tmp_path / "home")
     assert end.error == "The run failed: The loss is not a number."
-    assert rows.load_run(tmp_path / "home" / RUN.run_id)["outcome"] == "failed"
+    assert rows.read_run(tmp_path / "home" / RUN.run_id)[0].outcome == "failed"
 
 
 def test_machines_of_another_version_are_refused(tmp_path: Path) -> None:

@@ -168,8 +168,8 @@ def _inputs(model: Model, batch: int = BATCH, length: int = LENGTH) -> tuple[Ten
     return x, torch.randn(batch, model.memory, WIDTH, generator=generator, dtype=torch.float64)
 
 
-def _mask(length: int = LENGTH) -> Tensor:
-    return torch.arange(length) < torch.tensor(LENGTHS)[:, None]
+def _mask() -> Tensor:
+    return torch.arange(LENGTH) < torch.tensor(LENGTHS)[:, None]
 
 
 def _said(x: Tensor, mask: bool = False) -> str:
