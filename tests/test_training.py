@@ -548,7 +548,7 @@ def test_a_run_that_ended_in_an_exception_is_not_said_to_run(
     with pytest.raises(ZeroDivisionError):
         train(tiny(), tmp_path / "run", device="cpu")
     monkeypatch.undo()
-    assert loop.outcome(tmp_path / "run")["outcome"] == "interrupted"
+    assert loop.record_of(tmp_path / "run")["outcome"] == "interrupted"
     assert train(tiny(), str(tmp_path / "run"), device="cpu")["outcome"] == "finished"
 
 
@@ -581,7 +581,7 @@ def test_ctrl_c_before_a_run_goes_on_leaves_its_record(
     monkeypatch.setattr(loop, "make_engine", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), tmp_path, device="cpu")
-    assert loop.outcome(tmp_path) == before
+    assert loop.record_of(tmp_path) == before
 
 
 def test_what_ended_is_on_disk_before_its_record_says_so(

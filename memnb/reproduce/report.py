@@ -30,7 +30,7 @@ from memnb.reproduce.manifest import Artefact
 from memnb.reproduce.page import Page
 from memnb.reproduce.trainer import why_no_result
 from memnb.reproduce.workers import Ended, cores
-from memnb.train.record import commit_of_checkout, outcome
+from memnb.train.record import commit_of_checkout, record_of
 from memnb.words import duration
 
 #: Claim -> the figures that show it best, and where its code is.
@@ -178,7 +178,7 @@ class Training:
         """One row per run, for the report."""
         found = []
         for run in self.runs:
-            record = outcome(self.folder / run.run_id) or {}
+            record = record_of(self.folder / run.run_id) or {}
             ended = self.ended.get(run.run_id)
             error = (why_no_result(ended) if ended else None) or (
                 None if record.get("outcome") == "finished" else _why_not(record)

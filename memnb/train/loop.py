@@ -47,7 +47,7 @@ from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums
 from memnb.train.engine import DeviceSplit, Engine, Interrupted, Stop, never
-from memnb.train.record import commit_of_code, has_ended, outcome
+from memnb.train.record import commit_of_code, has_ended, record_of
 from memnb.train.sampler import EpochSampler
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def train(
     made = not folder.exists()
     held = locked(run, folder)
     try:
-        record = outcome(folder)
+        record = record_of(folder)
         if record is None:
             _put_aside(folder / "run.json")
         _refuse_another(run, folder, record)
