@@ -23,6 +23,7 @@ from memnb import cli, config
 from memnb.config import run_config
 from memnb.errors import MemnbError
 from memnb.operations import examples_scored, step_operations
+from memnb.tasks.base import made_up
 from memnb.train import bench
 from memnb.train.loop import train
 
@@ -231,7 +232,7 @@ def _die(*_: object) -> None:
 @pytest.mark.parametrize("task", [name for name in config.TASKS if "short" not in name])
 def test_made_up_data_have_the_shape_and_range_of_the_task(task: str) -> None:
     wanted = config.task_config(task)
-    data = bench.made_up(wanted, 5, 3)
+    data = made_up(wanted, 5, 3)
     shape = (5, 2, wanted.max_length) if wanted.layout == "pair" else (5, wanted.max_length)
     assert data.train.inputs.shape == shape
     assert data.train.inputs.dtype == np.uint8

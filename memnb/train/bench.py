@@ -25,11 +25,10 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from memnb import __version__
-from memnb.config import Run, Task, run_config
+from memnb.config import Run, run_config
 from memnb.errors import MemnbError, RunError, died_at_start, unknown
 from memnb.files import lock
 from memnb.models.network import Network
@@ -37,7 +36,7 @@ from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import raised
 from memnb.operations import evaluations, examples_scored, step_bytes, step_operations
 from memnb.probes.degradation import measure as measure_memory
-from memnb.tasks.base import Dataset, Split
+from memnb.tasks.base import made_up
 from memnb.train import checkpoint
 from memnb.train.checkpoint import write_atomically
 from memnb.train.cuda_graph import make_engine
@@ -489,21 +488,6 @@ def ceilings(device: str = "auto", size: int | None = None) -> Ceilings:
         torch=str(torch.__version__),
         commit=commit_of_code(),
     )
-
-
-def made_up(task: Task, train: int, validation: int) -> Dataset:
-    """Random inputs of the task's shape and vocabulary; the test set is the training set."""
-    random = np.random.default_rng(0)
-    highest = min(task.vocabulary or 256, 256)
-
-    def split(examples: int) -> Split:
-        rows = (examples, 2) if task.layout == "pair" else (examples,)
-        inputs = random.integers(1, highest, (*rows, task.max_length), dtype=np.uint8)
-        labels = random.integers(0, task.classes, examples)
-        return Split(inputs, np.full(rows, task.max_length, np.int32), labels)
-
-    first = split(train)
-    return Dataset(first, split(validation), first)
 
 
 def append(path: Path, row: Measurement | Ceilings) -> None:

@@ -23,7 +23,7 @@ from memnb.config import Model, Run, model_config, run_config
 from memnb.errors import MemnbError
 from memnb.models import registry
 from memnb.models.network import Network
-from memnb.train.bench import made_up
+from memnb.tasks.base import made_up
 from memnb.train.device import choose_device
 from memnb.train.engine import Engine
 from memnb.train.sampler import EpochSampler
