@@ -80,6 +80,12 @@ def test_quick_shows_small_runs_of_this_machine_beside_the_committed_full_scale(
     ]
 
 
+def test_a_small_run_that_was_cut_off_here_is_not_shown_by_the_committed_one(out: Path) -> None:
+    before = shown(Page("accuracy", "quick", str(out)))
+    write_run(out / "runs", "luna-1", outcome="interrupted")
+    assert shown(Page("accuracy", "quick", str(out))) == before
+
+
 def test_paper_prefers_this_machine_and_shows_failures_but_nothing_unfinished(out: Path) -> None:
     full, quick = shown(Page("accuracy", "paper", str(out)))
     assert full == (

@@ -137,9 +137,10 @@ class Page:
         known = {folder: rows.load_runs(folder) for folder in {*full, *quick}}
         laptop = _layer("quick", "quick", quick, known)
         if self.preset == "quick":
-            own = laptop.runs["run_id"].isin(known[here]["run_id"])
+            own = known[here][known[here]["outcome"].isin(rows.ENDED)]
             trained = {run.run_id for run in plan.together(plan.SETS, "quick")}
-            kept = own | ~laptop.runs["run_id"].isin(trained)
+            run_ids = laptop.runs["run_id"]
+            kept = run_ids.isin(own["run_id"]) | ~run_ids.isin(trained)
             laptop = replace(laptop, runs=laptop.runs[kept])
         layers = (_layer("full", "paper", full, known), laptop)
         return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
