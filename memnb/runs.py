@@ -181,7 +181,7 @@ def examine(folder: Path, device: str = "auto") -> list[str]:
         MemnbError: the device is not available.
     """
     from memnb.train.checkpoint import explain
-    from memnb.train.loop import locked
+    from memnb.train.folder import locked
 
     held = locked(rows.read_run(folder)[1], folder)
     try:
@@ -200,7 +200,8 @@ def _ask(folder: Path, device: str) -> list[str]:
     from memnb.train.checkpoint import write_atomically
     from memnb.train.device import choose_device
     from memnb.train.engine import DeviceSplit
-    from memnb.train.loop import examination, refuse_another_block
+    from memnb.train.examination import examination
+    from memnb.train.folder import refuse_another_block
     from memnb.train.record import commit_of_code
 
     record, run = rows.read_run(folder)

@@ -40,16 +40,10 @@ from memnb.tasks.base import made_up
 from memnb.train import checkpoint
 from memnb.train.checkpoint import write_atomically
 from memnb.train.cuda_graph import make_engine
-from memnb.train.device import Device, choose_device
+from memnb.train.device import Device, choose_device, peak_memory
 from memnb.train.engine import Engine
-from memnb.train.loop import (
-    PROBE_SAMPLES,
-    SAVE_EVERY,
-    SAVE_SHARE,
-    look_closely,
-    looks,
-    peak_memory,
-)
+from memnb.train.examination import look_closely
+from memnb.train.loop import PROBE_SAMPLES, SAVE_EVERY, SAVE_SHARE, looks
 from memnb.train.record import commit_of_code
 from memnb.train.sampler import EpochSampler
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,3 +148,13 @@ def processor_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def peak_memory(device: Device) -> int:
+    """Bytes: of the device on CUDA, else the largest resident size of this process so far."""
+    if device.kind == "cuda":
+        return torch.cuda.max_memory_allocated()
+    import resource  # Windows, whose devices can be looked at all the same, has none
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
