@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 import subprocess
@@ -430,6 +431,16 @@ def test_runs_with_their_outcome_time_and_reason(out: Path) -> None:
     assert "3 steps failed" in html
     assert len(training.failures()) == 3
     assert "It has not been trained." in training.failures()[2]
+
+
+@pytest.mark.parametrize("damage", [{"test_accuracy": "0.31"}, {"seconds": "an hour"}], ids=str)
+def test_a_run_whose_record_is_damaged_stops_no_report(out: Path, damage: dict[str, str]) -> None:
+    made = write_run(out / "runs", "luna-1")
+    record = json.loads((made / "run.json").read_text())
+    (made / "run.json").write_text(json.dumps(record | damage))
+    training = Training((run_config("luna-1", "listops-short"),), out / "runs", {}, 1.0)
+    assert f"{made / 'run.json'} is damaged" in write(out, training=training)
+    assert "is damaged" in training.failures()[0]
 
 
 def test_damaged_rows_are_named(out: Path) -> None:
