@@ -23,6 +23,7 @@ from memnb.errors import DataError, MemnbError, RunError, unknown
 from memnb.evidence import rows, views
 from memnb.files import replacing
 from memnb.models.network import Network
+from memnb.models.out_of_memory import out_of_memory
 from memnb.probes.views import view
 from memnb.tasks import shown
 
@@ -116,9 +117,9 @@ def best_network(folder: Path, run: Run) -> Network:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from None
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except MemoryError:  # says nothing of the file
-        raise
-    except Exception:  # foreign bytes fail in pickle, zipfile, struct or PyTorch
+    except Exception as error:  # foreign bytes fail in pickle, zipfile, struct or PyTorch
+        if out_of_memory(error):  # says nothing of the file
+            raise
         raise DataError(
             f"{path} is damaged, or holds more than weights; train the run again."
         ) from None

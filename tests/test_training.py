@@ -705,17 +705,23 @@ class TestCheckpoint:
         assert checkpoint.load_newest(tmp_path) == {"format": checkpoint.FORMAT, "step": 3}
         assert path.exists()
 
+    @pytest.mark.parametrize(
+        "error",
+        [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+        ids=str,
+    )
     def test_too_little_memory_to_read_one_is_not_its_fault(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         checkpoint.save(tmp_path, 3, {"step": 3})
 
         def too_large(*_: Any, **__: Any) -> None:
-            raise MemoryError
+            raise error
 
         monkeypatch.setattr(torch, "load", too_large)
-        with pytest.raises(MemoryError):
+        with pytest.raises(type(error)) as raised:
             checkpoint.load_newest(tmp_path)
+        assert raised.value is error
 
     def test_the_newest_two_are_kept(self, tmp_path: Path) -> None:
         for step in (5, 100, 20, 3000):
