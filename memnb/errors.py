@@ -36,6 +36,12 @@ class DataError(MemnbError):
     exit_code = 1
 
 
+def first_line(error: object) -> str:
+    """The first line of what an error says; of what type it is, where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 #: What to try where the guard is there: of processes that load PyTorch first.
 _TRY_PYTORCH = (
     "'python -c \"import torch; torch.cuda.is_available()\"' may tell what is wrong with PyTorch"

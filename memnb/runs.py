@@ -15,7 +15,7 @@ import filelock
 
 from memnb import paths
 from memnb.config import Run
-from memnb.errors import MemnbError, RunError, unknown
+from memnb.errors import DataError, MemnbError, RunError, unknown
 from memnb.evidence import rows
 from memnb.evidence.rows import Record
 from memnb.files import lock
@@ -126,9 +126,11 @@ def verify(folder: Path) -> Verified:
         return Verified((str(error),))
     found, unchecked = [*rows.damage(folder), *_mismatches(folder, record)], []
     if (folder / "best.pt").exists():
+        from memnb.weights import best_network
+
         try:
-            _load(folder / "best.pt", run)
-        except RunError as error:
+            best_network(folder, run)
+        except (RunError, DataError) as error:
             found.append(str(error))
         except MemnbError as error:
             unchecked.append(f"best.pt was read, but not compared with its model: {error}")
@@ -145,30 +147,6 @@ def _mismatches(folder: Path, record: Record) -> Iterator[str]:
                 f"{folder / 'metrics.jsonl'} has the test accuracy {tested}, but run.json says "
                 f"{record.test_accuracy}."
             )
-
-
-def _load(path: Path, run: Run) -> Network:
-    """The network of a run with the weights in ``path``.
-
-    Raises:
-        RunError: what is wrong with the file.
-        MemnbError: nothing as far as can be seen, but the run is of a block that is not here.
-    """
-    from memnb.models.network import Network
-    from memnb.train.checkpoint import from_bytes
-
-    try:
-        weights = from_bytes(path, path.read_bytes())
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}).") from None
-    except RunError:
-        raise RunError(f"{path} is damaged, or holds more than weights.") from None
-    try:
-        network = Network(run.model, run.task)
-        network.load_state_dict(weights)
-    except (RuntimeError, TypeError, AttributeError):
-        raise RunError(f"{path} holds the weights of another model.") from None
-    return network
 
 
 def _checkpoints(folder: Path) -> Iterator[str]:
@@ -203,7 +181,7 @@ def examine(folder: Path, device: str = "auto") -> list[str]:
         MemnbError: the device is not available.
     """
     from memnb.train.checkpoint import explain
-    from memnb.train.loop import locked
+    from memnb.train.folder import locked
 
     held = locked(rows.read_run(folder)[1], folder)
     try:
@@ -222,7 +200,8 @@ def _ask(folder: Path, device: str) -> list[str]:
     from memnb.train.checkpoint import write_atomically
     from memnb.train.device import choose_device
     from memnb.train.engine import DeviceSplit
-    from memnb.train.loop import examination, refuse_another_block
+    from memnb.train.examination import examination
+    from memnb.train.folder import refuse_another_block
     from memnb.train.record import commit_of_code
 
     record, run = rows.read_run(folder)
@@ -271,7 +250,7 @@ def _best(folder: Path, record: Record, run: Run) -> tuple[Network, str]:
                 "train the run again."
             )
         return shipped.network, "data/weights, half precision"
-    return _load(path, run), "best.pt"
+    return weights.best_network(folder, run), "best.pt"
 
 
 def is_trained(folder: Path) -> bool:

@@ -7,6 +7,7 @@ inputs (:mod:`memnb.evidence.views`), so that pages can show the model without P
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from memnb.errors import DataError, MemnbError, RunError, unknown
 from memnb.evidence import rows, views
 from memnb.files import replacing
 from memnb.models.network import Network
+from memnb.models.out_of_memory import out_of_memory
 from memnb.probes.views import view
 from memnb.tasks import shown
 
@@ -74,13 +76,7 @@ def export(run_folder: Path, destination: Path | None = None) -> Path:
             f"{record.run_id} is {record.outcome}: only a finished run has weights to export; let "
             "it finish first."
         )
-    network = Network(run.model, run.task)
-    try:
-        network.load_state_dict(_best(run_folder))
-    except (RuntimeError, TypeError, AttributeError):
-        raise DataError(
-            f"{run_folder / 'best.pt'} holds the weights of another model; train the run again."
-        ) from None
+    network = best_network(run_folder, run)
     halved = {name: _half(value) for name, value in network.state_dict().items()}
     content = save(halved, views.describe(run, record.model_dump()))
     # What is shown is what is shipped: the views are made with the halved weights.
@@ -100,6 +96,41 @@ def export(run_folder: Path, destination: Path | None = None) -> Path:
             f"({error.strerror or error}); choose another folder with --to."
         ) from None
     return path
+
+
+def best_network(folder: Path, run: Run) -> Network:
+    """The network of a run with its best weights, on the CPU.
+
+    Raises:
+        RunError: the folder holds none.
+        DataError: they cannot be read, are damaged, or are those of another model.
+        MemnbError: they were read, but the run is of a block that is not here.
+    """
+    path = folder / "best.pt"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise RunError(
+            f"{folder} holds no best.pt: committed rows come without weights; train the run again."
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from None
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes fail in pickle, zipfile, struct or PyTorch
+        if out_of_memory(error):  # says nothing of the file
+            raise
+        raise DataError(
+            f"{path} is damaged, or holds more than weights; train the run again."
+        ) from None
+    network = Network(run.model, run.task)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError):
+        raise DataError(
+            f"{path} holds the weights of another model; train the run again."
+        ) from None
+    return network
 
 
 def load(path: str | Path) -> Trained:
@@ -144,21 +175,6 @@ def named(name: str, folder: Path | None = None) -> Trained:
     if not found:
         raise unknown("weights", name, [file.stem for file in files] or ["(none)"])
     return load(found[0])
-
-
-def _best(folder: Path) -> dict[str, Tensor]:
-    path = folder / "best.pt"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise RunError(
-            f"{folder} holds no best.pt: committed rows come without weights; train the run again."
-        ) from None
-    except Exception as error:  # foreign bytes fail in pickle, zipfile, struct or PyTorch
-        raise DataError(f"{path} is damaged ({error}); train the run again.") from None
-    if not isinstance(state, dict):
-        raise DataError(f"{path} does not hold the weights of a network; train the run again.")
-    return state
 
 
 def _half(value: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ import torch._dynamo  # which the first optimizer loads: a second for each child
 from memnb import cli, evidence
 from memnb.config import Run
 from memnb.reproduce import progress
-from memnb.train import checkpoint, loop
+from memnb.train import checkpoint, folder, loop
 from memnb.train.engine import Engine
 from memnb.train.sampler import EpochSampler
 
@@ -41,7 +41,7 @@ LOADED = (evidence, progress)
 PLACES: dict[str, tuple[Any, str]] = {
     "save": (checkpoint, "save"),
     "write": (checkpoint, "write_atomically"),
-    "rows": (loop._Journal, "add"),
+    "rows": (folder.Journal, "add"),
     "evaluation": (Engine, "evaluate"),
     "epoch": (EpochSampler, "_shuffle"),
     "finish": (loop._Trainer, "_finish"),

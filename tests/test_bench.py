@@ -23,6 +23,7 @@ from memnb import cli, config
 from memnb.config import run_config
 from memnb.errors import MemnbError
 from memnb.operations import examples_scored, step_operations
+from memnb.tasks.base import made_up
 from memnb.train import bench
 from memnb.train.loop import train
 
@@ -231,7 +232,7 @@ def _die(*_: object) -> None:
 @pytest.mark.parametrize("task", [name for name in config.TASKS if "short" not in name])
 def test_made_up_data_have_the_shape_and_range_of_the_task(task: str) -> None:
     wanted = config.task_config(task)
-    data = bench.made_up(wanted, 5, 3)
+    data = made_up(wanted, 5, 3)
     shape = (5, 2, wanted.max_length) if wanted.layout == "pair" else (5, wanted.max_length)
     assert data.train.inputs.shape == shape
     assert data.train.inputs.dtype == np.uint8
@@ -311,6 +312,14 @@ def test_two_benchmarks_at_once_lose_no_row(
         list(pool.map(lambda row: bench.append(file, row), rows))
     found = [json.loads(line)["bandwidth"] for line in file.read_text().splitlines()]
     assert sorted(found) == [0, 1, 2, 3]
+
+
+def test_a_row_is_a_line_of_its_own_below_a_last_line_without_an_end(tmp_path: Path) -> None:
+    file = tmp_path / "bench.jsonl"
+    file.write_text('{"bandwidth": 1.0}')
+    bench.append(file, bench.Ceilings(2.0, 1.0, "cpu", "a processor", "fp32", "2.13.0"))
+    found = [json.loads(line)["bandwidth"] for line in file.read_text().splitlines()]
+    assert found == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -245,10 +245,19 @@ def test_a_step_on_several_cores_costs_all_of_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"batch": 1}, {"length": 1000}, {"suite": "length"}, {"outcome": "out of memory"}],
+    [
+        {"batch": 1},
+        {"length": 1000},
+        {"suite": "length"},
+        {"outcome": "out of memory"},
+        {"scored_per_second": None},
+        {"first_step": None},
+    ],
     ids=str,
 )
-def test_timings_of_something_else_say_nothing(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_timings_of_something_else_or_of_a_part_say_nothing(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
     timings = bench(tmp_path / "bench.jsonl", "luna-16", **changes)
     speeds = cost.Speeds(rows.load_runs(), timings=timings)
     assert speeds.estimate(run_config("luna-16", "text"), cost.H100).basis == "assumed"

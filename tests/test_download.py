@@ -335,7 +335,6 @@ def test_the_list_names_every_task_of_lra_with_licence_and_next_step():
         assert card.citation
         assert card.disk > 10**7
         assert card.next_step
-        assert (card.transfer > 0) == (card.name in ("text", "image", "retrieval"))
 
 
 def test_check_tells_good_missing_damaged_and_different_apart(tmp_path: Path, imdb: Server):

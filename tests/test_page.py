@@ -22,17 +22,9 @@ from memnb import config, paths
 from memnb.draw import style
 from memnb.errors import MemnbError, RunError
 from memnb.reproduce import rendering
+from memnb.reproduce.frames import as_csv, as_markdown
 from memnb.reproduce.notebooks import unfit
-from memnb.reproduce.page import (
-    Page,
-    as_csv,
-    as_markdown,
-    flag,
-    memory_of,
-    say,
-    task_or_none,
-    whole,
-)
+from memnb.reproduce.page import Page, flag, memory_of, say, task_or_none, whole
 
 
 @pytest.fixture
@@ -86,6 +78,12 @@ def test_quick_shows_small_runs_of_this_machine_beside_the_committed_full_scale(
         ("full", "committed", COMMITTED_FULL),
         ("quick", "this machine and committed", {("listops-short", "convluna-1", 0.40)}),
     ]
+
+
+def test_a_small_run_that_was_cut_off_here_is_not_shown_by_the_committed_one(out: Path) -> None:
+    before = shown(Page("accuracy", "quick", str(out)))
+    write_run(out / "runs", "luna-1", outcome="interrupted")
+    assert shown(Page("accuracy", "quick", str(out))) == before
 
 
 def test_paper_prefers_this_machine_and_shows_failures_but_nothing_unfinished(out: Path) -> None:

@@ -364,6 +364,14 @@ def test_requirements_have_floors_and_no_caps(pyproject):
         assert operators == [">="], f"{text}: one floor, no cap"
 
 
+def test_what_is_installed_with_memnb_is_imported_by_it(pyproject):
+    sources = [path.read_text() for path in (ROOT / "memnb").rglob("*.py")]
+    for text in pyproject["project"]["dependencies"]:
+        name = {"pillow": "PIL"}.get(Requirement(text).name, Requirement(text).name)
+        statement = re.compile(rf"^\s*(?:import|from) {name}\b", re.MULTILINE)
+        assert any(map(statement.search, sources)), f"nothing in memnb imports {name}"
+
+
 CONDA_NAMES = {
     "torch": "pytorch",
     "matplotlib": "matplotlib-base",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 import subprocess
@@ -190,8 +191,9 @@ def test_whether_the_rows_become_alike_is_one_link_away(out: Path) -> None:
 def test_an_executed_notebook_that_is_gone_or_damaged_is_said(out: Path) -> None:
     one = draw(out)
     path = out / "report" / "notebooks" / "tiny.ipynb"
-    for damage in (lambda: path.write_text("{"), path.unlink):
-        damage()
+    without_outputs = re.sub(r'"outputs"', '"output"', path.read_text())
+    for text in ("{", "[]", '{"cells": [1]}', without_outputs, None):
+        path.unlink() if text is None else path.write_text(text)
         html = write(out, entry(out, one, step()))
         assert "cannot be read" in html
         assert "1 step failed" in html
@@ -429,6 +431,16 @@ def test_runs_with_their_outcome_time_and_reason(out: Path) -> None:
     assert "3 steps failed" in html
     assert len(training.failures()) == 3
     assert "It has not been trained." in training.failures()[2]
+
+
+@pytest.mark.parametrize("damage", [{"test_accuracy": "0.31"}, {"seconds": "an hour"}], ids=str)
+def test_a_run_whose_record_is_damaged_stops_no_report(out: Path, damage: dict[str, str]) -> None:
+    made = write_run(out / "runs", "luna-1")
+    record = json.loads((made / "run.json").read_text())
+    (made / "run.json").write_text(json.dumps(record | damage))
+    training = Training((run_config("luna-1", "listops-short"),), out / "runs", {}, 1.0)
+    assert f"{made / 'run.json'} is damaged" in write(out, training=training)
+    assert "is damaged" in training.failures()[0]
 
 
 def test_damaged_rows_are_named(out: Path) -> None:

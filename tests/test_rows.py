@@ -45,7 +45,7 @@ def test_a_row_says_what_was_run_and_what_came_out(tmp_path: Path) -> None:
 
 def test_a_row_names_every_device_and_commit_that_trained_it(tmp_path: Path) -> None:
     one = write_run(tmp_path, "luna-1")
-    row = rows.load_run(one)
+    row = rows.load_runs(tmp_path).iloc[0]
     assert row["devices"] == (row["device_name"],) == ("made-up CPU",)
     assert row["commits"] == (row["commit"],)
     machines = [
@@ -54,14 +54,14 @@ def test_a_row_names_every_device_and_commit_that_trained_it(tmp_path: Path) -> 
         {"from_step": 20, "device_name": "card A", "commit": "b"},
     ]
     edit_run(one, machines=machines)
-    row = rows.load_run(one)
+    row = rows.load_runs(tmp_path).iloc[0]
     assert (row["devices"], row["commits"]) == (("card A", "card B"), ("a", "b"))
     edit_run(one, machines=[], examined_again=[{"files": ["lengths.jsonl"]}])
     with pytest.raises(DataError, match=r"examined_again\.0\.weights"):
-        rows.load_run(one)
+        rows.read_run(one)
     edit_run(one, machines=[{"device_name": "card A"}])
     with pytest.raises(DataError, match=r"machines\.0\.from_step"):
-        rows.load_run(one)
+        rows.read_run(one)
 
 
 def test_every_model_setting_is_a_column(tmp_path: Path) -> None:

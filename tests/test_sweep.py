@@ -506,14 +506,15 @@ if __name__ == "__main__":
     )
     plan.SETS["table"] = lambda preset: iter([run])
     words = "sweep --preset quick --set table --seeds 0 --device cpu --budget 300s".split()
-    sys.exit(cli.main(words))
+    sys.exit(cli.main(words) or cli.main("results --runs --format csv".split()))
 """
 
 
-def test_a_bare_machine_with_pytorch_can_sweep(tmp_path: Path) -> None:
+def test_a_bare_machine_with_pytorch_can_sweep_and_print_its_rows(tmp_path: Path) -> None:
     script = tmp_path / "bare.py"
     script.write_text(BARE)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "1 run in" in done.stdout
     assert "finished" in done.stdout
+    assert "\nrun_id,preset,task," in done.stdout

@@ -208,7 +208,7 @@ def test_the_files_of_a_run_come_home_and_stay_in_the_store(tmp_path: Path) -> N
     checkpoint(home, 1)
     end = remote.ended(RUN.run_id, {"value": result, "seconds": 2.0}, tmp_path / "home")
     assert end == Ended(RUN.run_id, result["record"], seconds=2.0)
-    assert rows.load_run(home)["test_accuracy"] == 0.35
+    assert rows.read_run(home)[0].test_accuracy == 0.35
     assert not list(home.glob("checkpoint-*"))
 
 
@@ -222,7 +222,7 @@ def test_results_that_the_store_does_not_take_still_come_home(
     result = attempt(RUN, tmp_path / "store")
     end = remote.ended(RUN.run_id, {"value": result, "seconds": 2.0}, tmp_path / "home")
     assert end.error is None
-    assert rows.load_run(tmp_path / "home" / RUN.run_id)["test_accuracy"] == 0.35
+    assert rows.read_run(tmp_path / "home" / RUN.run_id)[0].test_accuracy == 0.35
 
 
 def test_a_recorded_failure_comes_home_with_its_reason(
@@ -232,7 +232,7 @@ def test_a_recorded_failure_comes_home_with_its_reason(
     result = attempt(RUN, tmp_path / "store")
     end = remote.ended(RUN.run_id, {"value": result, "seconds": 2.0}, tmp_path / "home")
     assert end.error == "The run failed: The loss is not a number."
-    assert rows.load_run(tmp_path / "home" / RUN.run_id)["outcome"] == "failed"
+    assert rows.read_run(tmp_path / "home" / RUN.run_id)[0].outcome == "failed"
 
 
 def test_machines_of_another_version_are_refused(tmp_path: Path) -> None:
@@ -333,6 +333,15 @@ def test_a_sweep_through_slurm_that_is_cut_off_leaves_no_job_behind(
     with pytest.raises(KeyboardInterrupt):
         on_slurm.train(some, Queue(), tmp_path / "slurm")
     assert [job.cancelled for job in queued] == [True, True]
+
+
+def test_a_job_that_is_lost_without_a_word_is_told_by_its_type(
+    tmp_path: Path, queued: list[Queued], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Queued, "done", lambda _: True)
+    monkeypatch.setattr(Queued, "exception", lambda _: TimeoutError())
+    ended = on_slurm.train(work([tiny()], tmp_path), Queue(), tmp_path / "slurm")
+    assert ended[tiny().run_id].error == "Its job was lost: TimeoutError"
 
 
 def test_where_there_is_no_slurm_one_sentence_says_so(

@@ -548,7 +548,7 @@ def test_a_run_that_ended_in_an_exception_is_not_said_to_run(
     with pytest.raises(ZeroDivisionError):
         train(tiny(), tmp_path / "run", device="cpu")
     monkeypatch.undo()
-    assert loop.outcome(tmp_path / "run")["outcome"] == "interrupted"
+    assert loop.record_of(tmp_path / "run")["outcome"] == "interrupted"
     assert train(tiny(), str(tmp_path / "run"), device="cpu")["outcome"] == "finished"
 
 
@@ -581,7 +581,7 @@ def test_ctrl_c_before_a_run_goes_on_leaves_its_record(
     monkeypatch.setattr(loop, "make_engine", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), tmp_path, device="cpu")
-    assert loop.outcome(tmp_path) == before
+    assert loop.record_of(tmp_path) == before
 
 
 def test_what_ended_is_on_disk_before_its_record_says_so(
@@ -705,17 +705,23 @@ class TestCheckpoint:
         assert checkpoint.load_newest(tmp_path) == {"format": checkpoint.FORMAT, "step": 3}
         assert path.exists()
 
+    @pytest.mark.parametrize(
+        "error",
+        [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+        ids=str,
+    )
     def test_too_little_memory_to_read_one_is_not_its_fault(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         checkpoint.save(tmp_path, 3, {"step": 3})
 
         def too_large(*_: Any, **__: Any) -> None:
-            raise MemoryError
+            raise error
 
         monkeypatch.setattr(torch, "load", too_large)
-        with pytest.raises(MemoryError):
+        with pytest.raises(type(error)) as raised:
             checkpoint.load_newest(tmp_path)
+        assert raised.value is error
 
     def test_the_newest_two_are_kept(self, tmp_path: Path) -> None:
         for step in (5, 100, 20, 3000):

@@ -19,7 +19,7 @@ from memnb.evidence import views
 from memnb.models.network import Network
 from memnb.probes import attention_maps
 from memnb.probes import views as probes
-from memnb.train import loop
+from memnb.train import examination
 from memnb.train.loop import train
 
 TASK = {"min_length": 4, "max_length": 40, "train": 100, "validation": 30, "test": 20}
@@ -359,7 +359,7 @@ def test_the_memory_tests_ask_the_examples_that_were_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(loop, "asked", lambda labels, first, count: np.arange(3))
+    monkeypatch.setattr(examination, "asked", lambda labels, first, count: np.arange(3))
     train(RUN, tmp_path / RUN.run_id, device="cpu")
     lines = (tmp_path / RUN.run_id / "causal.jsonl").read_text().splitlines()
     assert {json.loads(line)["examples"] for line in lines} == {3}

@@ -24,7 +24,7 @@ from memnb.draw import beside_tables, claim_tables, figures, speed_tables, style
 from memnb.evidence import benchmarks, published, rows, sensitivity
 from memnb.evidence.claims import SHALLOW
 from memnb.reproduce import plan
-from memnb.reproduce.page import as_markdown
+from memnb.reproduce.frames import as_markdown
 from memnb.words import counted
 
 README = Path(__file__).resolve().parents[1] / "README.md"

@@ -140,9 +140,9 @@ def complain(sentence: str) -> None:
 
 def print_frame(frame: pd.DataFrame, form: str) -> None:
     """Print rows as ``text``, ``csv`` or ``md``."""
-    if form == "text":  # all that a machine which only trains needs
+    if form == "text":
         print(frame.to_string(index=False, na_rep="-"))
         return
-    from memnb.reproduce.page import as_csv, as_markdown
+    from memnb.reproduce.frames import as_csv, as_markdown
 
     print(as_csv(frame) if form == "csv" else as_markdown(frame), end="")

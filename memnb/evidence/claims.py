@@ -601,42 +601,18 @@ def _reading(
     open_parts: Sequence[str],
     decisive: Comparison | None,
 ) -> str:
-    held = sum(c.holds for c in judged)
-    if not judged:
-        few = all(c.n < ENOUGH for c in compared)
-        missing = f"has {ENOUGH} finished runs on each side" if few else "can be judged"
-        parts = [f"No comparison {missing} yet"]
-        if known := [c for c in compared if not math.isnan(c.slack)]:
-            shown, which = known[:SHOWN], ""
-            kinds = [*dict.fromkeys(c.kind for c in known)]
-            if len(kinds) > 1:  # the weakest of each, so that none is passed over
-                ranked = sorted(known, key=lambda c: c.slack)
-                shown = [next(c for c in ranked if c.kind == kind) for kind in kinds]
-                which = "the weakest of each kind: "
-            more = f", and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
-            parts += [f"so far {which}{'; '.join(str(c) for c in shown)}{more}"]
-    elif len(judged) == 1:
-        parts = [f"The one comparison judged {'holds' if held else 'does not hold'}: {decisive}"]
-    else:
-        rank = "strongest" if claim in ANY_SUFFICES else "weakest"
-        several = decisive and any(c.measure != decisive.measure for c in judged)
-        which = f"{rank} by {decisive.measure}" if several and decisive else rank
-        shares = [
-            f"{part} {sum(c.holds for c in some)} of {len(some)}"
-            for part in PARTS.get(claim, ())
-            if (some := [c for c in judged if c.part == part])
-        ]
-        each = f" ({', '.join(shares)})" if shares else ""
-        parts = [
-            f"{held} of {len(judged)} comparisons judged hold{each}; the {which} is {decisive}"
-        ]
+    """The verdict's sentence: what holds, then everything that it rests on or leaves out."""
     if judged:
+        parts = [_how_many_hold(claim, judged, decisive)]
+        held = sum(c.holds for c in judged)
         if 0 < held < len(judged) and claim not in ANY_SUFFICES and not _some_hold(judged):
             parts += ["none with an interval for all of them together"]
         if open_parts:
             parts += [f"nothing can be judged yet of: {', '.join(open_parts)}"]
         waiting = sum(c.n < ENOUGH for c in compared)
         parts += [f"with too few runs: {waiting}"] if waiting else []
+    else:
+        parts = [*_so_far(compared)]
     if silent := sum(c.result == SILENT for c in compared):
         parts += [f"between models of which no run has learned: {silent}"]
     parts += _shallow(compared)
@@ -648,6 +624,41 @@ def _reading(
     failed = frozenset[str]().union(*(side.failed for c in compared for side in c.sides))
     parts += [f"failed runs, counted but without a value: {len(failed)}"] if failed else []
     return "; ".join(parts) + "."
+
+
+def _so_far(compared: Sequence[Comparison]) -> Iterator[str]:
+    """Where nothing can be judged: why not, and what the comparisons look like."""
+    few = all(c.n < ENOUGH for c in compared)
+    missing = f"has {ENOUGH} finished runs on each side" if few else "can be judged"
+    yield f"No comparison {missing} yet"
+    known = [c for c in compared if not math.isnan(c.slack)]
+    if not known:
+        return
+    shown, which = known[:SHOWN], ""
+    kinds = [*dict.fromkeys(c.kind for c in known)]
+    if len(kinds) > 1:  # the weakest of each, so that none is passed over
+        ranked = sorted(known, key=lambda c: c.slack)
+        shown = [next(c for c in ranked if c.kind == kind) for kind in kinds]
+        which = "the weakest of each kind: "
+    more = f", and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
+    yield f"so far {which}{'; '.join(str(c) for c in shown)}{more}"
+
+
+def _how_many_hold(claim: str, judged: Sequence[Comparison], decisive: Comparison | None) -> str:
+    """How many of what is judged holds, part by part, and the comparison that decides."""
+    held = sum(c.holds for c in judged)
+    if len(judged) == 1:
+        return f"The one comparison judged {'holds' if held else 'does not hold'}: {decisive}"
+    rank = "strongest" if claim in ANY_SUFFICES else "weakest"
+    if decisive and any(c.measure != decisive.measure for c in judged):
+        rank += f" by {decisive.measure}"
+    shares = [
+        f"{part} {sum(c.holds for c in some)} of {len(some)}"
+        for part in PARTS.get(claim, ())
+        if (some := [c for c in judged if c.part == part])
+    ]
+    each = f" ({', '.join(shares)})" if shares else ""
+    return f"{held} of {len(judged)} comparisons judged hold{each}; the {rank} is {decisive}"
 
 
 def _shallow(compared: Sequence[Comparison]) -> Iterator[str]:

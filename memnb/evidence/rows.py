@@ -244,16 +244,6 @@ def _row(record: Record, run: Run, folder: Path) -> dict[str, Any]:
     }
 
 
-def load_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The row of one run folder, as :func:`load_runs` has it.
-
-    Raises:
-        DataError: the folder holds no sound run.
-    """
-    record, run = read_run(Path(folder))
-    return _row(record, run, Path(folder))
-
-
 def describe_changes(run: Run) -> str:
     """The model settings that differ from those of the model's name, as ``a=1, b=2``; or ``""``.
 

@@ -245,15 +245,15 @@ def _timed(row: Mapping[Any, Any]) -> tuple[Run, float] | None:
         return None  # a block of one's own that is not registered here
     if (row["length"], row["batch"]) != (run.task.max_length, run.training.batch):
         return None
+    if row["run"] is not None:
+        seconds = row["run"]["whole"]
+    else:
+        training = run.training.steps * row["milliseconds"] / 1000
+        seconds = row["first_step"] + training + _scored(run) / row["scored_per_second"]
     # The unit of a processor is one core; rows of before do not say how many were at work.
     cores = row["threads"] if row["device"] == "cpu" else 1
-    if pd.isna(cores):
-        return None
-    if row["run"] is not None:
-        return run, cores * row["run"]["whole"]
-    training = run.training.steps * row["milliseconds"] / 1000
-    scoring = _scored(run) / row["scored_per_second"]
-    return run, cores * (row["first_step"] + training + scoring)
+    # Of what a row does not say, the time is not known either.
+    return None if pd.isna(cores) or pd.isna(seconds) else (run, cores * seconds)
 
 
 def _likeness(run: Run, other: Run) -> tuple[bool, bool, bool, float]:

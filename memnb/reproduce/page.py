@@ -7,7 +7,6 @@ exist: rows at full scale, and rows of the small tasks that a laptop can train.
 
 from __future__ import annotations
 
-import csv
 import html
 import io
 import os
@@ -29,6 +28,7 @@ from memnb.errors import MemnbError, unknown
 from memnb.evidence import rows
 from memnb.reproduce import plan
 from memnb.reproduce.files import write
+from memnb.reproduce.frames import as_csv, as_markdown
 from memnb.reproduce.manifest import safe_name
 from memnb.reproduce.plan import PRESETS
 
@@ -137,9 +137,10 @@ class Page:
         known = {folder: rows.load_runs(folder) for folder in {*full, *quick}}
         laptop = _layer("quick", "quick", quick, known)
         if self.preset == "quick":
-            own = laptop.runs["run_id"].isin(known[here]["run_id"])
+            own = known[here][known[here]["outcome"].isin(rows.ENDED)]
             trained = {run.run_id for run in plan.together(plan.SETS, "quick")}
-            kept = own | ~laptop.runs["run_id"].isin(trained)
+            run_ids = laptop.runs["run_id"]
+            kept = run_ids.isin(own["run_id"]) | ~run_ids.isin(trained)
             laptop = replace(laptop, runs=laptop.runs[kept])
         layers = (_layer("full", "paper", full, known), laptop)
         return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
@@ -262,23 +263,6 @@ def memory_of(model: object) -> int:
     return rows
 
 
-def as_csv(frame: pd.DataFrame) -> str:
-    """The frame as CSV, each cell as it prints."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(_cells(frame))
-    return buffer.getvalue()
-
-
-def as_markdown(frame: pd.DataFrame, caption: str = "") -> str:
-    """The frame as a Markdown table, each cell as it prints, with a caption below."""
-    # pandas' own to_markdown re-formats numbers in text cells: "36.10" would become 36.1.
-    header, *body = (
-        [cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in _cells(frame)
-    )
-    lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *body)]
-    return "\n".join(lines) + "\n" + (f"\nTable: {caption}\n" if caption else "")
-
-
 def _layer(
     scale: Scale, preset: str, folders: tuple[Path, ...], known: dict[Path, pd.DataFrame]
 ) -> Layer:
@@ -357,18 +341,3 @@ def _breakable(table: str) -> str:
         return re.sub(r"(/+|_|::)(?=\w)", r"\1<wbr>", word[0])
 
     return re.sub(r"(?<=>)[^<]+", lambda text: re.sub(r"\S{30,}", broken, text[0]), table)
-
-
-def _cells(frame: pd.DataFrame) -> list[list[str]]:
-    """Header and body as text; a named or labelled index becomes columns."""
-    if not isinstance(frame.index, pd.RangeIndex):
-        frame = frame.reset_index()
-    header = [_heading(column) for column in frame.columns]
-    body = [["" if pd.isna(cell) else str(cell) for cell in row] for row in frame.itertuples(False)]
-    return [header, *body]
-
-
-def _heading(column: object) -> str:
-    if isinstance(column, tuple):  # a column under several headings
-        return " ".join(str(part) for part in column if str(part))
-    return str(column)

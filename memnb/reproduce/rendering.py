@@ -18,7 +18,7 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any, Literal
 
-from memnb.errors import MemnbError, RunError
+from memnb.errors import MemnbError, RunError, first_line
 from memnb.reproduce.manifest import safe_name
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -102,10 +102,11 @@ def cells_of(executed: Path, section: str, seen: set[str]) -> list[Any]:
 
     try:
         notebook = nbformat.read(executed, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError) as error:
+        nbformat.validate(notebook)  # which reading does with no more than a warning
+    except Exception as error:  # of what is no notebook nbformat makes many types
         raise RunError(
-            f"The executed notebook {executed} cannot be read ({error}); run the same command "
-            "again with --only."
+            f"The executed notebook {executed} cannot be read ({first_line(error)}); run the same "
+            "command again with --only."
         ) from None
     shown = []
     for cell in notebook.cells:

@@ -25,11 +25,12 @@ from memnb.errors import DataError, RunError
 from memnb.evidence import claims, published, rows
 from memnb.reproduce import rendering
 from memnb.reproduce.files import write
+from memnb.reproduce.frames import as_csv
 from memnb.reproduce.manifest import Artefact
-from memnb.reproduce.page import Page, as_csv
+from memnb.reproduce.page import Page
 from memnb.reproduce.trainer import why_no_result
 from memnb.reproduce.workers import Ended, cores
-from memnb.train.record import commit_of_checkout, outcome
+from memnb.train.record import commit_of_checkout
 from memnb.words import duration
 
 #: Claim -> the figures that show it best, and where its code is.
@@ -177,11 +178,8 @@ class Training:
         """One row per run, for the report."""
         found = []
         for run in self.runs:
-            record = outcome(self.folder / run.run_id) or {}
+            record, why = _record(self.folder / run.run_id)
             ended = self.ended.get(run.run_id)
-            error = (why_no_result(ended) if ended else None) or (
-                None if record.get("outcome") == "finished" else _why_not(record)
-            )
             found.append(
                 {
                     "run": run.run_id,
@@ -189,11 +187,11 @@ class Training:
                     "changes": rows.describe_changes(run),
                     "task": run.task.title,
                     "seed": run.seed,
-                    "outcome": record.get("outcome", "missing"),
-                    "accuracy": record.get("test_accuracy"),
-                    "seconds": record.get("seconds"),
-                    "device": record.get("device_name") or "",
-                    "error": error,
+                    "outcome": record.outcome if record else "missing",
+                    "accuracy": record.test_accuracy if record else None,
+                    "seconds": record.seconds if record else None,
+                    "device": (record.device_name if record else None) or "",
+                    "error": (why_no_result(ended) if ended else None) or why,
                     "details": ended.details if ended else "",
                 }
             )
@@ -416,9 +414,16 @@ def _interval(claim: str) -> str:
     return "95 % interval" + (" for all tasks together" if claim in claims.ANY_SUFFICES else "")
 
 
-def _why_not(record: dict[str, Any]) -> str:
-    if record.get("outcome") == "failed":
-        return f"It failed: {record.get('reason') or 'no reason was recorded'}"
-    if record:
-        return f"It is {record.get('outcome')} and not finished."
-    return "It has not been trained."
+def _record(folder: Path) -> tuple[rows.Record | None, str | None]:
+    """What a run's ``run.json`` says, and why the run has no result; None where it has one."""
+    if not (folder / "run.json").exists():
+        return None, "It has not been trained."
+    try:
+        record, _ = rows.read_run(folder)
+    except DataError as error:
+        return None, str(error)
+    if record.outcome == "finished":
+        return record, None
+    if record.outcome == "failed":
+        return record, f"It failed: {record.reason or 'no reason was recorded'}"
+    return record, f"It is {record.outcome} and not finished."

@@ -18,7 +18,7 @@ from memnb.config import Run
 from memnb.errors import RunInUse
 from memnb.reproduce.progress import Display, describe
 from memnb.reproduce.workers import Died, Ended, JobError, cores, run_jobs
-from memnb.train.record import has_ended, outcome
+from memnb.train.record import has_ended, record_of
 from memnb.words import duration
 
 #: Where the training function is imported from, inside a worker.
@@ -35,7 +35,7 @@ def missing(runs: Iterable[Run], folder: Path) -> list[Run]:
     A run that failed by itself (NaN, divergence) has ended: its failure is a result, and it would
     fail again. Running out of memory says something of the machine: such a run is tried again.
     """
-    return [run for run in runs if not has_ended(outcome(folder / run.run_id))]
+    return [run for run in runs if not has_ended(record_of(folder / run.run_id))]
 
 
 def train_missing(

@@ -34,7 +34,7 @@ from memnb.reproduce.report import Entry, Step, Training, write_report
 from memnb.reproduce.trainer import TRAIN, missing, train_missing
 from memnb.reproduce.workers import Ended, Stop, cores, run_jobs
 from memnb.tasks import catalogue
-from memnb.train.record import outcome
+from memnb.train.record import record_of
 from memnb.words import counted, duration
 
 _NOTEBOOK_GRACE = 5.0
@@ -418,7 +418,7 @@ def _digest_of_data() -> list[str]:
 
 def _digest_of_run(folder: Path) -> list[str]:
     """Its files' hashes; nothing for a run that no page shows (unfinished, or a custom one)."""
-    record = outcome(folder) or {}
+    record = record_of(folder) or {}
     # Of a damaged record nothing is known: the pages name it as a problem.
     if record.get("outcome") in ("running", "interrupted") or record.get("preset") == "custom":
         return []

@@ -14,7 +14,7 @@ from memnb.errors import died_at_start
 from memnb.reproduce.trainer import train_missing
 from memnb.reproduce.workers import Ended, cores
 from memnb.sweep.work import Work
-from memnb.train.record import outcome, was_out_of_memory
+from memnb.train.record import record_of, was_out_of_memory
 from memnb.words import counted
 
 #: Runs on one graphics card at a time. Most captured steps leave an H100 no gaps, so that more runs
@@ -113,7 +113,7 @@ def train(work: Work, machine: Machine) -> dict[str, Ended]:
 
     ended = go(work.runs, machine.jobs)
     tried = [run for run in work.runs if run.run_id in ended]
-    crowded = [run for run in tried if was_out_of_memory(outcome(work.folder / run.run_id))]
+    crowded = [run for run in tried if was_out_of_memory(record_of(work.folder / run.run_id))]
     alone = len(machine.cards) or 1
     if crowded and machine.jobs > alone and not work.should_stop():
         work.display.note(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memnb.errors import RunError
+from memnb.errors import RunError, first_line
 from memnb.reproduce import workers
 from memnb.reproduce.trainer import Watch
 from memnb.reproduce.workers import Ended
@@ -109,9 +109,8 @@ def _end(ray: Any, reference: Any, name: str, retries: int, folder: Path) -> End
     except ray.exceptions.TaskCancelledError:
         return Ended(name, stopped=True, error="It was stopped before its end.")
     except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[0]
-        sentence = f"It lost its machine or process {retries + 1} times and was given up: {reason}"
-        return Ended(name, error=sentence, details=str(error))
+        lost = f"It lost its machine or process {retries + 1} times and was given up"
+        return Ended(name, error=f"{lost}: {first_line(error)}", details=str(error))
     return remote.ended(name, result, folder)
 
 
@@ -143,10 +142,9 @@ def _connect(ray: Any, address: str | None) -> None:
         _knock(address or os.environ.get("RAY_ADDRESS"))
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (OSError, ValueError, RuntimeError) as error:  # a ConnectionError is an OSError
-        reason = str(error).strip().splitlines()[0]
         raise RunError(
-            f"There is no Ray cluster to use ({reason}); start one with 'ray start --head', or "
-            "give the right --address."
+            f"There is no Ray cluster to use ({first_line(error)}); start one with 'ray start "
+            "--head', or give the right --address."
         ) from None
     # Ray would leave at once; runs are asked to save first (memnb.reproduce.workers).
     if threading.current_thread() is threading.main_thread():

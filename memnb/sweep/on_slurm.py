@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memnb.errors import RunError
+from memnb.errors import RunError, first_line
 from memnb.reproduce import workers
 from memnb.reproduce.progress import describe
 from memnb.reproduce.trainer import Watch
@@ -137,8 +137,7 @@ def _end(job: Any, name: str, folder: Path, stopping: bool) -> Ended:
         return remote.ended(name, job.result(), folder)
     if stopping:
         return Ended(name, stopped=True, error="It was stopped before its end.")
-    reason = str(error).strip().splitlines()[0]
-    return Ended(name, error=f"Its job was lost: {reason}", details=str(error))
+    return Ended(name, error=f"Its job was lost: {first_line(error)}", details=str(error))
 
 
 def _executor(queue: Queue, logs: Path) -> Any:

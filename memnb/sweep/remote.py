@@ -20,7 +20,7 @@ from memnb.reproduce import files, trainer
 from memnb.reproduce.workers import Ended, JobError
 from memnb.sweep.store import KEPT, Store
 from memnb.sweep.work import Work
-from memnb.train.record import has_ended, outcome
+from memnb.train.record import has_ended, record_of
 
 #: Variables of the caller's environment that the machines of a cluster are given as well.
 PASSED_ON = ("MEMNB_DATA", "MEMNB_COMMIT")
@@ -79,7 +79,7 @@ def attempt(
                 trainer.job({**payload, "folder": str(folder)}, report, stop)
             except JobError as failure:
                 error = str(failure)
-        record = outcome(folder)
+        record = record_of(folder)
         if record is None:
             raise RunError(error or f"{run_id} left no record; start the same command again.")
         ended = has_ended(record)

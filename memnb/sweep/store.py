@@ -16,7 +16,7 @@ from pathlib import Path
 
 from memnb.errors import RunError
 from memnb.evidence.rows import RESULT_FILES
-from memnb.train.record import has_ended, outcome
+from memnb.train.record import has_ended, record_of
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Store:
         finally:
             over.set()
             thread.join()
-            if has_ended(outcome(folder)):
+            if has_ended(record_of(folder)):
                 try:
                     self.push_results(run_id, folder)
                 except Exception as error:

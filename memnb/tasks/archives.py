@@ -12,7 +12,7 @@ import lzma
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self
 
@@ -20,7 +20,6 @@ from memnb.errors import DataError
 
 MOST_BYTES = 40 * 2**30  # LRA's release unpacks to 18.6 GB
 MOST_HEADER = 2**20  # bytes of a member's extended header, which is read into memory as a whole
-_BLOCK = 2**20
 
 
 Found = Iterator[tuple[re.Match[str], IO[bytes]]]
@@ -184,15 +183,11 @@ def verified(path: Path, algorithm: str, *expected: str) -> None:
         )
 
 
-def digest(path: Path, algorithm: str, seen: Callable[[int], None] | None = None) -> str:
+def digest(path: Path, algorithm: str) -> str:
     """The hash of a file, in hexadecimal digits."""
     state = hashlib.new(algorithm, usedforsecurity=False)
     try:
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                state.update(block)
-                if seen:
-                    seen(len(block))
+            return hashlib.file_digest(file, lambda: state).hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from None
-    return state.hexdigest()

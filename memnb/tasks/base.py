@@ -47,6 +47,21 @@ class Dataset:
     test: Split
 
 
+def made_up(task: config.Task, train: int, validation: int) -> Dataset:
+    """Random inputs of the task's shape and vocabulary; the test set is the training set."""
+    random = np.random.default_rng(0)
+    highest = min(task.vocabulary or 256, 256)
+
+    def split(examples: int) -> Split:
+        rows = (examples, 2) if task.layout == "pair" else (examples,)
+        inputs = random.integers(1, highest, (*rows, task.max_length), dtype=np.uint8)
+        labels = random.integers(0, task.classes, examples)
+        return Split(inputs, np.full(rows, task.max_length, np.int32), labels)
+
+    first = split(train)
+    return Dataset(first, split(validation), first)
+
+
 def images_of(images: Bytes, labels: Bytes, rows: Ints) -> Split:
     """The chosen ones of images (N, pixels) with their labels (N,)."""
     lengths = np.full(len(rows), images.shape[1], np.int32)

@@ -25,11 +25,10 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from memnb import __version__
-from memnb.config import Run, Task, run_config
+from memnb.config import Run, run_config
 from memnb.errors import MemnbError, RunError, died_at_start, unknown
 from memnb.files import lock
 from memnb.models.network import Network
@@ -37,20 +36,14 @@ from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import raised
 from memnb.operations import evaluations, examples_scored, step_bytes, step_operations
 from memnb.probes.degradation import measure as measure_memory
-from memnb.tasks.base import Dataset, Split
+from memnb.tasks.base import made_up
 from memnb.train import checkpoint
 from memnb.train.checkpoint import write_atomically
 from memnb.train.cuda_graph import make_engine
-from memnb.train.device import Device, choose_device
+from memnb.train.device import Device, choose_device, peak_memory
 from memnb.train.engine import Engine
-from memnb.train.loop import (
-    PROBE_SAMPLES,
-    SAVE_EVERY,
-    SAVE_SHARE,
-    look_closely,
-    looks,
-    peak_memory,
-)
+from memnb.train.examination import look_closely
+from memnb.train.loop import PROBE_SAMPLES, SAVE_EVERY, SAVE_SHARE, looks
 from memnb.train.record import commit_of_code
 from memnb.train.sampler import EpochSampler
 
@@ -491,21 +484,6 @@ def ceilings(device: str = "auto", size: int | None = None) -> Ceilings:
     )
 
 
-def made_up(task: Task, train: int, validation: int) -> Dataset:
-    """Random inputs of the task's shape and vocabulary; the test set is the training set."""
-    random = np.random.default_rng(0)
-    highest = min(task.vocabulary or 256, 256)
-
-    def split(examples: int) -> Split:
-        rows = (examples, 2) if task.layout == "pair" else (examples,)
-        inputs = random.integers(1, highest, (*rows, task.max_length), dtype=np.uint8)
-        labels = random.integers(0, task.classes, examples)
-        return Split(inputs, np.full(rows, task.max_length, np.int32), labels)
-
-    first = split(train)
-    return Dataset(first, split(validation), first)
-
-
 def append(path: Path, row: Measurement | Ceilings) -> None:
     """Add a row to ``bench.jsonl``, whole or not at all; of several processes, one at a time.
 
@@ -519,6 +497,8 @@ def append(path: Path, row: Measurement | Ceilings) -> None:
         raise RunError(checkpoint.explain(path, error)) from None
     try:
         before = path.read_bytes() if path.exists() else b""
+        if before and not before.endswith(b"\n"):  # by an editor, or put together by hand
+            before += b"\n"
         write_atomically(path, before + json.dumps(asdict(row)).encode() + b"\n")
     finally:
         held.release()

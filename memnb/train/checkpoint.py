@@ -18,6 +18,7 @@ import torch
 
 from memnb.errors import RunError
 from memnb.files import replacing
+from memnb.models.out_of_memory import out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,16 @@ def read_whole(path: Path) -> bytes | None:
 
 def _state(path: Path, content: bytes) -> dict[str, Any]:
     """What a checkpoint of any format up to this one holds."""
-    state = from_bytes(path, content)
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes fail in pickle, zipfile, struct or PyTorch
+        if out_of_memory(error):  # says nothing of the file
+            raise
+        log.debug("%s: %s", path, error)
+        raise RunError(
+            f"{path} is not a checkpoint of memnb (it holds more than tensors and plain values, "
+            "which is never loaded); remove the file to start the run again."
+        ) from None
     found = state.get("format") if isinstance(state, dict) else None
     if not isinstance(found, int):
         raise RunError(
@@ -118,24 +128,6 @@ def _drop(path: Path) -> None:
     # The sum goes first: a checkpoint without one does not count.
     _sum_file(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
-
-
-def from_bytes(path: Path, content: bytes) -> Any:
-    """What ``torch.save`` wrote, on the CPU; ``path`` is for the message.
-
-    Raises:
-        RunError: it holds more than tensors and plain values, or cannot be read.
-    """
-    try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except MemoryError:  # says nothing of the file
-        raise
-    except Exception as error:  # foreign bytes fail in pickle, zipfile, struct or PyTorch
-        log.debug("%s: %s", path, error)
-        raise RunError(
-            f"{path} is not a checkpoint of memnb (it holds more than tensors and plain values, "
-            "which is never loaded); remove the file to start the run again."
-        ) from None
 
 
 def to_bytes(state: Any) -> bytes:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from memnb.config import Training
-from memnb.errors import MemnbError
+from memnb.errors import MemnbError, first_line
 from memnb.models.network import Network
 from memnb.probes.answers import POSITIONS
 from memnb.tasks import Dataset
@@ -75,10 +75,9 @@ def make_engine(
         except Exception as error:  # a compiler's failures have no common type
             if kind == "graph":
                 raise
-            lines = str(error).strip().splitlines() or [""]
             log.warning(
                 "The engine '%s' does not work here (%s: %s); %s, which is slower.",
-                faster.kind, type(error).__name__, lines[0], next_best,
+                faster.kind, type(error).__name__, first_line(error), next_best,
             )  # fmt: skip
             network.load_state_dict(start)  # a step or two may have been taken
     return Engine(network, dataset, training, device, parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from memnb.errors import MemnbError
+from memnb.errors import MemnbError, first_line
 
 Precision = Literal["fp32", "bf16"]
 DEVICES = ("auto", "cpu", "cuda")
@@ -104,10 +105,10 @@ def check_usable(device: Device) -> None:
     except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MemnbError(
-            f"The GPU ({device.name}) cannot be used: {said}; see with nvidia-smi whether another "
-            "process has it for itself, and start again when it is free, or use --device cpu."
+            f"The GPU ({device.name}) cannot be used: {first_line(error)}; see with nvidia-smi "
+            "whether another process has it for itself, and start again when it is free, or use "
+            "--device cpu."
         ) from error
 
 
@@ -147,3 +148,13 @@ def processor_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def peak_memory(device: Device) -> int:
+    """Bytes: of the device on CUDA, else the largest resident size of this process so far."""
+    if device.kind == "cuda":
+        return torch.cuda.max_memory_allocated()
+    import resource  # Windows, whose devices can be looked at all the same, has none
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -14,40 +14,40 @@ import json
 import logging
 import math
 import platform
-import resource
-import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
-from torch import Tensor
 
 from memnb import __version__, tasks
 from memnb.config import Run, Training
-from memnb.errors import RunError, RunInUse
-from memnb.files import lock
+from memnb.errors import RunError
 from memnb.models.network import Network
 from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import fingerprint
-from memnb.probes.answers import Rows
 from memnb.probes.attention_maps import attention_maps
-from memnb.probes.causal import EXAMPLES, LENGTH_EXAMPLES, examine
 from memnb.probes.degradation import measure
 from memnb.probes.filters import filter_state
-from memnb.probes.row_removal import accuracy_by_rows_left
 from memnb.tasks import shown
-from memnb.tasks.base import asked
 from memnb.train import checkpoint
 from memnb.train.cuda_graph import make_engine
-from memnb.train.device import Device, choose_device, deterministic_sums
-from memnb.train.engine import DeviceSplit, Engine, Interrupted, Stop, never
-from memnb.train.record import commit_of_code, has_ended, outcome
+from memnb.train.device import Device, choose_device, deterministic_sums, peak_memory
+from memnb.train.engine import DeviceSplit, Engine, Interrupted, Stop
+from memnb.train.examination import asked_of, look_closely
+from memnb.train.folder import (
+    Journal,
+    locked,
+    put_aside,
+    refuse_another,
+    refuse_another_block,
+    remove_if_nothing_began,
+)
+from memnb.train.record import commit_of_code, has_ended, record_of
 from memnb.train.sampler import EpochSampler
 
 log = logging.getLogger(__name__)
@@ -126,10 +126,10 @@ def train(
     made = not folder.exists()
     held = locked(run, folder)
     try:
-        record = outcome(folder)
+        record = record_of(folder)
         if record is None:
-            _put_aside(folder / "run.json")
-        _refuse_another(run, folder, record)
+            put_aside(folder / "run.json")
+        refuse_another(run, folder, record)
         refuse_another_block(run, folder, record)
         if record is not None and has_ended(record):
             return record
@@ -147,27 +147,8 @@ def train(
         raise RunError(checkpoint.explain(folder, error)) from None
     finally:
         if made:  # under the lock: afterwards another process may have begun in it
-            _remove_if_nothing_began(folder)
+            remove_if_nothing_began(folder)
         held.release()
-
-
-def locked(run: Run, folder: Path) -> filelock.BaseFileLock:
-    """The lock of a run's folder, held; the folder is made if missing.
-
-    Raises:
-        RunInUse: another process holds it.
-        RunError: the folder cannot be written or locked.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return lock(folder / "run.lock", timeout=0.5)  # who lists runs holds it for a moment
-    except filelock.Timeout:
-        raise RunInUse(
-            f"Another process is training or examining {run.run_id}; wait for it, or choose "
-            "another folder with --out."
-        ) from None
-    except OSError as error:
-        raise RunError(checkpoint.explain(folder, error)) from None
 
 
 def looks(training: Training) -> list[int]:
@@ -177,88 +158,6 @@ def looks(training: Training) -> list[int]:
     stride = every * -(-training.steps // (every * PROBES))
     steps = {0, min(every, training.steps), *range(stride, training.steps, stride), training.steps}
     return sorted(steps)
-
-
-def _put_aside(record: Path) -> None:
-    """Keep a damaged ``run.json``, since another one is about to take its place.
-
-    Raises:
-        OSError: it cannot be read at all, which says nothing of what it holds.
-    """
-    if record.exists():
-        record.read_bytes()
-        kept = record.with_name("run.json.damaged")
-        record.replace(kept)
-        log.warning(
-            "%s cannot be read, so that nobody knows how the run ended: it is kept as %s, and the "
-            "run goes on from its last checkpoint, or from the beginning where none is left.",
-            record,
-            kept.name,
-        )
-
-
-def _refuse_another(run: Run, folder: Path, record: dict[str, Any] | None) -> None:
-    held = None if record is None else record.get("run_id")
-    if isinstance(held, str) and held != run.run_id:
-        raise RunError(
-            f"{folder} holds the run {held}, but the run to train is {run.run_id}; choose another "
-            "folder with --out."
-        )
-
-
-def refuse_another_block(run: Run, folder: Path, record: dict[str, Any] | None) -> None:
-    """A run of a user's block is of one version of it: neither its result nor its checkpoint is
-    that of another.
-
-    Raises:
-        RunError: ``record``, the content of a ``run.json``, is of another version.
-    """
-    before = (record or {}).get("block")
-    if before is not None and before != fingerprint(run.model.kind):
-        raise RunError(
-            f"{folder} holds a run of another version of the block '{run.model.kind}', whose "
-            f"source has changed since; remove it with 'memnb runs remove {run.run_id} --yes', or "
-            "give the new block another name."
-        )
-
-
-def _remove_if_nothing_began(folder: Path) -> None:
-    """Remove a folder that holds nothing but its lock, as after a mistake in the call."""
-    with contextlib.suppress(OSError):
-        if [path.name for path in folder.iterdir()] in ([], ["run.lock"]):
-            (folder / "run.lock").unlink(missing_ok=True)
-            folder.rmdir()
-
-
-class _Journal:
-    """Rows of one ``.jsonl`` file: appended as they come, and carried by every checkpoint.
-
-    So a resumed run rewrites the file as it was at the checkpoint; nothing is torn or doubled.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: Rows = []
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def restore(self, rows: Rows) -> None:
-        content = self.path.read_bytes() if self.path.exists() else b""
-        if content and not content.endswith(b"\n"):  # by a kill or a full disk
-            log.warning(
-                "%s ends in a torn line; it is written anew, as it was at the last checkpoint.",
-                self.path,
-            )
-        self.rows = list(rows)
-        self.write()
-
-    def write(self) -> None:
-        """All rows, on disk: those that were added may be in the memory of the system only."""
-        text = "".join(json.dumps(row) + "\n" for row in self.rows)
-        checkpoint.write_atomically(self.path, text.encode())
 
 
 class _Trainer:
@@ -282,9 +181,9 @@ class _Trainer:
         self.kind, self.parts = engine, parts
         self._engine: Engine | None = None
         self.parameters: int | None = None
-        self.metrics = _Journal(folder / "metrics.jsonl")
-        self.probes = _Journal(folder / "probes.jsonl")
-        self.filters = _Journal(folder / "filters.jsonl")
+        self.metrics = Journal(folder / "metrics.jsonl")
+        self.probes = Journal(folder / "probes.jsonl")
+        self.filters = Journal(folder / "filters.jsonl")
         self.best: dict[str, Any] = {"step": 0, "accuracy": -1.0, "loss": None, "network": None}
         self.evaluated = 0  # step of the last evaluation
         # Of earlier calls; ``device`` is what _device_seconds counts.
@@ -314,7 +213,7 @@ class _Trainer:
         self._engine = make_engine(self.kind, network, data, training, self.device, self.parts)
         # When the memory is measured, and on which examples: of every label.
         self.looks = frozenset(looks(training))
-        self.looked_at = _some(self._engine.validation, PROBE_SAMPLES, PROBE_SAMPLES)
+        self.looked_at = asked_of(self._engine.validation, PROBE_SAMPLES, PROBE_SAMPLES)
 
     def go(self) -> dict[str, Any]:
         """Resume if there is something to resume, train, test, and write the record."""
@@ -486,7 +385,7 @@ class _Trainer:
              "seconds": self._total_seconds()}
         )  # fmt: skip
         for name, rows in found.items():
-            _Journal(self.folder / name).restore(rows)
+            Journal(self.folder / name).restore(rows)
         weights = {name: value.cpu() for name, value in network.state_dict().items()}
         checkpoint.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
         network.load_state_dict(last)
@@ -672,39 +571,6 @@ def _machine(record: dict[str, Any], step: int) -> dict[str, Any]:
     return {"from_step": step, **{key: record.get(key) for key in of_it}}
 
 
-def look_closely(
-    engine: Engine, split: DeviceSplit, seed: int, should_stop: Stop = never
-) -> dict[str, Rows]:
-    """What a trained network is asked at the end of a run: file name -> rows.
-
-    Raises:
-        Interrupted: it was to stop before the end; the network is as it was.
-    """
-
-    def hear() -> None:
-        if should_stop():
-            raise Interrupted
-
-    removal = accuracy_by_rows_left(
-        engine.network, lambda: engine.evaluate_eagerly(split, should_stop)[1], seed=seed
-    )
-    return {"removal.jsonl": removal, **examination(engine.network, split, seed, hear)}
-
-
-def examination(
-    network: Network,
-    split: DeviceSplit,
-    seed: int,
-    hear: Callable[[], None] = lambda: None,
-    without: Collection[str] = (),
-) -> dict[str, Rows]:
-    """What :func:`memnb.probes.causal.examine` says of the examples of a test set that are asked
-    about again."""
-    some = _some(split, EXAMPLES, LENGTH_EXAMPLES)
-    inputs, lengths, labels = split.inputs[some], split.lengths[some], split.labels[some]
-    return examine(network, inputs, lengths, labels, seed, hear, without)
-
-
 def _finite(value: float) -> float | None:
     """JSON has no NaN: a loss that is none becomes null."""
     return value if math.isfinite(value) else None
@@ -712,17 +578,3 @@ def _finite(value: float) -> float | None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _some(split: DeviceSplit, first: int, count: int) -> Tensor:
-    """Positions of at most ``count`` examples (:func:`memnb.tasks.base.asked`), on their device."""
-    labels = split.labels
-    return torch.from_numpy(asked(labels.cpu().numpy(), first, count)).to(labels.device)
-
-
-def peak_memory(device: Device) -> int:
-    """Bytes: of the device on CUDA, else the largest resident size of this process so far."""
-    if device.kind == "cuda":
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -11,7 +11,7 @@ from typing import Any
 from memnb import paths
 
 
-def outcome(folder: Path) -> dict[str, Any] | None:
+def record_of(folder: Path) -> dict[str, Any] | None:
     """The content of a run's ``run.json``; None if the run has none that can be read."""
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ from memnb.config import Model, Run, model_config, run_config
 from memnb.errors import MemnbError
 from memnb.models import registry
 from memnb.models.network import Network
-from memnb.train.bench import made_up
+from memnb.tasks.base import made_up
 from memnb.train.device import choose_device
 from memnb.train.engine import Engine
 from memnb.train.sampler import EpochSampler
@@ -168,8 +168,8 @@ def _inputs(model: Model, batch: int = BATCH, length: int = LENGTH) -> tuple[Ten
     return x, torch.randn(batch, model.memory, WIDTH, generator=generator, dtype=torch.float64)
 
 
-def _mask(length: int = LENGTH) -> Tensor:
-    return torch.arange(length) < torch.tensor(LENGTHS)[:, None]
+def _mask() -> Tensor:
+    return torch.arange(LENGTH) < torch.tensor(LENGTHS)[:, None]
 
 
 def _said(x: Tensor, mask: bool = False) -> str:
