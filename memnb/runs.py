@@ -201,7 +201,7 @@ def _ask(folder: Path, device: str) -> list[str]:
     from memnb.train.device import choose_device
     from memnb.train.engine import DeviceSplit
     from memnb.train.examination import examination
-    from memnb.train.folder import refuse_another_block
+    from memnb.train.folder import refuse_another_block, refuse_other_data
     from memnb.train.record import commit_of_code
 
     record, run = rows.read_run(folder)
@@ -215,7 +215,9 @@ def _ask(folder: Path, device: str) -> list[str]:
     chosen = choose_device(device)
     network, source = _best(folder, record, run)
     network.to(chosen.kind).eval()
-    test = DeviceSplit(tasks.load(run.task).test, chosen.kind)
+    data = tasks.load(run.task)
+    refuse_other_data(run, folder, told, data.digest())
+    test = DeviceSplit(data.test, chosen.kind)
     there = [path.name for path in folder.iterdir()]
     found = examination(network, test, run.seed, without=there)
     if found:

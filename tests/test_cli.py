@@ -567,7 +567,7 @@ class TestData:
         assert code == 0, err
         assert out.startswith("text is at ")
         assert err.startswith("memnb: text is sound, but its content "), "three reviews, not IMDb"
-        assert err.endswith(", or merge no rows trained on it.\n")
+        assert err.endswith(", or no page shows runs on it.\n")
         code, out, _ = memnb(capsys, "data", "check", "text")
         assert out.split()[0] == "text"
         assert memnb(capsys, "data", "list")[1].count("not here, ") == 5

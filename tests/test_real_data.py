@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from memnb import config, paths, tasks
+from memnb.evidence import known_data
 from memnb.tasks import catalogue, counts, portraits, prepared
 
 # Other tests have a data cache of their own; this one is the user's.
@@ -90,6 +91,17 @@ def test_retrieval_substitute():
 def test_the_committed_numbers_are_those_of_the_data(name: str):
     committed = counts.as_csv({name: counts.load()[name]})
     assert counts.as_csv({name: counts.of_data(name)}) == committed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=needs(name.removesuffix("-short")))
+        for name in ("text", "text-short", "image", "image-short", "retrieval-acl")
+    ],
+)
+def test_the_study_was_trained_on_these_data(name: str):
+    assert tasks.load(config.task_config(name)).digest() == known_data.load()[name]
 
 
 @pytest.mark.parametrize(

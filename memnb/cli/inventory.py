@@ -213,7 +213,7 @@ def _data(values: argparse.Namespace) -> int:
         # A run is recognised by its task's name, whatever data that name stands for here.
         for verdict in catalogue.check(values.task):
             if verdict.outcome == "different":
-                complain(f"{verdict.name} is {verdict.detail}, or merge no rows trained on it.")
+                complain(f"{verdict.name} is {verdict.detail}, or no page shows runs on it.")
     else:
         verdicts = catalogue.check(values.task)
         for verdict in verdicts:

@@ -28,6 +28,7 @@ from memnb.config import (
     standard_model,
 )
 from memnb.errors import DataError, MemnbError
+from memnb.evidence import known_data
 
 RESULT_FILES = (
     "run.json", "metrics.jsonl", "probes.jsonl", "filters.jsonl", "removal.jsonl", "causal.jsonl",
@@ -113,6 +114,7 @@ class Record(BaseModel):
     parameters: int | None = None
     version: str | None = None
     commit: str | None = None
+    data: str | None = None
     torch: str | None = None
     python: str | None = None
     device: str | None = None
@@ -144,7 +146,7 @@ _SCALARS = tuple(
     for key in Record.model_fields
     if key not in ("format", "run_id", "config", "machines", "examined_again")
 )
-_TEXTS = ("outcome", "reason", "stopped", "version", "commit", "torch", "python", "device",
+_TEXTS = ("outcome", "reason", "stopped", "version", "commit", "data", "torch", "python", "device",
           "device_name", "precision", "engine", "started", "finished")  # fmt: skip
 _NUMBERS = tuple(k for k in _SCALARS if k not in _TEXTS)
 _WHOLE = ("memory", "seed", "blocks", "width", "heads", "mlp", "filter_width", "filter_stride",
@@ -169,7 +171,11 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
 
     Where one run stands in several folders, the first one that has ended wins, or the first one
     where none has. A row whose ``run_id`` is not the
-    hash of its config is left out, like any damaged one, and named in ``attrs["problems"]``.
+    hash of its config is left out, like any damaged one, and named in ``attrs["problems"]``; so is
+    one of the study that was trained on other data (:mod:`memnb.evidence.known_data`).
+
+    Raises:
+        DataError: a row names its data, and what the study's are cannot be read.
     """
     found: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
@@ -178,6 +184,9 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
             record, run = read_run(folder)
         except MemnbError as error:
             problems.append(f"{str(error).removesuffix('.')}; left out.")
+            continue
+        if other := known_data.other_data(run, record.data):
+            problems.append(f"{folder} {other}; left out.")
             continue
         known = found.get(record.run_id)
         if known is None or (record.outcome in ENDED and known["outcome"] not in ENDED):

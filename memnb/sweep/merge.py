@@ -22,7 +22,7 @@ from typing import Any
 from memnb import __version__, paths
 from memnb.config import BUILT_IN, Model
 from memnb.errors import DataError, MemnbError, RunError
-from memnb.evidence import results, rows
+from memnb.evidence import known_data, results, rows
 from memnb.tasks import archives
 from memnb.train.record import was_out_of_memory
 
@@ -199,6 +199,8 @@ def _verify(run: Path) -> str | None:
         return "it ran out of memory, which says something of a machine and not of the run."
     if config.preset == "custom":
         return "its task or training is not that of the study, so no page would show it."
+    if other := known_data.other_data(config, record.data):
+        return f"it {other}, so no page would show it."
     for problem in rows.damage(run):
         raise DataError(f"{problem.removesuffix('.')}; nothing was added.")
     if record.outcome == "finished":

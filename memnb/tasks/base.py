@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,16 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+    def digest(self) -> str:
+        """16 hexadecimal digits of everything in the three splits: what a run was trained on."""
+        state = hashlib.sha256()
+        for name in ("train", "validation", "test"):
+            for part, array in vars(getattr(self, name)).items():
+                little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+                state.update(f"{name} {part} {little.dtype.str} {little.shape}\n".encode())
+                state.update(little.data)
+        return state.hexdigest()[:16]
 
 
 def made_up(task: config.Task, train: int, validation: int) -> Dataset:

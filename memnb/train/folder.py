@@ -82,6 +82,21 @@ def refuse_another_block(run: Run, folder: Path, record: dict[str, Any] | None) 
         )
 
 
+def refuse_other_data(run: Run, folder: Path, record: dict[str, Any] | None, digest: str) -> None:
+    """Half of a run on one data set and half on another is a result on neither.
+
+    Raises:
+        RunError: ``record``, the content of a ``run.json``, is of data with another digest.
+    """
+    before = (record or {}).get("data")
+    if before is not None and before != digest:
+        raise RunError(
+            f"{folder} holds a run on other data of '{run.task.name}' ({before}) than those that "
+            f"are here now ({digest}); import the former again ('memnb data check' says "
+            f"what is here), or remove the run with 'memnb runs remove {run.run_id} --yes'."
+        )
+
+
 def remove_if_nothing_began(folder: Path) -> None:
     """Remove a folder that holds nothing but its lock, as after a mistake in the call."""
     with contextlib.suppress(OSError):

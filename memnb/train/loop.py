@@ -45,6 +45,7 @@ from memnb.train.folder import (
     put_aside,
     refuse_another,
     refuse_another_block,
+    refuse_other_data,
     remove_if_nothing_began,
 )
 from memnb.train.record import commit_of_code, has_ended, record_of
@@ -205,6 +206,9 @@ class _Trainer:
 
     def _start(self) -> None:
         data = tasks.load(self.run.task)
+        digest = data.digest()
+        refuse_other_data(self.run, self.folder, self.earlier, digest)
+        self.record["data"] = digest
         torch.manual_seed(self.run.seed)
         network = Network(self.run.model, self.run.task)
         self.parameters = network.parameter_count()
