@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import stat
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -94,6 +95,16 @@ def test_paper_prefers_this_machine_and_shows_failures_but_nothing_unfinished(ou
         {("text", "luna-1", 0.7), ("listops", "luna-1", 0.2), ("text", "luna-16", None)},
     )
     assert quick[1] == "committed"
+
+
+def test_want_of_memory_here_hides_no_committed_row(out: Path) -> None:
+    (running,) = (out / "runs").glob("listops-luna-1-*")
+    record = json.loads((running / "run.json").read_text())
+    record |= {"outcome": "failed", "reason": "out of memory; use a device with more memory"}
+    (running / "run.json").write_text(json.dumps(record))
+    full = shown(Page("accuracy", "paper", str(out)))[0]
+    assert ("listops", "luna-1", 0.2) in full[2]
+    assert ("listops", "luna-1", None) not in full[2]
 
 
 def test_no_rows_are_an_empty_frame_with_all_columns(

@@ -146,6 +146,18 @@ def test_a_run_that_has_not_ended_hides_none_that_has(tmp_path: Path, here: str)
         )
 
 
+def test_want_of_memory_here_hides_no_result_from_elsewhere(tmp_path: Path) -> None:
+    small = write_run(
+        tmp_path / "here", outcome="failed", reason="out of memory; use a device with more memory"
+    )
+    assert rows.load_runs(tmp_path / "here")["outcome"].tolist() == ["failed"], "it is told"
+    committed = write_run(tmp_path / "committed", accuracy=0.31)
+    assert small.name == committed.name
+    for folders in (("here", "committed"), ("committed", "here")):
+        frame = rows.load_runs(*(tmp_path / name for name in folders))
+        assert frame["test_accuracy"].tolist() == [0.31]
+
+
 def test_a_run_that_has_failed_is_not_replaced_by_a_better_one(tmp_path: Path) -> None:
     write_run(tmp_path / "here", outcome="failed")
     write_run(tmp_path / "committed", accuracy=0.31)

@@ -169,15 +169,15 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     ``changes`` names the model settings that differ from those the model's name stands for on
     its task, such as ``filter=none``; it is empty for a row of the main table.
 
-    Where one run stands in several folders, the first one that has ended wins, or the first one
-    where none has. A row whose ``run_id`` is not the
-    hash of its config is left out, like any damaged one, and named in ``attrs["problems"]``; so is
-    one of the study that was trained on other data (:mod:`memnb.evidence.known_data`).
+    Where one run stands in several folders, :func:`one_of_each` chooses. A row whose ``run_id`` is
+    not the hash of its config is left out, like any damaged one, and named in
+    ``attrs["problems"]``; so is one of the study that was trained on other data
+    (:mod:`memnb.evidence.known_data`).
 
     Raises:
         DataError: a row names its data, and what the study's are cannot be read.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: list[dict[str, Any]] = []
     problems: list[str] = []
     for folder in run_folders(folders):
         try:
@@ -188,13 +188,27 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
         if other := known_data.other_data(run, record.data):
             problems.append(f"{folder} {other}; left out.")
             continue
-        known = found.get(record.run_id)
-        if known is None or (record.outcome in ENDED and known["outcome"] not in ENDED):
-            found[record.run_id] = _row(record, run, folder)
-    frame = pd.DataFrame(list(found.values()), columns=list(COLUMNS))
+        found.append(_row(record, run, folder))
+    frame = pd.DataFrame(found, columns=list(COLUMNS))
     frame = frame.astype(dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_WHOLE, "int64"))
+    frame = one_of_each(frame)
     frame.attrs["problems"] = problems
     return frame
+
+
+def one_of_each(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of rows of the same run the first one that says how it ends, in place of all.
+
+    A run that has not ended does not say it, and neither does one that ended for want of memory:
+    that says something of a machine, and must not hide what another one found out. It is taken
+    before one that has not ended, and where there is nothing else.
+    """
+    ended = runs["outcome"].isin(ENDED)
+    for_want_of_memory = runs["reason"].astype(str).str.startswith("out of memory")
+    rank = np.select([ended & ~for_want_of_memory, ended], [0, 1], 2)
+    order = np.argsort(rank, kind="stable")
+    kept = runs["run_id"].iloc[order].drop_duplicates().index
+    return runs.loc[kept].sort_index().reset_index(drop=True)
 
 
 def run_folders(folders: Iterable[str | os.PathLike[str]]) -> Iterable[Path]:

@@ -271,15 +271,13 @@ def _layer(
     for folder in folders:
         runs = known[folder]
         problems += runs.attrs["problems"]
-        ended = runs["outcome"].isin(rows.ENDED)
-        there = [run_id for frame in frames for run_id in frame["run_id"]]
-        frames.append(runs[ended & (runs["preset"] == preset) & ~runs["run_id"].isin(there)])
+        frames.append(runs[runs["outcome"].isin(rows.ENDED) & (runs["preset"] == preset)])
     # An empty frame has no say in the types of the joined columns.
     filled = [frame for frame in frames if len(frame)] or frames[:1]
     where = " and ".join(
         "committed" if folder == paths.stored_results() else "this machine" for folder in folders
     )
-    chosen = pd.concat(filled, ignore_index=True)
+    chosen = rows.one_of_each(pd.concat(filled, ignore_index=True))
     title = f"{naming.preset_label(preset).capitalize()} ({where})"
     return Layer(title, scale, where, chosen, tuple(problems))
 
