@@ -1373,8 +1373,8 @@ def test_accuracy_cells_count_finished_and_failed_runs(quick: pd.DataFrame) -> N
     table = tables.accuracy(quick, published.load(), "quick")
     assert row(table, Model="ConvLuna-16")["ListOps short"] == "36.0 ± 1.0 (3)"
     assert row(table, Model="Luna-16")["ListOps short"] == "25.5 ± 0.7 (2, 1 failed)"
-    assert set(table["Source"]) == {"memnb", "a rule"}
-    assert table.iloc[-1].tolist() == ["First operator alone", "a rule", "34.6"]
+    assert "Source" not in table  # nothing published is shown
+    assert table.iloc[-1].tolist() == ["First operator alone", "34.6"]
 
 
 def test_accuracy_of_one_seed_has_no_spread_and_of_none_no_number(tmp_path: Path) -> None:
@@ -1634,6 +1634,22 @@ def test_a_damaged_reference_file_is_named(
     monkeypatch.setattr(paths, "reference", lambda: tmp_path)
     with pytest.raises(DataError, match=re.escape(name)):
         draw()
+
+
+def test_a_claim_in_short_is_its_verdict_and_how_many_comparisons_hold(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.50, 0.51, 0.52], task="text", probes=COLLAPSED)
+    write_runs(tmp_path, "convluna-16", [0.60, 0.61, 0.62], task="text", probes=SPREAD_OUT)
+    write_runs(
+        tmp_path, "convluna-16", [0.6, 0.61, 0.62], task="text", model_changes={"filter": "none"}
+    )
+    runs = rows.load_runs(tmp_path)
+    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    one, several = claim_tables.in_short(found, "C1", "C4").splitlines()
+    nothing = "at laptop scale not enough runs."
+    assert one == f"C1: at full scale supported (1 of 1 hold); {nothing}"
+    assert several == (
+        f"C4: at full scale not supported (0 of 1 hold: filter 0 of 1); {nothing}"
+    )  # fmt: skip
 
 
 def test_the_claims_table_has_a_line_per_claim(verdicts: list[claims.Verdict]) -> None:
