@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from memnb import naming
@@ -9,9 +11,17 @@ from memnb.draw import tables
 from memnb.draw.panels import plain_models
 from memnb.evidence.levels import MARGIN
 
+#: The tests whose price is said, in words.
+_MEDDLED = {
+    "mean": "all rows = their mean",
+    "swap": "all rows of another input",
+    "freeze": "the initial memory in every block",
+}
 
-def without_the_stream(causal: pd.DataFrame) -> str:
-    """Points lost where every block starts from the initial memory, a line per task.
+
+def points_lost(causal: pd.DataFrame) -> str:
+    """Points lost with the memory levelled, exchanged and cut off from block to block, a line per
+    task; a dash where no run was asked so.
 
     Means over seeds; models as their names define them, with several rows.
 
@@ -20,20 +30,24 @@ def without_the_stream(causal: pd.DataFrame) -> str:
     """
     rows = _plain(causal)
     accuracy = rows.pivot_table("accuracy", ["task", "model", "run_id"], "test", observed=True)
-    accuracy = accuracy.reindex(columns=["intact", "freeze"])
-    lost = 100 * (accuracy["intact"] - accuracy["freeze"]).dropna()
+    accuracy = accuracy.reindex(columns=["intact", *_MEDDLED])
+    lost = 100 * accuracy[[*_MEDDLED]].rsub(accuracy["intact"], axis=0).dropna(how="all")
     if lost.empty:
-        return "No run has been asked yet with the initial memory in every block."
+        return "No run has been asked yet what its memory is worth."
     means = lost.groupby(["task", "model"]).mean()
-    said = ["Points lost with the initial memory in every block, means over seeds:"]
+    said = [f"Points lost with {' / '.join(_MEDDLED.values())}, means over seeds:"]
     for task in naming.task_order(means.index.unique("task")):
-        own = means[task]
+        own = means.loc[task]
         each = (
-            f"{naming.model_label(m)} {tables.unsigned(own[m])}"
-            for m in naming.model_order(own.index)
+            f"{naming.model_label(model)} {' / '.join(map(_points, own.loc[model]))}"
+            for model in naming.model_order(own.index)
         )
         said.append(f"  {naming.task_label(task)}: {', '.join(each)}")
     return "\n".join(said)
+
+
+def _points(lost: float) -> str:
+    return "–" if math.isnan(lost) else tables.unsigned(lost)
 
 
 def order_by_use(causal: pd.DataFrame) -> str:
