@@ -68,10 +68,13 @@ def test_points_lost_are_means_over_the_seeds_that_were_asked() -> None:
         ]
     )
     assert causal_sentences.points_lost(causal).splitlines() == [
-        "Points lost with all rows = their mean / all rows of another input / the initial memory "
-        "in every block, means over seeds:",
-        "  ListOps: Luna-16 – / – / 5.0",
-        "  Image: Luna-16 5.0 / – / 30.0, ConvLuna-16 – / 40.0 / −1.0",
+        "Points lost with all rows = their mean, means over seeds:",
+        "  Image: Luna-16 5.0",
+        "Points lost with all rows of another input, means over seeds:",
+        "  Image: ConvLuna-16 40.0",
+        "Points lost with the initial memory in every block, means over seeds:",
+        "  ListOps: Luna-16 5.0",
+        "  Image: Luna-16 30.0, ConvLuna-16 −1.0",
     ]
 
 

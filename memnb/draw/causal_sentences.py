@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 
 from memnb import naming
@@ -20,8 +18,8 @@ _MEDDLED = {
 
 
 def points_lost(causal: pd.DataFrame) -> str:
-    """Points lost with the memory levelled, exchanged and cut off from block to block, a line per
-    task; a dash where no run was asked so.
+    """Points lost with the memory levelled, exchanged and cut off from block to block: of each of
+    these that a run was asked, a line per task.
 
     Means over seeds; models as their names define them, with several rows.
 
@@ -31,23 +29,20 @@ def points_lost(causal: pd.DataFrame) -> str:
     rows = _plain(causal)
     accuracy = rows.pivot_table("accuracy", ["task", "model", "run_id"], "test", observed=True)
     accuracy = accuracy.reindex(columns=["intact", *_MEDDLED])
-    lost = 100 * accuracy[[*_MEDDLED]].rsub(accuracy["intact"], axis=0).dropna(how="all")
-    if lost.empty:
-        return "No run has been asked yet what its memory is worth."
-    means = lost.groupby(["task", "model"]).mean()
-    said = [f"Points lost with {' / '.join(_MEDDLED.values())}, means over seeds:"]
-    for task in naming.task_order(means.index.unique("task")):
-        own = means.loc[task]
-        each = (
-            f"{naming.model_label(model)} {' / '.join(map(_points, own.loc[model]))}"
-            for model in naming.model_order(own.index)
-        )
-        said.append(f"  {naming.task_label(task)}: {', '.join(each)}")
-    return "\n".join(said)
-
-
-def _points(lost: float) -> str:
-    return "–" if math.isnan(lost) else tables.unsigned(lost)
+    said = []
+    for test, words in _MEDDLED.items():
+        lost = 100 * (accuracy["intact"] - accuracy[test]).dropna()
+        means = lost.groupby(["task", "model"]).mean()
+        if len(means):
+            said.append(f"Points lost with {words}, means over seeds:")
+        for task in naming.task_order(means.index.unique("task")):
+            own = means[task]
+            each = (
+                f"{naming.model_label(m)} {tables.unsigned(own[m])}"
+                for m in naming.model_order(own.index)
+            )
+            said.append(f"  {naming.task_label(task)}: {', '.join(each)}")
+    return "\n".join(said) or "No run has been asked yet what its memory is worth."
 
 
 def order_by_use(causal: pd.DataFrame) -> str:
