@@ -282,6 +282,13 @@ def test_figures_of_accuracy_say_how_many_seeds_there_are(tmp_path: Path) -> Non
     write_runs(tmp_path, "convluna-16", [0.35], model_changes={"filter": "none"})
     runs = rows.load_runs(tmp_path)
     assert "\n1 to 2 seeds each. Here" in words(figures.ablation(runs, "Here"))
+    # The same change in two models is not one variant.
+    (tmp_path / "more").mkdir()
+    for model, accuracies in (("convluna-16", [0.3, 0.4, 0.5]), ("poolluna-16", [0.3])):
+        changes = {"pack_temperature": "sqrt"}
+        write_runs(tmp_path / "more", model, accuracies, model_changes=changes)
+    runs = rows.load_runs(tmp_path / "more")
+    assert "\n1 to 3 seeds each. Here" in words(figures.ablation(runs, "Here"))
 
 
 def test_the_name_of_a_level_stays_below_the_right_end_where_nothing_is() -> None:

@@ -302,7 +302,7 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     more = _marks_of_levels(axes[0], tasks)
     _explain(figure, {**more, f"mean of {name}": Line2D([], [], **whole)})
     rows = rows[rows["task"].isin(tasks)]
-    words = f"{panels.seeds_each(rows, ['task', 'changes'])}{subtitle}"
+    words = f"{panels.seeds_each(rows, ['task', *filter_tables.EXCHANGED])}{subtitle}"
     return panels.finish(figure, title, words, panels.of_runs(rows))
 
 
