@@ -124,7 +124,12 @@ def test_the_figure_has_a_small_mark_per_run_and_a_large_one_per_model(
     assert luna.get_marker() == others[1].get_marker() != others[0].get_marker()
     assert others[0].get_color() == luna.get_color() != others[1].get_color()
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert {"no filter", "T = √d", "T = learned", "Luna-16"} <= set(legend)
+    # A column of filters, one of temperatures and models, one of levels.
+    assert legend[3] == "max pooling, width 4, stride 4"
+    assert legend[4:7] == ["T = √d", "T = learned", "Luna-16"]
+    assert legend[7].isspace()
+    assert legend[8] == "one answer always"
+    assert "".join(legend[9:]).isspace()
     assert "T = 1" not in legend  # no run has it
     attached = style.attached(figure)
     assert attached is not None

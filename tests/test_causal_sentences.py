@@ -13,6 +13,8 @@ from memnb.draw import causal_sentences
 Test = tuple[str, str, int]
 INTACT: Test = ("intact", "", 16)
 FROZEN: Test = ("freeze", "", 16)
+LEVELLED: Test = ("mean", "", 16)
+EXCHANGED: Test = ("swap", "", 16)
 
 
 def asked(
@@ -52,31 +54,35 @@ def runs_of(*asked_of: tuple[str, int, Mapping[str, Any]]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def test_points_lost_without_the_memory_stream_are_means_over_the_seeds_that_were_asked() -> None:
+def test_points_lost_are_means_over_the_seeds_that_were_asked() -> None:
     causal = pd.concat(
         [
-            asked("luna-16", {INTACT: 0.7, FROZEN: 0.6}, 0),
-            asked("luna-16", {INTACT: 0.7, FROZEN: 0.5}, 1),
+            asked("luna-16", {INTACT: 0.7, FROZEN: 0.6, LEVELLED: 0.7}, 0),
+            asked("luna-16", {INTACT: 0.7, FROZEN: 0.5, LEVELLED: 0.6}, 1),
             asked("luna-16", {INTACT: 0.7, FROZEN: 0.1}, 2),
             asked("luna-16", {INTACT: 0.9}, 3),  # nobody asked it so
-            asked("convluna-16", {INTACT: 0.5, FROZEN: 0.51}),
+            asked("convluna-16", {INTACT: 0.5, FROZEN: 0.51, EXCHANGED: 0.1}),
             asked("luna-16", {INTACT: 0.4, FROZEN: 0.35}, task="listops"),
             asked("luna-1", {INTACT: 0.4, FROZEN: 0.1}, memory=1),
             asked("convluna-16", {INTACT: 0.9, FROZEN: 0.1}, changes="filter=none"),
         ]
     )
-    assert causal_sentences.without_the_stream(causal).splitlines() == [
+    assert causal_sentences.points_lost(causal).splitlines() == [
+        "Points lost with all rows = their mean, means over seeds:",
+        "  Image: Luna-16 5.0",
+        "Points lost with all rows of another input, means over seeds:",
+        "  Image: ConvLuna-16 40.0",
         "Points lost with the initial memory in every block, means over seeds:",
         "  ListOps: Luna-16 5.0",
         "  Image: Luna-16 30.0, ConvLuna-16 −1.0",
     ]
 
 
-def test_where_nobody_took_the_memory_stream_away_nothing_is_said_of_it() -> None:
-    nothing = "No run has been asked yet with the initial memory in every block."
+def test_where_nobody_was_asked_nothing_is_said_of_points_lost() -> None:
+    nothing = "No run has been asked yet what its memory is worth."
     intact, frozen = asked("luna-16", {INTACT: 0.5}), asked("luna-16", {FROZEN: 0.3}, 1)
     for causal in (intact.iloc[:0], intact, pd.concat([intact, frozen])):
-        assert causal_sentences.without_the_stream(causal) == nothing
+        assert causal_sentences.points_lost(causal) == nothing
 
 
 def test_rows_that_are_read_least_and_missed_most_are_named() -> None:

@@ -30,7 +30,7 @@ from memnb.draw import (
     style,
     tables,
 )
-from memnb.draw.panels import look_of_filter
+from memnb.draw.panels import look_of_filter, panel_grid
 from memnb.errors import DataError
 from memnb.evidence import benchmarks, claims, levels, published, rows
 
@@ -254,6 +254,41 @@ FRAMES = {
     figures.memory_size: rows.load_runs,
     figures.row_removal: rows.load_removal,
 }
+
+
+def test_a_number_in_a_subtitle_is_never_parted_from_its_percent() -> None:
+    for blanks in range(12):
+        figure, _ = style.canvas(1, 1, 2.0)
+        style.heading(figure, "Title", f"{'word ' * 20}{'.' * blanks} learned (13.5 %). More words")
+        (said,) = [text.get_text() for text in figure.texts if text.get_gid() == "subtitle"]
+        assert "13.5 %" in said
+
+
+def test_names_of_y_axes_do_not_run_into_each_other(quick: pd.DataFrame) -> None:
+    for measures in (figures.STREAMS, figures.ATTENTION, figures.GRADIENTS):
+        figure = figures.degradation(rows.load_probes(quick), measures=measures)
+        figure.draw_without_rendering()
+        names = [axis.yaxis.label for axis in figure.axes if axis.get_ylabel()]
+        boxes = [name.get_window_extent() for name in names]
+        assert len(boxes) == len(measures)
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_figures_of_accuracy_say_how_many_seeds_there_are(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.30, 0.31, None])
+    write_runs(tmp_path, "convluna-16", [0.33, 0.34])
+    runs = rows.load_runs(tmp_path)
+    assert "\n2 seeds each. Here" in words(figures.accuracy(runs, subtitle="Here"))
+    write_runs(tmp_path, "convluna-16", [0.35], model_changes={"filter": "none"})
+    runs = rows.load_runs(tmp_path)
+    assert "\n1 to 2 seeds each. Here" in words(figures.ablation(runs, "Here"))
+    # The same change in two models is not one variant.
+    (tmp_path / "more").mkdir()
+    for model, accuracies in (("convluna-16", [0.3, 0.4, 0.5]), ("poolluna-16", [0.3])):
+        changes = {"pack_temperature": "sqrt"}
+        write_runs(tmp_path / "more", model, accuracies, model_changes=changes)
+    runs = rows.load_runs(tmp_path / "more")
+    assert "\n1 to 3 seeds each. Here" in words(figures.ablation(runs, "Here"))
 
 
 def test_the_name_of_a_level_stays_below_the_right_end_where_nothing_is() -> None:
@@ -818,6 +853,20 @@ def test_levels_of_row_removal_are_named_where_no_seed_runs(quick: pd.DataFrame)
     assert not [text for text in axis.texts if "operator" in text.get_text()]
 
 
+def test_row_removal_has_a_line_of_panels_per_size(tmp_path: Path) -> None:
+    for task, size in itertools.product(("listops", "text", "image"), (16, 256)):
+        write_run(tmp_path, f"luna-{size}", task)
+    figure = figures.row_removal(rows.load_removal(rows.load_runs(tmp_path)))
+    titles = [axis.get_title(loc="left") for axis in panels(figure)]
+    assert titles == [f"{t}, {m} rows" for m in (16, 256) for t in ("ListOps", "Text", "Image")]
+
+
+@pytest.mark.parametrize(("count", "shape"), [(3, (1, 3)), (4, (2, 2)), (5, (2, 3)), (7, (3, 3))])
+def test_lines_of_panels_are_evenly_filled(count: int, shape: tuple[int, int]) -> None:
+    _, axes = panel_grid(count, 3, 0.7, 2.0)
+    assert axes.shape == shape
+
+
 def test_row_removal_says_whose_choice_the_random_rows_are(quick: pd.DataFrame) -> None:
     removal = rows.load_removal(quick)
     older = removal["family"] == "luna"
@@ -1203,17 +1252,33 @@ def test_the_forest_plot_counts_seeds_that_failed_or_learned_nothing(tmp_path: P
     }
     assert counts("C2", "points") == {"C2  ConvLuna-1 − Transformer": "3/0, 1 failed, no mark"}
     cosines = counts("C3", "cosine")
-    assert cosines["C3  Luna-4, packed cosine"] == "1 of 3"
-    assert cosines["C3  Luna-4 − ConvLuna-4, packed cosine"] == "1/2 of 3"
-    assert cosines["C3  Luna-16, packed cosine"] == "0 of 2, 1 failed, no mark"
-    assert cosines["C3  Luna-16 − ConvLuna-16, packed cosine"] == "0 of 2/0, 1 failed, no mark"
+    assert cosines["C3  Luna-4, all blocks"] == "1 of 3"
+    assert cosines["C3  Luna-4 − ConvLuna-4"] == "1/2 of 3"
+    assert cosines["C3  Luna-16, all blocks"] == "0 of 2, 1 failed, no mark"
+    assert cosines["C3  Luna-16 − ConvLuna-16"] == "0 of 2/0, 1 failed, no mark"
+
+
+def test_the_forest_plot_of_four_tasks_is_hardly_wider_than_a_page(tmp_path: Path) -> None:
+    """A page would shrink a wider one, and its words with it."""
+    for task in ("listops-short", "text-short", "image-short", "pathfinder-short"):
+        write_runs(tmp_path, "luna-16", [0.6, 0.61, 0.62], task=task, probes=COLLAPSED)
+        write_runs(tmp_path, "convluna-16", [0.1, 0.7, 0.72], task=task, probes=SPREAD_OUT)
+    runs = rows.load_runs(tmp_path)
+    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    assert figure.get_size_inches()[0] <= 1.12 * style.PAGE_WIDTH
+    figure.draw_without_rendering()
+    for axis in panels(figure):
+        names = [tick.label1 for tick in axis.xaxis.get_major_ticks() if tick.label1.get_visible()]
+        boxes = [name.get_window_extent() for name in names if name.get_text()]
+        assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
 
 
 def test_the_band_is_where_the_target_says(verdicts: list[claims.Verdict]) -> None:
     figure = figures.claims(verdicts)
     axis = next(a for a in panels(figure) if "cosine" in a.get_xlabel())
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    position = labels.index("C3  Luna-16, packed cosine")
+    position = labels.index("C3  Luna-16, all blocks")
     left = axis.collections[position].get_paths()[0].vertices[:, 0].min()
     assert left == pytest.approx(claims.COLLAPSED_COSINE)
 
@@ -1315,8 +1380,8 @@ def test_accuracy_cells_count_finished_and_failed_runs(quick: pd.DataFrame) -> N
     table = tables.accuracy(quick, published.load(), "quick")
     assert row(table, Model="ConvLuna-16")["ListOps short"] == "36.0 ± 1.0 (3)"
     assert row(table, Model="Luna-16")["ListOps short"] == "25.5 ± 0.7 (2, 1 failed)"
-    assert set(table["Source"]) == {"memnb", "a rule"}
-    assert table.iloc[-1].tolist() == ["First operator alone", "a rule", "34.6"]
+    assert "Source" not in table  # nothing published is shown
+    assert table.iloc[-1].tolist() == ["First operator alone", "34.6"]
 
 
 def test_accuracy_of_one_seed_has_no_spread_and_of_none_no_number(tmp_path: Path) -> None:
@@ -1578,6 +1643,22 @@ def test_a_damaged_reference_file_is_named(
         draw()
 
 
+def test_a_claim_in_short_is_its_verdict_and_how_many_comparisons_hold(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [0.50, 0.51, 0.52], task="text", probes=COLLAPSED)
+    write_runs(tmp_path, "convluna-16", [0.60, 0.61, 0.62], task="text", probes=SPREAD_OUT)
+    write_runs(
+        tmp_path, "convluna-16", [0.6, 0.61, 0.62], task="text", model_changes={"filter": "none"}
+    )
+    runs = rows.load_runs(tmp_path)
+    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    one, several = claim_tables.in_short(found, "C1", "C4").splitlines()
+    nothing = "at laptop scale not enough runs."
+    assert one == f"C1: at full scale supported (1 of 1 hold); {nothing}"
+    assert several == (
+        f"C4: at full scale not supported (0 of 1 hold: filter 0 of 1); {nothing}"
+    )  # fmt: skip
+
+
 def test_the_claims_table_has_a_line_per_claim(verdicts: list[claims.Verdict]) -> None:
     table = claim_tables.claims(verdicts)
     assert list(table["Claim"]) == ["C1", "C2", "C3", "C4", "C5"]
@@ -1772,9 +1853,9 @@ def test_the_origin_of_every_run_is_listed(quick: pd.DataFrame) -> None:
 def test_a_task_beside_the_benchmark_has_a_column_where_it_has_run(full: pd.DataFrame) -> None:
     """The substitute of Retrieval; the benchmark's own five tasks are always there."""
     own = [naming.task_label(task) for task in config.LRA_TASKS]
-    assert list(tables.accuracy(full))[2:] == own
+    assert list(tables.accuracy(full)) == ["Model", *own]
     both = tables.accuracy(pd.concat([full, full.assign(task="retrieval-acl")]))
-    assert set(both) - {"Model", "Source"} == {*own, naming.task_label("retrieval-acl")}
+    assert set(both) - {"Model"} == {*own, naming.task_label("retrieval-acl")}
 
 
 def test_every_cell_is_text(quick: pd.DataFrame, verdicts: list[claims.Verdict]) -> None:

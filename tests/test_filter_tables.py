@@ -137,6 +137,11 @@ def test_a_kernel_has_an_accuracy_for_each_task_with_a_control() -> None:
         ]
     )
     table = filter_tables.other_kernels(runs).set_index("Kernel")
+    assert filter_tables.kernels_in_short(runs).splitlines() == [
+        "Test accuracy (%) by kernel, means over seeds:",
+        "  ListOps: learned (ConvLuna) 40.0; fixed mean 35.0",
+        "  Text: learned (ConvLuna) 60.0; random, not trained 55.0",
+    ]
     assert list(table) == ["ListOps", "Text"]
     assert table.loc["learned (ConvLuna)"].tolist() == ["40.0 (1)", "60.0 (1)"]
     assert table.loc["random, not trained"].tolist() == [style.MISSING, "55.0 (1)"]
@@ -144,6 +149,7 @@ def test_a_kernel_has_an_accuracy_for_each_task_with_a_control() -> None:
     assert table.loc["Luna"].tolist() == [style.MISSING] * 2
     plain = runs[runs["changes"] == ""]
     assert filter_tables.other_kernels(plain).iloc[0, 0] == style.MISSING
+    assert filter_tables.kernels_in_short(plain) == ""
 
 
 def test_what_convluna_has_without_each_of_its_parts(tmp_path: Path) -> None:

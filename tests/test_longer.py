@@ -94,6 +94,17 @@ def test_memories_between_chunks_degrade_in_panels_of_their_own(tmp_path: Path) 
     assert beside.degradation(probes.iloc[:0]).axes[0].texts[0].get_text() == style.MISSING
 
 
+def test_facts_held_are_those_of_the_most_that_were_asked_for(tmp_path: Path) -> None:
+    for model, accuracy in (("chunkmem-1", 0.25), ("chunkmem-16", 1.0), ("convchunkmem-1", 0.625)):
+        write_run(tmp_path, model, "recall-8", accuracy=accuracy)
+        write_run(tmp_path, model, "recall-4", accuracy=0.9)
+    assert beside_tables.facts_held(rows.load_runs(tmp_path)) == (
+        "Facts held of 8:\n  ChunkMem: 0.0 with M = 1, 8.0 with M = 16\n"
+        "  ConvChunkMem: 4.0 with M = 1"
+    )
+    assert beside_tables.facts_held(rows.load_runs(tmp_path / "nothing")) == ""
+
+
 def test_recall_is_drawn_as_accuracy_and_as_facts_held(tmp_path: Path) -> None:
     for facts, accuracy in ((4, 1.0), (8, 0.625), (16, 0.25)):
         write_run(tmp_path, "chunkmem-16", f"recall-{facts}", accuracy=accuracy)

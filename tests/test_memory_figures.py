@@ -321,6 +321,15 @@ def test_a_kernel_whose_runs_have_all_failed_has_one_remark(tmp_path: Path) -> N
     assert_apart([text.get_window_extent() for text in remarks])
 
 
+def test_the_names_of_the_movement_do_not_run_into_each_other(runs: pd.DataFrame) -> None:
+    figure = filter_figures.kernel_movement(rows.load_filters(runs))
+    figure.draw_without_rendering()
+    above, below = (
+        axis.yaxis.label.get_window_extent() for axis in figure.axes if axis.get_ylabel()
+    )
+    assert above.y0 > below.y1
+
+
 def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:
     figure = filter_figures.kernel_movement(rows.load_filters(runs))
     (legend,) = figure.legends
@@ -350,7 +359,7 @@ def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame)
     filled, hollow, *_ = legend.get_lines()
     assert [text.get_text() for text in legend.get_texts()] == [
         "kernel trained",
-        "nothing in the filter's place trained",
+        "kernel fixed, or none",
         "mean",
         "one answer always",
         "first operator alone",

@@ -89,6 +89,23 @@ def test_it_opens_with_a_title_and_the_claim_it_serves(notebook: Any) -> None:
     assert len(rest.split()) > 50  # an explanation, not a heading
 
 
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("01_accuracy", 'in_short(verdicts, "C1", "C2")'),
+        ("02_ablation", 'in_short(verdicts, "C4")'),
+        ("05_degradation", 'probes), "C3")'),
+        ("07_memory_size", "more_rows(full.runs)"),
+        ("13_causal_tests", "points_lost(load_causal(full.runs))"),
+        ("14_filters", "kernels_in_short(runs)"),
+        ("19_chunk_memory", "in_short(verdicts, 'C5')"),
+    ],
+)
+def test_a_page_that_asks_a_question_answers_it_before_it_draws(name: str, answer: str) -> None:
+    sources = "\n".join(cell.source for cell in code(load(paths.notebooks() / f"{name}.ipynb")))
+    assert sources.index(answer) < sources.index("page.save(")
+
+
 def test_a_page_has_one_title() -> None:
     """The notebook's own is that of the report."""
     titles = {entry.notebook: entry.title for entry in manifest.load().artefacts}

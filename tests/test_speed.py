@@ -211,11 +211,11 @@ def test_whole_runs_stand_beside_their_goals() -> None:
     assert table["Goal, min"].tolist() == ["5", "4", ""]
     said = speed_tables.runs_reading(rows, benchmarks.run_goals())
     assert "Of 2 tasks with a goal, 1 meet it; they take 1.00 to 2.00 times" in said
-    assert "Steps are 80% to 100% of these runs, evaluation 0% to 20%" in said
+    assert "Steps are 80 % to 100 % of these runs, evaluation 0 % to 20 %" in said
     assert "not timed in all of them" in said, "as in rows of before"
     assert table["Examination, min"].tolist() == ["", "", ""]
     rows = pd.DataFrame([run_row("text", training=240.0, examination=60.0)])
-    assert "The examination is 20% to 20%." in speed_tables.runs_reading(
+    assert "The examination is 20 % to 20 %." in speed_tables.runs_reading(
         rows, benchmarks.run_goals()
     )
     assert "No run" in speed_tables.runs_reading(rows[1:], benchmarks.run_goals())

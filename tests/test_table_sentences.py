@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from made_up_runs import write_runs
 
 from memnb.draw import tables
+from memnb.evidence import load_runs
 
 
 def runs_of(*those: tuple[str, float] | tuple[str, float, dict[str, Any]]) -> pd.DataFrame:
@@ -112,6 +115,22 @@ def test_what_the_first_token_keeps_is_a_mean_over_all_runs_that_have_learned() 
         ["ListOps short", "ConvLuna-16", "1", "60.0", "31.0", "80.0"],
         ["Text short", "Luna-16", "1", "90.0", "90.0", "90.0"],
     ]
+
+
+def test_what_more_rows_give_is_a_difference_of_means_with_its_interval(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-1", [0.60, 0.61, 0.62], task="text")
+    write_runs(tmp_path, "luna-16", [0.9], task="text")
+    write_runs(tmp_path, "luna-256", [0.59, 0.60, 0.61], task="text")
+    write_runs(tmp_path, "convluna-1", [0.7], task="text")
+    write_runs(tmp_path, "convluna-16", [0.72], task="text")
+    write_runs(tmp_path, "poolluna-16", [0.8], task="text")
+    write_runs(tmp_path, "transformer", [0.8], task="text")
+    runs = load_runs(tmp_path)
+    assert tables.more_rows(runs) == (
+        "Points of accuracy gained over one row, with 95 % intervals:\n"
+        "  Text: Luna with 256 rows −1.0 [−3.3, 1.3], ConvLuna with 16 rows +2.0"
+    )
+    assert tables.more_rows(runs[runs["memory"] != 1]) == ""
 
 
 def test_a_file_that_ends_before_the_whole_inputs_says_nothing() -> None:

@@ -140,7 +140,7 @@ def results(folder: Path, drawn: Figure) -> str:
     )
     quick = plain[plain["preset"] == "quick"]
     asked = tables.first_token_reading(rows.load_beginning(quick))
-    table = tables.accuracy(quick, scale="quick", planned=planned).drop(columns="Source")
+    table = tables.accuracy(quick, scale="quick", planned=planned)
     parts += folded(
         "Laptop scale: test accuracy on small versions of the tasks",
         as_markdown(table),
@@ -201,7 +201,7 @@ def full_scale(
     others = every[(every["changes"] == "") & ~every["family"].isin(plain["family"])]
     full = pd.concat([plain, others], ignore_index=True)
     full = full[full["preset"] == "paper"]
-    table = tables.accuracy(full, planned=planned).drop(columns="Source")
+    table = tables.accuracy(full, planned=planned)
     of_models = table[table["Model"] != tables.OPERATOR_ROW]
     shown = [c for c in table if not of_models[c].isin([style.MISSING, "–"]).all()]
     without = " and ".join(str(column) for column in table if column not in shown)

@@ -157,8 +157,9 @@ def figure(runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Figu
     panels.name_axes(
         axes, "mean cosine of packed rows at the end (1: all alike)", "test accuracy (%)"
     )
-    known = panels.level_marks(tasks, not all(far.values()))
-    panels.legend_below(sheet, {**_marks(rows), **known}, 4)
+    columns = [*_marks(rows), panels.level_marks(tasks, not all(far.values()))]
+    columns = [column for column in columns if column]
+    panels.legend_below(sheet, _in_columns(columns), len(columns))
     where = (
         f"M = {filter_tables.TAKEN_APART}; small: one seed; large: the mean, one inside the other "
         f"where two meet. {subtitle}"
@@ -194,8 +195,24 @@ def _look(run: pd.Series[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _marks(rows: pd.DataFrame) -> dict[str, Line2D]:
-    """For a legend: the filters, temperatures and models that have runs."""
+def _in_columns(columns: Sequence[dict[str, Line2D]]) -> dict[str, Line2D]:
+    """Marks for a legend in which each of ``columns`` has one of its own: the shorter ones end in
+    blanks."""
+    most = max(map(len, columns))
+    blanks = (" " * (number + 1) for number in range(most * len(columns)))
+    return {
+        name: mark
+        for column in columns
+        for name, mark in [
+            *column.items(),
+            *((next(blanks), Line2D([], [], linestyle="none")) for _ in range(most - len(column))),
+        ]
+    }
+
+
+def _marks(rows: pd.DataFrame) -> list[dict[str, Line2D]]:
+    """For a legend, column by column: the filters, and the temperatures and models that have
+    runs."""
     luna, apart = rows[rows["family"] == "luna"], rows[rows["family"] != "luna"]
     blank: dict[str, Any] = {"linestyle": "none", "markersize": 6}
     filters = {
@@ -208,17 +225,17 @@ def _marks(rows: pd.DataFrame) -> dict[str, Line2D]:
         for kind, words in filter_tables.TEMPERATURES.items()
         if kind in set(rows["pack_temperature"])
     }
-    return {
-        **{name: Line2D([], [], marker="s", color=c, **blank) for name, c in filters.items()},
-        **{
+    return [
+        {name: Line2D([], [], marker="s", color=c, **blank) for name, c in filters.items()},
+        {
             name: Line2D([], [], marker=marker, color=style.QUIET, **blank)
             for name, marker in temperatures.items()
-        },
-        **{
+        }
+        | {
             naming.model_label(run["model"]): Line2D([], [], markersize=6, **_look(run))
             for _, run in luna.head(1).iterrows()
         },
-    }
+    ]
 
 
 def _variants(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:

@@ -40,13 +40,9 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         subtitle: where the rows come from.
     """
     title = "How many facts fit into M rows of memory?"
-    rows = panels.plain_models(runs[runs["outcome"] == "finished"])
-    rows = rows[rows["task"].isin(_EACH_TRAINED) & (rows["memory"] > 0)]
+    rows = with_facts(runs)
     if rows.empty:
         return style.empty(title, subtitle)
-    facts = rows["task"].map(lambda task: _recall(task).facts)
-    rows = rows.assign(facts=facts, recall=100 * rows["test_accuracy"])
-    rows["held"] = held(rows["test_accuracy"], rows["facts"])
     families, counts = naming.family_order(rows["family"]), sorted(rows["facts"].unique())
     figure, axes = style.canvas(2, len(families), 5.0, alone=5.2, sharex=True, sharey="row")
     named = []
@@ -72,6 +68,16 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     for axis, ends in named:
         style.label_lines(axis, ends)
     return style.attach(figure, pd.concat([panels.of_runs(rows), rows[["facts", "held"]]], axis=1))
+
+
+def with_facts(runs: pd.DataFrame) -> pd.DataFrame:
+    """Finished runs of models with a memory on the recall task, with their number of ``facts``, the
+    accuracy in percent as ``recall``, and the facts ``held``."""
+    rows = panels.plain_models(runs[runs["outcome"] == "finished"])
+    rows = rows[rows["task"].isin(_EACH_TRAINED) & (rows["memory"] > 0)]
+    facts = rows["task"].map(lambda task: _recall(task).facts)
+    rows = rows.assign(facts=facts, recall=100 * rows["test_accuracy"])
+    return rows.assign(held=held(rows["test_accuracy"], rows["facts"]))
 
 
 def _by_memory(axis: Axes, rows: pd.DataFrame, value: str) -> Ends:

@@ -299,6 +299,26 @@ def _filter_alone_said(places: Mapping[str, list[str]]) -> str:
     return f"The filter without a memory {'; it '.join(said)}{rest}."
 
 
+def facts_held(runs: pd.DataFrame) -> str:
+    """How many facts each number of rows holds of the most that were asked for, means over seeds, a
+    line per model; empty without a run.
+
+    Args:
+        runs: rows of the recall task (:func:`memnb.evidence.rows.of_study`).
+    """
+    rows = beside.with_facts(runs)
+    if rows.empty:
+        return ""
+    most = rows["facts"].max()
+    rows = rows[rows["facts"] == most]
+    lines = []
+    for family in naming.family_order(rows["family"]):
+        held = rows[rows["family"] == family].groupby("memory")["held"].mean()
+        said = (f"{count:.1f} with M = {memory}" for memory, count in held.items())
+        lines.append(f"  {naming.family_label(family)}: {', '.join(said)}")
+    return "\n".join([f"Facts held of {most}:", *lines])
+
+
 def longer(facts: pd.DataFrame) -> pd.DataFrame:
     """Accuracy at as many facts as training showed, and at more.
 

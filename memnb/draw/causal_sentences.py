@@ -9,9 +9,17 @@ from memnb.draw import tables
 from memnb.draw.panels import plain_models
 from memnb.evidence.levels import MARGIN
 
+#: The tests whose price is said, in words.
+_MEDDLED = {
+    "mean": "all rows = their mean",
+    "swap": "all rows of another input",
+    "freeze": "the initial memory in every block",
+}
 
-def without_the_stream(causal: pd.DataFrame) -> str:
-    """Points lost where every block starts from the initial memory, a line per task.
+
+def points_lost(causal: pd.DataFrame) -> str:
+    """Points lost with the memory levelled, exchanged and cut off from block to block: of each of
+    these that a run was asked, a line per task.
 
     Means over seeds; models as their names define them, with several rows.
 
@@ -20,20 +28,21 @@ def without_the_stream(causal: pd.DataFrame) -> str:
     """
     rows = _plain(causal)
     accuracy = rows.pivot_table("accuracy", ["task", "model", "run_id"], "test", observed=True)
-    accuracy = accuracy.reindex(columns=["intact", "freeze"])
-    lost = 100 * (accuracy["intact"] - accuracy["freeze"]).dropna()
-    if lost.empty:
-        return "No run has been asked yet with the initial memory in every block."
-    means = lost.groupby(["task", "model"]).mean()
-    said = ["Points lost with the initial memory in every block, means over seeds:"]
-    for task in naming.task_order(means.index.unique("task")):
-        own = means[task]
-        each = (
-            f"{naming.model_label(m)} {tables.unsigned(own[m])}"
-            for m in naming.model_order(own.index)
-        )
-        said.append(f"  {naming.task_label(task)}: {', '.join(each)}")
-    return "\n".join(said)
+    accuracy = accuracy.reindex(columns=["intact", *_MEDDLED])
+    said = []
+    for test, words in _MEDDLED.items():
+        lost = 100 * (accuracy["intact"] - accuracy[test]).dropna()
+        means = lost.groupby(["task", "model"]).mean()
+        if len(means):
+            said.append(f"Points lost with {words}, means over seeds:")
+        for task in naming.task_order(means.index.unique("task")):
+            own = means[task]
+            each = (
+                f"{naming.model_label(m)} {tables.unsigned(own[m])}"
+                for m in naming.model_order(own.index)
+            )
+            said.append(f"  {naming.task_label(task)}: {', '.join(each)}")
+    return "\n".join(said) or "No run has been asked yet what its memory is worth."
 
 
 def order_by_use(causal: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from memnb import naming
 from memnb.draw.tables import table
-from memnb.evidence.claims import Verdict
+from memnb.evidence.claims import UNJUDGED, Verdict
 
 
 def claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
@@ -35,6 +35,33 @@ def claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     ]
     columns = ["Claim", "Statement", "Scale", "Verdict", "Effect", "Seeds", "Reading"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def in_short(verdicts: Sequence[Verdict], *names: str) -> str:
+    """The verdicts on these claims, a line each, and of how many comparisons judged they hold at
+    each scale; of a claim that says several things, how many of each."""
+    lines = []
+    for name in names:
+        said = [
+            f"at {naming.preset_label(verdict.preset)} {_verdict_in_short(verdict)}"
+            for verdict in verdicts
+            if verdict.claim == name
+        ]
+        lines.append(f"{name}: {'; '.join(said)}.")
+    return "\n".join(lines)
+
+
+def _verdict_in_short(verdict: Verdict) -> str:
+    held, judged = verdict.held
+    if not judged:
+        return verdict.verdict
+    parts = []
+    known = verdict.evidence[~verdict.evidence["result"].isin(UNJUDGED)]
+    for part in filter(None, known["part"].unique()):
+        results = known.loc[known["part"] == part, "result"]
+        parts.append(f"{part} {results.eq('holds').sum()} of {len(results)}")
+    more = f": {', '.join(parts)}" if parts else ""
+    return f"{verdict.verdict} ({held} of {judged} hold{more})"
 
 
 def judged_claims(verdicts: Sequence[Verdict]) -> pd.DataFrame:

@@ -18,9 +18,10 @@ def tasks() -> pd.DataFrame:
     """What the tasks of both scales are, from their configs: full scale above, laptop scale below.
 
     Returns:
-        Columns ``Scale``, ``Task``, ``An input``, ``Tokens``, ``Labels``, ``Train / validation /
-        test``, ``One answer always (%)`` and ``First operator alone (%)`` on the test set,
-        ``Steps at most``, ``Epochs at most`` and ``Blocks × width`` of a model.
+        Columns ``Task`` (those of laptop scale are called short), ``An input``, ``Tokens``,
+        ``Labels``, ``Steps``, ``Epochs`` (both at most), ``Train / validation / test``, ``One
+        answer always (%)`` and ``First operator alone (%)`` on the test set, and ``Blocks ×
+        width`` of a model.
     """
     laptop = [name for name in config.TASKS if name.endswith("-short")]
     rows = []
@@ -32,16 +33,15 @@ def tasks() -> pd.DataFrame:
         validated = "the test set" if on_test else f"{validation:,}"
         rows.append(
             {
-                "Scale": naming.scale_label(name).partition(" ")[0],
                 "Task": naming.task_label(name),
                 "An input": shape,
                 "Tokens": tokens,
                 "Labels": f"{len(LABELS[name.removesuffix('-short')])}",
+                "Steps": f"{run.training.steps:,}",
+                "Epochs": f"{run.training.steps * run.training.batch / train:.1f}",
                 "Train / validation / test": f"{train:,} / {validated} / {test:,}",
                 "One answer always (%)": levels.in_percent(known.constant),
                 "First operator alone (%)": levels.in_percent(known.first_operator),
-                "Steps at most": f"{run.training.steps:,}",
-                "Epochs at most": f"{run.training.steps * run.training.batch / train:.1f}",
                 "Blocks × width": f"{run.model.blocks} × {run.model.width}",
             }
         )
@@ -72,8 +72,8 @@ def datasets(portraits: Sequence[Portrait]) -> pd.DataFrame:
     """The card of each data set, one per row.
 
     Returns:
-        Columns ``Data set``, ``Examples (train / validation / test)``, ``Length``, ``Labels``,
-        ``Counted``, ``Licence``, ``Please cite``, ``Source``, ``On this machine``.
+        Columns ``Data set``, ``On this machine``, ``Examples (train / validation / test)``,
+        ``Length``, ``Labels``, ``Counted``, ``Licence``, ``Please cite``, ``Source``.
     """
     rows = []
     for one in portraits:
@@ -81,6 +81,7 @@ def datasets(portraits: Sequence[Portrait]) -> pd.DataFrame:
         rows.append(
             {
                 "Data set": card.title,
+                "On this machine": _data_here(one),
                 "Examples (train / validation / test)": card.contents,
                 "Length": _data_lengths(one),
                 "Labels": _data_labels(one),
@@ -88,7 +89,6 @@ def datasets(portraits: Sequence[Portrait]) -> pd.DataFrame:
                 "Licence": card.licence,
                 "Please cite": card.citation,
                 "Source": card.source,
-                "On this machine": _data_here(one),
             }
         )
     return pd.DataFrame(rows)

@@ -41,7 +41,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "dominant_rows": ("dominant rows:\nshare of all rows", "1/2 = no row dominates"),
     "packed_gradient": ("packed rows:\ngradient norm", _NORM),
     "memory_gradient": ("memory rows $m'$:\ngradient norm", _NORM),
-    "gradient_spread": ("packed rows: spread\nof gradient norms", "0 = every row matters alike"),
+    "gradient_spread": ("gradient norms:\nspread over rows", "0 = every row matters alike"),
 }
 STREAMS = ("packed_cosine", "packed_rank", "memory_cosine", "memory_rank")
 ATTENTION = ("pack_entropy", "unpack_entropy", "dominant_rows")
@@ -100,7 +100,8 @@ def accuracy(
     marks = _marks_of_levels(axes[0], tasks)
     marks |= {f"published: {source}": _published_mark(i) for i, source in enumerate(sources)}
     _explain(figure, marks)
-    return panels.finish(figure, title, subtitle, panels.of_runs(plain))
+    words = f"{panels.seeds_each(plain, ['task', 'model'])}{subtitle}"
+    return panels.finish(figure, title, words, panels.of_runs(plain))
 
 
 #: The labels of what rows of accuracies are made of.
@@ -300,7 +301,9 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     panels.name_rows(axes[0], [filter_tables.parts_label(*variant) for variant in variants])
     more = _marks_of_levels(axes[0], tasks)
     _explain(figure, {**more, f"mean of {name}": Line2D([], [], **whole)})
-    return panels.finish(figure, title, subtitle, panels.of_runs(rows[rows["task"].isin(tasks)]))
+    rows = rows[rows["task"].isin(tasks)]
+    words = f"{panels.seeds_each(rows, ['task', *filter_tables.EXCHANGED])}{subtitle}"
+    return panels.finish(figure, title, words, panels.of_runs(rows))
 
 
 # --- learning curves -------------------------------------------------------------------------
@@ -604,10 +607,11 @@ def row_removal(removal: pd.DataFrame, subtitle: str = "") -> Figure:
     rows = panels.plain_models(removal)
     if rows.empty:
         return style.empty(title, subtitle)
+    # By size first: where all tasks have the same sizes, a line of panels has one.
     shown = [
         (task, size)
-        for task in naming.task_order(rows["task"])
-        for size in sorted({int(size) for size in rows.loc[rows["task"] == task, "memory"]})
+        for size in sorted({int(size) for size in rows["memory"]})
+        for task in naming.task_order(rows.loc[rows["memory"] == size, "task"])
     ]
     figure, axes = panels.panel_grid(len(shown), 3, 0.75, 2.1)
     named = []
@@ -659,16 +663,18 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         return style.empty(title, subtitle, "No run yet: there is nothing to compare.")
     panel = rows["unit"].mask(rows["target"].str.startswith("within"), _LOST)
     units = [unit for unit in _UNITS if unit in set(panel)]
-    each = [row for _, row in rows.iterrows()]
-    rows = rows.assign(label=[*map(_comparison_label, each)], seeds=[*map(_seeds, each)])
+    lines = [row for _, row in rows.iterrows()]
+    rows = rows.assign(label=[*map(_comparison_label, lines)], seeds=[*map(_seeds, lines)])
     order = ["claim", "memory"]  # the same on every task, whichever sizes the first one has
     parts = {unit: rows[panel == unit].sort_values(order, kind="stable") for unit in units}
     places = {unit: list(dict.fromkeys(part["label"])) for unit, part in parts.items()}
     tasks = naming.task_order(rows["task"])
     room = max(0.3, 0.055 * rows["seeds"].str.len().max())  # for the numbers of seeds, in inches
+    # A panel gives way where there are many, so that a page need not shrink the whole figure.
+    each = max(0.7, min(1.15, 5.4 / len(tasks) - room))
     figure, axes = style.canvas(
         len(units), len(tasks), 0.85 + sum(0.55 + 0.17 * len(labels) for labels in places.values()),
-        width=max(6.0, 3.2 + (1.15 + room) * len(tasks)), sharex="row", sharey="row",
+        width=max(6.0, 2.6 + (each + room) * len(tasks)), sharex="row", sharey="row",
         height_ratios=[len(labels) + 1.4 for labels in places.values()],
     )  # fmt: skip
     style.layout_of(figure).set(w_pad=room / 2)
@@ -744,7 +750,7 @@ def _forest(
             axis.spines["bottom"].set_visible(False)
             continue
         axis.axvline(0, color=style.INK, linewidth=0.9, zorder=1)
-        axis.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        axis.xaxis.set_major_locator(MaxNLocator(3 if len(tasks) < 4 else 2, steps=[1, 2, 5, 10]))
         for _, row in own.iterrows():
             position = labels.index(row["label"])
             _target(axis, position, row["target"])
@@ -762,9 +768,13 @@ def _forest(
 
 
 def _comparison_label(row: pd.Series[Any]) -> str:
-    """``C1  ConvLuna-16 − Luna-16``; other measures than accuracy are named."""
-    measure = "" if row["measure"] == ACCURACY else f", {row['measure']}"
-    return f"{row['claim']}  {naming.comparison_label(row['a'], row['b'])}{measure}"
+    """``C1  ConvLuna-16 − Luna-16``; of a measure what its axis does not say already."""
+    measure = row["measure"]
+    for said in (ACCURACY, "packed cosine", "packed rank share", "accuracy lost with "):
+        measure = measure.removeprefix(said)
+    measure = measure.removeprefix(", ") or ("" if row["b"] else "all blocks")
+    name = f"{row['claim']}  {naming.comparison_label(row['a'], row['b'])}"
+    return f"{name}, {measure}" if measure else name
 
 
 def _seeds(row: pd.Series[Any]) -> str:

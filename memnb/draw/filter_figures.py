@@ -139,7 +139,7 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "") -> Figure:
             panels.count_along(axis, 4 if len(blocks) < 4 else 2)
         column[0].set_title(f"block {block}")
     axes[0, 0].set_ylim(0, 1.06 * max(rows["moved"].max(), 0.01))
-    axes[0, 0].set_ylabel("kernel: distance from\nits start / its norm", fontsize=8)
+    axes[0, 0].set_ylabel("kernel: distance\nfrom start / norm", fontsize=8)
     axes[1, 0].set_ylabel("pack temperature", fontsize=8)
     panels.name_axes(axes, "training step")
     marks = {
@@ -261,7 +261,7 @@ def _at_step(axis: Axes, probes: pd.DataFrame, step: int) -> None:
 def kernel_kinds(runs: pd.DataFrame, subtitle: str = "") -> Figure:
     """Accuracy of ConvLuna with other kernels, beside Luna: every seed, a panel per task.
 
-    Hollow marks: nothing in the filter's place is trained.
+    Hollow marks: a kernel that is not trained, or none.
     """
     title = f"What another kernel does in the filter's place (ConvLuna-{TAKEN_APART})"
     rows = kinds_of_kernel(runs, TAKEN_APART)
@@ -275,7 +275,8 @@ def kernel_kinds(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         _kinds_panel(axis, rows[rows["task"] == task], task)
     panels.name_rows(axes[0], [words for words, _ in KERNELS.values()])
     _name_fillings(figure, rows)
-    return panels.finish(figure, title, subtitle, panels.of_runs(rows))
+    words = f"{panels.seeds_each(rows, ['task', 'kind_of_kernel'])}{subtitle}"
+    return panels.finish(figure, title, words, panels.of_runs(rows))
 
 
 def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
@@ -283,7 +284,7 @@ def _name_fillings(figure: Figure, rows: pd.DataFrame) -> None:
     look = style.FAMILY["convluna"]
     there = set(rows.loc[(rows["outcome"] == "finished"), "kind_of_kernel"]) - {"luna"}
     filled = {KERNELS[kind][1] for kind in there}
-    names = {True: "kernel trained", False: "nothing in the filter's place trained"}
+    names = {True: "kernel trained", False: "kernel fixed, or none"}
     marks = {
         name: Line2D([], [], **_mark_of_kernel(look, trained))
         for trained, name in names.items()

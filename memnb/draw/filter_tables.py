@@ -259,6 +259,24 @@ def other_kernels(runs: pd.DataFrame) -> pd.DataFrame:
     return tables.table(cells, ["Kernel", *map(naming.task_label, tasks)])
 
 
+def kernels_in_short(runs: pd.DataFrame) -> str:
+    """Mean accuracies with the learned kernel, with kernels that were never trained and without a
+    filter, a line per task that has a control; empty if none has."""
+    rows = kinds_of_kernel(runs, TAKEN_APART)
+    rows = rows[rows["outcome"] == "finished"]
+    means = 100 * rows.groupby(["task", "kind_of_kernel"])["test_accuracy"].mean()
+    lines = []
+    for task in naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"]):
+        own = means[task]
+        said = (f"{KERNELS[kind][0]} {own[kind]:.1f}" for kind in _SAID if kind in own.index)
+        lines.append(f"  {naming.task_label(task)}: {'; '.join(said)}")
+    return "\n".join(["Test accuracy (%) by kernel, means over seeds:", *lines]) if lines else ""
+
+
+#: The kernels of :func:`kernels_in_short`.
+_SAID = ("learned", "random", "smooth", "difference", "none")
+
+
 def _at_the_end(filters: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """The last row of every kernel of those of ``runs`` that have finished, with ``moved``; of
     models as their names define them."""

@@ -38,7 +38,8 @@ def panel_grid(
 ) -> tuple[Figure, np.ndarray]:
     """:func:`memnb.draw.style.canvas` for ``count`` panels, at most ``most`` of them side by side.
 
-    Places that are left over in the last line of panels stay blank.
+    Lines of panels are as full as each other, as far as the count allows; places that are left over
+    in the last one stay blank.
 
     Args:
         count: how many panels.
@@ -48,8 +49,8 @@ def panel_grid(
         alone: width of a single column.
         options: handed on.
     """
-    columns = min(count, most)
-    lines = -(-count // columns)
+    lines = -(-count // most)
+    columns = -(-count // lines)
     figure, axes = style.canvas(lines, columns, above + line * lines, alone=alone, **options)
     for axis in axes.flat[count:]:
         axis.axis("off")
@@ -215,7 +216,8 @@ def _family_legend(figure: Figure, labels: set[str]) -> None:
         look.label: Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.9)
         for look in looks
     }
-    legend_below(figure, marks, len(looks), labelcolor="linecolor", handlelength=3)
+    columns = min(len(looks), 5)  # more would be wider than a page
+    legend_below(figure, marks, columns, labelcolor="linecolor", handlelength=3)
 
 
 def plain_models(frame: pd.DataFrame) -> pd.DataFrame:
@@ -387,6 +389,15 @@ def seeds_of(rows: pd.DataFrame, by: Literal["family", "model"]) -> str:
         "model": (naming.model_order, naming.model_label),
     }[by]
     return f"seeds: {', '.join(f'{label(name)} ({counts[name]})' for name in order(counts.index))}"
+
+
+def seeds_each(runs: pd.DataFrame, by: Sequence[str]) -> str:
+    """How many finished seeds what ``by`` tells apart has: a number, or the least and the most."""
+    counts = runs[runs["outcome"] == "finished"].groupby([*by])["seed"].nunique()
+    if counts.empty:
+        return ""
+    low, high = int(counts.min()), int(counts.max())
+    return f"{counted(low, 'seed') if low == high else f'{low} to {high} seeds'} each. "
 
 
 def level_marks(tasks: Iterable[str], majority: bool = True) -> dict[str, Line2D]:

@@ -127,7 +127,11 @@ def _cell(row: Mapping[Hashable, Any], column: str) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.0%}" if value == value else ""
+    return _percent(value) if value == value else ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def slope_table(lengths: pd.DataFrame) -> pd.DataFrame:
@@ -185,7 +189,7 @@ def runs_reading(rows: pd.DataFrame, goals: pd.DataFrame) -> str:
     shares = parts.div(parts["whole"], axis=0)
 
     def spread(name: str) -> str:
-        return f"{shares[name].min():.0%} to {shares[name].max():.0%}"
+        return f"{_percent(shares[name].min())} to {_percent(shares[name].max())}"
 
     said = (
         f"Of {len(runs)} tasks with a goal, {(over <= 1).sum()} meet it; they take "

@@ -170,8 +170,10 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
     width, height = figure.get_size_inches()
     columns = int(width * 13.2)
     title = textwrap.fill(title, columns)
-    # Neither "dash-dotted" nor a model's name is broken.
-    subtitle = textwrap.fill(subtitle.strip(), int(columns * 1.2), break_on_hyphens=False)
+    # Neither "dash-dotted" nor a model's name is broken, nor is a number parted from its percent.
+    joined = subtitle.strip().replace(" %", _HARD_BLANK + "%")
+    subtitle = textwrap.fill(joined, int(columns * 1.2), break_on_hyphens=False)
+    subtitle = subtitle.replace(_HARD_BLANK, " ")
     title_height = 0.19 * (title.count("\n") + 1)
     used = 0.08 + title_height + (0.165 * (subtitle.count("\n") + 1) + 0.05 if subtitle else 0.03)
     figure.text(
@@ -184,6 +186,9 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
             fontsize=8.5, color=QUIET, linespacing=1.2, gid="subtitle",
         )  # fmt: skip
     layout_of(figure).set(rect=(0.0, 0.0, 1.0, 1 - used / height))
+
+
+_HARD_BLANK = "\u00a0"
 
 
 def canvas(

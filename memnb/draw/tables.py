@@ -104,8 +104,8 @@ def accuracy(
         planned: where there is no run, only the cells of these say *yet*; without it, all do.
 
     Returns:
-        Columns ``Model``, ``Source`` and one per task; the last row is what the first operator of
-        ListOps gives alone, where ListOps is among them.
+        Columns ``Model``, ``Source`` (where something published is shown) and one per task; the
+        last row is what the first operator of ListOps gives alone, where ListOps is among them.
     """
     plain = runs[runs["changes"] == ""]
     there = set(plain["task"])
@@ -133,7 +133,35 @@ def accuracy(
     operator = [levels.in_percent(levels.first_operator(task)) for task in tasks]
     if rows and set(operator) != {"–"}:
         rows.append([OPERATOR_ROW, "a rule", *operator])
-    return table(rows, columns)
+    made = table(rows, columns)
+    return made if theirs else made.drop(columns="Source")
+
+
+def more_rows(runs: pd.DataFrame) -> str:
+    """What the most memory rows give more than a single one, a line per task: the difference of the
+    means in points, with its interval where there are enough seeds; empty if no model has both."""
+    ended = runs[(runs["outcome"] == "finished") & (runs["changes"] == "") & (runs["memory"] > 0)]
+    lines = []
+    for task in naming.task_order(ended["task"]):
+        there, said = ended[ended["task"] == task], []
+        for family in naming.family_order(there["family"]):
+            own = there[there["family"] == family]
+            most = own["memory"].max()
+            one, many = (
+                100 * own.loc[own["memory"] == size, "test_accuracy"] for size in (1, most)
+            )
+            if most > 1 and len(one):
+                gain = statistics.difference(many, one)
+                interval = "" if math.isnan(gain.low) else f" [{gain.low:z.1f}, {gain.high:z.1f}]"
+                name = f"{naming.family_label(family)} with {most} rows"
+                said.append(f"{name} {signed(gain.effect)}{interval.replace('-', '−')}")
+        if said:
+            lines.append(f"  {naming.task_label(task)}: {', '.join(said)}")
+    return (
+        "\n".join(["Points of accuracy gained over one row, with 95 % intervals:", *lines])
+        if lines
+        else ""
+    )
 
 
 def too_few_seeds(sides: Iterable[int]) -> str:
