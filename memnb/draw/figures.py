@@ -750,7 +750,9 @@ def _forest(
             axis.spines["bottom"].set_visible(False)
             continue
         axis.axvline(0, color=style.INK, linewidth=0.9, zorder=1)
-        axis.xaxis.set_major_locator(MaxNLocator(3 if len(tasks) < 4 else 2, steps=[1, 2, 5, 10]))
+        axis.xaxis.set_major_locator(
+            MaxNLocator(3 if len(tasks) < 4 else 2, steps=[1, 2, 3, 5, 10])
+        )
         for _, row in own.iterrows():
             position = labels.index(row["label"])
             _target(axis, position, row["target"])
