@@ -1,4 +1,4 @@
-"""What the causal tests of the memory say, in sentences with their numbers."""
+"""What the causal tests of the memory say: a table, and sentences with their numbers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from memnb.draw import tables
 from memnb.draw.panels import plain_models
 from memnb.evidence.levels import MARGIN
 
-#: The tests whose price is said, in words.
+#: The tests whose price is said, in the words of the figure and the page.
 _MEDDLED = {
     "mean": "all rows = their mean",
     "swap": "all rows of another input",
-    "freeze": "the initial memory in every block",
+    "freeze": "initial memory in every block",
 }
 
 
-def points_lost(causal: pd.DataFrame) -> str:
-    """Points lost with the memory levelled, exchanged and cut off from block to block: of each of
-    these that a run was asked, a line per task.
+def points_lost(causal: pd.DataFrame) -> pd.DataFrame:
+    """Points of accuracy lost with the memory levelled, exchanged and cut off from block to block:
+    a line for each of these and task that a run was asked on, a column for each model, ready to
+    print.
 
     Means over seeds; models as their names define them, with several rows.
 
@@ -29,20 +30,18 @@ def points_lost(causal: pd.DataFrame) -> str:
     rows = _plain(causal)
     accuracy = rows.pivot_table("accuracy", ["task", "model", "run_id"], "test", observed=True)
     accuracy = accuracy.reindex(columns=["intact", *_MEDDLED])
-    said = []
+    lost = 100 * accuracy[[*_MEDDLED]].rsub(accuracy["intact"], axis="index")
+    means = lost.groupby(["task", "model"]).mean().dropna(how="all")
+    models = naming.model_order(means.index.unique("model"))
+    lines = []
     for test, words in _MEDDLED.items():
-        lost = 100 * (accuracy["intact"] - accuracy[test]).dropna()
-        means = lost.groupby(["task", "model"]).mean()
-        if len(means):
-            said.append(f"Points lost with {words}, means over seeds:")
-        for task in naming.task_order(means.index.unique("task")):
-            own = means[task]
-            each = (
-                f"{naming.model_label(m)} {tables.unsigned(own[m])}"
-                for m in naming.model_order(own.index)
-            )
-            said.append(f"  {naming.task_label(task)}: {', '.join(each)}")
-    return "\n".join(said) or "No run has been asked yet what its memory is worth."
+        of_test = means[test].dropna()
+        for task in naming.task_order(of_test.index.unique("task")):
+            own = of_test[task]
+            each = [tables.unsigned(own[model]) if model in own else "–" for model in models]
+            lines.append([words, naming.task_label(task), *each])
+    labels = [naming.model_label(model) for model in models]
+    return pd.DataFrame(lines, columns=["The memory is", "Task", *labels])
 
 
 def order_by_use(causal: pd.DataFrame) -> str:

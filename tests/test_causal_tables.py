@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from memnb.draw import causal_sentences
+from memnb.draw import causal_tables
 
 #: Test, rule of removal, rows left.
 Test = tuple[str, str, int]
@@ -67,22 +67,20 @@ def test_points_lost_are_means_over_the_seeds_that_were_asked() -> None:
             asked("convluna-16", {INTACT: 0.9, FROZEN: 0.1}, changes="filter=none"),
         ]
     )
-    assert causal_sentences.points_lost(causal).splitlines() == [
-        "Points lost with all rows = their mean, means over seeds:",
-        "  Image: Luna-16 5.0",
-        "Points lost with all rows of another input, means over seeds:",
-        "  Image: ConvLuna-16 40.0",
-        "Points lost with the initial memory in every block, means over seeds:",
-        "  ListOps: Luna-16 5.0",
-        "  Image: Luna-16 30.0, ConvLuna-16 −1.0",
+    table = causal_tables.points_lost(causal)
+    assert [*table.columns] == ["The memory is", "Task", "Luna-16", "ConvLuna-16"]
+    assert table.to_numpy().tolist() == [
+        ["all rows = their mean", "Image", "5.0", "–"],
+        ["all rows of another input", "Image", "–", "40.0"],
+        ["initial memory in every block", "ListOps", "5.0", "–"],
+        ["initial memory in every block", "Image", "30.0", "−1.0"],
     ]
 
 
-def test_where_nobody_was_asked_nothing_is_said_of_points_lost() -> None:
-    nothing = "No run has been asked yet what its memory is worth."
+def test_where_nobody_was_asked_no_points_are_lost() -> None:
     intact, frozen = asked("luna-16", {INTACT: 0.5}), asked("luna-16", {FROZEN: 0.3}, 1)
     for causal in (intact.iloc[:0], intact, pd.concat([intact, frozen])):
-        assert causal_sentences.points_lost(causal) == nothing
+        assert causal_tables.points_lost(causal).to_numpy().tolist() == []
 
 
 def test_rows_that_are_read_least_and_missed_most_are_named() -> None:
@@ -94,7 +92,7 @@ def test_rows_that_are_read_least_and_missed_most_are_named() -> None:
             removed("luna-16", 0.5, 0.6, kept=4, task="listops"),
         ]
     )
-    assert causal_sentences.order_by_use(causal) == (
+    assert causal_tables.order_by_use(causal) == (
         "The least used rows are missed more than the most used ones: Luna-16 on ListOps (4 rows "
         "left: 50.0 % without the least used, 60.0 % without the most used); Luna-16 on Image (8 "
         "rows left: 26.8 % without the least used, 33.2 % without the most used)."
@@ -105,13 +103,13 @@ def test_the_order_by_use_is_that_of_the_mean_where_both_rules_were_asked() -> N
     one = removed("luna-16", 0.5, 0.6)
     other = removed("luna-16", 0.2, 0.5).assign(seed=1, run_id="another")
     half = asked("luna-16", {("remove", "most used", 12): 0.9}, 2)
-    said = causal_sentences.order_by_use(pd.concat([one, other, half]))
+    said = causal_tables.order_by_use(pd.concat([one, other, half]))
     assert "8 rows left: 35.0 % without the least used, 55.0 % without the most used" in said
 
 
 def test_rows_that_are_missed_in_the_order_of_their_use_are_said_to_be() -> None:
     usual = pd.concat([removed("convluna-16", 0.4, 0.2), removed("luna-16", 0.31, 0.32)])
-    assert causal_sentences.order_by_use(usual) == (
+    assert causal_tables.order_by_use(usual) == (
         "Nowhere are the least used rows missed more than the most used ones, by more than "
         "2 points."
     )
@@ -120,7 +118,7 @@ def test_rows_that_are_missed_in_the_order_of_their_use_are_said_to_be() -> None
     least = asked("luna-16", {("remove", "least used", 8): 0.5})
     most = asked("luna-16", {("remove", "most used", 4): 0.5})
     for causal in (usual.iloc[:0], ablated, least, pd.concat([least, most])):
-        assert causal_sentences.order_by_use(causal) == nothing
+        assert causal_tables.order_by_use(causal) == nothing
 
 
 def test_finished_runs_that_nobody_asked_are_named() -> None:
@@ -135,8 +133,8 @@ def test_finished_runs_that_nobody_asked_are_named() -> None:
         ("luna-64", 0, {"changes": "cls_init=xavier"}),
         ("rmt-16", 0, {}),  # of its kind none was asked
     )
-    assert causal_sentences.not_asked(runs, causal) == (
+    assert causal_tables.not_asked(runs, causal) == (
         "Runs without causal rows: Luna-256 on ListOps (seed 5); Luna-16 on Image (seeds 2, 11)."
     )
-    assert causal_sentences.not_asked(runs[runs["seed"] == 0], causal) == "Every run was asked."
-    assert causal_sentences.not_asked(runs, causal.iloc[:0]) == "No run has been asked yet."
+    assert causal_tables.not_asked(runs[runs["seed"] == 0], causal) == "Every run was asked."
+    assert causal_tables.not_asked(runs, causal.iloc[:0]) == "No run has been asked yet."
