@@ -206,7 +206,7 @@ def test_a_table_whose_file_is_gone_or_whose_name_leads_elsewhere_is_said(out: P
     path = out / "report" / "notebooks" / "tiny.ipynb"
     path.write_text(path.read_text().replace('"name": "first"', '"name": "../../first"'))
     html = write(out, entry(out, one, step()))
-    assert html.count("This table cannot be shown") == 2
+    assert html.count("This output cannot be shown") == 2
     assert "secret" not in html
     assert "data:image/png" in html
 

@@ -389,6 +389,16 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "could not be read" in problems(removal)[0]
 
 
+@pytest.mark.parametrize("seconds", ["NaN", "Infinity", "1e999"])
+def test_a_record_whose_time_is_no_number_is_damaged(tmp_path: Path, seconds: str) -> None:
+    path = write_run(tmp_path) / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"seconds": "here"}).replace('"here"', seconds))
+    frame = rows.load_runs(tmp_path)
+    assert frame.empty
+    assert problems(frame)[0].startswith(f"{path} is damaged (seconds: ")
+
+
 def test_a_loss_that_became_nan_is_kept(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
     with (folder / "metrics.jsonl").open("a") as file:

@@ -97,7 +97,7 @@ class Record(BaseModel):
     """``run.json``, as far as the rows need it; accuracies in 0..1, times in seconds, memory in
     bytes. Further keys are allowed, so that a newer trainer may say more."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
     format: Literal[1]
     run_id: str

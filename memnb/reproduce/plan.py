@@ -25,12 +25,12 @@ PAPER_MODELS = config.MODELS
 PAPER_ABLATION_TASKS = ("text", "listops")
 PAPER_MEMORY_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-# Laptop scale: all of it together has to fit ten minutes on two cores.
+# Laptop scale: all of it together has to fit a quarter of an hour on two cores.
 QUICK_TASK = "listops-short"
 QUICK_MODELS = ("transformer", "luna-1", "luna-16", "convluna-1", "convluna-16", "poolluna-16")
 QUICK_SEEDS = SEEDS
 QUICK_ABLATION_SEEDS = SEEDS  # one change at a time: what C4 is judged on
-QUICK_GRID = ("none", "conv")  # pooling only as the main table has it: for ten minutes' sake
+QUICK_GRID = ("none", "conv")  # pooling only as the main table has it: for time's sake
 QUICK_GRID_SEEDS = (0,)  # the rest of filter x temperature
 QUICK_MEMORY_SIZES = (1, 4, 16)
 QUICK_MEMORY_SEEDS = (0,)

@@ -149,7 +149,11 @@ def _is_shown(output: Any) -> bool:
 
 
 def to_html(
-    cells: list[Any], report: Path, links: Mapping[str, str], context: dict[str, Any]
+    cells: list[Any],
+    report: Path,
+    links: Mapping[str, str],
+    context: Mapping[str, Any],
+    filters: Mapping[str, Callable[..., str]],
 ) -> str:
     """The whole page.
 
@@ -158,6 +162,7 @@ def to_html(
         report: the folder of the page, with ``figures/`` and ``tables/``.
         links: file name of a notebook -> its section.
         context: what the template needs besides the cells.
+        filters: of the template, by name.
 
     Raises:
         MemnbError: nbconvert is not installed.
@@ -178,7 +183,7 @@ def to_html(
     exporter.register_filter("prose", _prose(links, set(links.values())))
     exporter.register_filter("wrapping", _wrapping)
     exporter.register_filter("shown", lambda output: shown(output, report))
-    for name, function in context.pop("filters", {}).items():
+    for name, function in filters.items():
         exporter.register_filter(name, function)
     notebook = nbformat.v4.new_notebook(cells=cells)
     html, _ = exporter.from_notebook_node(notebook, resources={"report": context})
@@ -200,7 +205,7 @@ def shown(output: Any, report: Path) -> Shown | None:
         if said.get("kind") == "table":
             return table(report / "tables" / f"{name}.csv", caption)
     except (MemnbError, OSError, ValueError, csv.Error) as error:
-        return Words(f"This table cannot be shown ({error}); execute the notebook again.")
+        return Words(f"This output cannot be shown ({error}); execute the notebook again.")
     picture = "".join(str(output.data.get("image/png", "")).split())
     data = download(report / "figures" / f"{name}.csv")
     return Figure(name, f"data:image/png;base64,{picture}", caption, data)

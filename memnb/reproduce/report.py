@@ -255,15 +255,14 @@ def write_report(
         "failures": [*training.failures(), *(e.error for e in entries if e.error), *unread],
         "problems": list(dict.fromkeys(problems)),
         "environment": environment(),
-        "out": str(out),
-        "filters": {
-            "duration": lambda given: "" if given is None else duration(given),
-            "percent": lambda share: "" if share is None else f"{share:.1%}",
-            "slug": lambda text: text.replace(" ", "-"),
-        },
+    }
+    filters: dict[str, Callable[..., str]] = {
+        "duration": lambda given: "" if given is None else duration(given),
+        "percent": lambda share: "" if share is None else f"{share:.1%}",
+        "slug": lambda text: text.replace(" ", "-"),
     }
     links = {entry.artefact.notebook: entry.artefact.id for entry in entries}
-    page = rendering.to_html(cells, folder, links, context)
+    page = rendering.to_html(cells, folder, links, context, filters)
     _copy_code(folder)
     path = folder / "index.html"
     write(path, page.encode())
