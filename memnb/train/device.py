@@ -123,8 +123,8 @@ def why_no_cuda() -> str | None:
 
 def runs_mps() -> bool:
     """Whether NVIDIA's MPS runs here: processes then train on one graphics card at once, not in
-    turn. PyTorch does not tell, so that the driver is asked, in which drivers older than CUDA 12
-    do not know the answer; that counts as no."""
+    turn. PyTorch does not tell, so the driver is asked; one older than CUDA 12 does not know, which
+    counts as no."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
