@@ -703,7 +703,7 @@ def test_degradation_says_how_many_seeds_its_means_rest_on(quick: pd.DataFrame) 
     probes = rows.load_probes(quick)
     some = probes[probes["family"].isin(["luna", "convluna"])]
     one = some[some["seed"] == some["seed"].min()]
-    assert "; 1 seed each. Full" in words(figures.degradation(one, "Full"))
+    assert "rows; 1 seed each. Full" in words(figures.degradation(one, "Full")), "no line is a mean"
     luna = some[some["family"] == "luna"]
     count = luna.loc[luna["memory"] == 16, "seed"].nunique()
     assert count > 1

@@ -441,8 +441,8 @@ def degradation(
     figure.align_ylabels(axes[:, 0])
     of_task = f"{label or naming.task_label(task)}, {panels.rows_of_memory(size)}"
     thick = f" ({panels.GEOMETRIC})" if {*_LOGARITHMIC} & {*measures} else ""
-    counts = panels.seeds_of(rows.dropna(subset=[*measures], how="all"), "family")
-    words = f"{of_task}; {panels.SEEDS}{thick}; {counts}"
+    drawn = rows.dropna(subset=[*measures], how="all")
+    words = f"{of_task}; {panels.lines_of_seeds(drawn, 'family', thick)}"
     words += f". {subtitle}" if subtitle else ""
     shown = rows[[*evidence.KEYS, "step", "block", *measures]]
     return panels.finish(figure, title, words, shown, axes, named)

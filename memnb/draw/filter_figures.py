@@ -149,9 +149,7 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "") -> Figure:
         for size, (colour, dash) in looks.items()
     }
     panels.legend_below(figure, marks, len(marks), handlelength=3)
-    words = (
-        f"{naming.task_label(task)}; {panels.SEEDS}; {panels.seeds_of(rows, 'model')}. {subtitle}"
-    )
+    words = f"{naming.task_label(task)}; {panels.lines_of_seeds(rows, 'model')}. {subtitle}"
     return panels.finish(figure, title, words, rows)
 
 

@@ -165,7 +165,7 @@ def usage(rows: pd.DataFrame, subtitle: str = "", memory: int | None = None) -> 
         axis.xaxis.set_major_locator(panels.ticks(4))
     panels.name_axes(axes, "memory row, most read first")
     where = f"{naming.task_label(task)}, {panels.rows_of_memory(size)}"
-    seeds = f"{panels.SEEDS} ({panels.GEOMETRIC}); {panels.seeds_of(rows, 'family')}"
+    seeds = panels.lines_of_seeds(rows, "family", f" ({panels.GEOMETRIC})")
     return panels.finish(figure, title, f"{where}; {seeds}. {subtitle}", rows, axes, named)
 
 

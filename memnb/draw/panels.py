@@ -391,6 +391,19 @@ def seeds_of(rows: pd.DataFrame, by: Literal["family", "model"]) -> str:
     return f"seeds: {', '.join(f'{label(name)} ({counts[name]})' for name in order(counts.index))}"
 
 
+def lines_of_seeds(rows: pd.DataFrame, by: Literal["family", "model"], of_mean: str = "") -> str:
+    """What the thin and the thick lines are, and how many seeds each of these has; where all have
+    one, no line is a mean of others.
+
+    Args:
+        rows: what is drawn.
+        by: what has lines of its own.
+        of_mean: to stand behind the mean.
+    """
+    counts, most = seeds_of(rows, by), rows.groupby(by)["seed"].nunique().max()
+    return counts if most == 1 else f"{SEEDS}{of_mean}; {counts}"
+
+
 def seeds_each(runs: pd.DataFrame, by: Sequence[str]) -> str:
     """How many finished seeds what ``by`` tells apart has: a number, or the least and the most."""
     counts = runs[runs["outcome"] == "finished"].groupby([*by])["seed"].nunique()
