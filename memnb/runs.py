@@ -16,7 +16,7 @@ import filelock
 from memnb import paths
 from memnb.config import Run
 from memnb.errors import DataError, MemnbError, RunError, unknown
-from memnb.evidence import rows
+from memnb.evidence import known_data, rows
 from memnb.evidence.rows import Record
 from memnb.files import lock
 
@@ -61,7 +61,7 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
     """What is known of a run, as pairs of a word and a text.
 
     Raises:
-        DataError: its ``run.json`` is missing or damaged.
+        DataError: its ``run.json``, or the list of the study's data, is missing or damaged.
     """
     record, run = rows.read_run(folder)
     yield "run", record.run_id
@@ -69,6 +69,9 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
     changes = rows.describe_changes(run)
     yield "model", run.model.name + (f" ({changes})" if changes else "")
     yield "task", f"{run.task.title} ({run.task.name}), preset {run.preset}, seed {run.seed}"
+    if record.data is not None:
+        other = known_data.other_data(run, record.data)
+        yield "data", f"{record.data}, other than the study's" if other else record.data
     yield "step", f"{record.step or 0:,} of {run.training.steps:,}, resumed {record.resumed} times"
     for word, value in (
         ("validation", record.validation_accuracy),

@@ -143,6 +143,15 @@ def test_a_row_on_other_data_than_the_studys_is_named_and_left_out(tmp_path: Pat
     )
 
 
+def test_a_run_is_described_with_its_data(tmp_path: Path) -> None:
+    known = known_data.load()["listops-short"]
+    said = [
+        dict(runs.describe(on(digest, tmp_path, model))).get("data")
+        for digest, model in ((known, "luna-1"), (None, "luna-4"), ("0" * 16, "luna-16"))
+    ]
+    assert said == [known, None, f"{'0' * 16}, other than the study's"]
+
+
 def test_a_task_of_ones_own_may_have_any_data(tmp_path: Path) -> None:
     run = write_run(tmp_path, "luna-1", task_changes={"train": 50})
     record = json.loads((run / "run.json").read_text())
