@@ -51,7 +51,7 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{_MARKS[self.state]} {self.subject:<12} {self.text}"
+        return f"{_MARKS[self.state]} {self.subject:<13} {self.text}"
 
 
 def examine(out: str | None = None) -> list[Finding]:
