@@ -129,12 +129,17 @@ def _runs(values: argparse.Namespace) -> int:
 
 
 def _examine_runs(folders: list[Path], device: str) -> int:
-    """Each in turn; one that cannot be examined is said and does not keep the others from it."""
+    """Each in turn; one that cannot be examined is said and does not keep the others from it. Of
+    several only the finished ones were meant."""
     from memnb import runs
+    from memnb.evidence import rows
 
     failed = 0
     for folder in folders:
         try:
+            if len(folders) > 1 and (record := rows.read_run(folder)[0]).outcome != "finished":
+                print(f"{folder.name:<50}{runs.state(folder, record)}: nothing to ask")
+                continue
             added = runs.examine(folder, device)
         except MemnbError as error:
             if len(folders) == 1:
