@@ -87,6 +87,15 @@ def test_a_small_run_that_was_cut_off_here_is_not_shown_by_the_committed_one(out
     assert shown(Page("accuracy", "quick", str(out))) == before
 
 
+def test_a_small_run_that_had_too_little_memory_here_is_not_shown_by_the_committed_one(
+    out: Path,
+) -> None:
+    write_run(out / "runs", "luna-1", outcome="failed", reason="out of memory; use another device")
+    small = shown(Page("accuracy", "quick", str(out)))[1]
+    assert ("listops-short", "luna-1", None) in small[2]
+    assert ("listops-short", "luna-1", 0.30) not in small[2]
+
+
 def test_paper_prefers_this_machine_and_shows_failures_but_nothing_unfinished(out: Path) -> None:
     full, quick = shown(Page("accuracy", "paper", str(out)))
     assert full == (

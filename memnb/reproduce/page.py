@@ -135,14 +135,11 @@ class Page:
         full = (here, stored) if self.preset == "paper" else (stored,)
         quick = (here, stored) if self.preset == "quick" else (stored,)
         known = {folder: rows.load_runs(folder) for folder in {*full, *quick}}
-        laptop = _layer("quick", "quick", quick, known)
+        layers = [_layer("full", "paper", full, known)]
         if self.preset == "quick":
-            own = known[here][known[here]["outcome"].isin(rows.ENDED)]
             trained = {run.run_id for run in plan.together(plan.SETS, "quick")}
-            run_ids = laptop.runs["run_id"]
-            kept = run_ids.isin(own["run_id"]) | ~run_ids.isin(trained)
-            laptop = replace(laptop, runs=laptop.runs[kept])
-        layers = (_layer("full", "paper", full, known), laptop)
+            known[stored] = known[stored][~known[stored]["run_id"].isin(trained)]
+        layers.append(_layer("quick", "quick", quick, known))
         return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
 
     def save(self, thing: Thing, name: str, caption: str = "") -> Saved[Thing]:
