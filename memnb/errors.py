@@ -36,6 +36,11 @@ class DataError(MemnbError):
     exit_code = 1
 
 
+#: How the reason of a run begins that ended for want of memory, and the outcome of such a
+#: measurement. It says something of the machine and nothing of the model.
+OUT_OF_MEMORY = "out of memory"
+
+
 def first_line(error: object) -> str:
     """The first line of what an error says; of what type it is, where it says nothing."""
     lines = str(error).strip().splitlines()

@@ -25,7 +25,7 @@ from memnb.cli.common import (
     seconds,
     share,
 )
-from memnb.errors import MemnbError, unknown
+from memnb.errors import OUT_OF_MEMORY, MemnbError, unknown
 from memnb.words import counted, duration
 
 if TYPE_CHECKING:
@@ -514,7 +514,7 @@ def _bench(values: argparse.Namespace) -> int:
         bench.append(file, row)
         shown = f"{row.task:<18}{row.model:<14}{row.length:>9}"
         if row.milliseconds is None:
-            failed |= row.outcome != "out of memory"
+            failed |= row.outcome != OUT_OF_MEMORY
             print(f"{shown}  {row.outcome}", flush=True)
             continue
         memory, first = (row.peak_memory or 0) / 2**30, row.first_step or 0.0

@@ -27,7 +27,7 @@ from memnb.config import (
     Run,
     standard_model,
 )
-from memnb.errors import DataError, MemnbError
+from memnb.errors import OUT_OF_MEMORY, DataError, MemnbError
 from memnb.evidence import known_data
 
 RESULT_FILES = (
@@ -204,7 +204,7 @@ def one_of_each(runs: pd.DataFrame) -> pd.DataFrame:
     before one that has not ended, and where there is nothing else.
     """
     ended = runs["outcome"].isin(ENDED)
-    for_want_of_memory = runs["reason"].astype(str).str.startswith("out of memory")
+    for_want_of_memory = runs["reason"].astype(str).str.startswith(OUT_OF_MEMORY)
     rank = np.select([ended & ~for_want_of_memory, ended], [0, 1], 2)
     order = np.argsort(rank, kind="stable")
     kept = runs["run_id"].iloc[order].drop_duplicates().index

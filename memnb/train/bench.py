@@ -29,7 +29,7 @@ import torch
 
 from memnb import __version__
 from memnb.config import Run, run_config
-from memnb.errors import MemnbError, RunError, died_at_start, unknown
+from memnb.errors import OUT_OF_MEMORY, MemnbError, RunError, died_at_start, unknown
 from memnb.files import lock
 from memnb.models.network import Network
 from memnb.models.out_of_memory import out_of_memory
@@ -344,7 +344,7 @@ def _prepare(suite: str, run: Run, device: str) -> _Prepared | Measurement:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        return Measurement(**_where(suite, run, device), outcome="out of memory")
+        return Measurement(**_where(suite, run, device), outcome=OUT_OF_MEMORY)
     return _Prepared(suite, run, chosen, engine, sampler, first, evaluation, peak)
 
 
@@ -370,7 +370,7 @@ def _finish(prepared: _Prepared | Measurement, repeats: int, seconds: float) -> 
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        return Measurement(**where, outcome="out of memory")
+        return Measurement(**where, outcome=OUT_OF_MEMORY)
     return Measurement(
         **where,
         outcome="measured",

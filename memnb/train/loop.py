@@ -26,7 +26,7 @@ import torch
 
 from memnb import __version__, tasks
 from memnb.config import Run, Training
-from memnb.errors import RunError
+from memnb.errors import OUT_OF_MEMORY, RunError
 from memnb.models.network import Network
 from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import fingerprint
@@ -254,14 +254,14 @@ class _Trainer:
     def _want_of_memory(self) -> str:
         """Why a run that ran out of memory failed, and what may help."""
         if self.parameters is None:  # the data or the network alone were too much
-            return "out of memory before the first batch; use a device with more memory"
+            return f"{OUT_OF_MEMORY} before the first batch; use a device with more memory"
         batch = self.run.training.batch
         more = [parts for parts in range(self.parts + 1, batch + 1) if batch % parts == 0]
         if not more:
-            return "out of memory; use a device with more memory"
+            return f"{OUT_OF_MEMORY}; use a device with more memory"
         return (
-            f"out of memory; the same batch fits in parts (memnb train --accumulate {more[0]}), or "
-            "use a device with more memory"
+            f"{OUT_OF_MEMORY}; the same batch fits in parts (memnb train --accumulate {more[0]}), "
+            "or use a device with more memory"
         )
 
     # --- the loop ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from memnb import paths
+from memnb.errors import OUT_OF_MEMORY
 
 
 def record_of(folder: Path) -> dict[str, Any] | None:
@@ -30,7 +31,7 @@ def has_ended(record: dict[str, Any] | None) -> bool:
 
 def was_out_of_memory(record: dict[str, Any] | None) -> bool:
     """Whether a run failed for want of memory: that says something of the machine, not of it."""
-    return record is not None and str(record.get("reason")).startswith("out of memory")
+    return record is not None and str(record.get("reason")).startswith(OUT_OF_MEMORY)
 
 
 def commit_of_code() -> str | None:
