@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,13 +51,23 @@ class Dataset:
 
     def digest(self) -> str:
         """16 hexadecimal digits of everything in the three splits: what a run was trained on."""
-        state = hashlib.sha256()
-        for name in ("train", "validation", "test"):
-            for part, array in vars(getattr(self, name)).items():
-                little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-                state.update(f"{name} {part} {little.dtype.str} {little.shape}\n".encode())
-                state.update(little.data)
-        return state.hexdigest()[:16]
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return hash_of(
+            (f"{name} {part}", array)
+            for name, split in splits.items()
+            for part, array in vars(split).items()
+        )[:16]
+
+
+def hash_of(arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
+    """A hash of named arrays in this order: of their types, shapes and numbers, however these lie
+    in memory or in a file."""
+    state = hashlib.sha256()
+    for name, array in arrays:
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        state.update(f"{name} {little.dtype.str} {little.shape}\n".encode())
+        state.update(little.data)
+    return state.hexdigest()
 
 
 def made_up(task: config.Task, train: int, validation: int) -> Dataset:

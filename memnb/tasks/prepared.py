@@ -6,7 +6,6 @@ can be imported.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from memnb import paths
 from memnb.errors import DataError
 from memnb.tasks import cache
-from memnb.tasks.base import Bytes, Ints, Sequences
+from memnb.tasks.base import Bytes, Ints, Sequences, hash_of
 from memnb.tasks.draws import Draws
 from memnb.words import counted
 
@@ -115,12 +114,7 @@ def _check(name: str, arrays: cache.Arrays, where: object) -> None:
 
 def content(arrays: cache.Arrays) -> str:
     """A hash of a data set's content, whatever its compression."""
-    state = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        state.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        state.update(array.data)
-    return state.hexdigest()
+    return hash_of(sorted(arrays.items()))
 
 
 def balanced(rows: Ints, labels: Bytes, count: int | None, draws: Draws, what: str) -> Ints:
