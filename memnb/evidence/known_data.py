@@ -7,6 +7,7 @@ what everybody else has. Results on different data are not compared.
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 from memnb import paths
@@ -32,30 +33,26 @@ def load() -> dict[str, str]:
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             header, *rows = csv.reader(lines)
-            if header != COLUMNS:
-                raise ValueError(f"its header should be {','.join(COLUMNS)}")
-            return {task: digest for task, digest in rows}
+        if header != COLUMNS:
+            raise ValueError(f"its header should be {','.join(COLUMNS)}")
+        return {task: digest for task, digest in rows}
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); restore it, or make it with tools/datasets.py."
         ) from None
 
 
-def other_data(run: Run, digest: str | None) -> str | None:
+def other_data(run: Run, digest: str | None, known: Mapping[str, str]) -> str | None:
     """What is wrong with a run's data, to stand behind its name; None if nothing is, as far as
     is known: older rows do not say what they were trained on, and a task of one's own is free.
 
     Args:
         run: of the study, or not.
         digest: ``data`` of its ``run.json``.
-
-    Raises:
-        DataError: the committed digests are missing or damaged.
+        known: what :func:`load` gives.
     """
-    if digest is None or run.preset == "custom":
-        return None
-    wanted = load().get(run.task.name)
-    if wanted in (None, digest):
+    wanted = known.get(run.task.name)
+    if run.preset == "custom" or None in (digest, wanted) or digest == wanted:
         return None
     return (
         f"was trained on other data than the study's ({digest}, where '{run.task.name}' has "

@@ -177,18 +177,20 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
         DataError: a row names its data, and what the study's are cannot be read.
     """
-    found: list[dict[str, Any]] = []
+    read: list[tuple[Path, Record, Run]] = []
     problems: list[str] = []
     for folder in run_folders(folders):
         try:
-            record, run = read_run(folder)
+            read.append((folder, *read_run(folder)))
         except MemnbError as error:
             problems.append(f"{str(error).removesuffix('.')}; left out.")
-            continue
-        if other := known_data.other_data(run, record.data):
+    known = known_data.load() if any(record.data for _, record, _ in read) else {}
+    found: list[dict[str, Any]] = []
+    for folder, record, run in read:
+        if other := known_data.other_data(run, record.data, known):
             problems.append(f"{folder} {other}; left out.")
-            continue
-        found.append(_row(record, run, folder))
+        else:
+            found.append(_row(record, run, folder))
     frame = pd.DataFrame(found, columns=list(COLUMNS))
     frame = frame.astype(dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_WHOLE, "int64"))
     frame = one_of_each(frame)
