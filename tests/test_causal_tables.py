@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from memnb.draw import causal_tables
+from memnb.draw import causal_tables, style
 
 #: Test, rule of removal, rows left.
 Test = tuple[str, str, int]
@@ -77,10 +77,11 @@ def test_points_lost_are_means_over_the_seeds_that_were_asked() -> None:
     ]
 
 
-def test_where_nobody_was_asked_no_points_are_lost() -> None:
+def test_where_nobody_was_asked_the_table_says_so() -> None:
     intact, frozen = asked("luna-16", {INTACT: 0.5}), asked("luna-16", {FROZEN: 0.3}, 1)
     for causal in (intact.iloc[:0], intact, pd.concat([intact, frozen])):
-        assert causal_tables.points_lost(causal).to_numpy().tolist() == []
+        table = causal_tables.points_lost(causal)
+        assert (len(table), table.iloc[0, 0]) == (1, style.MISSING)
 
 
 def test_rows_that_are_read_least_and_missed_most_are_named() -> None:

@@ -6,15 +6,12 @@ import pandas as pd
 
 from memnb import naming
 from memnb.draw import tables
+from memnb.draw.memory_figures import EXCHANGES
 from memnb.draw.panels import plain_models
 from memnb.evidence.levels import MARGIN
 
-#: The tests whose price is said, in the words of the figure and the page.
-_MEDDLED = {
-    "mean": "all rows = their mean",
-    "swap": "all rows of another input",
-    "freeze": "initial memory in every block",
-}
+#: The tests whose price is said: those that leave no row as it was.
+_MEDDLED = ("mean", "swap", "freeze")
 
 
 def points_lost(causal: pd.DataFrame) -> pd.DataFrame:
@@ -34,14 +31,14 @@ def points_lost(causal: pd.DataFrame) -> pd.DataFrame:
     means = lost.groupby(["task", "model"]).mean().dropna(how="all")
     models = naming.model_order(means.index.unique("model"))
     lines = []
-    for test, words in _MEDDLED.items():
+    for test in _MEDDLED:
         of_test = means[test].dropna()
         for task in naming.task_order(of_test.index.unique("task")):
             own = of_test[task]
             each = [tables.unsigned(own[model]) if model in own else "–" for model in models]
-            lines.append([words, naming.task_label(task), *each])
+            lines.append([EXCHANGES[test], naming.task_label(task), *each])
     labels = [naming.model_label(model) for model in models]
-    return pd.DataFrame(lines, columns=["The memory is", "Task", *labels])
+    return tables.table(lines, ["The memory is", "Task", *labels])
 
 
 def order_by_use(causal: pd.DataFrame) -> str:
