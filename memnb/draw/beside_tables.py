@@ -207,8 +207,8 @@ class Share:
 
     @property
     def left_said(self) -> str:
-        interval = f" [{self.left.low:z.1f}, {self.left.high:z.1f}]" if self.judged else ""
-        return tables.signed(self.left.effect) + interval.replace("-", "−")
+        left = self.left
+        return tables.signed(left.effect) + tables.interval(left.low, left.high)
 
 
 def shares_of(finished: pd.DataFrame) -> list[Share]:

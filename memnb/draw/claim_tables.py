@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from memnb import naming
-from memnb.draw.tables import table
+from memnb.draw.tables import interval, table
 from memnb.evidence.claims import UNJUDGED, Verdict
 
 
@@ -161,9 +161,8 @@ def effect_cell(effect: float, low: float, high: float, unit: str) -> str:
     if math.isnan(effect):
         return "–"
     digits = 1 if unit == "points" else 2
-    # z: what rounds to zero has no sign.
-    interval = "" if math.isnan(low) else f" [{low:z.{digits}f}, {high:z.{digits}f}]"
-    return f"{effect:z.{digits}f}{interval} {unit}".replace("-", "−")
+    shown = f"{effect:z.{digits}f}".replace("-", "−")
+    return f"{shown}{interval(low, high, digits)} {unit}"
 
 
 def _seeds(row: pd.Series[Any]) -> str:

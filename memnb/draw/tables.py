@@ -70,6 +70,13 @@ def signed(points: float) -> str:
     return f"{points:+z.1f}".replace("-", "−")
 
 
+def interval(low: float, high: float, digits: int = 1) -> str:
+    """`` [12.6, 18.0]``, to stand behind an effect; empty where there is none."""
+    # z: what rounds to zero has no sign.
+    said = "" if math.isnan(low) else f" [{low:z.{digits}f}, {high:z.{digits}f}]"
+    return said.replace("-", "−")
+
+
 def unsigned(points: float) -> str:
     """The same where its sign goes without saying: a loss, with a minus where it is a gain."""
     return signed(points).removeprefix("+")
@@ -152,9 +159,8 @@ def more_rows(runs: pd.DataFrame) -> str:
             )
             if most > 1 and len(one):
                 gain = statistics.difference(many, one)
-                interval = "" if math.isnan(gain.low) else f" [{gain.low:z.1f}, {gain.high:z.1f}]"
                 name = f"{naming.family_label(family)} with {most} rows"
-                said.append(f"{name} {signed(gain.effect)}{interval.replace('-', '−')}")
+                said.append(f"{name} {signed(gain.effect)}{interval(gain.low, gain.high)}")
         if said:
             lines.append(f"  {naming.task_label(task)}: {', '.join(said)}")
     return (
