@@ -70,7 +70,7 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
     yield "model", run.model.name + (f" ({changes})" if changes else "")
     yield "task", f"{run.task.title} ({run.task.name}), preset {run.preset}, seed {run.seed}"
     if record.data is not None:
-        other = known_data.other_data(run, record.data, known_data.load())
+        (other,) = known_data.other_data([(run, record.data)])
         yield "data", f"{record.data}, other than the study's" if other else record.data
     yield "step", f"{record.step or 0:,} of {run.training.steps:,}, resumed {record.resumed} times"
     for word, value in (

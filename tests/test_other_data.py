@@ -182,6 +182,21 @@ def test_what_is_generated_is_what_the_rows_were_trained_on(name: str) -> None:
     assert tasks.load(config.task_config(name)).digest() == known_data.load()[name]
 
 
+def test_what_is_not_compared_needs_no_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page, or a bug report, is not lost for it."""
+    run = write_run(tmp_path, "luna-1", task_changes={"train": 50})
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"data": "0123456789abcdef"}))
+    on(None, tmp_path, "luna-4")
+    monkeypatch.setattr(paths, "reference", lambda: tmp_path / "nothing")
+    assert len(rows.load_runs(tmp_path)) == 2
+    on("0123456789abcdef", tmp_path, "luna-16")
+    with pytest.raises(DataError, match=r"splits\.csv cannot be read"):
+        rows.load_runs(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["", "task\n", "task,digest\nlistops\n", None])
 def test_a_damaged_list_is_one_sentence(
     text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ what everybody else has. Results on different data are not compared.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from memnb import paths
@@ -42,19 +42,26 @@ def load() -> dict[str, str]:
         ) from None
 
 
-def other_data(run: Run, digest: str | None, known: Mapping[str, str]) -> str | None:
-    """What is wrong with a run's data, to stand behind its name; None if nothing is, as far as
-    is known: older rows do not say what they were trained on, and a task of one's own is free.
+def other_data(runs: Sequence[tuple[Run, str | None]]) -> list[str | None]:
+    """What is wrong with the data of each run, to stand behind its name; None if nothing is, as far
+    as is known: older rows do not say what they were trained on, and a task of one's own is free.
 
     Args:
-        run: of the study, or not.
-        digest: ``data`` of its ``run.json``.
-        known: what :func:`load` gives.
+        runs: each with the digest that its ``run.json`` gives as ``data``.
+
+    Raises:
+        DataError: a run is to be compared, and the committed digests are missing or damaged.
     """
-    wanted = known.get(run.task.name)
-    if run.preset == "custom" or None in (digest, wanted) or digest == wanted:
-        return None
-    return (
-        f"was trained on other data than the study's ({digest}, where '{run.task.name}' has "
-        f"{wanted}; 'memnb data check' says more)"
-    )
+    told = [None if run.preset == "custom" else digest for run, digest in runs]
+    known = load() if any(told) else {}
+    found: list[str | None] = []
+    for (run, _), digest in zip(runs, told, strict=True):
+        wanted = known.get(run.task.name)
+        if None in (digest, wanted) or digest == wanted:
+            found.append(None)
+        else:
+            found.append(
+                f"was trained on other data than the study's ({digest}, where '{run.task.name}' "
+                f"has {wanted}; 'memnb data check' says more)"
+            )
+    return found

@@ -175,7 +175,7 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     (:mod:`memnb.evidence.known_data`).
 
     Raises:
-        DataError: a row names its data, and what the study's are cannot be read.
+        DataError: a row of the study names its data, and what the study's are cannot be read.
     """
     read: list[tuple[Path, Record, Run]] = []
     problems: list[str] = []
@@ -184,10 +184,10 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
             read.append((folder, *read_run(folder)))
         except MemnbError as error:
             problems.append(f"{str(error).removesuffix('.')}; left out.")
-    known = known_data.load() if any(record.data for _, record, _ in read) else {}
+    others = known_data.other_data([(run, record.data) for _, record, run in read])
     found: list[dict[str, Any]] = []
-    for folder, record, run in read:
-        if other := known_data.other_data(run, record.data, known):
+    for (folder, record, run), other in zip(read, others, strict=True):
+        if other:
             problems.append(f"{folder} {other}; left out.")
         else:
             found.append(_row(record, run, folder))

@@ -199,7 +199,8 @@ def _verify(run: Path) -> str | None:
         return "it ran out of memory, which says something of a machine and not of the run."
     if config.preset == "custom":
         return "its task or training is not that of the study, so no page would show it."
-    if other := known_data.other_data(config, record.data, known_data.load()):
+    (other,) = known_data.other_data([(config, record.data)])
+    if other:
         return f"it {other}, so no page would show it."
     for problem in rows.damage(run):
         raise DataError(f"{problem.removesuffix('.')}; nothing was added.")
