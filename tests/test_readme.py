@@ -180,10 +180,11 @@ def test_the_full_ablation_is_as_far_as_the_changes_say() -> None:
     )
     there = planned["run_id"].isin(stored).groupby([planned["task"], planned["seed"]])
     assert set(there.all()["text"]) == {True}
-    done, all_of_it = there.sum()["listops", 0], there.size()["listops", 0]
+    assert there.all()["listops", 0]
+    done, all_of_it = there.sum()["listops", 1], there.size()["listops", 1]
     assert (
-        "the whole ablation, in both readings, with these seeds on Text, and "
-        f"{done} of its {all_of_it} runs of seed 0 on ListOps"
+        "the whole ablation, in both readings, with these seeds on Text, on ListOps with seed 0 "
+        f"and {done} of its {all_of_it} runs of seed 1"
     ) in said
 
 
