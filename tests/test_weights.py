@@ -299,6 +299,8 @@ def test_a_review_is_its_bytes() -> None:
         ("listops", "4 ]", "closing bracket"),
         ("listops-short", "[MAX " + "4 " * 400 + "]", "shorten it"),
         ("text", "", "type something"),
+        ("text", "good \ud83d film", "half of a character"),
+        ("listops", "[MAX 4 \udc00 ]", "half of a character"),
         ("image", "a cat", "cannot be typed"),
     ],
 )
@@ -306,6 +308,7 @@ def test_what_cannot_be_read_is_said_in_one_sentence(task: str, text: str, sente
     with pytest.raises(MemnbError, match=sentence) as caught:
         explore.encode(config.task_config(task), text)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).encode(), "a browser can be sent it"
 
 
 def controls(box: object) -> dict[str, object]:
