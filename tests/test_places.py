@@ -22,7 +22,7 @@ from test_kills import tiny
 
 import memnb
 from memnb import cli, logs, paths, runs
-from memnb.errors import DataError, RunError
+from memnb.errors import DataError, MemnbError, RunError
 from memnb.train import checkpoint, loop
 from memnb.train.checkpoint import to_bytes
 
@@ -172,6 +172,14 @@ def test_a_home_that_nobody_has(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+@pytest.mark.parametrize("name", ["a\0b", "half \ud83d"])
+def test_a_folder_that_no_file_system_can_have_is_one_sentence(name: str) -> None:
+    for place in (paths.runs, paths.pages):
+        with pytest.raises(MemnbError, match="no file name can") as caught:
+            place(name)
+        assert str(caught.value).isprintable()
+
+
 def test_two_users_share_a_data_folder_and_cannot_spoil_each_others_runs(for_all: Path) -> None:
     variables: dict[str, str | None] = {"MEMNB_DATA": str(for_all / "data")}
 
