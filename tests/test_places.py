@@ -308,6 +308,20 @@ def test_runs_are_listed_and_shown(some_runs: Path, capsys: pytest.CaptureFixtur
     assert (code, "There are no runs" in text) == (1, True), "nothing is not all sound"
 
 
+def test_a_run_under_way_is_listed_with_the_step_that_it_has_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its record is of its beginning: of a run that takes an hour it said step 0 all the time."""
+    folder = write_run(tmp_path / "runs", "luna-4", outcome="interrupted")
+    path = folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "outcome": "running", "step": 0}))
+    for name in ("checkpoint-00000331.pt", "checkpoint-00000099.pt", "checkpoint-00000500.sha256"):
+        (folder / name).write_bytes(b"")
+    out = f"--out={tmp_path}"
+    assert "stopped      step 331 of 700" in memnb_runs(capsys, "list", out)[1]
+    assert "331 of 700" in memnb_runs(capsys, "show", folder.name, out)[1]
+
+
 def test_whatever_is_damaged_is_found(some_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = f"--out={some_runs}"
     finished, _, interrupted = ids(some_runs)
