@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -65,6 +66,20 @@ def test_the_committed_readme_is_current_and_one_of_other_rows_is_noticed(
         image.save(picture, pnginfo=_says("rows of an earlier day"))
     assert check() == 1
     assert "make readme" in capsys.readouterr().err
+
+
+def test_a_verdict_that_rests_on_one_task_alone_says_so() -> None:
+    runs = rows.load_runs(ROOT / "data" / "results")
+    (verdict, *_) = check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    table = runpy.run_path(str(TOOL))["by_scale"]
+    assert verdict.evidence["task"].nunique() > 1
+    assert "alone" not in table([verdict])["Full scale"][0]
+    on_text = verdict.evidence[verdict.evidence["task"] == "text"]
+    waiting = verdict.evidence[verdict.evidence["task"] == "listops"].assign(result=UNJUDGED[0])
+    only = dataclasses.replace(verdict, evidence=pd.concat([waiting, on_text]))
+    assert table([only])["Full scale"][0].endswith(
+        f"<br>holds in {len(on_text)} of {len(on_text)} comparisons, on Text alone"
+    )
 
 
 def test_a_picture_with_other_words_is_another() -> None:
