@@ -225,6 +225,12 @@ def encode(task: config.Task, text: str) -> tuple[NDArray[np.uint8], int]:
     Raises:
         MemnbError: the text is empty, too long or no expression, or the task cannot be typed.
     """
+    # A browser can send half of an emoji. It is not quoted: no page could show the sentence.
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise MemnbError(
+            "The input holds half of a character (a lone surrogate), which has no bytes in UTF-8; "
+            "delete the place that shows no proper character, and type it again."
+        )
     if isinstance(task, config.ListOps):
         tokens = text.upper().replace("]", " ] ").replace("[", " [").split()
         wrong = next((token for token in tokens if token not in listops.TOKEN_ID), None)

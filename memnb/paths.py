@@ -54,8 +54,18 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     """``path`` from the root, with ``~`` as the home folder; it need not exist.
 
     Raises:
-        MemnbError: there is no such home folder, or the working directory was removed.
+        MemnbError: there is no such home folder, the working directory was removed, or no file
+            system can take the path.
     """
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise MemnbError(
+            f"{os.fspath(path)!a} is no path: it holds a character that no file name can, a "
+            "zero byte, half of a character or one that this locale lacks; write another."
+        )
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:

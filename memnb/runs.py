@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +73,10 @@ def describe(folder: Path) -> Iterator[tuple[str, str]]:
     if record.data is not None:
         (other,) = known_data.other_data([(run, record.data)])
         yield "data", f"{record.data}, other than the study's" if other else record.data
-    yield "step", f"{record.step or 0:,} of {run.training.steps:,}, resumed {record.resumed} times"
+    yield (
+        "step",
+        f"{reached(folder, record):,} of {run.training.steps:,}, resumed {record.resumed} times",
+    )
     for word, value in (
         ("validation", record.validation_accuracy),
         ("test", record.test_accuracy),
@@ -107,6 +111,13 @@ def state(folder: Path, record: Record) -> str:
     if record.outcome == "running" and not is_trained(folder):
         return "stopped"
     return record.outcome
+
+
+def reached(folder: Path, record: Record) -> int:
+    """The step that a run has come to. The record of one that is trained, or whose process was
+    killed, says where it began: the newest checkpoint knows more."""
+    saved = (re.fullmatch(r"checkpoint-(\d+)\.pt", name) for name in sizes(folder))
+    return max([record.step or 0, *(int(match[1]) for match in saved if match)])
 
 
 class Verified(NamedTuple):

@@ -8,6 +8,8 @@ inputs (:mod:`memnb.evidence.views`), so that pages can show the model without P
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from memnb import paths, tasks
-from memnb.config import Run
+from memnb.config import BUILT_IN, Run
 from memnb.errors import DataError, MemnbError, RunError, unknown
 from memnb.evidence import rows, views
 from memnb.files import replacing
@@ -32,6 +34,7 @@ LIMIT = 20_000_000
 EXAMPLES = 2
 LONGEST = 600
 """Tokens of an example that is shown; a longer one cannot be read on a page."""
+_BLOCK = re.compile(r"encoder\.blocks\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,9 @@ def load(path: str | Path) -> Trained:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); export it again.") from None
-    network = Network(said.run.model, said.run.task)
     try:
+        _refuse_another_size(said.run, tensors)
+        network = Network(said.run.model, said.run.task)
         network.load_state_dict({name: _single(value) for name, value in tensors.items()})
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
@@ -155,6 +159,23 @@ def load(path: str | Path) -> Trained:
             f"The tensors in {path} do not fit its config ({reason}); export it again."
         ) from None
     return Trained(said.run, network.eval(), said.facts)
+
+
+def _refuse_another_size(run: Run, tensors: Mapping[str, Tensor]) -> None:
+    """Hold the sizes of a config against tensors before anything of those sizes is made: a config
+    in a file may ask for more memory than there is, or for blocks without end.
+
+    Raises:
+        RuntimeError: they do not fit, as where PyTorch itself finds that out.
+    """
+    if run.model.kind not in BUILT_IN:  # a user's block need not know of tensors without content
+        return
+    found = {match[1] for name in tensors if (match := _BLOCK.match(name))}
+    if len(found) != run.model.blocks:
+        raise RuntimeError(f"tensors of {len(found)} blocks, not of {run.model.blocks}")
+    with torch.device("meta"):
+        empty = Network(run.model, run.task)
+    empty.load_state_dict({name: value.to("meta") for name, value in tensors.items()})
 
 
 def named(name: str, folder: Path | None = None) -> Trained:

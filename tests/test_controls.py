@@ -309,6 +309,8 @@ def test_what_the_head_reads_tells_rows_of_one_model_apart(tmp_path: Path) -> No
     write_run(tmp_path, "memoryless", "text", accuracy=0.7)
     write_run(tmp_path, "luna-16", "text", accuracy=0.6)
     write_run(tmp_path, "luna-16", "text", accuracy=0.65, model_changes=MEAN)
+    rows_read = {"representation": "memory"}
+    write_run(tmp_path, "luna-16", "text", accuracy=0.63, model_changes=rows_read)
     write_run(tmp_path, "rmt-16", "text", accuracy=0.5)
     write_run(tmp_path, "perceiver-16", "text", accuracy=0.55)
     # What differs in something else, and tasks without any model beside the paper's, stay out.
@@ -320,6 +322,7 @@ def test_what_the_head_reads_tells_rows_of_one_model_apart(tmp_path: Path) -> No
     assert table[["Model", "Head reads", "Text"]].to_numpy().tolist() == [
         ["Luna-16", "CLS", "60.0 (1)"],
         ["Luna-16", "mean of positions", "65.0 (1)"],
+        ["Luna-16", "memory rows", "63.0 (1)"],
         ["RMT-16", "CLS", "50.0 (1)"],
         ["Perceiver-16", "memory rows", "55.0 (1)"],
         ["ConvLuna without memory", "mean of positions", "70.0 (1)"],

@@ -30,6 +30,7 @@ from memnb.draw import (
     style,
     tables,
 )
+from memnb.draw import panels as drawn_panels
 from memnb.draw.panels import look_of_filter, panel_grid
 from memnb.errors import DataError
 from memnb.evidence import benchmarks, claims, levels, published, rows
@@ -451,6 +452,22 @@ def test_learning_curves_say_which_memory_size_a_task_has_not_run(
     assert all(axis.lines for axis in panels(figure)[2:4])
 
 
+def test_a_mean_is_not_joined_across_the_end_or_the_beginning_of_a_seed() -> None:
+    """Where the lowest seed stops, the mean of the others is higher, and nothing has happened."""
+    rows_of = [("a", range(0, 6), 80), ("b", range(1, 6), 80), ("c", range(0, 5), 50)]
+    frame = pd.DataFrame(
+        [("convluna-1", run, step, level) for run, steps, level in rows_of for step in steps],
+        columns=["model", "run_id", "step", "accuracy"],
+    )
+    _, axis = plt.subplots()
+    ends = drawn_panels.curves(axis, frame.sample(frac=1, random_state=0), "step", "accuracy")
+    (thick,) = [line for line in axis.lines if line.get_alpha() is None]
+    pieces = np.ma.clump_unmasked(np.ma.masked_invalid(thick.get_ydata()))
+    drawn = [list(map(float, thick.get_ydata()[piece])) for piece in pieces]
+    assert drawn == [[65], [70, 70, 70, 70], [80]]
+    assert [end[0] for end in ends] == [80]
+
+
 def test_a_run_that_has_learned_nothing_is_named(tmp_path: Path) -> None:
     write_runs(tmp_path, "luna-16", [0.135])
     write_runs(tmp_path, "convluna-16", [0.27, None])
@@ -761,7 +778,7 @@ def test_gradient_norms_are_drawn_by_their_powers(quick: pd.DataFrame) -> None:
     assert (above.get_yscale(), below.get_yscale()) == ("log", "linear")
     low, high = above.get_ylim()
     shown = np.concatenate([np.asarray(line.get_ydata(), float) for line in above.lines])
-    assert low < shown.min() <= shown.max() < high
+    assert low < np.nanmin(shown) <= np.nanmax(shown) < high  # NaN breaks a line
     mean = next(
         line for line in above.lines
         if line.get_color() == style.FAMILY["luna"].colour and line.get_alpha() is None

@@ -200,3 +200,15 @@ def test_the_two_readings_are_compared_seed_by_seed(tmp_path: Path) -> None:
         "difference, seed by seed, is −1.0 to 3.0 points, most with convolution, width 4, "
         "T = learned."
     )
+
+
+def test_luna_in_both_readings_has_its_sentence(tmp_path: Path) -> None:
+    """Its runs as intended are in no table, since nothing but the padding differs."""
+    write_runs(tmp_path, "luna-16", [0.65, 0.66], task="text")
+    nothing = filter_tables.readings(load_runs(tmp_path))
+    assert "Luna" not in nothing
+    write_runs(tmp_path, "luna-16", [0.67], task="text", model_changes={"reading": "as_intended"})
+    assert filter_tables.readings(load_runs(tmp_path)) == (
+        f"{nothing} Luna-16, of which only the padding differs, has 67.0 (1) on Text as intended, "
+        "65.5 ± 0.7 (2) as coded."
+    )

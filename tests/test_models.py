@@ -529,6 +529,19 @@ def test_impossible_models_are_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("said", [MemoryError(), RuntimeError("DefaultCPUAllocator: no memory\n")])
+def test_a_model_too_large_for_the_machine_is_one_sentence(
+    said: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: object) -> None:  # a large machine would try
+        raise said
+
+    monkeypatch.setattr("memnb.models.network.Network", too_large)
+    with pytest.raises(MemnbError, match=r"too little memory .*width=1073741824") as caught:
+        build_model("luna-4", "listops-short", width=2**30)
+    assert "\n" not in str(caught.value)
+
+
 def test_config_and_model_agree_on_names() -> None:
     model = model_config("poolluna-16", "text", filter_stride=4)
     assert (model.name, model.family, model.kind) == ("poolluna-16", "poolluna", "convluna")

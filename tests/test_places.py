@@ -22,7 +22,7 @@ from test_kills import tiny
 
 import memnb
 from memnb import cli, logs, paths, runs
-from memnb.errors import DataError, RunError
+from memnb.errors import DataError, MemnbError, RunError
 from memnb.train import checkpoint, loop
 from memnb.train.checkpoint import to_bytes
 
@@ -172,6 +172,14 @@ def test_a_home_that_nobody_has(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+@pytest.mark.parametrize("name", ["a\0b", "half \ud83d"])
+def test_a_folder_that_no_file_system_can_have_is_one_sentence(name: str) -> None:
+    for place in (paths.runs, paths.pages):
+        with pytest.raises(MemnbError, match="no file name can") as caught:
+            place(name)
+        assert str(caught.value).isprintable()
+
+
 def test_two_users_share_a_data_folder_and_cannot_spoil_each_others_runs(for_all: Path) -> None:
     variables: dict[str, str | None] = {"MEMNB_DATA": str(for_all / "data")}
 
@@ -298,6 +306,20 @@ def test_runs_are_listed_and_shown(some_runs: Path, capsys: pytest.CaptureFixtur
     assert "There are no runs" in memnb_runs(capsys, "list", f"--out={some_runs / 'new'}")[1]
     code, text = memnb_runs(capsys, "verify", f"--out={some_runs / 'new'}")
     assert (code, "There are no runs" in text) == (1, True), "nothing is not all sound"
+
+
+def test_a_run_under_way_is_listed_with_the_step_that_it_has_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its record is of its beginning: of a run that takes an hour it said step 0 all the time."""
+    folder = write_run(tmp_path / "runs", "luna-4", outcome="interrupted")
+    path = folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "outcome": "running", "step": 0}))
+    for name in ("checkpoint-00000331.pt", "checkpoint-00000099.pt", "checkpoint-00000500.sha256"):
+        (folder / name).write_bytes(b"")
+    out = f"--out={tmp_path}"
+    assert "stopped      step 331 of 700" in memnb_runs(capsys, "list", out)[1]
+    assert "331 of 700" in memnb_runs(capsys, "show", folder.name, out)[1]
 
 
 def test_whatever_is_damaged_is_found(some_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -530,6 +530,14 @@ def test_the_readme_names_real_targets_and_commands():
     assert text.count("<!-- results:start -->") == text.count("<!-- results:end -->") == 1
 
 
+def test_the_help_says_the_times_of_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    said = re.findall(r"^\| `make reproduce.*\| (\d+ to \d+ minutes) \|$", readme, re.MULTILINE)
+    help_of = (ROOT / "memnb" / "cli" / "training.py").read_text(encoding="utf-8")
+    assert re.findall(r"\((\d+ to \d+ minutes)", help_of) == said
+    assert len(said) == 2
+
+
 @pytest.fixture(scope="module")
 def where_a_module_writes():
     return [paths.data_cache(), paths.output()]

@@ -83,6 +83,26 @@ def test_what_learned_nothing_can_be_counted(tmp_path: Path) -> None:
     assert answers(tmp_path, "C3")[sensitivity.ALL_COUNT] == "partly supported"
 
 
+def test_seeds_that_rise_and_fall_together_can_be_compared_one_by_one(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", [0.55, 0.64, 0.76])
+    write_runs(tmp_path, "luna-16", [0.52, 0.62, 0.73])
+    found = answers(tmp_path)
+    assert found[sensitivity.AS_JUDGED] == "not supported"
+    assert found[sensitivity.PAIRED] == "supported"
+    (by_seed,) = (v for v in under(tmp_path)[sensitivity.PAIRED] if v.claim == "C1" and v.n)
+    assert by_seed.effect == pytest.approx(8 / 3)
+    half = 4.302653 * 0.5773503 / 3**0.5  # t at two degrees of freedom, deviation of 3, 2, 3
+    assert (by_seed.low, by_seed.high) == pytest.approx((8 / 3 - half, 8 / 3 + half))
+
+
+def test_a_seed_that_one_side_lacks_makes_no_pair(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", [0.55, None, 0.76, 0.9])
+    write_runs(tmp_path, "luna-16", [0.52, 0.62, 0.73])
+    found = answers(tmp_path)
+    assert found[sensitivity.AS_JUDGED] == "not supported"
+    assert found[sensitivity.PAIRED] == "not enough runs"
+
+
 def test_the_table_has_a_row_for_what_any_choice_judges(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-16", [0.17, 0.171, 0.172])
     write_runs(tmp_path, "luna-16", [0.13, 0.131, 0.132], probes=False, removal=False)
@@ -91,4 +111,5 @@ def test_the_table_has_a_row_for_what_any_choice_judges(tmp_path: Path) -> None:
     expected = pd.Series("the same rows", index=[*sensitivity.CHOICES])
     expected[sensitivity.AS_JUDGED] = "not enough runs"
     expected[sensitivity.ALL_COUNT] = "supported (1 of 1)"
+    expected[sensitivity.PAIRED] = "not enough runs"  # of intervals that are others
     assert table.to_dict("index") == {("C1", "laptop"): expected.to_dict()}

@@ -283,8 +283,9 @@ def test_verdicts_that_hang_on_a_choice_are_named(tmp_path: Path) -> None:
     )
     said = summary.under_other_choices(under)
     assert said == (
-        "3 other choices of seeds, accuracies and runs give other numbers to 2 of the verdicts, "
-        "and change 1 of them: C1 at full scale would be *supported* (seeds 0 to 2 only)."
+        "4 other choices of seeds, accuracies, runs and intervals give other numbers to 2 of the "
+        "verdicts, and change 1 of them: C1 at full scale would be *supported* (seeds 0 to 2 only, "
+        "seed by seed)."
     )
     same = dict.fromkeys(under, under[sensitivity.AS_JUDGED])
     assert summary.under_other_choices(same).endswith(
@@ -317,9 +318,9 @@ def test_each_other_verdict_is_named_with_the_choices_that_give_it() -> None:
         "three": [judged("not supported", "C1", "paper", "not shown"), second, third],
     }
     assert summary.under_other_choices(under) == (
-        "3 other choices of seeds, accuracies and runs give other numbers to 2 of the verdicts, "
-        "and change 2 of them: C1 at full scale would be *partly supported* (one, two) or *not "
-        "supported* (three); C2 at laptop scale would be *supported* (two)."
+        "3 other choices of seeds, accuracies, runs and intervals give other numbers to 2 of the "
+        "verdicts, and change 2 of them: C1 at full scale would be *partly supported* (one, two) "
+        "or *not supported* (three); C2 at laptop scale would be *supported* (two)."
     )
     # Other numbers count, whether or not a comparison holds.
     same = {sensitivity.AS_JUDGED: [second], "one": [under["one"][1]]}

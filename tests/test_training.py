@@ -7,6 +7,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import time
@@ -536,6 +537,21 @@ def test_a_mistake_in_the_call_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(MemnbError):
         train(tiny(), tmp_path / "run", device="gpu")
     assert (tmp_path / "run").exists(), "a folder that was there stays"
+
+
+@pytest.mark.parametrize("mistake", [
+    {"budget": math.nan}, {"budget": "9m"}, {"budget": True},
+    {"accumulate": "2"}, {"accumulate": 2.0}, {"side_by_side": "2"}, {"side_by_side": 0},
+])  # fmt: skip
+def test_a_number_that_is_none_is_refused_in_one_sentence(
+    tmp_path: Path, mistake: dict[str, Any]
+) -> None:
+    """A budget of NaN was no budget, and a count in words made a record that nothing reads."""
+    ((name, value),) = mistake.items()
+    with pytest.raises(MemnbError, match=f"{name} is a .*{re.escape(repr(value))}") as caught:
+        train(tiny(), tmp_path / "run", device="cpu", **mistake)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_ended_in_an_exception_is_not_said_to_run(

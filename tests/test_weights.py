@@ -176,6 +176,10 @@ def test_changed_models_are_told_apart_and_shown_last(exported: Path) -> None:
         (lambda path: _metadata(path, config="[" * 10**5), "config that is not valid"),
         (lambda path: _metadata(path, run_id="another"), "its config is that of"),
         (lambda path: _tensors(path, {"a": torch.zeros(2)}), "do not fit its config"),
+        (lambda path: _model(path, width=2**30), "do not fit its config"),
+        (lambda path: _model(path, width=2**30, mlp=2**31 - 1), "do not fit its config"),
+        (lambda path: _model(path, memory=2**31 - 1), "do not fit its config"),
+        (lambda path: _model(path, blocks=2**31 - 1), "of 2 blocks, not of 2147483647"),
     ],
 )  # fmt: skip
 def test_what_is_no_sound_export_is_refused_in_one_sentence(
@@ -185,6 +189,12 @@ def test_what_is_no_sound_export_is_refused_in_one_sentence(
     with pytest.raises(DataError, match=sentence) as caught:
         weights.load(exported)
     assert "\n" not in str(caught.value)
+
+
+def _model(path: Path, **sizes: int) -> None:
+    """The same tensors under the config of a larger model, which no machine could hold."""
+    run = RUN.but(model=RUN.model.but(**sizes).model_dump())
+    _metadata(path, run_id=run.run_id, config=json.dumps(run.model_dump()))
 
 
 def _metadata(path: Path, **changes: str) -> None:
@@ -289,6 +299,8 @@ def test_a_review_is_its_bytes() -> None:
         ("listops", "4 ]", "closing bracket"),
         ("listops-short", "[MAX " + "4 " * 400 + "]", "shorten it"),
         ("text", "", "type something"),
+        ("text", "good \ud83d film", "half of a character"),
+        ("listops", "[MAX 4 \udc00 ]", "half of a character"),
         ("image", "a cat", "cannot be typed"),
     ],
 )
@@ -296,6 +308,7 @@ def test_what_cannot_be_read_is_said_in_one_sentence(task: str, text: str, sente
     with pytest.raises(MemnbError, match=sentence) as caught:
         explore.encode(config.task_config(task), text)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).encode(), "a browser can be sent it"
 
 
 def controls(box: object) -> dict[str, object]:

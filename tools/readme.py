@@ -22,7 +22,7 @@ from PIL import Image
 from memnb import evidence, naming, paths
 from memnb.draw import beside_tables, claim_tables, figures, speed_tables, style, summary, tables
 from memnb.evidence import benchmarks, published, rows, sensitivity
-from memnb.evidence.claims import SHALLOW
+from memnb.evidence.claims import SHALLOW, UNJUDGED
 from memnb.reproduce import plan
 from memnb.reproduce.frames import as_markdown
 from memnb.words import counted
@@ -184,6 +184,10 @@ def by_scale(verdicts: Sequence[evidence.Verdict]) -> pd.DataFrame:
     for verdict in verdicts:
         held, judged = verdict.held
         share = f"<br>holds in {held} of {counted(judged, 'comparison')}" if judged else ""
+        # A claim is judged on what has run: of one task alone nobody should have to find that out.
+        rows_judged = verdict.evidence[~verdict.evidence["result"].isin(UNJUDGED)]
+        if len(only := naming.task_order(rows_judged["task"])) == 1:
+            share += f", on {naming.task_label(only[0])} alone"
         line = cells.setdefault(f"**{verdict.claim}** {verdict.statement}", {})
         scale = naming.preset_label(verdict.preset).capitalize()
         line[scale] = f"**{verdict.verdict}**{share}"

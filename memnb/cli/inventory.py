@@ -160,7 +160,8 @@ def _run_line(folder: Path) -> str:
         record, run = rows.read_run(folder)
     except MemnbError as error:
         return f"{folder.name:<50}damaged: {error}"
-    text = f"{runs.state(folder, record):<12} step {record.step or 0:,} of {run.training.steps:,}"
+    step = runs.reached(folder, record)
+    text = f"{runs.state(folder, record):<12} step {step:,} of {run.training.steps:,}"
     if record.test_accuracy is not None:
         text += f", test accuracy {record.test_accuracy:.2%}"
     return f"{folder.name:<50}{text}, {size:.1f} MB" + (

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _REPRODUCE_HELP = """\
 presets:
   stored  draw the committed rows; trains nothing and does not import PyTorch (1 to 3 minutes)
-  quick   the same, and train small models first (11 to 21 minutes on two cores)
+  quick   the same, and train small models first (9 to 21 minutes on two cores)
   paper   the full protocol on all five tasks; says what it costs before it starts
 
 Whatever was finished before is kept, so a call that was interrupted goes on where it was."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import pandas as pd
 
@@ -28,7 +29,8 @@ def controls(runs: pd.DataFrame, planned: style.Planned | None = None) -> pd.Dat
     """
     tasks = naming.task_order(runs.loc[runs["family"].isin(config.BESIDE), "task"])
     columns = ["Model", "Head reads", "Parameters", *map(naming.task_label, tasks)]
-    allowed = runs["changes"].isin(["", *(f"representation={r}" for r in ("cls", "mean"))])
+    changed = [f"representation={reads}" for reads in get_args(config.Representation)]
+    allowed = runs["changes"].isin(["", *changed])
     some = runs[runs["task"].isin(tasks) & allowed]
     table = []
     for name in naming.model_order(some["model"]):

@@ -319,7 +319,7 @@ def learning_curves(
 ) -> Figure:
     """Validation accuracy against step: a row of panels per task, a column per memory size.
 
-    Every seed is a thin line; the thick line is the mean of the seeds that reached a step. The
+    Every seed is a thin line, a thick one their mean (:func:`memnb.draw.panels.mean_of_seeds`). The
     Transformer, which has no memory, stands for comparison in every panel of a size that has run.
 
     Args:

@@ -134,7 +134,7 @@ def kernel_movement(filters: pd.DataFrame, subtitle: str = "") -> Figure:
                 some = own[own["memory"] == size]
                 for _, seed in some.groupby("run_id", sort=False):
                     axis.plot(seed["step"], seed[value], color=colour, linewidth=0.8, alpha=0.45)
-                mean = some.groupby("step")[value].mean()
+                mean = panels.mean_of_seeds(some, "step", value)
                 axis.plot(mean.index, mean, color=colour, linestyle=dash, linewidth=1.9)
             panels.count_along(axis, 4 if len(blocks) < 4 else 2)
         column[0].set_title(f"block {block}")

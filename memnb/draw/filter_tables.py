@@ -3,7 +3,7 @@ and with other kernels in their place."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -204,11 +204,12 @@ def _lost(comparison: pd.Series[Any]) -> str:
 
 
 def readings(runs: pd.DataFrame) -> str:
-    """What the two readings of the authors' code make of the same seeds, in a sentence per task.
+    """What the two readings of the authors' code make of the same seeds, in a sentence per task;
+    in another, what Luna with as many rows has in both.
 
     Args:
-        runs: rows of :func:`memnb.evidence.rows.load_runs`; those that are no run of the ablation
-            (:func:`ablated`), or have not finished, are left out.
+        runs: rows of :func:`memnb.evidence.rows.load_runs`; other runs than those of the ablation
+            (:func:`ablated`) and of Luna, and those that have not finished, are left out.
     """
     apart = ablated(runs)
     apart = apart[apart["outcome"] == "finished"]
@@ -217,13 +218,29 @@ def readings(runs: pd.DataFrame) -> str:
     ).reindex(columns=["as_coded", "as_intended"])
     gain = 100 * (pairs["as_intended"] - pairs["as_coded"]).dropna()
     gain = gain.groupby(level=["task", *EXCHANGED]).mean().round(1)
-    return (
-        " ".join(
-            f"On {naming.task_label(task)} {_gained(gain.loc[task])}"
-            for task in naming.task_order(gain.index.get_level_values("task"))
+    said = [
+        f"On {naming.task_label(task)} {_gained(gain.loc[task])}"
+        for task in naming.task_order(gain.index.get_level_values("task"))
+    ]
+    said = said or ["No run as intended has finished beside one as coded with the same seed."]
+    return " ".join([*said, *_luna_in_both(runs)])
+
+
+def _luna_in_both(runs: pd.DataFrame) -> Iterator[str]:
+    """Of Luna only padding differs: its unpack temperature was never to be learned."""
+    name = f"luna-{TAKEN_APART}"
+    luna = runs[(runs["model"] == name) & (runs["outcome"] == "finished")]
+    for task in naming.task_order(luna["task"]):
+        coded, intended = (
+            100 * luna.loc[(luna["task"] == task) & (luna["changes"] == changes), "test_accuracy"]
+            for changes in ("", "reading=as_intended")
         )
-        or "No run as intended has finished beside one as coded with the same seed."
-    )
+        if len(coded) and len(intended):
+            yield (
+                f"{naming.model_label(name)}, of which only the padding differs, has "
+                f"{tables.mean_cell(intended)} on {naming.task_label(task)} as intended, "
+                f"{tables.mean_cell(coded)} as coded."
+            )
 
 
 def _gained(gain: pd.Series[float]) -> str:

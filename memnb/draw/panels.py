@@ -97,15 +97,33 @@ def curves(
                 seed[x], scale * seed[y], color=look.colour, linewidth=0.8, alpha=0.4, zorder=2,
                 marker=look.marker if len(seed) == 1 else None, markersize=3,
             )  # fmt: skip
-        values = np.log(own[y]) if geometric else own[y]
-        mean = values.groupby(own[x]).mean()
-        mean = scale * (np.exp(mean) if geometric else mean)
+        values = own.assign(**{y: np.log(own[y])}) if geometric else own
+        mean = mean_of_seeds(values, x, y)
+        mean = scale * (mean.map(math.exp) if geometric else mean)
         axis.plot(
             mean.index, mean, color=look.colour, linestyle=look.dash, linewidth=1.9, zorder=3,
             marker=look.marker if marks or len(mean) == 1 else None, clip_on=len(mean) > 1,
         )  # fmt: skip
         ends.append((float(mean.iloc[-1]), look.label, look.colour))
     return ends
+
+
+def mean_of_seeds(rows: pd.DataFrame, x: str, y: str) -> pd.Series[float]:
+    """The mean of column y over the runs that are there, by x; NaN, which breaks a line, between
+    two places where a run begins or ends.
+
+    One that stops before the others, or was first looked at after them, moves the mean of the rest
+    by its own distance from it. Joined up, that would look like a change in training.
+    """
+    mean = rows.groupby(x)[y].mean()
+    spans = rows.groupby("run_id")[x].agg(["min", "max"]).to_numpy()
+    places = mean.index.to_numpy()
+    there = (spans[:, :1] <= places) & (places <= spans[:, 1:])
+    changes = (there[:, 1:] != there[:, :-1]).any(axis=0)
+    between = (places[1:] + places[:-1])[changes] / 2
+    if not len(between):
+        return mean
+    return pd.concat([mean, pd.Series(np.nan, between)]).sort_index()
 
 
 def against_rows_left(axis: Axes, rows: pd.DataFrame) -> Ends:

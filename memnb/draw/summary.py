@@ -176,8 +176,8 @@ def under_other_choices(by_choice: Mapping[str, Sequence[Verdict]]) -> str:
             changed.append(f"{rule.claim} at {naming.preset_label(rule.preset)} would be {to}")
     which = f": {'; '.join(changed)}" if changed else ""
     return (
-        f"{len(others)} other choices of seeds, accuracies and runs give other numbers to "
-        f"{touched} of the verdicts, and change {len(changed)} of them{which}."
+        f"{len(others)} other choices of seeds, accuracies, runs and intervals give other numbers "
+        f"to {touched} of the verdicts, and change {len(changed)} of them{which}."
     )
 
 

@@ -154,7 +154,8 @@ class Verdict:
 #: The columns of runs that verdicts rest on. Hundreds of selections copy no others, which halves
 #: the time of :func:`check`.
 _JUDGED_BY = (
-    "run_id", "task", "model", "family", "memory", "width", "changes", "outcome", "test_accuracy",
+    "run_id", "task", "model", "family", "memory", "width", "changes", "seed", "outcome",
+    "test_accuracy",
 )  # fmt: skip
 
 
@@ -165,14 +166,15 @@ def check(
     *,
     count_all: bool = False,
     which: Which = "test",
+    paired: bool = False,
 ) -> list[Verdict]:
     """The verdict on each claim, C1 to C5, at full scale and then at laptop scale.
 
     The frames are those of :func:`memnb.evidence.rows.load_runs`, ``load_removal`` and
-    ``load_probes``; empty ones are welcome. Two options are not the rule, but what
+    ``load_probes``; empty ones are welcome. Three options are not the rule, but what
     :func:`memnb.evidence.sensitivity.verdicts` sets beside it: with ``count_all`` what has learned
     nothing, or no more than one token, counts like everything else; ``which`` says on which set
-    the accuracies of ``runs`` were measured.
+    the accuracies of ``runs`` were measured; with ``paired`` differences are taken seed by seed.
     """
     verdicts = []
     for preset in PRESETS:
@@ -185,7 +187,8 @@ def check(
             "C5": [c for kind in CHUNK_FAMILIES for c in _filter_helps(here, kind, f"conv{kind}")],
         }
         for claim, found in compared.items():
-            known = [c if count_all else _beyond_levels(c, which) for c in found]
+            known = [replace(c, paired=paired) for c in found]
+            known = known if count_all else [_beyond_levels(c, which) for c in known]
             verdicts.append(_judge(claim, preset, known))
     return verdicts
 
@@ -224,13 +227,14 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Side:
-    """Runs of one model: a value per finished run but those left out, and the ids of those that
-    failed."""
+    """Runs of one model: a value per finished run but those left out, with its seed, and the ids
+    of those that failed."""
 
     label: str
     values: tuple[float, ...] = ()
     failed: frozenset[str] = frozenset()
     left_out: LeftOut | None = None
+    seeds: tuple[int, ...] = ()
 
     @property
     def seen(self) -> bool:
@@ -256,14 +260,22 @@ class Comparison:
     shallow: float | None = None
     """Of accuracies: what the first operator alone gives, where no run of either side is much above
     it."""
+    paired: bool = False
+    """Whether a difference is the mean of those of the seeds that both sides have."""
 
     @cached_property
     def estimate(self) -> tuple[float, float, float]:
         """Effect, low, high."""
-        if self.b is None:
-            one = mean(self.a.values, self.level)
+        if self.b is None or self.paired:
+            one = mean(self._by_seed if self.b else self.a.values, self.level)
             return one.mean, one.low, one.high
         return difference(self.a.values, self.b.values, self.level)[:3]
+
+    @property
+    def _by_seed(self) -> list[float]:
+        """The differences of the seeds that both sides have."""
+        a, b = (dict(zip(side.seeds, side.values, strict=True)) for side in self.sides)
+        return [a[seed] - b[seed] for seed in a if seed in b]
 
     @property
     def kind(self) -> tuple[str, Target]:
@@ -280,6 +292,8 @@ class Comparison:
 
     @property
     def n(self) -> int:
+        if self.b and self.paired:
+            return len(self._by_seed)
         return min(len(side.values) for side in self.sides)
 
     @property
@@ -513,9 +527,10 @@ def _side(
 ) -> Side:
     """``values`` (indexed by run id) of the finished among ``runs``, which are without those
     ``left_out``."""
-    finished = runs.loc[runs["outcome"] == "finished", "run_id"]
+    seeds = runs.loc[runs["outcome"] == "finished"].set_index("run_id")["seed"]
     failed = runs.loc[runs["outcome"] == "failed", "run_id"]
-    return Side(label, tuple(values.reindex(finished).dropna()), frozenset(failed), left_out)
+    known = values.reindex(seeds.index).dropna()
+    return Side(label, tuple(known), frozenset(failed), left_out, tuple(seeds[known.index]))
 
 
 def _accuracy(runs: pd.DataFrame, task: str, name: str, changes: str = "") -> Side:

@@ -23,6 +23,10 @@ FIRST_SEEDS = f"seeds 0 to {ENOUGH - 1} only"
 AT_THE_END = "accuracy at the end"
 #: What has learned nothing, or no more than one token, is not left out.
 ALL_COUNT = "all runs count"
+#: Two models that were trained with one seed saw the same batches, and where they have the same
+#: parameters began with the same weights. The rule takes them for independent: so seeds that only
+#: one side has count too, and three runs of each have up to four degrees of freedom, not two.
+PAIRED = "seed by seed"
 
 #: What is turned, in a sentence each, in the order of a table.
 CHOICES: Mapping[str, str] = {
@@ -31,6 +35,8 @@ CHOICES: Mapping[str, str] = {
     AT_THE_END: "validation accuracy, mean of the last fifth of the evaluations, instead of the "
     "test accuracy of the best weights",
     ALL_COUNT: "runs and comparisons count even where nothing was learned, or one token would do",
+    PAIRED: "differences of two models from seed to seed (paired intervals), instead of Welch's "
+    "intervals for independent runs",
 }
 
 #: The share of a run's evaluations, from the last one back, that :data:`AT_THE_END` takes.
@@ -60,6 +66,7 @@ def verdicts(
         FIRST_SEEDS: check(runs[runs["seed"] < ENOUGH], removal, probes),
         AT_THE_END: at_the_end,
         ALL_COUNT: check(runs, removal, probes, count_all=True),
+        PAIRED: check(runs, removal, probes, paired=True),
     }
 
 

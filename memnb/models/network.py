@@ -16,6 +16,7 @@ from memnb.config import Model, Task, model_config, task_config
 from memnb.errors import MemnbError
 from memnb.models.blocks import Trace, layer_norm
 from memnb.models.chunks import ChunkMemoryBlock, Watch, carry, flows, hold
+from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import make_block
 
 
@@ -442,7 +443,18 @@ def build_model(name: str, task: str | Task, **changes: Any) -> Network:
     1408514
 
     Raises:
-        MemnbError: no such model, task or setting, or an impossible value.
+        MemnbError: no such model, task or setting, an impossible value, or a network that is too
+            large for this machine.
     """
     chosen = task_config(task) if isinstance(task, str) else task
-    return Network(model_config(name, chosen, **changes), chosen)
+    model = model_config(name, chosen, **changes)
+    try:
+        return Network(model, chosen)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise MemnbError(
+            f"This machine has too little memory for the parameters of {name} on {chosen.name} "
+            f"with width={model.width}, mlp={model.mlp} and memory={model.memory}; choose a "
+            "smaller one."
+        ) from None

@@ -26,7 +26,7 @@ import torch
 
 from memnb import __version__, tasks
 from memnb.config import Run, Training
-from memnb.errors import OUT_OF_MEMORY, RunError
+from memnb.errors import OUT_OF_MEMORY, MemnbError, RunError
 from memnb.models.network import Network
 from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import fingerprint
@@ -119,9 +119,10 @@ def train(
         RunError: the folder cannot be written, cannot be locked, or holds another run or one of
             another version of a user's block.
         DataError: the task's data are missing or damaged.
-        MemnbError: the device is not available, ``accumulate`` does not divide the batch, or a
-            block of a user's raised an exception.
+        MemnbError: the device is not available, ``accumulate`` does not divide the batch, another
+            number is none that can be meant, or a block of a user's raised an exception.
     """
+    _check_numbers(side_by_side, accumulate, budget)
     folder = Path(folder)
     deadline = None if budget is None else time.monotonic() + budget
     made = not folder.exists()
@@ -150,6 +151,20 @@ def train(
         if made:  # under the lock: afterwards another process may have begun in it
             remove_if_nothing_began(folder)
         held.release()
+
+
+def _check_numbers(side_by_side: object, accumulate: object, budget: object) -> None:
+    """What would otherwise be found out in the middle of a run, or never: a clock is never past a
+    deadline that is no number, and a record with a word for a number is damaged."""
+    for name, value in (("side_by_side", side_by_side), ("accumulate", accumulate)):
+        if type(value) is not int or value < 1:
+            raise MemnbError(f"{name} is a whole number from 1 on, but got {value!r}; give one.")
+    seconds = isinstance(budget, int | float) and not isinstance(budget, bool)
+    if budget is not None and not (seconds and budget == budget):
+        raise MemnbError(
+            f"The budget is a number of seconds, or None for no end, but got {budget!r}; give "
+            "one, as 540."
+        )
 
 
 def looks(training: Training) -> list[int]:
