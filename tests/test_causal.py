@@ -203,6 +203,23 @@ def test_usage_finds_the_row_that_everybody_reads() -> None:
     assert [int(order[-1]) for order in least] == [2, 2]
 
 
+@pytest.mark.parametrize(
+    ("rule", "left"),
+    [
+        ("most used", [[True, True, False, False], [False, False, True, True]]),
+        ("least used", [[False, False, True, True], [True, True, False, False]]),
+    ],
+)
+def test_the_rows_that_a_rule_names_are_those_that_go(rule: str, left: list[list[bool]]) -> None:
+    """Each block by its own usage; with two of four rows kept."""
+    model = network()
+    usage = [{"usage": used} for used in (0.1, 0.9, 2.0, 1.0, 1.6, 1.4, 0.7, 0.3)]
+    orders = causal.removal_orders(rule, usage, blocks=2, memory=4)
+    with causal.keeping(attentions(model), orders, kept=2):
+        assert [one.keep_rows.tolist() for one in attentions(model)] == left
+    assert [one.keep_rows for one in attentions(model)] == [None, None]
+
+
 @pytest.mark.parametrize("name", ["luna-4", "convluna-4"])
 def test_padding_changes_no_usage_of_a_model_that_masks_it(name: str) -> None:
     model = network(name, reading="as_intended").double()

@@ -121,6 +121,21 @@ def test_gradients_flow_through_so_many_chunks(name: str, through: int) -> None:
     torch.testing.assert_close(network(inputs, lengths), everything(inputs, lengths))
 
 
+@pytest.mark.parametrize("name", ["chunkmem-3", "convrmt-3"])
+@pytest.mark.parametrize("through", [4, 5])
+def test_through_all_chunks_is_through_everything(name: str, through: int) -> None:
+    """The memory that the first chunk begins with is learned, and was carried from nowhere."""
+    inputs, lengths = tokens()  # 4, 3 and 1 chunks
+    everything, counted = make(name), make(name, chunk_gradients=through)
+    for network in (everything, counted):
+        network(inputs, lengths).square().sum().backward()
+    for (at, one), other in zip(counted.named_parameters(), everything.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=at)
+    alone = make(name, chunk_gradients=1)
+    alone(inputs[2:], lengths[2:]).sum().backward()
+    assert alone.encoder.memory.rows.grad.abs().max() > 0, "one chunk, through one chunk"
+
+
 @pytest.mark.parametrize("name", CHUNKED[:2] + CHUNKED[3:5])
 def test_probes_see_every_block(name: str) -> None:
     network = make(name)

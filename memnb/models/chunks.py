@@ -314,13 +314,14 @@ def carry(after: Tensor, before: Tensor, alive: Tensor | None) -> Tensor:
 def flows(alive: Tensor | None, chunks: int, through: int, device: torch.device) -> Tensor | None:
     """(B or 1, C): whether gradients flow into the memory before each chunk; None: into all.
 
-    ``through`` chunks are open, counted back from the last one with tokens; 0 opens all.
+    ``through`` chunks are open, counted back from the last one with tokens; 0 opens all. What the
+    first chunk begins with is no earlier chunk's, but learned: it is always open.
     """
     if not through:
         return None
     number = torch.arange(chunks, device=device)[None]
     last = torch.full((1, 1), chunks, device=device) if alive is None else alive.sum(1)[:, None]
-    return number > last - through
+    return (number > last - through) | (number == 0)
 
 
 class Watch:
