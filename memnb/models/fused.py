@@ -18,7 +18,6 @@ Shapes: N positions, H width (a power of two, 32 to 256), F hidden width (a mult
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.models import kernels
-from memnb.models.kernels import MISSING, Tiles, tl, triton
+from memnb.models.kernels import MISSING, Tiles, dropout_threshold, tl, triton
 
 WIDTHS = (32, 64, 128, 256)
 HIDDEN_STEP = 128  # two tiles of hidden units, which share their hashes
@@ -131,17 +130,13 @@ def kept_hidden(seed: Tensor, positions: int, hidden: int, dropout: float) -> Te
     pairs = torch.arange(positions * hidden // 2, device=seed.device)
     bits = _hash(pairs, int(seed[0]), int(seed[1])).view(positions, -1, HIDDEN_STEP // 2)
     both = torch.stack([bits & 0xFFFF, bits >> 16], dim=2)
-    return both.view(positions, hidden) >= _threshold(dropout)
+    return both.view(positions, hidden) >= dropout_threshold(dropout)
 
 
 def kept_out(seed: Tensor, positions: int, width: int, dropout: float) -> Tensor:
     """What dropout keeps of the output, bool (N, H): by the upper 16 bits of a hash each."""
     index = torch.arange(positions * width, device=seed.device).view(positions, width)
-    return _hash(index, int(seed[1]), int(seed[0])) >> 16 >= _threshold(dropout)
-
-
-def _threshold(dropout: float) -> int:
-    return round(dropout * 2**16)
+    return _hash(index, int(seed[1]), int(seed[0])) >> 16 >= dropout_threshold(dropout)
 
 
 def _hash(index: Tensor, first: int, second: int) -> Tensor:
@@ -158,20 +153,11 @@ def _hash(index: Tensor, first: int, second: int) -> Tensor:
 
 
 if MISSING is None:
-    # The interpreter knows no instructions of the GPU; the tests on one compare these as well.
-    _INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-
-    @triton.jit
-    def _exp2(x):  # one instruction; tl.exp2 takes four, for arguments that do not occur here
-        if _INTERPRETED:
-            return tl.exp2(x)
-        return tl.inline_asm_elementwise(
-            "ex2.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
+    from memnb.models.kernels import INTERPRETED, exp2
 
     @triton.jit
     def _reciprocal(x):  # likewise, where a division takes five
-        if _INTERPRETED:
+        if INTERPRETED:
             return 1.0 / x
         return tl.inline_asm_elementwise(
             "rcp.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
@@ -183,7 +169,7 @@ if MISSING is None:
 
         The share by Abramowitz and Stegun 26.2.17 (error below 7.5e-8), from the same exponential.
         """
-        bell = _exp2(x * x * -0.7213475204444817)  # log2(e) / 2
+        bell = exp2(x * x * -0.7213475204444817)  # log2(e) / 2
         t = _reciprocal(1.0 + 0.2316419 * tl.abs(x))
         tail = 0.5307027145 * t - 0.7265760135
         tail = ((tail * t + 0.7107068705) * t - 0.1422483683) * t + 0.1274147959
@@ -357,7 +343,7 @@ if MISSING is None:
         scale = torch.empty(len(x), dtype=torch.float32, device=x.device)
         _forward_kernel[(triton.cdiv(len(x), FORWARD.rows),)](
             x, up, up_bias, down, down_bias, gain, shift, seed, y, read, scale,
-            len(x), _threshold(dropout) << 16, 1 / (1 - dropout), eps,
+            len(x), dropout_threshold(dropout) << 16, 1 / (1 - dropout), eps,
             **_settings(x, up, dropout, norm_first, FORWARD),
         )  # fmt: skip
         return y, read, scale
@@ -384,7 +370,7 @@ if MISSING is None:
         _backward_kernel[(programs,)](
             dy, x, read, scale, up, up_bias, down, gain, seed,
             dx, dout, hidden, dhidden, sums,
-            len(x), _threshold(dropout) << 16, 1 / (1 - dropout), eps,
+            len(x), dropout_threshold(dropout) << 16, 1 / (1 - dropout), eps,
             **_settings(x, up, dropout, norm_first, BACKWARD),
         )  # fmt: skip
         went_in = read if norm_first else x
