@@ -441,7 +441,7 @@ if MISSING is None:
             "queries": queries, "count": count, "D": query.shape[3],
             "ROWS": tiles.rows, "HALF": HALF, "HALVES": 1 + (count > HALF),
             "MASKED": mask is not None, "DROP": dropout > 0,
-            "num_warps": tiles.warps, "num_stages": tiles.stages,
+            **tiles.options(),
         }  # fmt: skip
 
     def _walk(

@@ -34,6 +34,9 @@ HIDDEN_STEP = 128  # two tiles of hidden units, which share their hashes
 # The fastest of those tried on an H100 at width 128, hidden width 512.
 FORWARD = Tiles(rows=64, warps=4, stages=1)
 BACKWARD = Tiles(rows=64, warps=4, stages=1)
+# At width 256 the backward kernel takes 100 KiB of shared memory, with half the rows 74.
+WIDE = Tiles(rows=32, warps=4, stages=1)
+ROOM_FOR_BACKWARD = 128 * 1024
 
 
 def why_not(x: Tensor, norm: nn.LayerNorm, hidden: int) -> str | None:
@@ -44,6 +47,13 @@ def why_not(x: Tensor, norm: nn.LayerNorm, hidden: int) -> str | None:
     if norm.normalized_shape[0] not in WIDTHS or hidden % HIDDEN_STEP:
         return f"the kernels need a width of {WIDTHS} and a hidden width in steps of {HIDDEN_STEP}"
     return None
+
+
+def backward_tiles(width: int, device: torch.device) -> Tiles:
+    """The backward kernel's, cut smaller where the device has too little shared memory."""
+    if width == max(WIDTHS) and kernels.shared_memory(device) < ROOM_FOR_BACKWARD:
+        return WIDE
+    return BACKWARD
 
 
 def ffn_norm(
@@ -329,7 +339,7 @@ if MISSING is None:
         return {
             "H": x.shape[1], "F": up.shape[0], "ROWS": tiles.rows, "TILE": HIDDEN_STEP // 2,
             "DROP": dropout > 0, "NORM_FIRST": norm_first,
-            "num_warps": tiles.warps, "num_stages": tiles.stages,
+            **tiles.options(),
         }  # fmt: skip
 
     @torch.library.custom_op("memnb::ffn_norm", mutates_args=())
@@ -360,7 +370,8 @@ if MISSING is None:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
         """Gradients of x, up and down; of gain, shift, down_bias and up_bias side by side."""
         dy, x, up, down = dy.contiguous(), x.contiguous(), up.contiguous(), down.contiguous()
-        programs = triton.cdiv(len(x), BACKWARD.rows)
+        tiles = backward_tiles(x.shape[1], x.device)
+        programs = triton.cdiv(len(x), tiles.rows)
         width, hidden_width = x.shape[1], up.shape[0]
         dx, dout = torch.empty_like(x), torch.empty_like(read)
         hidden = read.new_empty(len(x), hidden_width)
@@ -371,7 +382,7 @@ if MISSING is None:
             dy, x, read, scale, up, up_bias, down, gain, seed,
             dx, dout, hidden, dhidden, sums,
             len(x), dropout_threshold(dropout) << 16, 1 / (1 - dropout), eps,
-            **_settings(x, up, dropout, norm_first, BACKWARD),
+            **_settings(x, up, dropout, norm_first, tiles),
         )  # fmt: skip
         went_in = read if norm_first else x
         return dx, dhidden.T @ went_in, dout.T @ hidden, sums.sum(0)
