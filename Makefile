@@ -4,7 +4,7 @@
 #   PYTHON=/path/to/python3.x                                            for the environment
 #   PIN="torch==2.13.0 ..."                                              for `make lock`
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test guarantees lint lab wheel readme lock clean distclean
+.PHONY: help setup reproduce test guarantees kernels lint lab wheel readme lock clean distclean
 SHELL := /bin/sh
 
 VENV  := .venv
@@ -47,6 +47,14 @@ test: setup ## run all tests, and every notebook against its committed output
 
 guarantees: setup ## run the tests of the guarantees, keep how they end in data/reference/
 	@OMP_NUM_THREADS=1 MEMNB_OUT="$(CURDIR)/build/test-output" PYTHONPATH=tests $(VENV)/bin/python -m pytest -n 2 --dist loadfile -p guarantee_record --guarantees data/reference/guarantees.json tests
+
+# Triton comes with PyTorch for CUDA only; its interpreter and its compiler need no card.
+TRITON := build/triton
+
+kernels: setup ## run the Triton kernels in its interpreter, compile them for cards (Linux; gets 290 MB)
+	@test -d $(TRITON)/triton || $(VENV)/bin/python -m pip install --quiet --no-deps --target $(TRITON) triton==3.9.0
+	@OMP_NUM_THREADS=1 PYTHONPATH=$(TRITON) TRITON_INTERPRET=1 $(VENV)/bin/python -m pytest -n 3 tests/test_fused.py tests/test_flash.py tests/test_sums.py
+	@OMP_NUM_THREADS=1 PYTHONPATH=$(TRITON) $(VENV)/bin/python -m pytest -n 3 tests/test_kernels_compile.py
 
 lint: setup ## ruff, formatting, notebook outputs, types (the checks of pre-commit)
 	@$(VENV)/bin/ruff check .

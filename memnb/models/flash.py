@@ -19,14 +19,13 @@ Shapes: B batch, n heads, Q queries, K keys, d channels of a head, P pieces.
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from memnb.models import kernels
-from memnb.models.kernels import MISSING, Tiles, tl, triton
+from memnb.models.kernels import MISSING, Tiles, dropout_threshold, tl, triton
 
 HEAD_WIDTHS = (16, 32, 64)
 HALF = 64  # keys in a tile; two tiles share their hashes
@@ -117,11 +116,7 @@ def kept(seed: Tensor, shape: torch.Size, dropout: float) -> Tensor:
     of_pair = _hash(torch.arange(pairs, device=seed.device) + int(seed[1]))
     bits = _hash(of_row[:, None] + of_pair).view(len(rows), -1, HALF)
     both = torch.stack([bits & 0xFFFF, bits >> 16], dim=2).flatten(1)
-    return (both[:, :keys] >= _threshold(dropout)).view(shape)
-
-
-def _threshold(dropout: float) -> int:
-    return round(dropout * 2**16)
+    return (both[:, :keys] >= dropout_threshold(dropout)).view(shape)
 
 
 def _hash(x: Tensor) -> Tensor:
@@ -167,17 +162,9 @@ def put_together(parts: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
 
 
 if MISSING is None:
-    # The interpreter knows no instructions of the GPU; the tests on one compare these as well.
-    _INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-    _NEVER = tl.constexpr(-1e30)  # a logit that no other is below; infinities would meet infinities
+    from memnb.models.kernels import exp2
 
-    @triton.jit
-    def _exp2(x):  # one instruction; tl.exp2 takes four, for arguments that do not occur here
-        if _INTERPRETED:
-            return tl.exp2(x)
-        return tl.inline_asm_elementwise(
-            "ex2.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
+    _NEVER = tl.constexpr(-1e30)  # a logit that no other is below; infinities would meet infinities
 
     @triton.jit
     def _mixed(x):  # the twin of _hash
@@ -266,8 +253,8 @@ if MISSING is None:
                 logits = tl.dot(q, tl.trans(k)) * log2_scale
                 logits += _bias(mask_at, keys, count, MASKED)[None, :]
                 higher = tl.maximum(most, tl.max(logits, axis=1))
-                weights = _exp2(logits - higher[:, None])
-                shrink = _exp2(most - higher)
+                weights = exp2(logits - higher[:, None])
+                shrink = exp2(most - higher)
                 total = total * shrink + tl.sum(weights, axis=1)
                 if DROP:  # shifted up, the lower half compares like the upper
                     keep = (drawn << 16 if half == 0 else drawn) >= threshold
@@ -333,7 +320,7 @@ if MISSING is None:
                 k = tl.load(k_at + keys[:, None] * k_row + channels[None, :], mask=there, other=0)
                 v = tl.load(v_at + keys[:, None] * v_row + channels[None, :], mask=there, other=0)
                 bias = _bias(mask_at, keys, count, MASKED)
-                weights = _exp2(tl.dot(q, tl.trans(k)) * log2_scale + bias[None, :] - lse[:, None])
+                weights = exp2(tl.dot(q, tl.trans(k)) * log2_scale + bias[None, :] - lse[:, None])
                 dweights = tl.dot(dout, tl.trans(v))
                 if DROP:
                     keep = (drawn << 16 if half == 0 else drawn) >= threshold
@@ -348,7 +335,7 @@ if MISSING is None:
         k, v, q, dout, bias, lse, delta, keep, dk, dv, log2_scale, DROP: tl.constexpr
     ):  # fmt: skip
         """What a tile of queries adds to the gradients of a tile of keys and values."""
-        weights = _exp2(tl.dot(k, tl.trans(q)) * log2_scale + bias[:, None] - lse[None, :])
+        weights = exp2(tl.dot(k, tl.trans(q)) * log2_scale + bias[:, None] - lse[None, :])
         dweights = tl.dot(v, tl.trans(dout))
         read = weights
         if DROP:
@@ -454,7 +441,7 @@ if MISSING is None:
             "queries": queries, "count": count, "D": query.shape[3],
             "ROWS": tiles.rows, "HALF": HALF, "HALVES": 1 + (count > HALF),
             "MASKED": mask is not None, "DROP": dropout > 0,
-            "num_warps": tiles.warps, "num_stages": tiles.stages,
+            **tiles.options(),
         }  # fmt: skip
 
     def _walk(
@@ -491,7 +478,7 @@ if MISSING is None:
         _attention_kernel[(programs, number)](
             query, key, value, *_readable(mask, until, seed), seed, out, lse,
             *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
-            heads, scale * _LOG2_E, _threshold(dropout) << 16, 1 / (1 - dropout),
+            heads, scale * _LOG2_E, dropout_threshold(dropout) << 16, 1 / (1 - dropout),
             piece, batch * heads * queries, SPLIT=number > 1, **settings,
         )  # fmt: skip
         if number == 1:
@@ -520,7 +507,7 @@ if MISSING is None:
         strides = [stride for part in (dout, query, key, value) for stride in part.stride()[:3]]
         numbers = (
             *strides, heads, scale * _LOG2_E, scale,
-            _threshold(dropout) << 16, 1 / (1 - dropout),
+            dropout_threshold(dropout) << 16, 1 / (1 - dropout),
         )  # fmt: skip
         settings = _settings(query, key, mask, dropout, QUERIES)
         at_once = settings["HALVES"] * HALF

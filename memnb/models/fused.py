@@ -18,7 +18,6 @@ Shapes: N positions, H width (a power of two, 32 to 256), F hidden width (a mult
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memnb.models import kernels
-from memnb.models.kernels import MISSING, Tiles, tl, triton
+from memnb.models.kernels import MISSING, Tiles, dropout_threshold, tl, triton
 
 WIDTHS = (32, 64, 128, 256)
 HIDDEN_STEP = 128  # two tiles of hidden units, which share their hashes
@@ -35,6 +34,9 @@ HIDDEN_STEP = 128  # two tiles of hidden units, which share their hashes
 # The fastest of those tried on an H100 at width 128, hidden width 512.
 FORWARD = Tiles(rows=64, warps=4, stages=1)
 BACKWARD = Tiles(rows=64, warps=4, stages=1)
+# At width 256 the backward kernel takes 100 KiB of shared memory, with half the rows 74.
+WIDE = Tiles(rows=32, warps=4, stages=1)
+ROOM_FOR_BACKWARD = 128 * 1024
 
 
 def why_not(x: Tensor, norm: nn.LayerNorm, hidden: int) -> str | None:
@@ -45,6 +47,13 @@ def why_not(x: Tensor, norm: nn.LayerNorm, hidden: int) -> str | None:
     if norm.normalized_shape[0] not in WIDTHS or hidden % HIDDEN_STEP:
         return f"the kernels need a width of {WIDTHS} and a hidden width in steps of {HIDDEN_STEP}"
     return None
+
+
+def backward_tiles(width: int, device: torch.device) -> Tiles:
+    """The backward kernel's, cut smaller where the device has too little shared memory."""
+    if width == max(WIDTHS) and kernels.shared_memory(device) < ROOM_FOR_BACKWARD:
+        return WIDE
+    return BACKWARD
 
 
 def ffn_norm(
@@ -131,17 +140,13 @@ def kept_hidden(seed: Tensor, positions: int, hidden: int, dropout: float) -> Te
     pairs = torch.arange(positions * hidden // 2, device=seed.device)
     bits = _hash(pairs, int(seed[0]), int(seed[1])).view(positions, -1, HIDDEN_STEP // 2)
     both = torch.stack([bits & 0xFFFF, bits >> 16], dim=2)
-    return both.view(positions, hidden) >= _threshold(dropout)
+    return both.view(positions, hidden) >= dropout_threshold(dropout)
 
 
 def kept_out(seed: Tensor, positions: int, width: int, dropout: float) -> Tensor:
     """What dropout keeps of the output, bool (N, H): by the upper 16 bits of a hash each."""
     index = torch.arange(positions * width, device=seed.device).view(positions, width)
-    return _hash(index, int(seed[1]), int(seed[0])) >> 16 >= _threshold(dropout)
-
-
-def _threshold(dropout: float) -> int:
-    return round(dropout * 2**16)
+    return _hash(index, int(seed[1]), int(seed[0])) >> 16 >= dropout_threshold(dropout)
 
 
 def _hash(index: Tensor, first: int, second: int) -> Tensor:
@@ -158,20 +163,11 @@ def _hash(index: Tensor, first: int, second: int) -> Tensor:
 
 
 if MISSING is None:
-    # The interpreter knows no instructions of the GPU; the tests on one compare these as well.
-    _INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-
-    @triton.jit
-    def _exp2(x):  # one instruction; tl.exp2 takes four, for arguments that do not occur here
-        if _INTERPRETED:
-            return tl.exp2(x)
-        return tl.inline_asm_elementwise(
-            "ex2.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
+    from memnb.models.kernels import INTERPRETED, exp2
 
     @triton.jit
     def _reciprocal(x):  # likewise, where a division takes five
-        if _INTERPRETED:
+        if INTERPRETED:
             return 1.0 / x
         return tl.inline_asm_elementwise(
             "rcp.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
@@ -183,7 +179,7 @@ if MISSING is None:
 
         The share by Abramowitz and Stegun 26.2.17 (error below 7.5e-8), from the same exponential.
         """
-        bell = _exp2(x * x * -0.7213475204444817)  # log2(e) / 2
+        bell = exp2(x * x * -0.7213475204444817)  # log2(e) / 2
         t = _reciprocal(1.0 + 0.2316419 * tl.abs(x))
         tail = 0.5307027145 * t - 0.7265760135
         tail = ((tail * t + 0.7107068705) * t - 0.1422483683) * t + 0.1274147959
@@ -343,7 +339,7 @@ if MISSING is None:
         return {
             "H": x.shape[1], "F": up.shape[0], "ROWS": tiles.rows, "TILE": HIDDEN_STEP // 2,
             "DROP": dropout > 0, "NORM_FIRST": norm_first,
-            "num_warps": tiles.warps, "num_stages": tiles.stages,
+            **tiles.options(),
         }  # fmt: skip
 
     @torch.library.custom_op("memnb::ffn_norm", mutates_args=())
@@ -357,7 +353,7 @@ if MISSING is None:
         scale = torch.empty(len(x), dtype=torch.float32, device=x.device)
         _forward_kernel[(triton.cdiv(len(x), FORWARD.rows),)](
             x, up, up_bias, down, down_bias, gain, shift, seed, y, read, scale,
-            len(x), _threshold(dropout) << 16, 1 / (1 - dropout), eps,
+            len(x), dropout_threshold(dropout) << 16, 1 / (1 - dropout), eps,
             **_settings(x, up, dropout, norm_first, FORWARD),
         )  # fmt: skip
         return y, read, scale
@@ -374,7 +370,8 @@ if MISSING is None:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
         """Gradients of x, up and down; of gain, shift, down_bias and up_bias side by side."""
         dy, x, up, down = dy.contiguous(), x.contiguous(), up.contiguous(), down.contiguous()
-        programs = triton.cdiv(len(x), BACKWARD.rows)
+        tiles = backward_tiles(x.shape[1], x.device)
+        programs = triton.cdiv(len(x), tiles.rows)
         width, hidden_width = x.shape[1], up.shape[0]
         dx, dout = torch.empty_like(x), torch.empty_like(read)
         hidden = read.new_empty(len(x), hidden_width)
@@ -384,8 +381,8 @@ if MISSING is None:
         _backward_kernel[(programs,)](
             dy, x, read, scale, up, up_bias, down, gain, seed,
             dx, dout, hidden, dhidden, sums,
-            len(x), _threshold(dropout) << 16, 1 / (1 - dropout), eps,
-            **_settings(x, up, dropout, norm_first, BACKWARD),
+            len(x), dropout_threshold(dropout) << 16, 1 / (1 - dropout), eps,
+            **_settings(x, up, dropout, norm_first, tiles),
         )  # fmt: skip
         went_in = read if norm_first else x
         return dx, dhidden.T @ went_in, dout.T @ hidden, sums.sum(0)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from memnb.models import kernels
-from memnb.models.kernels import MISSING, tl, triton
+from memnb.models.kernels import MISSING, Tiles, tl, triton
 
 WIDTHS = (16, 32, 64, 128, 256)
 MOST_COLUMNS = 128
@@ -135,9 +135,10 @@ if MISSING is None:
         parts = triton.cdiv(length, share)
         out = x.new_empty(batch, parts, count, width, dtype=torch.float32)
         columns = max(16, triton.next_power_of_2(count))  # what tl.dot takes at least
+        tiles = Tiles(STEP, warps=4 if columns < 128 else 8, stages=3)
         _sums_kernel[(parts, batch)](
-            weights, x, out, length, count, C=columns, H=width, SHARE=share, ROWS=STEP,
-            num_warps=4 if columns < 128 else 8, num_stages=3,
+            weights, x, out, length, count, C=columns, H=width, SHARE=share, ROWS=tiles.rows,
+            **tiles.options(),
         )  # fmt: skip
         return out.sum(1)
 
