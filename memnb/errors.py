@@ -80,3 +80,17 @@ def unknown(
         f"There is no {kind} named '{name}'; "
         + (f"did you mean '{close[0]}'?" if close else f"{hint}.")
     )
+
+
+def check_budget(budget: object) -> None:
+    """Refuse what is neither seconds nor None: a clock is never past a deadline that is no number.
+
+    Raises:
+        MemnbError: says what the budget was.
+    """
+    seconds = isinstance(budget, int | float) and not isinstance(budget, bool)
+    if budget is not None and not (seconds and budget == budget):
+        raise MemnbError(
+            f"The budget is a number of seconds, or None for no end, but got {budget!r}; give "
+            "one, as 540."
+        )

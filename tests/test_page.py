@@ -349,6 +349,10 @@ def test_each_study_shows_its_own_rows(tmp_path: Path, monkeypatch: pytest.Monke
             lambda: whole("sample", -1, least=1),
             "'sample' must be .* from 1, but got -1",
         ),
+        (
+            lambda: whole("sample", 10**9, least=1, most=100_000),
+            "'sample' must be a whole number from 1 to 100,000, but got 1000000000",
+        ),
         (lambda: whole("steps", "many"), "'steps' must be a whole number from 0, but got 'many'"),
         (lambda: whole("seed", True), "but got True"),
         (lambda: task_or_none("Text"), "no task named 'Text'; did you mean 'text'"),

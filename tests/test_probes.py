@@ -116,8 +116,18 @@ def test_every_block_is_measured_and_a_single_row_has_no_pairs() -> None:
 
 def test_gradient_norms_are_those_of_the_loss() -> None:
     model = network("luna-4").double()
-    found = measure(model, *batch())
-    assert found[0]["packed_gradient"] > 0
+    inputs, lengths, labels = batch()
+    found = measure(model, inputs, lengths, labels)
+    # The same gradients with respect to something that is added to what the first block packs.
+    added = torch.zeros(len(inputs), 4, 16, dtype=torch.float64, requires_grad=True)
+    model.encoder.blocks[0].attention.edit_packed = lambda packed: packed + added
+    scores = model.eval()(inputs, lengths)
+    loss = torch.nn.functional.cross_entropy(scores, labels, reduction="sum")
+    norms = torch.autograd.grad(loss, added)[0].norm(dim=-1)
+    assert found[0]["packed_gradient"] == pytest.approx(norms.mean().item())
+    spread = (norms.std(dim=-1, correction=1) / norms.mean(dim=-1)).mean()
+    assert found[0]["gradient_spread"] == pytest.approx(spread.item())
+    model.train()
     assert found[0]["memory_gradient"] > 0
     assert found[1]["memory_gradient"] is None, "nothing reads the last block's memory"
     assert model.training, "the mode is given back"

@@ -293,6 +293,11 @@ def test_a_budget_stops_and_the_next_sweep_goes_on(swept: Sweep) -> None:
     assert swept().left == 0
 
 
+def test_a_budget_that_is_no_number_is_refused(swept: Sweep) -> None:
+    with pytest.raises(MemnbError, match=r"number of seconds.* but got nan"):
+        swept(budget=float("nan"))
+
+
 def test_after_a_budget_runs_have_time_to_save(
     swept: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

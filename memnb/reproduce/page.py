@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import os
 import re
 import sys
@@ -195,15 +196,17 @@ def say(text: str) -> None:
     display(data, raw=True, metadata={"memnb": {"kind": "words"}})
 
 
-def whole(name: str, value: object, least: int = 0) -> None:
-    """Refuse a parameter of a notebook that is not a whole number from ``least`` on.
+def whole(name: str, value: object, least: int = 0, most: int | None = None) -> None:
+    """Refuse a parameter of a notebook that is not a whole number from ``least`` to ``most``.
 
     Raises:
         MemnbError: says the parameter's name and what it was.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    beyond = math.inf if most is None else most
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= beyond:
+        to = "" if most is None else f" to {most:,}"
         raise MemnbError(
-            f"The parameter '{name}' must be a whole number from {least}, but got {value!r}; "
+            f"The parameter '{name}' must be a whole number from {least}{to}, but got {value!r}; "
             "change it in the cell of parameters."
         )
 

@@ -87,7 +87,8 @@ FILTERS: dict[str, dict[str, Any]] = {
 }
 STRIDED_POOL: dict[str, dict[str, Any]] = {"pool, stride 4": {"filter": "pool", "filter_stride": 4}}
 TEMPERATURES = ("unit", "sqrt", "learn")
-# ConvLuna itself (conv, learn), and each of its two parts changed alone.
+# ConvLuna itself (conv, learn), and each of its two parts changed alone. What the quick preset has
+# no time for, the paper preset trains on the laptop's other tasks as well.
 ONE_CHANGE = (("conv", "learn"), ("none", "learn"), ("conv", "unit"), ("conv", "sqrt"))
 # What stands in the place of the learned kernel; Pathfinder trains in seconds at laptop scale.
 KERNELS = ("smooth", "difference", "random", "shuffled")
@@ -116,8 +117,9 @@ def ablation(preset: str) -> Iterator[Run]:
         for seed, filter_, temperature in product(QUICK_GRID_SEEDS, QUICK_GRID, TEMPERATURES):
             yield _ablated(QUICK_TASK, seed, FILTERS[filter_], temperature)
         return
-    for seed, task, (filter_, temperature) in product(SEEDS, PAPER_ABLATION_TASKS, ONE_CHANGE):
-        yield _ablated(task, seed, FILTERS[filter_], temperature)
+    for tasks in (QUICK_OTHER_TASKS, PAPER_ABLATION_TASKS):
+        for seed, task, (filter_, temperature) in product(SEEDS, tasks, ONE_CHANGE):
+            yield _ablated(task, seed, FILTERS[filter_], temperature)
     filters = FILTERS | STRIDED_POOL
     for seed, task in product(SEEDS, PAPER_ABLATION_TASKS):
         for filter_, temperature in product(filters, TEMPERATURES):
@@ -234,7 +236,7 @@ SETS: dict[str, Callable[[str], Iterator[Run]]] = {
 #: tasks of it that this step takes (None for all). What no step names comes last.
 STEPS: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("table", PAPER_TASKS[:3]),
-    ("ablation", None),
+    ("ablation", PAPER_ABLATION_TASKS),
     ("table", ("pathfinder",)),
     ("other-tasks", None),
     ("memory-size", None),

@@ -13,7 +13,7 @@ import pandas as pd
 
 from memnb import paths
 from memnb.config import Run
-from memnb.errors import DataError
+from memnb.errors import DataError, check_budget
 from memnb.evidence import benchmarks, rows
 from memnb.reproduce import cost, trainer
 from memnb.reproduce.cost import Estimate, Speeds
@@ -218,8 +218,10 @@ def run(
         function: ``module:name`` of the training function.
 
     Raises:
+        MemnbError: the budget is no number.
         RunError: the cluster cannot be used, or nothing can be written.
     """
+    check_budget(budget)
     begun = time.monotonic()
     folder = paths.runs(out)
     folder.mkdir(parents=True, exist_ok=True)

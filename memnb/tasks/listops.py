@@ -334,7 +334,10 @@ def tree(tokens: Sequence[str]) -> Node:
                 f"A ListOps expression cannot go on with {token!r}; check its brackets."
             )
     if len(stack) > 1 or len(stack[0][1]) != 1:
-        raise DataError(f"{len(tokens)} tokens are not one complete ListOps expression.")
+        raise DataError(
+            f"These tokens are not one complete ListOps expression: {' '.join(tokens)[:60]!r}; "
+            "close every bracket, and write one expression."
+        )
     return stack[0][1][0]
 
 

@@ -26,7 +26,7 @@ import torch
 
 from memnb import __version__, tasks
 from memnb.config import Run, Training
-from memnb.errors import OUT_OF_MEMORY, MemnbError, RunError
+from memnb.errors import OUT_OF_MEMORY, MemnbError, RunError, check_budget
 from memnb.models.network import Network
 from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import fingerprint
@@ -154,17 +154,11 @@ def train(
 
 
 def _check_numbers(side_by_side: object, accumulate: object, budget: object) -> None:
-    """What would otherwise be found out in the middle of a run, or never: a clock is never past a
-    deadline that is no number, and a record with a word for a number is damaged."""
+    """What would otherwise be found out in the middle of a run, or by who reads its record."""
     for name, value in (("side_by_side", side_by_side), ("accumulate", accumulate)):
         if type(value) is not int or value < 1:
             raise MemnbError(f"{name} is a whole number from 1 on, but got {value!r}; give one.")
-    seconds = isinstance(budget, int | float) and not isinstance(budget, bool)
-    if budget is not None and not (seconds and budget == budget):
-        raise MemnbError(
-            f"The budget is a number of seconds, or None for no end, but got {budget!r}; give "
-            "one, as 540."
-        )
+    check_budget(budget)
 
 
 def looks(training: Training) -> list[int]:
