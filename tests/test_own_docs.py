@@ -63,8 +63,8 @@ def test_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "cache"))
-    (script,) = blocks("Data")
-    exec(script, {})
+    write, look = blocks("Data")
+    exec(write, {})
     section = PAGE.split("\n## Data\n")[1]
     lines = section.split("```\nexport")[1].split("```")[0].replace("\\\n", " ").splitlines()[1:]
     for line in lines:
@@ -73,6 +73,9 @@ def test_data(
     assert "not that of the known data" in capsys.readouterr().err
     (preset,) = load_runs(tmp_path / "mine" / "runs")["preset"]
     assert preset == "custom"
+    exec(look, {})
+    assert "Mine" in capsys.readouterr().out
+    assert Path("curves.png").is_file()
 
 
 def test_inside_a_model(capsys: pytest.CaptureFixture[str]) -> None:
