@@ -63,6 +63,8 @@ def _one_sentence(cls: type[Config], error: ValidationError) -> MemnbError:
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return unknown(f"{cls.__name__} setting", where, cls.model_fields)
+    if first["type"] == "union_tag_invalid":
+        return unknown("task", first["ctx"]["tag"], TASKS)
     if first["type"] == "value_error":
         return MemnbError(str(first["ctx"]["error"]))
     if first["type"] == "missing":

@@ -17,12 +17,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from memnb import config
+from memnb import tasks
 from memnb.draw import filter_figures, looking
-from memnb.errors import DataError, MemnbError
+from memnb.errors import MemnbError
 from memnb.evidence.views import ROWS, Shipped, View
-from memnb.tasks import listops
-from memnb.tasks import text as reviews
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -202,7 +200,7 @@ def _prepared(one: Shipped, text: str) -> Any:
     from memnb import weights
 
     task = one.run.task
-    ids, label = encode(task, text)
+    ids, label = tasks.encode(task, text)
     inputs = np.zeros(task.max_length, np.uint8)
     inputs[: len(ids)] = ids
     key = (one.path, one.path.stat().st_mtime_ns)
@@ -214,49 +212,6 @@ def _prepared(one: Shipped, text: str) -> Any:
 
 #: The network that was looked at last.
 _LOADED: dict[Any, Any] = {}
-
-
-def encode(task: config.Task, text: str) -> tuple[NDArray[np.uint8], int]:
-    """Token ids of a typed input, and its label (-1 where only a human could tell).
-
-    A review is its bytes in UTF-8. An expression is its tokens between spaces; brackets may touch
-    what stands beside them.
-
-    Raises:
-        MemnbError: the text is empty, too long or no expression, or the task cannot be typed.
-    """
-    # A browser can send half of an emoji. It is not quoted: no page could show the sentence.
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise MemnbError(
-            "The input holds half of a character (a lone surrogate), which has no bytes in UTF-8; "
-            "delete the place that shows no proper character, and type it again."
-        )
-    if isinstance(task, config.ListOps):
-        tokens = text.upper().replace("]", " ] ").replace("[", " [").split()
-        wrong = next((token for token in tokens if token not in listops.TOKEN_ID), None)
-        if wrong is not None:
-            raise MemnbError(
-                f"'{wrong}' is no token of ListOps; use [MAX, [MIN, [MED, [SM, ] and the digits 0 "
-                "to 9, with spaces between them."
-            )
-        try:
-            label = listops.evaluate(tokens)
-        except DataError as error:
-            raise MemnbError(
-                f"{error} Every operator needs its arguments and a closing bracket, as in "
-                "[MAX 4 [MIN 2 7 ] ]."
-            ) from None
-        ids = np.array([listops.TOKEN_ID[token] for token in tokens], np.uint8)
-    elif isinstance(task, config.Text):
-        ids, label = reviews.ids(text), -1
-    else:
-        raise MemnbError(f"Inputs of {task.title} cannot be typed; choose Text or ListOps.")
-    if not 1 <= len(ids) <= task.max_length:
-        raise MemnbError(
-            f"The model reads 1 to {task.max_length:,} tokens, but this input has {len(ids):,}; "
-            f"{'shorten it' if len(ids) else 'type something'}."
-        )
-    return ids, label
 
 
 # --- widgets ---------------------------------------------------------------------------------

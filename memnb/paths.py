@@ -108,7 +108,11 @@ def pages(out: str | os.PathLike[str] | None = None) -> Path:
 
 
 def data_cache() -> Path:
-    """Generated and downloaded data sets."""
+    """Generated and downloaded data sets.
+
+    Raises:
+        MemnbError: the name given for it can be no folder, or there is no home folder for it.
+    """
     chosen = os.environ.get("MEMNB_DATA")
     if chosen:
         return absolute(chosen)

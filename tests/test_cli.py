@@ -83,6 +83,22 @@ def test_a_mistake_is_one_sentence_with_what_was_meant(
     assert message in err
 
 
+def test_options_may_stand_between_the_words_of_a_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path)
+    (tmp_path / "runs" / "a-run").mkdir(parents=True)
+    for call in (
+        ["runs", "show", "--out", out, "no-run"],
+        ["runs", "--out", out, "show", "no-run"],
+        ["weights", "export", "--out", out, "no-run", "another"],
+        ["results", "merge", "-v", "no-run"],
+    ):
+        _, _, err = memnb(capsys, *call)
+        assert "no-run" in err
+        assert "too many" not in err
+
+
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = memnb(capsys, "--help")
     assert code == 0

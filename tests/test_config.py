@@ -169,3 +169,10 @@ def test_a_missing_value_is_named() -> None:
     del values["training"]["steps"]
     with pytest.raises(MemnbError, match=r"needs a value for 'training\.steps'"):
         Run.of(values)
+
+
+def test_a_task_that_is_not_here_is_named() -> None:
+    run = run_config("luna-16", "text").model_dump()
+    run["task"]["name"] = "texts"
+    with pytest.raises(MemnbError, match="no task named 'texts'; did you mean 'text'"):
+        Run.of(run)

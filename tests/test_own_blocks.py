@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import random
 import sys
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from memnb import build_model, config
 from memnb.cli import main
 from memnb.errors import MemnbError
 from memnb.models import registry
+from memnb.models.blocks import Trace
 from memnb.models.registry import register
+from memnb.probes import causal
 from memnb.probes.attention_maps import attention_maps
 from memnb.probes.degradation import measure
 from memnb.probes.row_removal import accuracy_by_rows_left
@@ -157,6 +160,90 @@ def test_probes_measure_the_rows_that_a_block_shows() -> None:
     assert found[0]["memory_cosine"] < 0.99
     assert attention_maps(network, inputs[0], lengths[0], labels[0]) == {}
     assert accuracy_by_rows_left(network, lambda: 0.5, seed=0) == [], "it cannot leave rows out"
+
+
+class Meddled(nn.Module):
+    """A block that lets the causal tests change and hide what it packed."""
+
+    edit_packed: Callable[[Tensor], Tensor] | None = None
+    keep_rows: Tensor | None = None
+
+    def __init__(self, model: config.Model) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(model.width)
+
+    def forward(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        scores = memory @ x.mT
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, :], -math.inf)
+        packed = scores.softmax(-1) @ x
+        if self.edit_packed is not None:
+            packed = self.edit_packed(packed)
+        reading = x @ packed.mT
+        if self.keep_rows is not None:
+            reading = reading.masked_fill(~self.keep_rows[..., None, :], -math.inf)
+        return self.norm(x + reading.softmax(-1) @ packed), memory + packed, packed
+
+
+def test_a_block_that_allows_it_is_asked_by_the_causal_tests() -> None:
+    assert failures(Meddled) == {}
+    network = build_model("mine-4", "listops-short", width=16, mlp=8).eval()
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(1, 16, (6, 20), dtype=torch.uint8, generator=generator)
+    lengths, labels = torch.full((6,), 20), torch.arange(6)
+    before = network(inputs, lengths)
+    found = causal.causal_tests(network, inputs, lengths, labels, seed=0)
+    assert [(row["test"], row["rule"], row["kept"]) for row in found] == [
+        ("intact", "", 4),
+        ("remove", "random", 2),
+        ("remove", "random", 1),
+        *((test, "", 4) for test in ("shuffle", "mean", "freeze", "swap")),
+    ]
+    assert torch.equal(network(inputs, lengths), before), "the tests leave nothing behind"
+    trace: list[Trace] = []
+    writers = [block.block for block in network.encoder.blocks]
+    with causal.editing(writers, causal.mean_row):
+        network(inputs, lengths, trace)
+    assert all(torch.equal(block.packed[:, 0], block.packed[:, 1]) for block in trace)
+    assert [row["kept"] for row in accuracy_by_rows_left(network, lambda: 0.5, seed=0)] == [4, 2, 1]
+
+
+class Unedited(Meddled):
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None):  # type: ignore[no-untyped-def]
+        edit, self.edit_packed = self.edit_packed, None
+        try:
+            return super().forward(x, memory, mask)
+        finally:
+            self.edit_packed = edit
+
+
+class Unhidden(Meddled):
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None):  # type: ignore[no-untyped-def]
+        keep, self.keep_rows = self.keep_rows, None
+        try:
+            return super().forward(x, memory, mask)
+        finally:
+            self.keep_rows = keep
+
+
+@pytest.mark.parametrize(
+    ("block", "said"), [(Unedited, "has edit_packed, but"), (Unhidden, "has keep_rows, but")]
+)
+def test_a_block_that_only_seems_to_allow_it_fails(block: type[nn.Module], said: str) -> None:
+    assert said in failures(block)["causal tests"]
+
+
+def test_a_block_that_allows_nothing_is_asked_nothing() -> None:
+    register("mine")(Gated)
+    network = build_model("mine-4", "listops-short", width=16, mlp=8).eval()
+    inputs = torch.ones(2, 5, dtype=torch.uint8)
+    asked = inputs, torch.full((2,), 5), torch.arange(2)
+    assert causal.causal_tests(network, *asked, seed=0) == []
+    register("chunky")(Meddled)
+    network = build_model("chunky-4", "listops-short", width=16, mlp=8, chunk=2).eval()
+    assert causal.causal_tests(network, *asked, seed=0) == [], "not between chunks"
 
 
 def test_a_block_may_work_chunk_by_chunk() -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from memnb import cli, config, explore, paths, weights
+from memnb import cli, config, explore, paths, tasks, weights
 from memnb.errors import DataError, MemnbError, RunError
 from memnb.evidence import views
 from memnb.models.network import Network
@@ -285,7 +285,7 @@ def test_a_typed_expression_is_read_like_a_generated_one(exported: Path) -> None
 
 
 def test_a_review_is_its_bytes() -> None:
-    ids, label = explore.encode(config.task_config("text"), "Hé")
+    ids, label = tasks.encode(config.task_config("text"), "Hé")
     assert ids.tolist() == [ord("H") + 1, 0xC3 + 1, 0xA9 + 1]
     assert label == -1
 
@@ -306,7 +306,7 @@ def test_a_review_is_its_bytes() -> None:
 )
 def test_what_cannot_be_read_is_said_in_one_sentence(task: str, text: str, sentence: str) -> None:
     with pytest.raises(MemnbError, match=sentence) as caught:
-        explore.encode(config.task_config(task), text)
+        tasks.encode(config.task_config(task), text)
     assert "\n" not in str(caught.value)
     assert str(caught.value).encode(), "a browser can be sent it"
 

@@ -111,6 +111,22 @@ class _Parser(argparse.ArgumentParser):
         raise MemnbError(f"{message[:1].upper()}{message[1:]}; see '{self.prog} --help'.")
 
 
+class _CommandParser(_Parser):
+    """The parser of one command: an option may stand between its words, as in
+    ``memnb runs show --out DIR RUN``, where argparse by itself would take RUN for one too many."""
+
+    _mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._mixing:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
+
+
 @functools.cache
 def _parser() -> argparse.ArgumentParser:
     """The parser of every command; parsing leaves it as it is, so a process builds it once."""
@@ -122,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"memnb {__version__}")
     _verbose(parser, 0)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_CommandParser)
     for name, command in COMMANDS.items():
         one = commands.add_parser(
             name,

@@ -268,8 +268,8 @@ of two inputs beside it. The shipped folder may hold 20 MB."""
 
 
 def _weights_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", help="list or export")
-    parser.add_argument("runs", nargs="*", help="a run folder, or the id of a run")
+    parser.add_argument("action", metavar="ACTION", help="list or export")
+    parser.add_argument("runs", metavar="RUN", nargs="*", help="a run folder, or the id of a run")
     parser.add_argument("--to", type=folder_name, metavar="FOLDER", help="by default data/weights")
     add_out(parser)
 

@@ -117,7 +117,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="change a setting of model, task or training; may be repeated",
+        help="change a setting of model, task or training (null: none); may be repeated",
     )
     parser.add_argument(
         "--budget",

@@ -272,11 +272,11 @@ def filter_alone_in_short(runs: pd.DataFrame, preset: str = "paper") -> str:
     return text + (_MEAN if "(mean)" in text else "")
 
 
-def filter_alone_by_task(runs: pd.DataFrame, preset: str = "paper") -> str:
-    """As :func:`filter_alone_in_short`, of the tasks on which it is the same for every M that has
-    an answer."""
+def filter_alone_by_task(runs: pd.DataFrame) -> str:
+    """As :func:`filter_alone_in_short` at full scale, of the tasks on which it is the same for
+    every M that has an answer."""
     found: dict[str, set[str]] = {}
-    for share in shares_of(_finished(runs, preset)):
+    for share in shares_of(_finished(runs, "paper")):
         if words := _SAID.get(share.answer):
             found.setdefault(share.task, set()).add(words)
     places: dict[str, list[str]] = {}

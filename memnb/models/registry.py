@@ -17,6 +17,16 @@ memory size in the name (``mymemory``) the memory is None. The block may return 
 With ``model.chunk`` set, it is given one chunk after the other, and its memory goes from chunk to
 chunk.
 
+The causal tests change the rows between writing and reading, or hide some of them. They ask a block
+that lets them::
+
+    edit_packed = keep_rows = None              # in the class
+    ...
+    if self.edit_packed is not None:            # in forward, before anything reads packed
+        packed = self.edit_packed(packed)       # (B, M', H) -> (B, M', H)
+    if self.keep_rows is not None:              # (B, M) or (M,): True at the rows that may be read
+        scores = scores.masked_fill(~self.keep_rows[..., None, :], -math.inf)
+
 A package offers its blocks by an entry point in the group ``memnb.models``, whose name is the name
 of the model: they are then known to the command line as well. ``memnb verify-block`` says whether a
 block keeps what the others promise.

@@ -8,7 +8,7 @@ as in :mod:`memnb.probes.row_removal`, only hides rows from unpack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from memnb.models.blocks import SharedMemoryAttention, SharedMemoryBlock, Trace
 from memnb.models.network import Network, evaluating
+from memnb.models.registry import OwnBlock
 from memnb.probes.answers import (
     Rows,
     accuracy_by_length,
@@ -29,7 +30,7 @@ from memnb.probes.answers import (
 )
 from memnb.probes.degradation import real_positions, received
 from memnb.probes.filters import rounded
-from memnb.probes.row_removal import ORDERS, keeping_random_rows, rows_left
+from memnb.probes.row_removal import ORDERS, keeping_random_rows, readers, rows_left
 
 EXAMPLES = 500  # the tests ask a model a dozen times: so many examples, the same for all of them
 USAGE_EXAMPLES = 16
@@ -102,10 +103,11 @@ def causal_tests(
     * ``freeze``: every block receives the initial memory instead of the one before's.
     * ``swap``: all rows come from the example before.
 
-    A single example has no other one, so that nothing is exchanged.
+    A single example has no other one, so that nothing is exchanged. A block of your own is asked
+    what it allows (:mod:`memnb.models.registry`), and never loses rows by use.
 
     Args:
-        network: a trained model; one without a shared memory gives an empty list.
+        network: a trained model; one whose packed rows cannot be changed gives an empty list.
         inputs: (N, L) or (N, 2, L).
         lengths: (N,) or (N, 2).
         labels: (N,).
@@ -119,8 +121,8 @@ def causal_tests(
         intact model's; where rows go at random also ``orders``, as in
         :func:`memnb.probes.row_removal.accuracy_by_rows_left`.
     """
-    attentions = _attentions(network)
-    if not attentions:
+    writers, attentions = _writers(network), _attentions(network)
+    if not writers:
         return []
     few = slice(0, USAGE_EXAMPLES)
     usage = usage or row_usage(network, inputs[few], lengths[few], labels[few])
@@ -133,25 +135,27 @@ def causal_tests(
         return {"test": test, "rule": rule, "kept": kept, "memory": memory, **said}
 
     found = [row("intact")]
-    if memory > 1:
+    if memory > 1 and readers(network):
         for kept in rows_left(memory)[1:]:
             with keeping_random_rows(network, kept, seed):
                 found.append({**row("remove", "random", kept), "orders": ORDERS})
+    if memory > 1 and usage:
         for rule in BY_USE:
             orders = removal_orders(rule, usage, len(attentions), memory)
             for kept in rows_left(memory)[1:]:
                 with keeping(attentions, orders, kept):
                     found.append(row("remove", rule, kept))
+    if memory > 1:
         if len(labels) > 1:
-            with editing(attentions, shuffled(network, seed)):
+            with editing(writers, shuffled(network, seed)):
                 found.append(row("shuffle"))
-        with editing(attentions, mean_row):
+        with editing(writers, mean_row):
             found.append(row("mean"))
-    if len(attentions) > 1:
+    if len(writers) > 1:
         with frozen_memory(network):
             found.append(row("freeze"))
     if len(labels) > 1:
-        with editing(attentions, swapped(network)):
+        with editing(writers, swapped(network)):
             found.append(row("swap"))
     return found
 
@@ -200,15 +204,15 @@ def row_usage(network: Network, inputs: Tensor, lengths: Tensor, labels: Tensor)
 
 
 @contextmanager
-def editing(attentions: list[SharedMemoryAttention], edit: Edit) -> Iterator[None]:
+def editing(writers: Sequence[Any], edit: Edit) -> Iterator[None]:
     """While open, what pack wrote is handed through ``edit``, (B, M, H) -> (B, M, H)."""
-    for attention in attentions:
-        attention.edit_packed = edit
+    for writer in writers:
+        writer.edit_packed = edit
     try:
         yield
     finally:
-        for attention in attentions:
-            attention.edit_packed = None
+        for writer in writers:
+            writer.edit_packed = None
 
 
 @contextmanager
@@ -291,3 +295,12 @@ def _attentions(network: Network) -> list[SharedMemoryAttention]:
         block.attention for block in blocks if isinstance(block, SharedMemoryBlock)
     ]
     return shared if len(shared) == len(blocks) else []
+
+
+def _writers(network: Network) -> list[Any]:
+    """What packs in each block, and lets what it packed be changed before it is read (it has an
+    attribute ``edit_packed``); none where not every block has one, or works chunk by chunk."""
+    own = [block.block for block in network.encoder.blocks if isinstance(block, OwnBlock)]
+    if own and not network.model.chunk and all(hasattr(block, "edit_packed") for block in own):
+        return own
+    return list(_attentions(network))

@@ -55,11 +55,11 @@ def keeping_random_rows(network: Network, kept: int, seed: int) -> Iterator[None
 
 
 def _keep(network: Network, keep: Tensor | None) -> None:
-    for reader in _readers(network):
+    for reader in readers(network):
         reader.keep_rows = keep
 
 
-def _readers(network: Network) -> list[Any]:
+def readers(network: Network) -> list[Any]:
     """What reads memory rows and can be told which: it has an attribute ``keep_rows``."""
     return [module for module in network.modules() if hasattr(module, "keep_rows")]
 
@@ -83,7 +83,7 @@ def accuracy_by_rows_left(network: Network, accuracy: Callable[[], float], seed:
         how many orders of removal there are. Older runs had one, and do not say so.
     """
     memory = network.model.memory
-    if memory < 2 or not _readers(network):
+    if memory < 2 or not readers(network):
         return []
     found = []
     for kept in rows_left(memory):

@@ -105,6 +105,9 @@ def job(
     """One run, in a worker process. Returns the content of its ``run.json``.
 
     Of a run that another process trains it is ``outcome`` (:data:`IN_USE`) and ``reason`` alone.
+
+    Raises:
+        JobError: the run failed.
     """
     # Before PyTorch is imported, so that its thread pools have this size from the start.
     os.environ["OMP_NUM_THREADS"] = str(payload["threads"])

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from memnb import config
-from memnb.errors import MemnbError
+from memnb.errors import DataError, MemnbError
 from memnb.tasks import image, listops, pathfinder, recall, retrieval, text
-from memnb.tasks.base import Dataset, Split
+from memnb.tasks.base import Bytes, Dataset, Split
+from memnb.tasks.text import ids as review_ids
 
-__all__ = ["Dataset", "Split", "load", "tokens"]
+__all__ = ["Dataset", "Split", "encode", "load", "tokens"]
 
 _LOADERS: dict[type[config.Task], Callable[[Any], Dataset]] = {
     config.ListOps: listops.load,
@@ -73,6 +74,50 @@ def tokens(task: config.Task, inputs: np.ndarray, length: int) -> list[str]:
             "inputs of another task."
         )
     return [names[index] for index in ids]
+
+
+def encode(task: config.Task, text: str) -> tuple[Bytes, int]:
+    """The token ids (length,) of an input as it is typed, and its label (-1 where only a human
+    could tell); the way back is :func:`tokens`. A network reads them padded with 0.
+
+    A review is its bytes in UTF-8. An expression is its tokens between spaces; brackets may touch
+    what stands beside them.
+
+    Raises:
+        MemnbError: the text is empty, too long or no expression, or the task cannot be typed.
+    """
+    # A browser can send half of an emoji. It is not quoted: no page could show the sentence.
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise MemnbError(
+            "The input holds half of a character (a lone surrogate), which has no bytes in UTF-8; "
+            "delete the place that shows no proper character, and type it again."
+        )
+    if isinstance(task, config.ListOps):
+        words = text.upper().replace("]", " ] ").replace("[", " [").split()
+        wrong = next((word for word in words if word not in listops.TOKEN_ID), None)
+        if wrong is not None:
+            raise MemnbError(
+                f"'{wrong}' is no token of ListOps; use [MAX, [MIN, [MED, [SM, ] and the digits 0 "
+                "to 9, with spaces between them."
+            )
+        try:
+            label = listops.evaluate(words)
+        except DataError as error:
+            raise MemnbError(
+                f"{error} Every operator needs its arguments and a closing bracket, as in "
+                "[MAX 4 [MIN 2 7 ] ]."
+            ) from None
+        ids = np.array([listops.TOKEN_ID[word] for word in words], np.uint8)
+    elif isinstance(task, config.Text):
+        ids, label = review_ids(text), -1
+    else:
+        raise MemnbError(f"Inputs of {task.title} cannot be typed; choose Text or ListOps.")
+    if not 1 <= len(ids) <= task.max_length:
+        raise MemnbError(
+            f"The model reads 1 to {task.max_length:,} tokens, but this input has {len(ids):,}; "
+            f"{'shorten it' if len(ids) else 'type something'}."
+        )
+    return ids, label
 
 
 def _character(byte: int) -> str:

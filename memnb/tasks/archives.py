@@ -184,7 +184,11 @@ def verified(path: Path, algorithm: str, *expected: str) -> None:
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """The hash of a file, in hexadecimal digits."""
+    """The hash of a file, in hexadecimal digits.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     state = hashlib.new(algorithm, usedforsecurity=False)
     try:
         with path.open("rb") as file:

@@ -118,6 +118,9 @@ def _checks(model: Model, without: str) -> Iterator[Check]:
             yield Check(name, expectation, False, why, asked=False)
         elif check is _memory_used and not model.has_memory_stream:
             yield Check(name, expectation, True, f"not asked, since {without}", asked=False)
+        elif check is _meddled and not _allowed(model):
+            why = "not asked, since the block has no edit_packed and no keep_rows"
+            yield Check(name, expectation, True, why, asked=False)
         else:
             fault = _fault(check, model)
             broken = fault != "" and name == FIRST
@@ -322,6 +325,44 @@ def _memory_used(model: Model) -> None:
         raise _Failed(f"another x leaves the memory that comes back as it was {_said(x)}")
 
 
+def _allowed(model: Model) -> list[str]:
+    """What a block of a user's lets the causal tests set."""
+    block = getattr(_block(model), "block", None)
+    return [name for name in ("edit_packed", "keep_rows") if hasattr(block, name)]
+
+
+def _meddled(model: Model) -> None:
+    """Else a causal test would change nothing, and a memory that matters look idle."""
+    block = _block(model)
+    x, memory = _inputs(model)
+
+    def given(**settings: Any) -> Tensor:
+        for name, value in settings.items():
+            setattr(block.block, name, value)
+        try:
+            return block(x, memory, None)[0]
+        finally:
+            for name in settings:
+                setattr(block.block, name, None)
+
+    allowed, before = _allowed(model), block(x, memory, None)[0]
+    if "edit_packed" in allowed and torch.equal(given(edit_packed=torch.zeros_like), before):
+        raise _Failed(
+            "the block has edit_packed, but x comes back the same where that makes zeros of "
+            f"packed; hand packed through it before anything reads packed {_said(x)}"
+        )
+    if "keep_rows" in allowed and model.memory > 1:
+        keep = torch.arange(model.memory) < 1
+        one = given(keep_rows=keep)
+        if torch.equal(one, before):
+            raise _Failed(
+                "the block has keep_rows, but x comes back the same where that hides all rows but "
+                f"one {_said(x)}"
+            )
+        what = "x must be the same with keep_rows (B, M) as with (M,)"
+        _same(given(keep_rows=keep.expand(BATCH, -1)), one, what, x, False)
+
+
 def _determinism(model: Model) -> None:
     block = _block(model)
     x, memory = _inputs(model)
@@ -425,6 +466,7 @@ CHECKS: dict[str, tuple[str, Callable[[Model], None]]] = {
     "masking": ("padding changes nothing", _masking),
     "gradients": ("every parameter and input has its true gradient", _gradients),
     "memory used": ("the memory that comes back depends on memory and x", _memory_used),
+    "causal tests": ("what they change or hide is what is read", _meddled),
     "determinism": ("the same input and seed give the same result", _determinism),
     "one graph": ("the CUDA engine can compile it", _one_graph),
     "resume": ("an interrupted run ends as an uninterrupted one", _resume),
