@@ -466,6 +466,15 @@ def test_c3_removal_is_a_test_of_equivalence(
     assert found["accuracy lost with 1 of 16 rows left", "within ±1"] == one
 
 
+def test_c3_asks_what_random_rows_are_worth_and_no_chosen_ones(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate(LOW):
+        folder = write_run(tmp_path, "luna-16", seed=seed, accuracy=accuracy)
+        with (folder / "removal.jsonl").open("a") as file:
+            file.write('{"rule": "most used", "kept": 8, "accuracy": 0.1, "orders": 500}\n')
+    found = results(check(tmp_path, "C3"))
+    assert found["accuracy lost with 8 of 16 rows left", "within ±1"] == "holds"
+
+
 def test_c3_a_wide_interval_shows_no_equivalence(tmp_path: Path) -> None:
     """A mean loss of zero is not enough: the seeds have to agree on it."""
     for seed, lost in enumerate((-0.03, 0.0, 0.03)):
