@@ -23,7 +23,7 @@ import pytest
 from memnb import config, tasks
 from memnb.errors import DataError, MemnbError
 from memnb.tasks import archives, catalogue, image, pathfinder_lra, prepared, retrieval, text
-from memnb.tasks.base import asked
+from memnb.tasks.base import Sequences, asked
 from memnb.tasks.draws import Draws
 
 TEXT = config.Text(max_length=24)
@@ -146,6 +146,15 @@ def test_some_of_each_label_are_drawn_and_stay_in_their_order():
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
     assert prepared.balanced(rows, labels, None, Draws(0, 0), "The set") is rows
+
+
+def test_a_document_may_be_empty():
+    values, offsets = np.array([7, 8], np.uint8), np.array([0, 0, 2])
+    documents = Sequences.checked(values, offsets, "a file")
+    inputs, lengths = documents.padded(np.arange(2), 3)
+    assert (inputs.tolist(), lengths.tolist()) == ([[0, 0, 0], [7, 8, 0]], [0, 2])
+    with pytest.raises(DataError, match="its offsets do not fit"):
+        Sequences.checked(values, np.array([0, 2, 1, 2]), "a file")
 
 
 def test_the_content_of_a_data_set_is_the_same_in_any_order_of_its_arrays():
