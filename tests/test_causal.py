@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ from memnb.probes.attention_maps import attention_maps
 from memnb.probes.attribution import attribution
 from memnb.probes.degradation import measure
 from memnb.probes.filters import filter_state
-from memnb.probes.row_removal import ORDERS, keeping_random_rows
+from memnb.probes.row_removal import ORDERS, keeping_random_rows, rows_left
 from memnb.probes.views import filling
+from memnb.train import examination
 
 
 def network(name: str = "luna-4", task: str = "listops-short", **changes: Any) -> Network:
@@ -235,6 +237,17 @@ def test_padding_changes_no_usage_of_a_model_that_masks_it(name: str) -> None:
             assert row[key] == pytest.approx(mean, rel=1e-4), key
 
 
+def test_usage_of_a_pair_is_that_of_both_documents() -> None:
+    """An even share is 1, so that the mean over the rows is."""
+    model = network(task="retrieval")
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(1, 256, (3, 2, 20), generator=generator, dtype=torch.uint8)
+    found = causal.row_usage(model, inputs, torch.full((3, 2), 20), torch.tensor([0, 1, 1]))
+    for block in (1, 2):
+        used = [row["usage"] for row in found if row["block"] == block]
+        assert sum(used) / len(used) == pytest.approx(1, rel=1e-4)
+
+
 def test_without_a_mask_padding_uses_rows_like_everything() -> None:
     model = network().double()
     inputs, lengths, labels = batch()
@@ -270,6 +283,37 @@ def test_random_removal_is_that_of_the_whole_test_set(
     assert with_orders == {"random"}
 
 
+def test_each_example_loses_its_own_rows_however_batches_are_cut() -> None:
+    model, (inputs, lengths, _) = network(), batch()
+    with keeping_random_rows(model, 2, seed=0):
+        model(inputs, lengths)
+        whole = attentions(model)[0].keep_rows
+    assert attentions(model)[0].keep_rows is None
+    with keeping_random_rows(model, 2, seed=0):
+        for part in (slice(0, 4), slice(4, 6)):
+            model(inputs[part], lengths[part])
+            assert torch.equal(attentions(model)[0].keep_rows, whole[part])
+    assert len({tuple(row) for row in whole.tolist()}) > 1
+
+
+def test_both_documents_of_a_pair_lose_the_same_rows() -> None:
+    model = network(task="retrieval")
+    inputs = torch.ones((5, 2, 20), dtype=torch.uint8)
+    with keeping_random_rows(model, 1, seed=0):
+        model(inputs, torch.full((5, 2), 20))
+        # One pair after the other, as the network lays them out.
+        first, second = attentions(model)[0].keep_rows.view(5, 2, 4).unbind(dim=1)
+    assert torch.equal(first, second)
+    assert len({tuple(row) for row in first.tolist()}) > 1
+
+
+def test_so_many_rows_are_left_in_turn() -> None:
+    left = {memory: rows_left(memory) for memory in (1, 2, 4, 16, 256)}
+    assert left == {
+        1: [1], 2: [2, 1], 4: [4, 2, 1], 16: [16, 8, 4, 1], 256: [256, 128, 64, 16, 1],
+    }  # fmt: skip
+
+
 def test_answers_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     inputs, lengths, _ = batch(8)
@@ -292,11 +336,16 @@ def test_accuracy_by_length_groups_the_examples_by_length() -> None:
 def test_few_lengths_are_told_apart() -> None:
     lengths = torch.tensor([5, 3, 3, 9, 5, 3])
     correct = torch.tensor([True, True, False, False, True, True])
-    assert answers.accuracy_by_length(lengths, correct) == [
-        {"low": 3, "high": 3, "examples": 3, "accuracy": pytest.approx(2 / 3)},
-        {"low": 5, "high": 5, "examples": 2, "accuracy": 1.0},
-        {"low": 9, "high": 9, "examples": 1, "accuracy": 0.0},
-    ]
+    few = answers.accuracy_by_length(lengths, correct, groups=2, few=3)
+    assert (
+        few
+        == answers.accuracy_by_length(lengths, correct)
+        == [
+            {"low": 3, "high": 3, "examples": 3, "accuracy": pytest.approx(2 / 3)},
+            {"low": 5, "high": 5, "examples": 2, "accuracy": 1.0},
+            {"low": 9, "high": 9, "examples": 1, "accuracy": 0.0},
+        ]
+    )
 
 
 def test_what_is_known_already_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +360,52 @@ def test_what_is_known_already_is_not_asked_again(monkeypatch: pytest.MonkeyPatc
     }
 
 
+def test_of_a_test_set_so_many_are_asked_and_more_of_them_by_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs, lengths, labels = batch(8)
+    split = SimpleNamespace(inputs=inputs, lengths=lengths, labels=labels)
+    for module in (causal, examination):
+        monkeypatch.setattr(module, "EXAMPLES", 3)
+        monkeypatch.setattr(module, "LENGTH_EXAMPLES", 7)
+    found = examination.examination(network(), split, seed=0)
+    assert sum(row["examples"] for row in found["lengths.jsonl"]) == 7
+    for name in ("causal.jsonl", "beginning.jsonl"):
+        assert {row["examples"] for row in found[name]} == {3}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rows_are_removed_by_the_seed_of_the_run(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all seeds of a model would lose the same rows."""
+    inputs, lengths, labels = batch()
+    split, model = SimpleNamespace(inputs=inputs, lengths=lengths, labels=labels), network()
+    seen: list[Tensor] = []
+
+    def score(*_: Any) -> tuple[float, float]:
+        model(inputs, lengths)
+        seen.append(attentions(model)[0].keep_rows)
+        return 0.0, 0.5
+
+    engine = SimpleNamespace(network=model, evaluate_eagerly=score)
+    monkeypatch.setattr(examination, "examination", lambda *_: {})
+    examination.look_closely(engine, split, seed)
+    with keeping_random_rows(model, 1, seed):
+        model(inputs, lengths)
+        assert torch.equal(seen[-1], attentions(model)[0].keep_rows)
+
+
 # --- the beginning of an input ---------------------------------------------------------------
+
+
+def test_the_whole_input_is_asked_once() -> None:
+    inputs, _, labels = batch()
+    for longest, kept in ((16, [1, 4, 16]), (17, [1, 4, 16, 17]), (15, [1, 4, 15])):
+        lengths = torch.full((6,), longest)
+        rows = answers.answers_by_beginning(network(), inputs, lengths, labels)
+        assert [row["kept"] for row in rows] == kept
+        assert rows[-1]["changed"] == 0
 
 
 def test_inputs_go_on_as_the_one_before_them() -> None:

@@ -169,6 +169,19 @@ def test_partly_takes_one_comparison_that_holds_among_all(tmp_path: Path) -> Non
     assert "none with an interval for all of them together" in verdict.reading
 
 
+def test_the_interval_for_several_together_counts_each_of_them(tmp_path: Path) -> None:
+    """What holds among two comparisons need not hold among three."""
+    convluna = [0.632, 0.642, 0.652]
+    among = {n: statistics.difference(convluna, LOW, level=1 - 0.05 / n).low for n in (2, 3)}
+    assert among[2] > 0 > among[3]
+    write_runs(tmp_path, "convluna-16", convluna)
+    write_runs(tmp_path, "luna-16", LOW)
+    for memory, answer in ((1, "partly supported"), (4, "not supported")):
+        for model in ("convluna", "luna"):
+            write_runs(tmp_path, f"{model}-{memory}", LOW)
+        assert check(tmp_path, "C1").verdict == answer
+
+
 # --- C1 --------------------------------------------------------------------------------------
 
 
@@ -197,6 +210,8 @@ def test_c1_reports_effect_interval_and_numbers(tmp_path: Path) -> None:
         # Neither is above the majority level.
         ([0.17] * 3, [0.135] * 3, "not enough runs", "neither has learned"),
         ([0.17] * 3, [0.135] * 2, "not enough runs", "not enough runs"),
+        # Two points above that level at most.
+        ([0.177] * 3, [0.135] * 3, "not enough runs", "neither has learned"),
         # One run that has learned is enough to ask how often that happens.
         ([0.5, 0.135, 0.135], [0.135] * 3, "not supported", "not shown"),
         ([0.5] * 3, [0.135] * 3, "supported", "holds"),
@@ -245,6 +260,40 @@ def test_c1_counts_failed_runs_and_shows_them(tmp_path: Path) -> None:
     row = verdict.evidence.iloc[0]
     assert (row["n_a"], row["failed_a"], row["n_b"], row["failed_b"]) == (3, 1, 3, 2)
     assert "failed runs, counted but without a value: 3" in verdict.reading
+
+
+def test_a_verdict_quotes_a_comparison_that_was_judged_and_its_smaller_side(
+    tmp_path: Path,
+) -> None:
+    """Not one of two seeds, though it speaks more against the claim."""
+    write_runs(tmp_path, "convluna-16", [*HIGH, 0.73, 0.74])
+    write_runs(tmp_path, "luna-16", LOW)
+    write_runs(tmp_path, "convluna-4", LOW[:2])
+    write_runs(tmp_path, "luna-4", HIGH[:2])
+    verdict = check(tmp_path, "C1")
+    assert verdict.decided_by == "ListOps short, ConvLuna-16 − Luna-16"
+    assert (verdict.effect, verdict.n) == (pytest.approx(11), 3)
+    assert "with too few runs: 1" in verdict.reading
+    # From these nothing follows, but not for want of runs.
+    for model in ("convluna-1", "luna-1"):
+        write_runs(tmp_path, model, [0.15, 0.16, 0.17])
+    assert "with too few runs: 1" in check(tmp_path, "C1").reading
+
+
+def test_c1_shows_a_memory_size_at_which_every_run_has_failed(tmp_path: Path) -> None:
+    for model in ("convluna-4", "luna-4"):
+        write_runs(tmp_path, model, [None])
+    verdict = check(tmp_path, "C1")
+    (row,) = verdict.evidence.to_dict("records")
+    assert (row["memory"], row["failed_a"], row["failed_b"]) == (4, 1, 1)
+    assert "failed runs, counted but without a value: 2" in verdict.reading
+
+
+def test_runs_without_a_counterpart_are_not_said_to_know_one_token_only(tmp_path: Path) -> None:
+    """What they lack is another model to be compared with."""
+    write_runs(tmp_path, "luna-16", SHALLOW)
+    reading = check(tmp_path, "C1").reading
+    assert reading == "No comparison has 3 finished runs on each side yet."
 
 
 def test_c1_compares_standard_settings_only(tmp_path: Path) -> None:
@@ -299,6 +348,27 @@ def test_c2_pays_for_trying_many_tasks(tmp_path: Path) -> None:
     found = statistics.difference(convluna, transformer, level=0.99)
     row = verdict.evidence[verdict.evidence["task"] == "listops"].iloc[0]
     assert row["low"] == pytest.approx(100 * found.low)
+
+
+def test_c2_pays_for_tasks_that_both_models_were_tried_on_and_for_no_other(tmp_path: Path) -> None:
+    """A task on which one of them has failed was tried; one that has no run of it was not."""
+
+    def low(folder: Path) -> float:
+        return float(check(folder, "C2", "paper").evidence.iloc[0]["low"])
+
+    def expected(tried: int) -> float:
+        return statistics.difference([70, 71, 72], [60, 61, 62], level=1 - 0.05 / tried).low
+
+    write_runs(tmp_path, "convluna-1", HIGH, task="listops")
+    write_runs(tmp_path, "transformer", LOW, task="listops")
+    write_runs(tmp_path, "transformer", LOW, task="image")
+    assert low(tmp_path) == pytest.approx(expected(1))
+    write_runs(tmp_path, "convluna-1", [None], task="text")
+    write_runs(tmp_path, "transformer", LOW, task="text")
+    assert low(tmp_path) == pytest.approx(expected(2))
+    verdict = check(tmp_path, "C2", "paper")
+    assert verdict.evidence["task"].tolist() == ["listops", "text"]
+    assert verdict.evidence["failed_a"].tolist() == [0, 1]
 
 
 # --- C3 --------------------------------------------------------------------------------------
@@ -367,6 +437,14 @@ def test_c3_each_condition_can_fail(
     assert others.count("holds") >= 6
 
 
+def test_c3_quotes_how_alike_rows_are_and_no_difference_of_cosines(tmp_path: Path) -> None:
+    """Even where the difference to ConvLuna is closer to its target."""
+    write_degraded(tmp_path, convluna=SPREAD_OUT | {"packed_cosine": 0.96})
+    verdict = check(tmp_path, "C3")
+    assert (verdict.effect, verdict.target) == (pytest.approx(0.97), "> 0.9")
+    assert verdict.decided_by == "ListOps short, Luna-16, packed cosine"
+
+
 @pytest.mark.parametrize(
     ("kept", "half", "one"),
     [
@@ -388,6 +466,15 @@ def test_c3_removal_is_a_test_of_equivalence(
     assert found["accuracy lost with 1 of 16 rows left", "within ±1"] == one
 
 
+def test_c3_asks_what_random_rows_are_worth_and_no_chosen_ones(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate(LOW):
+        folder = write_run(tmp_path, "luna-16", seed=seed, accuracy=accuracy)
+        with (folder / "removal.jsonl").open("a") as file:
+            file.write('{"rule": "most used", "kept": 8, "accuracy": 0.1, "orders": 500}\n')
+    found = results(check(tmp_path, "C3"))
+    assert found["accuracy lost with 8 of 16 rows left", "within ±1"] == "holds"
+
+
 def test_c3_a_wide_interval_shows_no_equivalence(tmp_path: Path) -> None:
     """A mean loss of zero is not enough: the seeds have to agree on it."""
     for seed, lost in enumerate((-0.03, 0.0, 0.03)):
@@ -399,7 +486,8 @@ def test_c3_a_wide_interval_shows_no_equivalence(tmp_path: Path) -> None:
 
 
 def test_c3_says_nothing_about_a_model_that_learned_nothing(tmp_path: Path) -> None:
-    write_degraded(tmp_path, accuracies=[0.155, 0.16, 0.6])
+    # Two points above the majority level, 15.7 %, is not above them.
+    write_degraded(tmp_path, accuracies=[0.155, 0.177, 0.6])
     verdict = check(tmp_path, "C3")
     assert verdict.verdict == "not enough runs"
     assert set(verdict.evidence["n_a"]) == {1}
@@ -407,6 +495,16 @@ def test_c3_says_nothing_about_a_model_that_learned_nothing(tmp_path: Path) -> N
     note = "runs at the majority level, left out: on ListOps short Luna-16 2 of 3"
     assert verdict.reading.count(note) == 1
     assert set(verdict.evidence["note"]) == {note}
+
+
+def test_c3_leaves_runs_that_learned_nothing_out_on_both_sides(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-16", [*LOW, 0.15])
+    write_runs(tmp_path, "convluna-16", [0.15, *HIGH, 0.16], probes=SPREAD_OUT)
+    evidence = check(tmp_path, "C3").evidence
+    both = evidence[evidence["b"] != ""]
+    assert both[["n_a", "left_out_a", "n_b", "left_out_b"]].values.tolist() == [[3, 1, 3, 2]] * 2
+    (note,) = set(both["note"])
+    assert note.endswith("left out: on ListOps short Luna-16 1 of 4, ConvLuna-16 2 of 5")
 
 
 def test_c3_parts_are_counted_apart(tmp_path: Path) -> None:
@@ -558,6 +656,15 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus(tmp_path: Path) -> Non
     assert "(no filter): +0.0 points [" in check(tmp_path, "C4").reading
 
 
+def test_c4_shows_an_ablation_whose_runs_have_all_failed(tmp_path: Path) -> None:
+    write_runs(tmp_path, "convluna-16", HIGH)
+    write_runs(tmp_path, "convluna-16", [None, None], model_changes=ABLATIONS["filter=none"])
+    verdict = check(tmp_path, "C4")
+    (row,) = verdict.evidence.to_dict("records")
+    assert (row["n_b"], row["failed_b"], row["result"]) == (0, 2, "not enough runs")
+    assert "failed runs, counted but without a value: 2" in verdict.reading
+
+
 def test_c4_ignores_ablations_of_two_things_at_once(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-16", HIGH)
     both = {"filter": "none", "pack_temperature": "sqrt"}
@@ -630,6 +737,18 @@ def test_what_is_known_without_enough_seeds_is_listed(tmp_path: Path) -> None:
     assert found.reading.count("+10.0 points") == 3
     for memory in (1, 4, 16):
         assert f"ListOps short, ConvLuna-{memory} − Luna-{memory}: " in found.reading
+
+
+def test_of_many_without_enough_seeds_the_first_are_listed_and_the_others_counted(
+    tmp_path: Path,
+) -> None:
+    for memory in (1, 4, 8, 16, 32, 64):
+        write_runs(tmp_path, f"luna-{memory}", [0.60])
+        write_runs(tmp_path, f"convluna-{memory}", [0.70])
+    write_run(tmp_path, "luna-256")  # without a counterpart there is no effect
+    reading = check(tmp_path, "C1").reading
+    assert reading.count("+10.0 points") == claims.SHOWN == 4
+    assert reading.endswith(", and 2 more.")
 
 
 def test_of_several_measures_the_weakest_of_each_is_listed(tmp_path: Path) -> None:

@@ -95,6 +95,19 @@ def test_what_was_not_measured_is_marked(tmp_path: Path, artefacts: list[Artefac
 
 
 @pytest.mark.parametrize(
+    ("basis", "mark"),
+    [("2 measured", ""), ("2 timed", "~"), ("1 measured, 1 scaled", "~"),
+     ("1 measured, 1 timed, 1 scaled, 1 assumed", "≈")],
+)  # fmt: skip
+def test_a_number_is_marked_by_the_weakest_of_what_it_rests_on(basis: str, mark: str) -> None:
+    line = {"artefact": "Table", "planned": 2, "H100": 45.64 * HOUR, "H100 basis": basis}
+    table = cost_tables.rerun(pd.DataFrame([line]), ["H100"])
+    assert table.at[0, "H100"] == f"{mark}45.6"
+    long = cost_tables.rerun(pd.DataFrame([line | {"H100": 1234.6 * HOUR}]), ["H100"])
+    assert long.at[0, "H100"] == f"{mark}1,230"
+
+
+@pytest.mark.parametrize(
     ("name", "kind"),
     [
         ("NVIDIA H100 80GB HBM3", "H100"),
@@ -170,6 +183,55 @@ def test_a_plan_is_priced_on_each_kind_of_device(tmp_path: Path) -> None:
     assert text.startswith("2 runs, one after the other and none stopped early: ")
     assert "on one H100 (1 measured, 1 scaled)" in text
     assert "on one A100 (2 assumed)" in text
+
+
+def test_only_finished_runs_of_the_full_protocol_tell_how_long_another_takes(
+    tmp_path: Path,
+) -> None:
+    timed(tmp_path, "luna-1", 0, 9 * HOUR, **H100, outcome="failed", test_accuracy=None)
+    folder = write_run(tmp_path, "luna-1", "text", 1, training_changes={"steps": 7})
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | H100))
+    frame = rows.load_runs(tmp_path)
+    assert len(frame) == 2
+    assert cost.Speeds(frame).estimate(run_config("luna-1", "text"), cost.H100).basis == "assumed"
+
+
+def test_a_run_on_several_cores_took_all_of_them(tmp_path: Path) -> None:
+    timed(tmp_path, "luna-1", 0, 9 * HOUR, threads=2)
+    speeds = cost.Speeds(rows.load_runs(tmp_path))
+    found = speeds.estimate(run_config("luna-1", "text", 1), cost.CORE)
+    assert found == cost.Estimate(pytest.approx(18 * HOUR), "measured")
+
+
+def test_without_a_row_newer_cards_are_faster() -> None:
+    run = run_config("luna-1", "text")
+    seconds = [
+        cost.Speeds().estimate(run, kind).seconds
+        for kind in (cost.H200, cost.H100, cost.A100, cost.T4)
+    ]
+    assert seconds == sorted(set(seconds))
+
+
+@pytest.mark.parametrize(
+    ("closer", "farther"),
+    [
+        # Twice the rows are nearer than a fourth of them, though there are more between.
+        (("luna-16", "text"), ("luna-1", "text")),
+        # Another scale says less than another model of the same.
+        (("transformer", "image"), ("luna-8", "listops-short")),
+    ],
+)
+def test_what_nobody_has_trained_takes_as_long_as_what_is_most_like_it(
+    closer: tuple[str, str], farther: tuple[str, str], tmp_path: Path
+) -> None:
+    for (model, task), seconds in ((closer, HOUR), (farther, 99 * HOUR)):
+        path = write_run(tmp_path, model, task) / "run.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **H100, "seconds": seconds}))
+    wanted = run_config("luna-8", "text")
+    found = cost.Speeds(rows.load_runs(tmp_path)).estimate(wanted, cost.H100)
+    ratio = cost.operations_of(wanted) / cost.operations_of(run_config(*closer))
+    assert found == cost.Estimate(pytest.approx(HOUR * ratio), "scaled")
 
 
 def test_a_run_that_stopped_early_prices_the_whole_of_its_siblings(tmp_path: Path) -> None:

@@ -1721,6 +1721,21 @@ def test_judged_claims_say_how_much_holds_and_what_decides(tmp_path: Path) -> No
     assert by.startswith("Text short, Luna-16, packed cosine")
 
 
+@pytest.mark.parametrize(
+    ("numbers", "unit", "said"),
+    [
+        ((0.973, 0.926, 1.02), "cosine", "0.97 [0.93, 1.02] cosine"),
+        ((-1.26, -2.0, -0.04), "points", "−1.3 [−2.0, 0.0] points"),
+        ((12.34, math.nan, math.nan), "points", "12.3 points"),
+        ((math.nan,) * 3, "points", "–"),
+    ],
+)
+def test_an_effect_has_the_digits_of_its_unit(
+    numbers: tuple[float, float, float], unit: str, said: str
+) -> None:
+    assert claim_tables.effect_cell(*numbers, unit) == said
+
+
 def test_the_comparisons_count_failed_runs(verdicts: list[claims.Verdict]) -> None:
     table = claim_tables.comparisons(verdicts)
     one = row(table, Claim="C1", Comparison="ConvLuna-16 − Luna-16")
@@ -1941,6 +1956,7 @@ def test_degradation_is_a_mean_over_blocks_and_over_seeds() -> None:
     )  # fmt: skip
     (line,) = tables.degradation(frame).to_dict("records")
     assert line["Cosine, block 1"] == "0.30 → 0.30"
+    assert line["Cosine, last block"] == "0.60 → 0.60"
     assert line["Cosine, all"] == "0.40 → 0.40"
 
 

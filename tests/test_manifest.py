@@ -82,6 +82,16 @@ def test_a_mistake_is_named(folder: Path, change: tuple[str, str], message: str)
         load(folder, GOOD.replace(*change, 1))
 
 
+@pytest.mark.parametrize(("value", "fits"), [(1, True), (True, False), (1.0, False)])
+def test_yes_is_no_number(value: bool | int | float, fits: bool) -> None:
+    """Though Python takes it for one."""
+    if fits:
+        manifest.check_parameters({"seed": 0}, {"seed": value}, "tiny.ipynb")
+        return
+    with pytest.raises(MemnbError, match=r"'seed' of tiny\.ipynb is of type int \(default 0\)"):
+        manifest.check_parameters({"seed": 0}, {"seed": value}, "tiny.ipynb")
+
+
 def test_repeated_ids_and_outputs_are_refused(folder: Path) -> None:
     again = GOOD.replace("tiny.ipynb", "other.ipynb")
     with pytest.raises(MemnbError, match="the id 'tiny' twice"):

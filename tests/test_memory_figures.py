@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox
 
 from memnb import config, paths
 from memnb.draw import filter_figures, looking, memory_figures, style
-from memnb.draw.panels import look_of
+from memnb.draw.panels import common_memory, look_of
 from memnb.draw.point_names import name_points
 from memnb.errors import DataError, MemnbError
 from memnb.evidence import benchmarks, levels, rows, views
@@ -157,6 +157,15 @@ def test_a_model_or_seed_that_no_run_has_is_answered_by_those_that_are_here(
     model, seed = draw(known, "convluna-5"), draw(known, "convluna-16", 9)
     assert "No run of ConvLuna-5; there are runs of ConvLuna-1 or ConvLuna-16." in words(model)
     assert "No run with seed 9; there are runs with seed 0 or 1." in words(seed)
+
+
+def test_the_memory_size_that_is_shown_is_the_one_that_most_families_have() -> None:
+    rows = pd.DataFrame(
+        [("luna", 4), ("convluna", 4), ("luna", 16), ("convluna", 16), ("luna", 256)],
+        columns=["family", "memory"],
+    )
+    assert common_memory(rows) == 16, "the larger of two"
+    assert common_memory(rows.iloc[:3]) == 4
 
 
 def test_kernels_move_on_the_task_that_has_most_memory_sizes(tmp_path: Path) -> None:

@@ -253,6 +253,12 @@ def no_test_line(run: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
+def two_test_lines(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    *_, tested = path.read_text().splitlines(keepends=True)
+    path.write_text(path.read_text() + tested.replace("0.35", "0.36"))
+
+
 def torn_metrics(run: Path) -> None:
     path = run / "metrics.jsonl"
     path.write_text(path.read_text()[:-20])
@@ -318,6 +324,7 @@ def too_much(run: Path) -> None:
         (another_accuracy, "says a test accuracy of 0.99, but metrics.jsonl says [0.35]"),
         (no_metrics, "metrics.jsonl is missing or empty"),
         (no_test_line, "but metrics.jsonl says []"),
+        (two_test_lines, "but metrics.jsonl says [0.35, 0.36]"),
         (torn_metrics, "metrics.jsonl ends in a torn line"),
         (deep_metrics, "metrics.jsonl has a damaged line 1"),
         (a_newer_version, "update memnb"),

@@ -159,6 +159,16 @@ def test_a_task_of_ones_own_may_have_any_data(tmp_path: Path) -> None:
     assert len(rows.load_runs(tmp_path)) == 1
 
 
+def test_rows_on_data_that_nobody_here_has_had_are_shown(tmp_path: Path) -> None:
+    """Of Retrieval there is nothing to compare them with."""
+    run = write_run(tmp_path, "luna-1", "retrieval")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"data": "0123456789abcdef"}))
+    found = rows.load_runs(tmp_path)
+    assert found["task"].tolist() == ["retrieval"]
+    assert found.attrs["problems"] == []
+
+
 def test_rows_on_other_data_are_not_merged(tmp_path: Path) -> None:
     good = on(known_data.load()["listops-short"], tmp_path / "runs", "luna-1")
     on("0123456789abcdef", tmp_path / "runs", "luna-16")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from made_up_runs import write_run, write_runs
 
+from memnb import config
 from memnb.config import run_config
 from memnb.errors import DataError
 from memnb.evidence import rows
@@ -158,6 +159,31 @@ def test_want_of_memory_here_hides_no_result_from_elsewhere(tmp_path: Path) -> N
         assert frame["test_accuracy"].tolist() == [0.31]
 
 
+@pytest.mark.parametrize("other", ["interrupted", "running"])
+def test_want_of_memory_is_told_where_nobody_has_come_further(tmp_path: Path, other: str) -> None:
+    write_run(tmp_path / "small", outcome="failed", reason="out of memory; use a larger one")
+    write_run(tmp_path / "here", outcome=other)
+    for folders in (("small", "here"), ("here", "small")):
+        frame = rows.load_runs(*(tmp_path / name for name in folders))
+        assert frame["outcome"].tolist() == ["failed"]
+
+
+def test_rows_stand_in_the_order_of_the_folders_and_in_each_by_name(tmp_path: Path) -> None:
+    """A table of the same runs is the same on every file system."""
+    for model, seed in (("transformer", 1), ("luna-4", 0), ("convluna-4", 2), ("luna-4", 1)):
+        write_run(tmp_path / "a", model, seed=seed)
+    write_run(tmp_path / "a", "convluna-1", outcome="running")
+    write_run(tmp_path / "a", "linformer-16", outcome="interrupted")
+    write_run(tmp_path / "b", "luna-1")
+    write_run(tmp_path / "b", "linformer-16")
+    frame = rows.load_runs(tmp_path / "a", tmp_path / "b")
+    assert (frame["model"] + " " + frame["seed"].astype(str)).tolist() == [
+        "convluna-1 0", "convluna-4 2", "luna-4 0", "luna-4 1", "transformer 1",
+        "linformer-16 0", "luna-1 0",
+    ]  # fmt: skip
+    assert frame.index.tolist() == [*range(7)]
+
+
 def test_a_run_that_has_failed_is_not_replaced_by_a_better_one(tmp_path: Path) -> None:
     write_run(tmp_path / "here", outcome="failed")
     write_run(tmp_path / "committed", accuracy=0.31)
@@ -236,6 +262,28 @@ def test_a_newer_trainer_may_say_more(tmp_path: Path) -> None:
     assert len(rows.load_runs(tmp_path)) == 1
 
 
+def test_each_study_has_its_models_and_tasks() -> None:
+    families = ("luna", "mine", "chunkmem", "convrmt", "localconv", "memoryless")
+    runs = pd.DataFrame(
+        [
+            {"family": family, "task": task}
+            for task in ("text", "listops-short", "recall-8", "recall-longer")
+            for family in (*families, config.DEMONSTRATION)
+        ]
+    )
+    for study, those, tasks in (
+        ("shared", families[:2], {"text", "listops-short"}),
+        ("chunks", families, {"text", "listops-short"}),
+        ("recall", families, {"recall-8"}),
+        ("longer", families, {"recall-longer"}),
+        ("every", families, {"text", "listops-short", "recall-8", "recall-longer"}),
+    ):
+        found = rows.of_study(runs, study)
+        assert set(found["family"]) == set(those)
+        assert set(found["task"]) == tasks
+        assert len(found) == len(those) * len(tasks)
+
+
 # --- many rows per run -----------------------------------------------------------------------
 
 
@@ -288,6 +336,16 @@ def test_a_share_is_between_0_and_1(tmp_path: Path, accuracy: str) -> None:
     removal = rows.load_removal(rows.load_runs(tmp_path))
     assert len(removal) == len(lines)
     assert problems(removal) == [f"{path} has a damaged line 1; left out."]
+
+
+def test_so_is_the_share_of_answers_that_change(tmp_path: Path) -> None:
+    path = write_run(tmp_path) / "beginning.jsonl"
+    first, *others = path.read_text().splitlines()
+    damaged = json.dumps(json.loads(first) | {"changed": 57.0})
+    path.write_text("\n".join([damaged, *others]))
+    beginning = rows.load_beginning(rows.load_runs(tmp_path))
+    assert len(beginning) == len(others)
+    assert problems(beginning) == [f"{path} has a damaged line 1; left out."]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,23 @@ def test_the_end_of_training_is_the_last_fifth_of_the_evaluations(tmp_path: Path
     assert answers(tmp_path)[sensitivity.AS_JUDGED] == "supported"
 
 
+def test_a_fifth_of_the_evaluations_is_rounded_and_one_at_least(tmp_path: Path) -> None:
+    """However their lines lie in the file."""
+    for number, effect in ((2, 20.0), (7, 20.0), (8, 15.0)):
+        for folder in write_runs(tmp_path / str(number), "convluna-16", HIGH):
+            accuracies = [*[0.9] * (number - 2), 0.71, 0.81]
+            lines = [
+                {"step": step, "split": "validation", "loss": 1.0, "accuracy": accuracy}
+                for step, accuracy in enumerate(accuracies)
+            ]
+            text = "".join(json.dumps(line) + "\n" for line in reversed(lines))
+            (folder / "metrics.jsonl").write_text(text)
+        write_runs(tmp_path / str(number), "luna-16", LOW)
+        found = under(tmp_path / str(number))[sensitivity.AT_THE_END]
+        (verdict,) = (v for v in found if (v.claim, v.preset) == ("C1", "quick"))
+        assert verdict.effect == pytest.approx(effect)
+
+
 def test_runs_without_an_evaluation_have_no_accuracy_at_the_end(tmp_path: Path) -> None:
     for folder in write_runs(tmp_path, "convluna-16", HIGH):
         (folder / "metrics.jsonl").unlink()

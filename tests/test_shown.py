@@ -41,6 +41,15 @@ def test_a_review_reads_as_it_was_written_and_is_cut() -> None:
     assert words == shown.REVIEWS[0][0][:30]
 
 
+def test_a_ship_lies_on_dark_water_and_a_plane_has_the_bright_sky_below_it() -> None:
+    split = shown.own(config.TASKS["image"])
+    assert split is not None
+    below = split.inputs.reshape(-1, 32, 32)[:, -6:].mean(axis=(1, 2))
+    (ship, plane) = split.labels
+    assert (ship, plane) == (8, 0), "in CIFAR-10"
+    assert below[0] < 128 < below[1]
+
+
 def test_generated_tasks_show_their_own_examples() -> None:
     assert [name for name in config.TASKS if shown.own(config.TASKS[name])] == [
         name for name in config.TASKS if name in FOREIGN

@@ -52,6 +52,39 @@ def test_a_repeated_measurement_counts_once_and_the_last_one_wins(tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    "change",
+    [{"suite": "memory"}, {"device_name": "another"}, {"task": "image"}, {"model": "luna-16"},
+     {"length": 1000}, {"batch": 8}],
+    ids=str,
+)  # fmt: skip
+def test_a_measurement_of_something_else_is_no_repetition(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    rows = [step("luna-1", 5.0), step("luna-1", 4.0) | change]
+    found = benchmarks.load(written(tmp_path / "a.jsonl", *rows))
+    assert found["milliseconds"].tolist() == [5.0, 4.0]
+
+
+def test_what_could_not_be_measured_is_no_time(tmp_path: Path) -> None:
+    nothing = step("luna-16", 5.0) | {"outcome": "out of memory", "milliseconds": None}
+    found = benchmarks.load(written(tmp_path / "a.jsonl", step("luna-1", 5.0), nothing))
+    assert len(found) == 2
+    assert benchmarks.of_suite(found, "step")["model"].tolist() == ["luna-1"]
+    assert benchmarks.shares(found)["model"].tolist() == ["luna-1"]
+
+
+def test_looks_at_the_memory_are_a_share_of_the_steps(tmp_path: Path) -> None:
+    def whole(model: str, probes: float) -> dict[str, Any]:
+        parts = {"training": 50.0, "evaluation": 9.0, "probes": probes, "whole": 60.0 + probes}
+        return step(model, 5.0, suite="run", run=parts)
+
+    path = written(tmp_path / "a.jsonl", whole("luna-1", 2.0), whole("transformer", 0.0))
+    (row,) = benchmarks.probe_shares(benchmarks.load(path)).to_dict("records")
+    assert (row["model"], row["probes"], row["training"]) == ("luna-1", 2.0, 50.0)
+    assert row["share"] == 0.04
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "{torn", "[]", '{"suite": "step"}', json.dumps(step("luna-1", -1.0)), '"text"', "\udcff",

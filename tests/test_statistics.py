@@ -127,3 +127,9 @@ def test_nothing_to_summarise() -> None:
 def test_groups_keep_the_order_of_the_rows() -> None:
     frame = pd.DataFrame({"model": ["b", "a", "b"], "x": [1.0, 2.0, 3.0]})
     assert summarise(frame, ["model"], value="x")["model"].tolist() == ["b", "a"]
+
+
+def test_rows_without_a_name_are_a_group_too() -> None:
+    frame = pd.DataFrame({"device": ["a", None, None], "x": [1.0, 2.0, 4.0]})
+    table = summarise(frame, ["device"], value="x")
+    assert table[["mean", "n"]].values.tolist() == [[1.0, 1], [3.0, 2]]

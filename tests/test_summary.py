@@ -188,6 +188,20 @@ def test_the_gist_has_gains_controls_likeness_and_losses(tmp_path: Path) -> None
     assert "without a memory" not in " ".join(in_short(tmp_path).gist), "open with M = 4"
 
 
+def test_what_half_of_the_rows_are_worth_is_a_mean_of_each_task_over_runs_that_learned(
+    tmp_path: Path,
+) -> None:
+    for task, seed, whole, half in (
+        ("text", 0, 0.70, 0.66), ("text", 1, 0.70, 0.68), ("text", 2, 0.52, 0.10),
+        ("image", 0, 0.40, 0.39), ("listops", 0, 0.19, 0.05),
+    ):  # fmt: skip
+        left = {16: whole, 8: half, 1: 0.1}
+        write_run(tmp_path, "luna-16", task, seed, whole, removal=left, probes=False)
+    assert in_short(tmp_path).gist == [
+        "Without half of its 16 rows, chosen at random, Luna-16 loses 1.0 to 3.0 points."
+    ]
+
+
 def test_a_gain_without_rows_has_the_minus_of_all_numbers(tmp_path: Path) -> None:
     gains = {16: 0.60, 8: 0.62, 1: 0.60}
     write_run(tmp_path, "luna-16", "text", accuracy=0.60, removal=gains, probes=False)
@@ -222,6 +236,7 @@ def test_seeds_that_lose_quite_different_amounts_are_told_apart(tmp_path: Path) 
     assert lost(tmp_path, "Luna-16") == [["8.9 (−0.2 to 18.0)"], ["19.5"]]
     (said,) = in_short(tmp_path).notes[-1:]
     assert "from seed to seed, where that is more than 2 points" in said
+    assert said.endswith("Always the same answer gives 50 on Text.")
 
 
 def test_only_the_runs_that_are_shown_say_how_rows_were_chosen(tmp_path: Path) -> None:
@@ -323,8 +338,11 @@ def test_each_other_verdict_is_named_with_the_choices_that_give_it() -> None:
         "or *not supported* (three); C2 at laptop scale would be *supported* (two)."
     )
     # Other numbers count, whether or not a comparison holds.
-    same = {sensitivity.AS_JUDGED: [second], "one": [under["one"][1]]}
-    assert "other numbers to 1 of the verdicts, and change 0" in summary.under_other_choices(same)
+    more = judged("not supported", "C2", "quick", "not shown", "not shown")
+    for other in (under["one"][1], more):
+        same = {sensitivity.AS_JUDGED: [second], "one": [other]}
+        said = summary.under_other_choices(same)
+        assert said.endswith("other numbers to 1 of the verdicts, and change 0 of them.")
 
 
 def test_on_listops_the_rule_without_a_memory_is_named_too(tmp_path: Path) -> None:

@@ -235,6 +235,37 @@ def test_a_recorded_failure_comes_home_with_its_reason(
     assert rows.read_run(tmp_path / "home" / RUN.run_id)[0].outcome == "failed"
 
 
+def test_of_a_run_that_was_interrupted_no_file_comes_home_and_none_goes_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoints stay where it goes on from them."""
+
+    def stopped(payload: dict[str, Any], *_: Any) -> None:
+        folder = Path(payload["folder"])
+        (folder / "run.json").write_text(json.dumps({"outcome": "interrupted", "step": 5}))
+        (folder / "metrics.jsonl").write_text("")
+
+    monkeypatch.setattr(remote.trainer, "job", stopped)
+    home = tmp_path / "home" / RUN.run_id
+    checkpoint(home, 1)
+    before = sorted(path.name for path in home.iterdir())
+    result = attempt(RUN, tmp_path / "store")
+    end = remote.ended(RUN.run_id, {"value": result, "seconds": 2.0}, tmp_path / "home")
+    assert (end.value["outcome"], end.error) == ("interrupted", None)
+    assert sorted(path.name for path in home.iterdir()) == before
+
+
+def test_a_machine_is_told_where_data_are_and_which_commit_its_code_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMNB_DATA", "/shared/data")
+    monkeypatch.setenv("MEMNB_COMMIT", "0123456789ab")
+    told = payload(RUN, tmp_path)["environment"]
+    assert told == {"MEMNB_DATA": "/shared/data", "MEMNB_COMMIT": "0123456789ab"}
+    monkeypatch.delenv("MEMNB_COMMIT")
+    assert payload(RUN, tmp_path)["environment"] == {"MEMNB_DATA": "/shared/data"}
+
+
 def test_machines_of_another_version_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=f"has memnb {__version__}, but the sweep is one of memnb 9"):
         attempt(RUN, tmp_path, version="9.9")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_up_runs import write_runs
+from made_up_runs import write_run, write_runs
 
 from memnb.draw import tables
 from memnb.evidence import load_runs
@@ -125,6 +125,8 @@ def test_what_more_rows_give_is_a_difference_of_means_with_its_interval(tmp_path
     write_runs(tmp_path, "convluna-16", [0.72], task="text")
     write_runs(tmp_path, "poolluna-16", [0.8], task="text")
     write_runs(tmp_path, "transformer", [0.8], task="text")
+    changed = {"cls_init": "xavier"}
+    write_runs(tmp_path, "convluna-1", [0.1], task="text", model_changes=changed)
     runs = load_runs(tmp_path)
     assert tables.more_rows(runs) == (
         "Points of accuracy gained over one row, with 95 % intervals:\n"
@@ -264,3 +266,10 @@ def test_too_few_seeds_are_told(sides: Iterable[int], said: str) -> None:
 )
 def test_a_difference_has_a_sign(points: float, said: str) -> None:
     assert tables.signed(points) == said
+
+
+def test_a_run_under_way_is_not_counted_among_the_failed(tmp_path: Path) -> None:
+    write_runs(tmp_path, "luna-1", [0.60, None, 0.62], task="text")
+    write_run(tmp_path, "luna-1", "text", 3, outcome="running")
+    write_run(tmp_path, "luna-1", "text", 4, outcome="interrupted")
+    assert tables.accuracy_cell(load_runs(tmp_path)) == "61.0 ± 1.4 (2, 1 failed)"

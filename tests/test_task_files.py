@@ -23,7 +23,8 @@ import pytest
 from memnb import config, tasks
 from memnb.errors import DataError, MemnbError
 from memnb.tasks import archives, catalogue, image, pathfinder_lra, prepared, retrieval, text
-from memnb.tasks.base import asked
+from memnb.tasks.base import Sequences, asked
+from memnb.tasks.draws import Draws
 
 TEXT = config.Text(max_length=24)
 PATHFINDER = config.Pathfinder(source="lra")
@@ -133,6 +134,34 @@ def test_fewer_reviews_are_drawn_in_equal_shares(folder: Path):
     assert tasks.load(TEXT.but(test=4)).test.labels.tolist() == [0, 0, 1, 1]
     with pytest.raises(DataError, match="ask for fewer"):
         tasks.load(TEXT.but(train=100))
+
+
+def test_some_of_each_label_are_drawn_and_stay_in_their_order():
+    rows, labels = np.arange(100, 150), np.array([0, 1, 2, 2, 2] * 30, np.uint8)
+    drawn = [prepared.balanced(rows, labels, 11, Draws(seed, 0), "The set") for seed in (0, 0, 1)]
+    for chosen in drawn:
+        assert np.bincount(labels[chosen]).tolist() == [4, 4, 3]
+        assert set(chosen) < set(rows)
+        assert chosen.tolist() == sorted(chosen)
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    assert prepared.balanced(rows, labels, None, Draws(0, 0), "The set") is rows
+
+
+def test_a_document_may_be_empty():
+    values, offsets = np.array([7, 8], np.uint8), np.array([0, 0, 2])
+    documents = Sequences.checked(values, offsets, "a file")
+    inputs, lengths = documents.padded(np.arange(2), 3)
+    assert (inputs.tolist(), lengths.tolist()) == ([[0, 0, 0], [7, 8, 0]], [0, 2])
+    with pytest.raises(DataError, match="its offsets do not fit"):
+        Sequences.checked(values, np.array([0, 2, 1, 2]), "a file")
+
+
+def test_the_content_of_a_data_set_is_the_same_in_any_order_of_its_arrays():
+    one, other = np.arange(3, dtype=np.uint8), np.zeros(2, np.uint8)
+    content = prepared.content({"label": one, "bytes": other})
+    assert content == prepared.content({"bytes": other, "label": one})
+    assert content != prepared.content({"label": other, "bytes": one})
 
 
 def test_text_refuses_the_wrong_archive(folder: Path):
@@ -336,6 +365,10 @@ def test_image_from_both_archives(folder: Path, official):
     assert data.train.inputs[2, 5 * 32 + 7] == grey_by_hand(tuple(pixels.tolist()))
     assert data.test.labels.tolist() == made.labels(6)
     binary = prepared.read("image")
+    # The last ones are held out, and none is in both sets.
+    parts = [data.train.inputs, data.validation.inputs]
+    assert len(parts[1]) == 2
+    assert np.array_equal(np.concatenate(parts), binary["x_train"].reshape(25, 1024))
     python = image.read(official(made.tar(folder / "p.tar.gz", made.cifar_python())))
     assert same(binary, python)
 

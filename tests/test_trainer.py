@@ -16,7 +16,7 @@ import pytest
 from memnb.config import Run, run_config
 from memnb.reproduce.progress import Display
 from memnb.reproduce.trainer import Clock, missing, train_missing
-from memnb.reproduce.workers import Ended, run_jobs
+from memnb.reproduce.workers import Ended, cores, run_jobs
 
 PRETEND = "pretend_training:train"
 RUNS = [
@@ -64,6 +64,7 @@ def test_each_missing_run_is_trained_once_and_never_again(train: Train) -> None:
     assert all(len(train.calls(run)) == 1 for run in RUNS)
     assert "[4/4] listops-short luna-" in train.shown.getvalue()
     assert "test accuracy 35.0%" in train.shown.getvalue()
+    assert all(0 < result.seconds < 100 for result in ended.values())
 
 
 def test_work_is_shared_out_and_each_worker_has_its_share_of_the_cores(
@@ -74,6 +75,42 @@ def test_work_is_shared_out_and_each_worker_has_its_share_of_the_cores(
     calls = [line.split() for run in RUNS for line in train.calls(run)]
     assert len({pid for pid, _ in calls}) == 2
     assert {threads for _, threads in calls} == {"3"}
+
+
+def test_runs_start_in_their_order(train: Train) -> None:
+    train(jobs=1)
+    said = [line.partition(":")[0] for line in train.shown.getvalue().splitlines()]
+    assert said == [
+        f"[{place}/4] listops-short {run.model.name} seed {run.seed}"
+        for place, run in enumerate(RUNS, start=1)
+    ]
+
+
+def test_fewer_runs_than_jobs_share_all_cores_and_cards(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memnb.reproduce.trainer.cores", lambda: 6)
+    train(runs=RUNS[:1], jobs=3, cards=["5", "7"])
+    (call,) = train.calls(RUNS[0])
+    assert call.split()[1] == "6"
+    assert (train.folder / RUNS[0].run_id / "where.txt").read_text() == "5 1"
+    # Of three on two cards two are side by side, and each may be one of them.
+    train(runs=RUNS[1:], jobs=3, cards=["5", "7"])
+    there = [(train.folder / run.run_id / "where.txt").read_text() for run in RUNS[1:]]
+    assert {one.split()[1] for one in there} == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("quota", "count"),
+    [("150000 100000", 2), ("50000 100000", 1), ("1000 100000", 1), ("1600000 100000", 8),
+     ("max 100000", 8), ("", 8)],
+)  # fmt: skip
+def test_a_container_has_no_more_cores_than_its_quota(
+    quota: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda _: quota)
+    assert cores() == count
 
 
 def test_jobs_are_dealt_out_to_the_graphics_cards(train: Train) -> None:

@@ -105,9 +105,10 @@ def test_a_run_leaves_a_complete_folder(tmp_path: Path) -> None:
     expected = [(step, s) for step in (10, 20, 30, 40) for s in ("train", "validation")]
     assert splits == [*expected, (record["best_step"], "test")]
     best = max(rows(tmp_path)[1:-1:2], key=lambda row: row["accuracy"])
-    assert (best["step"], best["accuracy"]) == (
+    assert (best["step"], best["accuracy"], best["loss"]) == (
         record["best_step"],
         record["validation_accuracy"],
+        record["validation_loss"],
     )
     assert [row["kept"] for row in rows(tmp_path, "removal")] == [4, 2, 1]
     assert rows(tmp_path, "removal")[0]["accuracy"] == record["test_accuracy"]
@@ -171,6 +172,13 @@ def test_the_best_weights_are_kept_and_tested(whole: Callable[..., Path]) -> Non
     assert accuracy == pytest.approx(record["test_accuracy"])
 
 
+def test_attention_is_kept_of_the_first_validation_example(whole: Callable[..., Path]) -> None:
+    example = tasks.load(tiny().task).validation
+    with np.load(whole() / "attention.npz") as maps:
+        assert maps["tokens"].tolist() == example.inputs[0, : example.lengths[0]].tolist()
+        assert maps["label"] == example.labels[0]
+
+
 def test_training_learns(tmp_path: Path) -> None:
     """On 200 examples the training loss falls far below that of guessing."""
     run = tiny("luna-4", steps=300, evaluate_every=100, lr=0.05, warmup=30)
@@ -218,6 +226,20 @@ def test_each_call_counts_the_share_of_the_device_that_it_had(
     record = train(tiny(), tmp_path / "run", device="cpu")
     later = record["seconds"] - first["seconds"]
     assert record["device_seconds"] == pytest.approx(first["seconds"] + 40 * later, rel=0.05)
+
+
+def test_a_checkpoint_that_knows_no_device_time_had_all_cores_of_this_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 40)
+    first = train(tiny("transformer"), tmp_path, device="cpu", budget=0.0)
+    state = checkpoint.load_newest(tmp_path)
+    assert state is not None
+    del state["seconds"]["device"]
+    checkpoint.save(tmp_path, state["engine"]["step"], state)
+    record = train(tiny("transformer"), tmp_path, device="cpu")
+    assert record["seconds"] > first["seconds"] > 0
+    assert record["device_seconds"] == pytest.approx(40 * record["seconds"], rel=0.01)
 
 
 @pytest.mark.parametrize("lost", ["sampler", "rng_cpu", "optimizer"])
@@ -345,6 +367,18 @@ def test_a_machine_that_only_tests_has_not_trained(
     assert (one["from_step"], one["commit"] == "another") == (0, False)
 
 
+def test_a_run_began_when_its_first_call_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter("abcdef")
+    monkeypatch.setattr(loop, "_now", lambda: next(times))
+    first = train(tiny("transformer"), tmp_path, device="cpu", budget=0.0)
+    assert (first["started"], first["finished"]) == ("a", None)
+    record = train(tiny("transformer"), tmp_path, device="cpu")
+    assert (record["outcome"], record["started"]) == ("finished", "a")
+    assert record["finished"] > "a"
+
+
 def test_a_checkpoint_without_machines_was_trained_where_its_record_says(tmp_path: Path) -> None:
     run = tiny("luna-4")
     train(run, tmp_path, device="cpu", should_stop=stop_after(5))
@@ -463,6 +497,44 @@ def test_divergence_is_a_recorded_failure(tmp_path: Path, monkeypatch: pytest.Mo
     record = train(tiny(), tmp_path, device="cpu")
     assert record["outcome"] == "failed"
     assert "diverged to 1e+03 at step 10" in record["reason"]
+
+
+@pytest.mark.parametrize(("loss", "outcome"), [(23.0, "finished"), (23.1, "failed")])
+def test_a_loss_of_ten_times_that_of_guessing_is_a_divergence(
+    loss: float, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten classes, guessing has a loss of 2.303."""
+    monkeypatch.setattr(Engine, "report", lambda self: (loss, 0.1))
+    assert train(tiny("transformer"), tmp_path, device="cpu")["outcome"] == outcome
+
+
+def test_a_validation_loss_that_is_no_number_is_a_recorded_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "evaluate", lambda *_: (math.nan, 0.1))
+    record = train(tiny("transformer"), tmp_path, device="cpu")
+    assert record["outcome"] == "failed"
+    assert record["reason"] == "the loss is not a finite number at step 10"
+    assert [row["split"] for row in rows(tmp_path)] == ["train"]
+
+
+def test_the_time_of_every_save_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[float] = []
+    save = checkpoint.save
+
+    def noted(*arguments: Any) -> Path:
+        begun = time.monotonic()
+        time.sleep(0.02)
+        path = save(*arguments)
+        saved.append(time.monotonic() - begun)
+        return path
+
+    monkeypatch.setattr(checkpoint, "save", noted)
+    for name, value in {"SAVE_EVERY": 0.0, "SAVE_SHARE": math.inf, "RESPOND_WITHIN": 0.0}.items():
+        monkeypatch.setattr(loop, name, value)
+    record = train(tiny("transformer", steps=5), tmp_path, device="cpu")
+    assert len(saved) > 2
+    assert record["seconds_saving"] >= sum(saved)
 
 
 @pytest.mark.parametrize("memory", [False, True])

@@ -85,9 +85,7 @@ def asked_since(run: Path, other: Path) -> list[str] | None:
         return None
     named = {name for again in record.examined_again for name in again.files}
     new = [name for name in _differing(run, other) if name != "run.json"]
-    later = all(
-        name in named and (run / name).exists() and not (other / name).exists() for name in new
-    )
+    later = all(name in named and not (other / name).exists() for name in new)
     return new if later else None
 
 
