@@ -1538,6 +1538,18 @@ def test_ablation_figure_has_a_row_per_combination(quick: pd.DataFrame) -> None:
     assert "only the whole ConvLuna has run yet: nothing to compare it with" in alone
 
 
+def test_an_ablation_says_which_parts_are_not_planned(quick: pd.DataFrame) -> None:
+    planned = {("none", 4, 1, "unit", "listops-short", "as_coded")}
+    table = filter_tables.ablation(quick, "quick", planned)
+    without = table[table["ListOps short, as coded"].isin([style.MISSING, "–"])]
+    said = without.set_index(["Filter", "Pack temperature"])["ListOps short, as coded"]
+    assert said.pop(("no filter", "1")) == style.MISSING
+    assert len(said) == 5
+    assert set(said) == {"–"}
+    figure = words(figures.ablation(quick, planned=planned))
+    assert (figure.count(style.MISSING), figure.count(style.NOT_PLANNED)) == (1, 5)
+
+
 def test_notes_of_the_ablation_stand_clear_of_the_dashed_line(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-16", [0.84, 0.85], task="pathfinder-short")
     none = {"filter": "none"}

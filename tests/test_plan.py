@@ -162,3 +162,16 @@ def test_unknown_names_are_refused_with_a_suggestion() -> None:
         plan.together(["tabel"], "quick")
     with pytest.raises(MemnbError, match="preset named 'quik'; did you mean 'quick'"):
         plan.runs("table", "quik")
+
+
+def test_planned_parts_of_the_ablation() -> None:
+    planned = plan.parts_and_tasks()
+    for task in plan.QUICK_OTHER_TASKS:
+        here = {parts[:4] for parts in planned if parts[4:] == (task, "as_coded")}
+        assert here == {
+            *(("conv", 4, 1, temperature) for temperature in plan.TEMPERATURES),
+            ("none", 4, 1, "learn"),
+            ("pool", 4, 1, "learn"),
+        }
+    whole = {parts[:4] for parts in planned if parts[4:] == ("listops", "as_intended")}
+    assert len(whole) == 4 * 3

@@ -257,10 +257,13 @@ def _references(published: pd.DataFrame | None, tasks: Sequence[str]) -> pd.Data
 # --- ablation --------------------------------------------------------------------------------
 
 
-def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
+def ablation(
+    runs: pd.DataFrame, subtitle: str = "", planned: filter_tables.Parts | None = None
+) -> Figure:
     """ConvLuna taken apart, as coded: every seed of filter by pack temperature, a panel per task.
 
-    The dashed line is the whole ConvLuna (convolution, learned temperature).
+    The dashed line is the whole ConvLuna (convolution, learned temperature). Of what has no run
+    only ``planned`` parts say *no run yet*, the others *not planned*; without it, all do.
     """
     name = naming.model_label(f"convluna-{filter_tables.TAKEN_APART}")
     title = f"{name} taken apart: filter and pack temperature"
@@ -291,7 +294,14 @@ def ablation(runs: pd.DataFrame, subtitle: str = "") -> Figure:
         # The dashed line, too, is a mark that a remark keeps clear of.
         levels = [100 * standard["test_accuracy"].mean()] if len(standard) else []
         shown = [
-            _Row(groups.get((*kind, temperature), own.iloc[:0]), look, levels)
+            _Row(
+                groups.get((*kind, temperature), own.iloc[:0]),
+                look,
+                levels,
+                style.MISSING
+                if planned is None or (*kind, temperature, task, "as_coded") in planned
+                else style.NOT_PLANNED,
+            )
             for kind, look in looks.items()
             for temperature in filter_tables.TEMPERATURES
         ]

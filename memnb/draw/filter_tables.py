@@ -3,7 +3,7 @@ and with other kernels in their place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -25,7 +25,13 @@ EXCHANGED = ("filter", "filter_width", "filter_stride", "pack_temperature")
 _FILTER_NAMES = {"none": "no filter", "conv": "convolution", "pool": "max pooling"}
 
 
-def ablation(runs: pd.DataFrame, scale: tables.Scale = "full") -> pd.DataFrame:
+Parts = Collection[tuple[str | int, ...]]
+"""(filter, its width and stride, pack temperature, task, reading) of planned runs."""
+
+
+def ablation(
+    runs: pd.DataFrame, scale: tables.Scale = "full", planned: Parts | None = None
+) -> pd.DataFrame:
     """ConvLuna taken apart: filter (rows) by pack temperature (rows) by reading (columns).
 
     Only runs of the simplified ConvLuna that differ in these three settings are shown. Under
@@ -35,6 +41,7 @@ def ablation(runs: pd.DataFrame, scale: tables.Scale = "full") -> pd.DataFrame:
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
         scale: ``full`` for both readings, ``quick`` for the one that a laptop trains.
+        planned: where there is no run, only the cells of these say *yet*; without it, all do.
 
     Returns:
         Columns ``Filter``, ``Pack temperature`` and one per task and reading. The tasks are those
@@ -47,12 +54,16 @@ def ablation(runs: pd.DataFrame, scale: tables.Scale = "full") -> pd.DataFrame:
     tasks = tasks or (["listops", "text"] if scale == "full" else ["listops-short"])
     groups = some.groupby([*EXCHANGED, "task", "reading"], sort=False)
     found = {key: tables.accuracy_cell(group) for key, group in groups}
+
+    def cell(*key: str | int) -> str:
+        return found.get(key, style.MISSING if planned is None or key in planned else "–")
+
     shown = [(task, reading) for task in tasks for reading in readings]
     rows = [
         [
             filter_label(*kind),
             label,
-            *(found.get((*kind, temperature, *where), style.MISSING) for where in shown),
+            *(cell(*kind, temperature, *where) for where in shown),
         ]
         for kind in filters_of(some)
         for temperature, label in TEMPERATURES.items()

@@ -122,6 +122,11 @@ class Page:
         """Model and task of every run of the study, done or not."""
         return plan.models_and_tasks()
 
+    @cached_property
+    def planned_parts(self) -> frozenset[tuple[str | int, ...]]:
+        """Parts, task and reading of every planned run of the ConvLuna that is taken apart."""
+        return plan.parts_and_tasks()
+
     def layers(self, study: rows.Study = "shared") -> list[Layer]:
         """The full-scale layer, then the small one; either may have no rows.
 

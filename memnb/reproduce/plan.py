@@ -268,6 +268,17 @@ def models_and_tasks() -> frozenset[tuple[str, str]]:
     return frozenset((run.model.name, run.task.name) for run in plain) | frozenset(others)
 
 
+def parts_and_tasks() -> frozenset[tuple[str | int, ...]]:
+    """(filter, width and stride of it, pack temperature, task, reading) of the planned runs of the
+    ConvLuna that the ablation takes apart, at both scales: as :func:`models_and_tasks`."""
+    chosen = [run for preset in PRESETS for run in together(SETS, preset)]
+    return frozenset(
+        (m.filter, m.filter_width, m.filter_stride, m.pack_temperature, run.task.name, m.reading)
+        for run in chosen
+        if (m := run.model).kind == "convluna" and m.memory == 16
+    )
+
+
 def together(names: Iterable[str], preset: str) -> list[Run]:
     """The runs of several sets, each once, in the order in which they add to the claims."""
     wanted = set(names)
