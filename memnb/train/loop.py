@@ -401,6 +401,7 @@ class _Trainer:
             Journal(self.folder / name).restore(rows)
         weights = {name: value.cpu() for name, value in network.state_dict().items()}
         checkpoint.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
+        network.load_state_dict(last)  # the engine's state is again that of one step, the last
         self.seconds["evaluation"] += time.monotonic() - begun
         self._write_record(
             outcome="finished", stopped=stopped, test_loss=loss, test_accuracy=accuracy
