@@ -85,7 +85,7 @@ def accuracy(
                 own[own["model"] == name],
                 panels.look_of(name),
                 there.loc[there["name"] == name, "accuracy"],
-                style.MISSING if planned is None or (name, task) in planned else style.NOT_PLANNED,
+                style.without_run((name, task), planned),
             )
             for name in models
         ]
@@ -258,7 +258,7 @@ def _references(published: pd.DataFrame | None, tasks: Sequence[str]) -> pd.Data
 
 
 def ablation(
-    runs: pd.DataFrame, subtitle: str = "", planned: filter_tables.Parts | None = None
+    runs: pd.DataFrame, subtitle: str = "", planned: style.PlannedParts | None = None
 ) -> Figure:
     """ConvLuna taken apart, as coded: every seed of filter by pack temperature, a panel per task.
 
@@ -298,9 +298,7 @@ def ablation(
                 groups.get((*kind, temperature), own.iloc[:0]),
                 look,
                 levels,
-                style.MISSING
-                if planned is None or (*kind, temperature, task, "as_coded") in planned
-                else style.NOT_PLANNED,
+                style.without_run((*kind, temperature, task, "as_coded"), planned),
             )
             for kind, look in looks.items()
             for temperature in filter_tables.TEMPERATURES

@@ -3,7 +3,7 @@ and with other kernels in their place."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -25,12 +25,8 @@ EXCHANGED = ("filter", "filter_width", "filter_stride", "pack_temperature")
 _FILTER_NAMES = {"none": "no filter", "conv": "convolution", "pool": "max pooling"}
 
 
-Parts = Collection[tuple[str | int, ...]]
-"""(filter, its width and stride, pack temperature, task, reading) of planned runs."""
-
-
 def ablation(
-    runs: pd.DataFrame, scale: tables.Scale = "full", planned: Parts | None = None
+    runs: pd.DataFrame, scale: tables.Scale = "full", planned: style.PlannedParts | None = None
 ) -> pd.DataFrame:
     """ConvLuna taken apart: filter (rows) by pack temperature (rows) by reading (columns).
 
@@ -56,7 +52,7 @@ def ablation(
     found = {key: tables.accuracy_cell(group) for key, group in groups}
 
     def cell(*key: str | int) -> str:
-        return found.get(key, style.MISSING if planned is None or key in planned else "–")
+        return found.get(key) or style.without_run(key, planned, style.NOT_PLANNED_CELL)
 
     shown = [(task, reading) for task in tasks for reading in readings]
     rows = [

@@ -37,8 +37,21 @@ RULE = "#D5D8DC"
 """Hairlines: grid and frames. Carries no information, so it may be faint."""
 MISSING = "no run yet"
 NOT_PLANNED = "not planned"
+NOT_PLANNED_CELL = "–"
+"""The same in a table."""
 Planned = Collection[tuple[str, str]]
 """(model, task) of planned runs: of the others a figure or table says that they are not planned."""
+PlannedParts = Collection[tuple[str | int, ...]]
+"""As :data:`Planned`, of a model taken apart: (filter, its width, its stride, pack temperature,
+task, reading)."""
+
+
+def without_run(
+    kind: tuple[str | int, ...], planned: PlannedParts | None, otherwise: str = NOT_PLANNED
+) -> str:
+    """What stands in the place of a ``kind`` of which there is no run: that there is none yet, or
+    ``otherwise`` where others are planned."""
+    return MISSING if planned is None or kind in planned else otherwise
 
 
 Dash = Literal["-"] | tuple[float, tuple[float, ...]]

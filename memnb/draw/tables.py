@@ -62,7 +62,7 @@ def mean_cell(values: pd.Series[float], failed: int = 0) -> str:
 
 def without_run(model: str, task: str, planned: style.Planned | None) -> str:
     """The cell of a model that has no run on a task."""
-    return style.MISSING if planned is None or (model, task) in planned else "–"
+    return style.without_run((model, task), planned, style.NOT_PLANNED_CELL)
 
 
 def signed(points: float) -> str:
