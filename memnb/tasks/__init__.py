@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from memnb import config
-from memnb.errors import DataError, MemnbError
+from memnb.errors import MemnbError
 from memnb.tasks import image, listops, pathfinder, recall, retrieval, text
 from memnb.tasks.base import Bytes, Dataset, Split
 from memnb.tasks.text import ids as review_ids
@@ -100,13 +100,7 @@ def encode(task: config.Task, text: str) -> tuple[Bytes, int]:
                 f"'{wrong}' is no token of ListOps; use [MAX, [MIN, [MED, [SM, ] and the digits 0 "
                 "to 9, with spaces between them."
             )
-        try:
-            label = listops.evaluate(words)
-        except DataError as error:
-            raise MemnbError(
-                f"{error} Every operator needs its arguments and a closing bracket, as in "
-                "[MAX 4 [MIN 2 7 ] ]."
-            ) from None
+        label = listops.evaluate(words)
         ids = np.array([listops.TOKEN_ID[word] for word in words], np.uint8)
     elif isinstance(task, config.Text):
         ids, label = review_ids(text), -1

@@ -312,6 +312,9 @@ class Node:
         return sum(one.ends(depth - 1) for one in self.arguments)
 
 
+_COMPLETE = "every operator needs its arguments and a closing bracket, as in [MAX 4 [MIN 2 7 ] ]."
+
+
 def tree(tokens: Sequence[str]) -> Node:
     """The expression as a tree, read left to right.
 
@@ -330,14 +333,10 @@ def tree(tokens: Sequence[str]) -> Node:
         elif token.isdecimal() and token in TOKEN_ID:
             stack[-1][1].append(Node(token, int(token), 1))
         else:
-            raise DataError(
-                f"A ListOps expression cannot go on with {token!r}; check its brackets."
-            )
+            raise DataError(f"A ListOps expression cannot go on with {token!r}; {_COMPLETE}")
     if len(stack) > 1 or len(stack[0][1]) != 1:
-        raise DataError(
-            f"These tokens are not one complete ListOps expression: {' '.join(tokens)[:60]!r}; "
-            "close every bracket, and write one expression."
-        )
+        begun = " ".join(tokens)[:60]
+        raise DataError(f"These tokens are not one complete expression: {begun!r}; {_COMPLETE}")
     return stack[0][1][0]
 
 
