@@ -262,8 +262,9 @@ def runs(name: str, preset: str) -> list[Run]:
 def models_and_tasks() -> frozenset[tuple[str, str]]:
     """(model, task) of all planned runs of models as their names define them, at both scales,
     whatever data are here: what a table may have no run of *yet*."""
-    runs = [run for preset in PRESETS for run in together(SETS, preset)]
-    plain = (run for run in runs if run == run_config(run.model.name, run.task.name, run.seed))
+    plain = (
+        run for run in _whole_study() if run == run_config(run.model.name, run.task.name, run.seed)
+    )
     others = product(QUICK_OTHER_MODELS, QUICK_OTHER_TASKS)
     return frozenset((run.model.name, run.task.name) for run in plain) | frozenset(others)
 
@@ -271,12 +272,16 @@ def models_and_tasks() -> frozenset[tuple[str, str]]:
 def parts_and_tasks() -> frozenset[tuple[str | int, ...]]:
     """(filter, width and stride of it, pack temperature, task, reading) of the planned runs of the
     ConvLuna that the ablation takes apart, at both scales: as :func:`models_and_tasks`."""
-    chosen = [run for preset in PRESETS for run in together(SETS, preset)]
     return frozenset(
         (m.filter, m.filter_width, m.filter_stride, m.pack_temperature, run.task.name, m.reading)
-        for run in chosen
+        for run in _whole_study()
         if (m := run.model).kind == "convluna" and m.memory == 16
     )
+
+
+def _whole_study() -> list[Run]:
+    """The runs of all sets at both scales."""
+    return [run for preset in PRESETS for run in together(SETS, preset)]
 
 
 def together(names: Iterable[str], preset: str) -> list[Run]:
