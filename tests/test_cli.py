@@ -84,8 +84,9 @@ def test_a_mistake_is_one_sentence_with_what_was_meant(
 
 
 def test_options_may_stand_between_the_words_of_a_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MEMNB_VERBOSE", "")  # which -v sets for processes started later
     out = str(tmp_path)
     (tmp_path / "runs" / "a-run").mkdir(parents=True)
     for call in (
