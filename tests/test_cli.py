@@ -420,6 +420,35 @@ def test_results_in_each_format(some_runs: Path, capsys: pytest.CaptureFixture[s
     assert len(runs.splitlines()) == 1 + 6
 
 
+def test_results_of_some_tasks_and_models(
+    some_runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lines(*options: str) -> list[list[str]]:
+        code, text, _ = memnb(capsys, "results", f"--out={some_runs}", "--format=csv", *options)
+        assert code == 0
+        return [line.split(",")[:3] for line in text.splitlines()[1:]]
+
+    committed = ["paper", "text", "luna-1"]
+    assert committed in lines()
+    assert committed not in lines("--here")
+    assert {tuple(line) for line in lines("--here")} == {tuple(line) for line in lines()} - {
+        tuple(committed)
+    }
+    assert lines("--tasks", "text") == [committed]
+    of_luna = lines("--models=luna-16,luna-1")
+    assert committed in of_luna
+    assert {line[2] for line in of_luna} == {"luna-16", "luna-1"}
+    assert lines("--models=luna-16", "--runs") != lines("--models=luna-16")
+    for option, name, there in (("--tasks", "txet", "text"), ("--models", "luna-2", "luna-16")):
+        code, out, err = memnb(capsys, "results", f"--out={some_runs}", option, name)
+        assert (code, out) == (2, "")
+        assert f"'{name}'" in err
+        assert there in err
+    code, _, err = memnb(capsys, "results", f"--out={some_runs}", "--here", "--tasks=text")
+    assert code == 2  # that row is a committed one
+    assert "listops-short" in err
+
+
 def test_damaged_rows_are_named(some_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = next((some_runs / "runs").glob("*convluna*/run.json"))
     record.write_text("{")
@@ -528,7 +557,10 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("option", ["--format=csv", "--runs", "--out=elsewhere"])
+@pytest.mark.parametrize(
+    "option",
+    ["--format=csv", "--runs", "--out=elsewhere", "--here", "--tasks=text", "--models=luna-1"],
+)
 def test_merging_ignores_no_option(capsys: pytest.CaptureFixture[str], option: str) -> None:
     code, _, err = memnb(capsys, "results", "merge", "runs", option)
     assert code == 2

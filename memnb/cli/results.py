@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memnb import naming, paths
-from memnb.cli.common import Command, add_out, complain, one_of, print_frame
+from memnb.cli.common import Command, add_out, complain, names, one_of, print_frame
 from memnb.errors import MemnbError, RunError
 from memnb.words import counted
 
@@ -20,11 +20,12 @@ _FORMATS = ("text", "csv", "md")
 
 _RESULTS_HELP = """\
   memnb results                 the rows, a line per model
+  memnb results --here          of this machine alone; --tasks text --models luna-16,convluna-16
+                                narrows them down
   memnb results merge PATH...   take rows from elsewhere into data/results/, verified: run folders,
                                 folders of them, or tar archives; all of them or none
 
-Reads the committed rows and those of this machine. Every finished seed is in the mean, and runs
-that failed are counted beside it."""
+Every finished seed is in the mean, and runs that failed are counted beside it."""
 
 
 def _results_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,9 @@ def _results_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="*", help="of what is merged")
     parser.add_argument("--format", default="text", help="text (default), csv or md")
     parser.add_argument("--runs", action="store_true", help="one row per run instead of per model")
+    parser.add_argument("--tasks", metavar="TASK,...", type=names)
+    parser.add_argument("--models", metavar="MODEL,...", type=names)
+    parser.add_argument("--here", action="store_true", help="leave out the committed rows")
     add_out(parser)
 
 
@@ -41,6 +45,9 @@ def _results(values: argparse.Namespace) -> int:
         for option, given in (
             ("--format", values.format != _FORMATS[0]),
             ("--runs", values.runs),
+            ("--tasks", values.tasks),
+            ("--models", values.models),
+            ("--here", values.here),
             ("--out", values.out is not None),
         ):
             if given:
@@ -55,12 +62,28 @@ def _results(values: argparse.Namespace) -> int:
             )
         return _merge(values)
     form = one_of("format", values.format, _FORMATS)
-    runs = _load_runs(values.out)
+    runs = _load_runs(values.out, committed=not values.here)
+    for column, chosen in (("task", values.tasks), ("model", values.models)):
+        if chosen and not runs.empty:
+            runs = _only(runs, column, chosen)
     if runs.empty and form == "text":
         print("There are no rows yet; 'memnb reproduce' makes some.")
     else:
         print_frame(runs[list(_RUN_COLUMNS)] if values.runs else _per_model(runs), form)
     return 0
+
+
+def _only(runs: pd.DataFrame, column: str, chosen: list[str]) -> pd.DataFrame:
+    """The rows whose ``column`` is one of ``chosen``.
+
+    Raises:
+        MemnbError: none of them has one of these.
+    """
+    found = sorted(set(runs[column]))
+    for name in chosen:
+        if name not in found:
+            raise MemnbError(f"No row has the {column} '{name}'; the rows have {', '.join(found)}.")
+    return runs[runs[column].isin(chosen)]
 
 
 def _merge(values: argparse.Namespace) -> int:
@@ -161,14 +184,15 @@ def _check(values: argparse.Namespace) -> int:
 CHECK = Command(_check, _check_arguments, "judge the paper's claims on the rows", _CHECK_HELP)
 
 
-def _load_runs(out: str | None) -> pd.DataFrame:
-    """This machine's rows and the committed ones; what could not be read goes to stderr."""
+def _load_runs(out: str | None, committed: bool = True) -> pd.DataFrame:
+    """This machine's rows and, by default, the committed ones; what could not be read goes to
+    stderr."""
     from memnb.evidence import rows
 
     here = paths.runs(out)
     if out is not None and not here.is_dir():
         raise RunError(f"There are no runs in {here}; is --out the folder that holds runs/?")
-    runs = rows.load_runs(here, paths.stored_results())
+    runs = rows.load_runs(here, *([paths.stored_results()] if committed else []))
     for problem in runs.attrs["problems"]:
         complain(problem)
     return runs
