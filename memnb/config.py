@@ -11,9 +11,11 @@ import difflib
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -668,6 +670,8 @@ BESIDE = tuple(name for name in _FAMILIES if f"{name}-16" not in MODELS and name
 #: The block that a page writes before the reader's eyes: a row on that page, and on no other.
 DEMONSTRATION = "slots"
 ENTRY_POINTS = "memnb.models"
+#: The variable that names files of blocks of your own.
+BLOCKS = "MEMNB_BLOCKS"
 _OWN: set[str] = set()
 
 _SMALL = {"blocks": 2, "width": 32, "heads": 4, "mlp": 64, "dropout": 0.0}
@@ -702,9 +706,43 @@ def list_models() -> list[str]:
 
 
 def own_families() -> set[str]:
-    """Names of blocks that are not memnb's: registered in this process, or by an entry point."""
+    """Names of blocks that are not memnb's: registered in this process, named by MEMNB_BLOCKS, or
+    offered by an entry point.
+
+    Raises:
+        MemnbError: as :func:`block_files`.
+    """
     found = {point.name for point in entry_points(group=ENTRY_POINTS)}
-    return (_OWN | {name for name in found if _FAMILY_NAME.fullmatch(name)}) - set(_FAMILIES)
+    offered = {name for name in found if _FAMILY_NAME.fullmatch(name)} - set(_FAMILIES)
+    return _OWN | offered | set(block_files())
+
+
+def block_files() -> dict[str, Path]:
+    """The Python files of your blocks that MEMNB_BLOCKS names, as ``mean=my_memory.py``; what
+    stands between two of them is what stands between the folders of PATH.
+
+    The variable goes to the processes that a command starts, so its blocks are known there too.
+
+    Raises:
+        MemnbError: a part of another form, a name that no block can have, or no file.
+    """
+    found = {}
+    for part in filter(None, os.environ.get(BLOCKS, "").split(os.pathsep)):
+        name, equals, file = part.partition("=")
+        if not (name and equals and file):
+            raise MemnbError(
+                f"{BLOCKS} names blocks and their files, as mean=my_memory.py, but holds "
+                f"'{part}'; put the name and = before the file."
+            )
+        _check_family(name)
+        path = Path(os.path.expanduser(file))  # which leaves a home that nobody has as it is
+        if not path.is_file():
+            raise MemnbError(
+                f"{BLOCKS} says that the block '{name}' stands in {path}, but there is no such "
+                "file; give its whole path."
+            )
+        found[name] = path
+    return found
 
 
 def refused_blocks() -> dict[str, str]:
@@ -729,6 +767,11 @@ def add_family(name: str) -> None:
     Raises:
         MemnbError: memnb has a model of this name, or it is no word of small letters and digits.
     """
+    _check_family(name)
+    _OWN.add(name)
+
+
+def _check_family(name: str) -> None:
     if name in _FAMILIES:
         raise MemnbError(f"memnb has a model named '{name}'; give your block another name.")
     if not _FAMILY_NAME.fullmatch(name):
@@ -736,7 +779,6 @@ def add_family(name: str) -> None:
             f"A model's name is one word of small letters and digits, but got {name!r}; the number "
             "of memory rows is added to it, as in 'mymemory-16'."
         )
-    _OWN.add(name)
 
 
 def standard_model(model: Model, task: str | Task) -> Model:
@@ -770,8 +812,9 @@ def _unknown_model(name: str) -> MemnbError:
     if _MODEL_NAME.fullmatch(name) and not difflib.get_close_matches(family, known, 1, 0.7):
         return MemnbError(
             f"There is no model named '{name}'; see 'memnb models', or, for a block of your own, "
-            f"offer it by an entry point in the group {ENTRY_POINTS}, since one that a file "
-            "registers is known to the process that runs the file, and to no other."
+            f"name its file ({BLOCKS}={family}=my_memory.py), or offer it by an entry point in the "
+            f"group {ENTRY_POINTS}, since one that a script registers is known to the process that "
+            "runs the script, and to no other."
         )
     return unknown("model", name, list_models())
 

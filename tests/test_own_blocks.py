@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import os
 import random
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +30,8 @@ from memnb.probes.degradation import measure
 from memnb.probes.row_removal import accuracy_by_rows_left
 from memnb.train import bench, verify
 from memnb.train.loop import train
+
+ROOT = Path(__file__).parents[1]
 
 
 class Gated(nn.Module):
@@ -53,7 +58,9 @@ def failures(block: type[nn.Module]) -> dict[str, str]:
 
 @pytest.mark.parametrize("time", ["first", "second"])
 def test_what_a_test_registers_is_unknown_to_the_next(time: str) -> None:
-    assert "mine" not in {*config.own_families(), *registry.registered()}, time
+    assert "mine" not in config.own_families(), time
+    with pytest.raises(MemnbError, match="no block named 'mine'"):
+        registry.own_block("mine")
     register("mine")(Gated)
 
 
@@ -625,6 +632,61 @@ class FromFile(nn.Module):
     def forward(self, x, memory, mask):
         return x + self.linear(x), memory
 """
+
+
+def test_a_block_in_a_file_is_known_to_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "my memory.py"
+    file.write_text(FILE)
+    monkeypatch.setenv("MEMNB_BLOCKS", f"fromfile={file}")
+    assert main(["models"]) == 0
+    assert "fromfile-16       a block of your own" in capsys.readouterr().out
+    words = ["train", "fromfile-4", "recall-4", f"--out={tmp_path}", "--set", "training.steps=2"]
+    small = ["task.train=40", "task.validation=10", "task.test=10", "training.batch=8"]
+    # In a process of its own, which has run no file.
+    command = [sys.executable, "-m", "memnb", *words]
+    command += [word for setting in small for word in ("--set", setting)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "run.json").read_text())["block"]
+    assert main(["runs", "examine", run.name, f"--out={tmp_path}"]) == 0
+    assert main(["weights", "export", run.name, f"--out={tmp_path}"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        ("my memory.py", "as mean=my_memory.py, but holds 'my memory.py'; put the name"),
+        ("=my memory.py", "but holds '=my memory.py'"),
+        ("luna=my memory.py", "memnb has a model named 'luna'"),
+        ("From=my memory.py", "one word of small letters and digits, but got 'From'"),
+        ("fromfile=elsewhere.py", "there is no such file; give its whole path"),
+        ("other=my memory.py", "registers fromfile; correct the name"),
+        ("other=empty.py", "registers no block; put @register"),
+    ],
+)
+def test_a_file_of_blocks_that_cannot_be_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: str, said: str
+) -> None:
+    (tmp_path / "my memory.py").write_text(FILE)
+    (tmp_path / "empty.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEMNB_BLOCKS", blocks)
+    with pytest.raises(MemnbError, match=re.escape(said)):
+        build_model("other-4", "listops-short")
+
+
+def test_several_files_of_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = []
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(FILE.replace('"fromfile"', f'"{name}"'))
+        parts.append(f"{name}={tmp_path / name}.py")
+    monkeypatch.setenv("MEMNB_BLOCKS", os.pathsep.join(["", *parts]))
+    assert {"one-16", "two-16"} <= set(config.list_models())
+    assert build_model("two-4", "listops-short").model.name == "two-4"
+    assert build_model("one-4", "listops-short").model.name == "one-4"
 
 
 def test_verify_block_reads_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,15 +27,18 @@ that lets them::
     if self.keep_rows is not None:              # (B, M) or (M,): True at the rows that may be read
         scores = scores.masked_fill(~self.keep_rows[..., None, :], -math.inf)
 
-A package offers its blocks by an entry point in the group ``memnb.models``, whose name is the name
-of the model: they are then known to the command line as well. ``memnb verify-block`` says whether a
+The variable MEMNB_BLOCKS (``mymemory=my_memory.py``) makes a block in a file known to every command
+and to what that starts. A package offers its blocks by an entry point in the group
+``memnb.models``, whose name is the name of the model. ``memnb verify-block`` says whether a
 block keeps what the others promise.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import inspect
+import sys
 import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -92,9 +95,34 @@ def register(name: str) -> Callable[[Block], Block]:
     return keep
 
 
-def registered() -> dict[str, Factory]:
-    """What makes the blocks that were registered in this process, by name."""
-    return dict(_OWN)
+def register_file(path: Path) -> list[str]:
+    """Run a Python file; the names of the blocks that it registers.
+
+    Raises:
+        MemnbError: the file cannot be run, or registers none.
+    """
+    before = dict(_OWN)
+    # Not under its own name alone: a file called random.py would stand in for Python's.
+    spec = importlib.util.spec_from_file_location(f"memnb_own_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickles look a class up by its module
+    try:
+        spec.loader.exec_module(module)
+    except MemnbError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise MemnbError(
+            f"{path} could not be run ({type(error).__name__}: {error}); mend it first."
+        ) from error
+    found = [name for name, make in _OWN.items() if before.get(name) is not make]
+    if not found:
+        raise MemnbError(
+            f"{path} registers no block; put @register('name') from memnb.models.registry above "
+            "its class."
+        )
+    return found
 
 
 def make_block(model: Model, positions: int) -> nn.Module:
@@ -133,12 +161,21 @@ def make_block(model: Model, positions: int) -> nn.Module:
 
 
 def own_block(name: str) -> Factory:
-    """What makes the blocks that were registered, or offered by an entry point, as ``name``.
+    """What makes the blocks that were registered as ``name``, or that MEMNB_BLOCKS or an entry
+    point offers under it.
 
     Raises:
         MemnbError: there is none, or it could not be imported.
     """
     if name in _OWN:
+        return _OWN[name]
+    if (file := config.block_files().get(name)) is not None:
+        found = register_file(file)
+        if name not in _OWN:
+            raise MemnbError(
+                f"{config.BLOCKS} says that the block '{name}' stands in {file}, but that "
+                f"registers {' and '.join(found)}; correct the name."
+            )
         return _OWN[name]
     for point in entry_points(group=config.ENTRY_POINTS):
         if point.name == name:
@@ -152,8 +189,8 @@ def own_block(name: str) -> Factory:
             _OWN.setdefault(name, made)
             return _OWN[name]
     how = (
-        "run the file that registers it in this process first, or offer it by an entry point in "
-        f"the group {config.ENTRY_POINTS}"
+        f"name its file ({config.BLOCKS}={name}=my_memory.py), run that in this process first, or "
+        f"offer it by an entry point in the group {config.ENTRY_POINTS}"
     )
     # Only what is nearly the same: a block of one's own is likelier to be missing than misspelt.
     known = [*config.BUILT_IN, *config.own_families()]

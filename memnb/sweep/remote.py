@@ -23,7 +23,7 @@ from memnb.sweep.work import Work
 from memnb.train.record import has_ended, record_of
 
 #: Variables of the caller's environment that the machines of a cluster are given as well.
-PASSED_ON = ("MEMNB_DATA", "MEMNB_COMMIT")
+PASSED_ON = ("MEMNB_DATA", "MEMNB_BLOCKS", "MEMNB_COMMIT")
 
 
 def payload(work: Work, run: Run, **settings: Any) -> dict[str, Any]:

@@ -7,8 +7,6 @@ where the first one fails, whose fault each of them would repeat.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -68,28 +66,7 @@ def find_blocks(name_or_file: str) -> list[str]:
     path = Path(name_or_file)
     if not path.is_file():
         raise MemnbError(f"There is no file {path}; give a Python file or the name of a block.")
-    before = registry.registered()
-    # Not under its own name alone: a file called random.py would stand in for Python's.
-    spec = importlib.util.spec_from_file_location(f"memnb_own_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickles look a class up by its module
-    try:
-        spec.loader.exec_module(module)
-    except MemnbError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise MemnbError(
-            f"{path} could not be run ({type(error).__name__}: {error}); mend it first."
-        ) from error
-    found = [name for name, make in registry.registered().items() if before.get(name) is not make]
-    if not found:
-        raise MemnbError(
-            f"{path} registers no block; put @register('name') from memnb.models.registry above "
-            "its class."
-        )
-    return found
+    return registry.register_file(path)
 
 
 def verify(name: str) -> Iterator[Check]:
