@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memnb import paths
-from memnb.config import TASKS, Run
+from memnb.config import Run
 from memnb.errors import DataError, MemnbError
 from memnb.evidence.rows import describe_changes, read_arrays
-from memnb.naming import comparison_label
+from memnb.naming import comparison_label, task_order
 
 View = Mapping[str, NDArray[Any]]
 _NEEDED = ("pack", "unpack", "tokens", "length", "label", "prediction", "attribution", "prefixes",
@@ -128,7 +128,7 @@ def shipped(folder: Path | None = None) -> list[Shipped]:
         DataError: see :func:`read`.
     """
     found = [read(path) for path in sorted((folder or paths.weights()).glob("*.safetensors"))]
-    order = list(TASKS)
+    order = task_order(one.run.task.name for one in found)
     return sorted(found, key=lambda one: (order.index(one.run.task.name), one.run.run_id))
 
 
