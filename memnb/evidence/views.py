@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memnb import paths
-from memnb.config import Run
+from memnb.config import Own, Run
 from memnb.errors import DataError, MemnbError
+from memnb.evidence import levels
 from memnb.evidence.rows import describe_changes, read_arrays
 from memnb.naming import comparison_label, task_order
 
@@ -118,6 +119,8 @@ def read(path: Path) -> Shipped:
             f"{path} says run {metadata['run_id']}, but its config is that of {run.run_id}; "
             "export it again."
         )
+    if isinstance(run.task, Own):
+        levels.learn(run.task)
     return Shipped(path, run, {name: facts.get(name) for name in FACTS})
 
 

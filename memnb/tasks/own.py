@@ -41,6 +41,7 @@ _FORM = {
     "symbols": "uint8",  # a list in JSON
     "definition": "uint8",  # an object in JSON
 }
+MOST_IDS = 2**30
 _TENTH = 10  # of each label: one part to validate, one to test, where nobody says which
 
 
@@ -100,8 +101,6 @@ def add(
     """
     task_name = _task_name(name)
     joined = _joined(sequences)
-    if not len(joined):
-        _refuse("there is no sequence", "give at least three of each label")
     _check_ids(joined)
     known = _labels(labels, len(joined))
     classes = int(known.max()) + 1
@@ -111,27 +110,21 @@ def add(
     highest = int(joined.values.max())
     if names and highest > len(names):
         _refuse(
-            f"{counted(len(names), 'symbol')} have a name, but an id is {highest:,}",
-            "name the symbols 1, 2, ... up to the highest id",
+            f"there are names for {counted(len(names), 'symbol')}, but an id is {highest:,}",
+            "name the symbols from 1 up to the highest id",
         )
-    longest = int(np.diff(joined.offsets).max())
-    shape = config.Own(
-        name=task_name,
-        classes=classes,
-        vocabulary=1 + max(highest, len(names)),
-        max_length=longest,
-        **dict(zip(SPLITS, np.bincount(parts, minlength=3).tolist(), strict=True)),
-        validation_constant=0,
-        test_constant=0,
-        data="0" * 16,
+    shape = config.Own.of(
+        {
+            "name": task_name,
+            "classes": classes,
+            "vocabulary": 1 + max(highest, len(names)),
+            "max_length": int(np.diff(joined.offsets).max()),
+            **dict(zip(SPLITS, np.bincount(parts).tolist(), strict=True)),
+            "validation_constant": 0,
+            "test_constant": 0,
+            "data": "0" * 16,  # until the splits are made
+        }
     )
-    padded = len(joined) * longest * np.dtype(type_of_ids(shape)).itemsize
-    if max(padded, 4 * len(joined.values)) > cache.MOST_BYTES:
-        _refuse(
-            f"{counted(len(joined), 'sequence')}, padded to the longest of {longest:,}, take "
-            f"{padded / 2**30:,.1f} GiB, where {cache.MOST_BYTES / 2**30:.0f} are the most",
-            "cut the longest ones, or take fewer",
-        )
     data = _dataset(joined, known, parts, shape)
     common = np.bincount(data.validation.labels).argmax()
     task = shape.but(
@@ -184,10 +177,11 @@ def load(task: config.Own) -> Dataset:
     """
     here = definition(task.name)
     if here.but(max_length=task.max_length) != task:
+        what = "data" if here.data != task.data else "vocabulary"
         raise DataError(
-            f"The data '{task.name}' are others here ({here.data}) than those that are asked for "
-            f"({task.data}); import the former again with --replace, or train anew on what is "
-            "here."
+            f"The data '{task.name}' are others here than those of the run ({what} "
+            f"{getattr(here, what)} here, {getattr(task, what)} there); import the former again "
+            "with --replace, or train anew on these."
         )
     found = cache.read(file(task.name), _FORM)
     joined = Sequences.checked(found["ids"], found["offsets"], file(task.name))
@@ -272,46 +266,32 @@ def _refuse_others(task: config.Own, replace: bool) -> None:
         return  # damaged: there is nothing to lose
     if there != task:
         raise MemnbError(
-            f"Other data are called '{task.title}' here ({there.data}, and these are {task.data}); "
-            "give these another name, or say that they are to take the place of those (--replace; "
-            "in Python replace=True)."
+            f"Other data, or other symbols, are called '{task.title}' here; give these another "
+            "name, or let them take the place of those (--replace; in Python replace=True)."
         )
 
 
 def _joined(sequences: Any) -> Sequences:
     """The sequences one after the other, as they were given: their ids are not yet looked at."""
     if isinstance(sequences, np.ndarray) and sequences.ndim == 2:
-        padding = sequences[:, ::-1] == 0
-        sequences = _rows(sequences, sequences.shape[1] - _leading(padding))
-    try:
-        each = [np.asarray(sequence) for sequence in sequences]
-    except (TypeError, ValueError) as error:  # not many, or of lists of different lengths
-        _refuse(f"the sequences cannot be read ({error})", "give a list of lists of whole numbers")
-    for number, sequence in enumerate(each):
-        if sequence.ndim != 1 or (len(sequence) and sequence.dtype.kind not in "iu"):
-            shown = f"{sequence.dtype} of the shape {sequence.shape}"
-            _refuse(
-                f"sequence {number} should be a line of whole numbers, but is {shown}",
-                "number its symbols from 1",
-            )
-        if not len(sequence):
+        sequences = [np.trim_zeros(row, "b") for row in sequences]
+    each = []
+    for number, sequence in enumerate(sequences if np.iterable(sequences) else ()):
+        each.append(_line(sequence, f"sequence {number}", "whole numbers from 1"))
+        if not len(each[-1]):
             _refuse(f"sequence {number} is empty", "leave it out")
+    if not each:
+        _refuse("there is no sequence", "give a list of them, at least three of each label")
+    longest = max(map(len, each))
+    if len(each) * longest > MOST_IDS:
+        _refuse(
+            f"padded to the longest of {longest:,}, {counted(len(each), 'sequence')} would be "
+            f"{len(each) * longest:,} ids, where {MOST_IDS:,} are the most",
+            "cut the longest ones, or take fewer",
+        )
     # In one type, or numbers with a sign and without would together become fractions.
-    values = np.concatenate([np.zeros(0, np.int64), *each], dtype=np.int64, casting="unsafe")
+    values = np.concatenate(each, dtype=np.int64, casting="unsafe")
     return Sequences(values, np.cumsum([0, *map(len, each)], dtype=np.int64))
-
-
-def _leading(flags: NDArray[np.bool_]) -> Ints:
-    """How many True stand at the beginning of each row: (N, L) -> (N,)."""
-    return (
-        np.where(flags.all(axis=1), flags.shape[1], flags.argmin(axis=1))
-        if flags.size
-        else (np.zeros(len(flags), np.int64))
-    )
-
-
-def _rows(array: NDArray[Any], lengths: Ints) -> list[NDArray[Any]]:
-    return [row[:length] for row, length in zip(array, lengths.tolist(), strict=True)]
 
 
 def _check_ids(joined: Sequences) -> None:
@@ -326,12 +306,12 @@ def _check_ids(joined: Sequences) -> None:
             number = int(np.searchsorted(joined.offsets, place, "right")) - 1
             _refuse(
                 f"{why}, but sequence {number} holds {int(ids[place]):,}",
-                "number the symbols that occur 1, 2, 3, ...",
+                "number the symbols that occur by 1, 2, 3 and so on",
             )
 
 
 def _labels(labels: Any, count: int) -> Ints:
-    found = _line(labels, count, "labels", "whole numbers from 0")
+    found = _one_each(labels, count, "the list of labels", "whole numbers from 0")
     if found.min() < 0:
         _refuse(f"labels are numbers from 0, but one is {int(found.min())}", "number them from 0")
     classes = int(found.max()) + 1
@@ -339,29 +319,37 @@ def _labels(labels: Any, count: int) -> Ints:
         _refuse(
             f"there should be 2 to {config.MOST_CLASSES:,} labels, but the highest is "
             f"{classes - 1:,}",
-            "number those that occur 0, 1, 2, ...",
+            "number those that occur by 0, 1, 2 and so on",
         )
     counts = np.bincount(found)
     if (counts == 0).any():
         _refuse(
             f"the labels go up to {classes - 1:,}, but none is {int(counts.argmin()):,}",
-            "number those that occur 0, 1, 2, ...",
+            "number those that occur by 0, 1, 2 and so on",
         )
     return found
 
 
-def _line(values: Any, count: int, what: str, wanted: str) -> Ints:
-    """A line of ``count`` whole numbers."""
+def _line(values: Any, what: str, wanted: str) -> NDArray[Any]:
+    """Whole numbers in a line, of any type."""
     try:
         found = np.asarray(values)
-    except ValueError:  # lists of different lengths
-        _refuse(f"{what} should be a line of {wanted}", f"give {count:,}, one for each sequence")
-    if found.ndim != 1 or found.dtype.kind not in "iu":
-        shown = f"{found.dtype} of the shape {found.shape}"
-        _refuse(f"{what} should be a line of {wanted}, but are {shown}", "give such a line")
+    except (ValueError, OverflowError):  # lists of different lengths
+        _refuse(f"{what} should be a line of {wanted}, but is nested", f"give {wanted}")
+    empty = found.shape == (0,)  # of no type that anybody chose
+    if found.ndim != 1 or (found.dtype.kind not in "iu" and not empty):
+        kind = "text" if found.dtype.kind in "US" else found.dtype.name
+        shown = kind if found.ndim == 1 else f"{kind} of the shape {found.shape}"
+        _refuse(f"{what} should be a line of {wanted}, but is {shown}", f"give {wanted}")
+    return found
+
+
+def _one_each(values: Any, count: int, what: str, wanted: str) -> Ints:
+    """A line of ``count`` whole numbers."""
+    found = _line(values, what, wanted)
     if len(found) != count:
         _refuse(
-            f"there are {counted(count, 'sequence')}, but {len(found):,} {what}",
+            f"there are {counted(count, 'sequence')}, but the length of {what} is {len(found):,}",
             "give one for each sequence",
         )
     return found.astype(np.int64)
@@ -377,7 +365,7 @@ def _splits(split: Any, count: int) -> Ints:
         found = np.array([SPLITS.index(word) for word in found.ravel().tolist()]).reshape(
             found.shape
         )
-    numbers = _line(found, count, "split", wanted)
+    numbers = _one_each(found, count, "split", wanted)
     if numbers.min() < 0 or numbers.max() > 2:
         odd_one = numbers[(numbers < 0) | (numbers > 2)][0]
         _refuse(f"split should hold {wanted}, but holds {odd_one}", "name each example's set")
@@ -391,8 +379,8 @@ def _drawn_splits(labels: Ints) -> Ints:
         own = np.flatnonzero(labels == label)
         if len(own) < len(SPLITS):
             _refuse(
-                f"of the label {label} there is {counted(len(own), 'example')}, and each of the "
-                "three sets needs one",
+                f"the label {label} has {counted(len(own), 'example')}, and each of the three sets "
+                "needs one",
                 "give more, leave the label out, or say with split which are which",
             )
         order = own[np.argsort(Draws(label, 5).raw(len(own)), kind="stable")]
