@@ -859,13 +859,15 @@ def _is_model(family: str, sized: bool) -> bool:
 
 def _named(family: str, memory: int, task: str | Task, changes: Mapping[str, Any]) -> Model:
     chosen = task_config(task) if isinstance(task, str) else task
+    size = _LIKE_OWN if isinstance(chosen, Own) else chosen.name
+    if size not in _SHAPES:
+        raise unknown("task", size, TASKS)
     settings = _FAMILIES.get(family, {"kind": family})
     chunks = {"chunk": _chunk(chosen)} if settings["kind"] in _CHUNKED else {}
     # The authors' full block has projections of its own for unpack.
     own = {"sharing": "none"} if changes.get("variant") == "full" else {}
     rows = {"memory": memory} if memory else {}
-    shape = _SHAPES[_LIKE_OWN if isinstance(chosen, Own) else chosen.name]
-    return Model.of({**shape, **settings, **chunks, **rows, **own, **changes})
+    return Model.of({**_SHAPES[size], **settings, **chunks, **rows, **own, **changes})
 
 
 def _chunk(task: Task) -> int:
