@@ -94,7 +94,7 @@ def test_data_of_ones_own_are_trained_as_in_the_plain_loop(
     torch.backends.cuda.matmul.allow_tf32 = False
     plain, graph = engine_of(Engine, run, FP32), engine_of(GraphEngine, run, FP32)
     assert graph.train_split.inputs.dtype == torch.int16
-    assert losses(graph, run, 60) == pytest.approx(losses(plain, run, 60), rel=1e-5)
+    assert losses(graph, run, 60) == pytest.approx(losses(plain, run, 60), rel=1e-4)
     loss, _ = graph.evaluate(graph.validation)
     assert loss == pytest.approx(plain.evaluate(plain.validation)[0], rel=1e-4)
 

@@ -188,9 +188,9 @@ _DATA_HELP = """\
   memnb data list               what is here, what is missing, sizes, licences, what to do
   memnb data get TASK           generate it, or download and verify it
   memnb data import TASK PATH   take an archive, an unpacked folder, LRA's files or a prepared .npz
+  memnb data import own-NAME FILE.npz
+                                take data of your own, as docs/own.md describes, for a task own-NAME
   memnb data check [TASK]       verify what is here
-  memnb data import own-NAME FILE.npz   data of your own, as docs/own.md describes; --replace takes
-                                the place of others of this name
 
 MEMNB_DATA moves the folder that they are kept in."""
 
@@ -203,7 +203,7 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", nargs="?", help="a data set, such as text")
     parser.add_argument("path", metavar="PATH", nargs="?", help="of what is imported")
     parser.add_argument(
-        "--replace", action="store_true", help="other data of your own by that name"
+        "--replace", action="store_true", help="import own-NAME in the place of other data"
     )
 
 
