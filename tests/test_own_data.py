@@ -22,7 +22,7 @@ from memnb.evidence import levels, load_metrics, load_probes, load_runs, views
 from memnb.models.network import Network
 from memnb.sweep import planning
 from memnb.sweep.planning import Selection
-from memnb.tasks import own, rules
+from memnb.tasks import own, own_input, rules
 from memnb.tasks.base import made_up
 from memnb.train.loop import train
 
@@ -66,7 +66,7 @@ def test_what_was_added_is_what_is_loaded() -> None:
     assert (task.classes, task.vocabulary, task.title) == (3, 7, "birds")
     data = tasks.load(task)
     assert data.digest() == task.data
-    for number, name in enumerate(own.SPLITS):
+    for number, name in enumerate(own_input.SPLITS):
         part = getattr(data, name)
         rows = np.flatnonzero(np.arange(60) // 3 % 3 == number)
         assert len(part) == getattr(task, name) == len(rows)
@@ -92,7 +92,7 @@ def test_ids_have_the_smallest_type_that_holds_them(symbols: int, kind: str) -> 
     task = own.add("birds", lines, [0, 1, 0] * 4).task
     data = tasks.load(task)
     assert data.train.inputs.dtype == kind
-    assert max(getattr(data, name).inputs.max() for name in own.SPLITS) == symbols
+    assert max(getattr(data, name).inputs.max() for name in own_input.SPLITS) == symbols
     assert made_up(task, 8, 2).train.inputs.dtype == kind
 
 
@@ -185,7 +185,7 @@ def test_what_are_no_data_is_refused_in_a_sentence(
 
 
 def test_data_of_absurd_size_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "MOST_IDS", 100)
+    monkeypatch.setattr(own_input, "MOST_IDS", 100)
     with pytest.raises(DataError, match=r"padded to the longest of 9, 12 sequences would be 108"):
         own.add("birds", [*GOOD[:-1], [1] * 9], LABELS)
 

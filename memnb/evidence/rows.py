@@ -216,11 +216,10 @@ def _tell_data_apart(frame: pd.DataFrame, own: Mapping[str, Own]) -> None:
         levels.learn(latest)
         for index, row in rows.iterrows():
             task = own[row["run_id"]]
-            other = next(
-                (k for k in ("data", "max_length") if getattr(task, k) != getattr(latest, k)), ""
-            )
+            keys = ("data", "max_length", "vocabulary")
+            other = [key for key in keys if getattr(task, key) != getattr(latest, key)]
             if other:
-                parts = [row["changes"], f"{other}={getattr(task, other)}"]
+                parts = [row["changes"], f"{other[0]}={getattr(task, other[0])}"]
                 frame.loc[index, "changes"] = ", ".join(filter(None, parts))
 
 
