@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from memnb.config import Own, find_own_data_with, list_models, list_tasks
+
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "build_model", "list_models", "list_tasks"]
 
 if TYPE_CHECKING:
-    from memnb.config import list_models, list_tasks
     from memnb.models.network import build_model
 
 
@@ -22,13 +23,25 @@ def __getattr__(name: str) -> Any:
         from memnb.models.network import build_model
 
         return build_model
-    if name in ("list_models", "list_tasks"):
-        from memnb import config
-
-        return getattr(config, name)
     raise AttributeError(f"module 'memnb' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     # What is lazy is completed in a notebook, too.
     return sorted({*globals(), *__all__})
+
+
+def _names_of_own_data() -> list[str]:
+    from memnb.tasks import own
+
+    return own.names()
+
+
+def _find_own_data(name: str) -> Own:
+    from memnb.tasks import own
+
+    return own.definition(name)
+
+
+# What data of one's own are stands in the data cache, which the configs know nothing of.
+find_own_data_with(_names_of_own_data, _find_own_data)

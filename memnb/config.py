@@ -13,12 +13,20 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from memnb.errors import MemnbError, unknown
 
@@ -62,7 +70,7 @@ class Config(BaseModel):
 
 def _one_sentence(cls: type[Config], error: ValidationError) -> MemnbError:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"] if part not in _SORTS)
     if first["type"] == "extra_forbidden":
         return unknown(f"{cls.__name__} setting", where, cls.model_fields)
     if first["type"] == "union_tag_invalid":
@@ -342,6 +350,53 @@ class Recall(Task):
         return self
 
 
+#: How the task of a data set of one's own begins: the data called ``birds`` are ``own-birds``.
+OWN = "own-"
+#: What may follow; a number of memory rows and a seed are added to it in a run's id.
+OWN_NAME = re.compile(r"[a-z][a-z0-9]{0,29}")
+MOST_CLASSES, MOST_SYMBOLS = 10_000, 2**20
+
+
+class Own(Task):
+    """Data of one's own (:mod:`memnb.tasks.own`): sequences of symbols, each with one label.
+
+    A data set says of itself what a model must know, so that a run's config alone rebuilds it:
+    ``classes``; ``vocabulary``, padding (id 0) included; ``max_length``, that of the longest
+    sequence, where longer ones are cut; and how many examples ``train``, ``validation`` and
+    ``test`` have. ``data`` is the digest of the three splits: other data of the same name are
+    another task, and runs on them are other runs.
+
+    ``validation_constant`` and ``test_constant``: how many examples of the two sets one answer gets
+    right, that of the label which is commonest in the validation set. So rows can be read where
+    the data are not.
+    """
+
+    name: Annotated[str, Field(pattern=f"^{OWN}{OWN_NAME.pattern}$")]
+    # Of the data, not of the class as in all other tasks.
+    classes: Annotated[int, Field(ge=2, le=MOST_CLASSES)]  # type: ignore[misc]
+    vocabulary: Annotated[int, Field(ge=2, le=MOST_SYMBOLS)]  # type: ignore[misc]
+    train: Positive
+    validation: Positive
+    test: Positive
+    validation_constant: Natural
+    test_constant: Natural
+    data: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """The name that the user has given."""
+        return self.name.removeprefix(OWN)
+
+
+def find_own_data_with(names: Callable[[], list[str]], find: Callable[[str], Own]) -> None:
+    """Let ``names`` list the tasks of one's own data that are here, and ``find`` one of them by
+    name (MemnbError: it is not here): this module knows of no data cache."""
+    global _names_of_own_data, _find_own_data
+    _names_of_own_data, _find_own_data = names, find
+
+
+_names_of_own_data: Callable[[], list[str]]
+_find_own_data: Callable[[str], Own]
 RECALL_FACTS = (4, 8, 16)
 TASKS: dict[str, Task] = {
     "listops": ListOps(),
@@ -393,29 +448,42 @@ FULL_TASKS = (*LRA_TASKS, "retrieval-acl")
 
 
 def list_tasks() -> list[str]:
-    """The names that :func:`task_config` knows."""
-    return list(TASKS)
+    """The names that :func:`task_config` knows: memnb's tasks, then data of one's own."""
+    return [*TASKS, *_names_of_own_data()]
 
 
 def task_config(name: str, /, **changes: Any) -> Task:
     """The task called ``name``, with some settings changed.
 
     Raises:
-        MemnbError: no such task or setting, an impossible value, or one that the task as it then
-            is does not read: it would change nothing but a run's id.
+        MemnbError: no such task or setting, an impossible value, one that the task as it then is
+            does not read (it would change nothing but a run's id), or one that the data decide.
+        DataError: the data of one's own are damaged.
     """
-    if name not in TASKS:
-        raise unknown("task", name, TASKS)
+    standard = _standard_task(name)
     if not changes:
-        return TASKS[name]
-    task = TASKS[name].but(**changes)
+        return standard
+    task = standard.but(**changes)
+    if isinstance(task, Own) and task != standard.but(max_length=task.max_length):
+        raise MemnbError(
+            f"Of '{name}' only max_length can be changed, to cut longer sequences; all else is "
+            "what its data are: add others under another name."
+        )
     for key, needed in task.unread().items():
-        if getattr(task, key) != getattr(TASKS[name], key):
+        if getattr(task, key) != getattr(standard, key):
             raise MemnbError(
                 f"The task '{name}' reads {key} only with {needed}, but got {key}="
                 f"{changes[key]!r} without; set that too, or leave {key} alone."
             )
     return task
+
+
+def _standard_task(name: str) -> Task:
+    if name.startswith(OWN):
+        return _find_own_data(name)
+    if name not in TASKS:
+        raise unknown("task", name, list_tasks())
+    return TASKS[name]
 
 
 # --- models ----------------------------------------------------------------------------------
@@ -688,6 +756,8 @@ _SHAPES: dict[str, dict[str, Any]] = {
 }
 _SHAPES["retrieval-acl"] = _SHAPES["retrieval"]
 _SHAPES |= dict.fromkeys(EXTRA_TASKS, _SMALL)
+#: What data of one's own are trained like, until somebody says otherwise.
+_LIKE_OWN = "text-short"
 #: Positions in a chunk: eight chunks of a full task's longest sequence, fewer of a small one's.
 _CHUNK = {
     "text": 500, "listops": 250, "retrieval": 500, "retrieval-acl": 500, "image": 128,
@@ -831,15 +901,21 @@ def _is_model(family: str, sized: bool) -> bool:
 
 
 def _named(family: str, memory: int, task: str | Task, changes: Mapping[str, Any]) -> Model:
-    task_name = task if isinstance(task, str) else task.name
-    if task_name not in _SHAPES:
-        raise unknown("task", task_name, TASKS)
+    chosen = task_config(task) if isinstance(task, str) else task
+    size = _LIKE_OWN if isinstance(chosen, Own) else chosen.name
+    if size not in _SHAPES:
+        raise unknown("task", size, TASKS)
     settings = _FAMILIES.get(family, {"kind": family})
-    chunks = {"chunk": _CHUNK[task_name]} if settings["kind"] in _CHUNKED else {}
+    chunks = {"chunk": _chunk(chosen)} if settings["kind"] in _CHUNKED else {}
     # The authors' full block has projections of its own for unpack.
     own = {"sharing": "none"} if changes.get("variant") == "full" else {}
     rows = {"memory": memory} if memory else {}
-    return Model.of({**_SHAPES[task_name], **settings, **chunks, **rows, **own, **changes})
+    return Model.of({**_SHAPES[size], **settings, **chunks, **rows, **own, **changes})
+
+
+def _chunk(task: Task) -> int:
+    """Positions in a chunk; of data of one's own a fifth of the longest sequence."""
+    return -(-task.max_length // 5) if isinstance(task, Own) else _CHUNK[task.name]
 
 
 # --- training --------------------------------------------------------------------------------
@@ -911,12 +987,27 @@ _TRAINING |= dict.fromkeys(
 )  # fmt: skip
 
 
+#: The two sorts of tasks, which errors need not name.
+_SORTS = ("memnb's task", "own task")
+
+
+def _sort(task: object) -> str:
+    """Data of one's own by how their name begins; all others have a class for their name."""
+    name = task.get("name") if isinstance(task, Mapping) else getattr(task, "name", None)
+    return _SORTS[isinstance(name, str) and name.startswith(OWN)]
+
+
+_Named = Annotated[
+    ListOps | Text | Retrieval | RetrievalACL | Image | Pathfinder | Recall,
+    Field(discriminator="name"),
+]
+
+
 class Run(Config):
     """Everything that determines a result, and nothing else (not the device, not the folder)."""
 
     task: Annotated[
-        ListOps | Text | Retrieval | RetrievalACL | Image | Pathfinder | Recall,
-        Field(discriminator="name"),
+        Annotated[_Named, Tag(_SORTS[0])] | Annotated[Own, Tag(_SORTS[1])], Discriminator(_sort)
     ]
     model: Model
     training: Training
@@ -951,11 +1042,11 @@ def run_config(
         MemnbError: an unknown name or an impossible value.
     """
     chosen = task_config(task, **(task_changes or {}))
-    training = _TRAINING[task]
+    training = _TRAINING[_LIKE_OWN if isinstance(chosen, Own) else task]
     return Run.of(
         {
             "task": chosen.model_dump(),
-            "model": model_config(model, task, **(model_changes or {})).model_dump(),
+            "model": model_config(model, chosen, **(model_changes or {})).model_dump(),
             "training": training.but(**(training_changes or {})).model_dump(),
             "seed": seed,
         }

@@ -57,7 +57,9 @@ def comparison_label(a: str, b: str = "") -> str:
 
 
 def task_label(name: str) -> str:
-    """``listops-short`` as it is printed: ``ListOps short``."""
+    """``listops-short`` as it is printed: ``ListOps short``; data of one's own by their name."""
+    if name.startswith(config.OWN):
+        return name.removeprefix(config.OWN)
     task = config.task_config(name)
     if isinstance(task, config.Recall):
         more = "" if task.train_facts is None else f" after {task.train_facts}"
@@ -68,7 +70,7 @@ def task_label(name: str) -> str:
 def data_label(task: config.Task) -> str:
     """What the data of a run are called: the name of its task, or, where these were changed, what
     they are: ``ListOps, 8 to 50 tokens``."""
-    if task == config.TASKS[task.name]:
+    if isinstance(task, config.Own) or task == config.TASKS[task.name]:
         return task_label(task.name)
     if isinstance(task, config.ListOps):
         return f"{task.title}, {task.min_length:,} to {task.max_length:,} tokens"
@@ -81,7 +83,9 @@ def preset_label(preset: str) -> str:
 
 
 def scale_label(task: str) -> str:
-    """Which of the two scales a task belongs to, in words."""
+    """Which of the two scales a task belongs to, in words; data of one's own to none of them."""
+    if task.startswith(config.OWN):
+        return "data of one's own"
     return "laptop scale" if task.endswith("-short") else "full scale"
 
 
@@ -106,6 +110,10 @@ def model_order(names: Iterable[str]) -> list[str]:
 
 
 def task_order(names: Iterable[str]) -> list[str]:
-    """Distinct task names in the order of the benchmark, laptop tasks last."""
+    """Distinct task names in the order of the benchmark, laptop tasks after it, and last data of
+    one's own by name."""
     known = list(config.TASKS)
-    return sorted(dict.fromkeys(names), key=known.index)
+    return sorted(
+        dict.fromkeys(names),
+        key=lambda name: (known.index(name) if name in known else len(known), name),
+    )

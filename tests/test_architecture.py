@@ -46,8 +46,8 @@ ARROWS: dict[str, set[str]] = {
     "cli": GROUND
     | {"naming", "logs", "runs", "tasks", "train", "evidence", "weights", "draw", "reproduce"}
     | {"sweep", "doctor"},
-    # The package itself offers a few names, loaded when asked for.
-    "__init__": {"config", "models"},
+    # The package itself offers a few names, loaded when asked for, and leads configs to own data.
+    "__init__": {"config", "models", "tasks"},
     "__main__": {"cli"},
 }
 WITHOUT_TORCH = (

@@ -12,7 +12,6 @@ from memnb.config import (
     TASKS,
     Run,
     list_models,
-    list_tasks,
     model_config,
     run_config,
     task_config,
@@ -46,7 +45,7 @@ def test_every_setting_changes_the_id() -> None:
     assert len(ids) == len(changed) + 1
 
 
-@pytest.mark.parametrize("task", list_tasks())
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("model", list_models())
 def test_a_config_survives_json(model: str, task: str) -> None:
     run = run_config(model, task)

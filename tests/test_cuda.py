@@ -81,6 +81,24 @@ def test_fp32_losses_equal_those_of_the_plain_loop(model: str) -> None:
     assert accuracy == pytest.approx(plain_accuracy, abs=1.5 / 70)
 
 
+@pytest.mark.parametrize("symbols", [300, 3000])  # of both ways to look them up
+def test_data_of_ones_own_are_trained_as_in_the_plain_loop(
+    symbols: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMNB_DATA", str(tmp_path))
+    random = torch.Generator().manual_seed(0)
+    lines = torch.randint(1, symbols + 1, (500, 30), generator=random).numpy()
+    lines[0, 0] = symbols
+    tasks.add("many", lines, torch.arange(500).remainder(4).numpy())
+    run = run_config("convluna-16", "own-many", training_changes={"batch": 16})
+    torch.backends.cuda.matmul.allow_tf32 = False
+    plain, graph = engine_of(Engine, run, FP32), engine_of(GraphEngine, run, FP32)
+    assert graph.train_split.inputs.dtype == torch.int16
+    assert losses(graph, run, 60) == pytest.approx(losses(plain, run, 60), rel=1e-4)
+    loss, _ = graph.evaluate(graph.validation)
+    assert loss == pytest.approx(plain.evaluate(plain.validation)[0], rel=1e-4)
+
+
 @pytest.mark.parametrize("model", ["luna-16", "chunkmem-16", "convrmt-16"])
 def test_with_rows_left_out_it_scores_as_the_plain_loop_does(model: str) -> None:
     run = small(model)

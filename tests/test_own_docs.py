@@ -63,19 +63,23 @@ def test_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MEMNB_DATA", str(tmp_path / "cache"))
-    write, look = blocks("Data")
-    exec(write, {})
-    section = PAGE.split("\n## Data\n")[1]
-    lines = section.split("```\nexport")[1].split("```")[0].replace("\\\n", " ").splitlines()[1:]
-    for line in lines:
-        words = line.partition("#")[0].split()
-        assert main([word.replace("steps=300", "steps=2") for word in words[1:]]) == 0
-    assert "not that of the known data" in capsys.readouterr().err
-    (preset,) = load_runs(tmp_path / "mine" / "runs")["preset"]
-    assert preset == "custom"
-    exec(look, {})
-    assert "Mine" in capsys.readouterr().out
+    add, save, look = blocks("Data")
+    known: dict[str, object] = {}
+    exec(add, known)
+    exec(save, known)
+    said = capsys.readouterr().out
+    section = PAGE.split("\n## Data\n")[1].split("\n## ")[0]
+    (commands,) = re.findall(r"^```\n(memnb .*?)^```$", section, re.DOTALL | re.MULTILINE)
+    for line in commands.splitlines():
+        words = line.partition("#")[0].replace("steps=300", "steps=2").split()
+        more = ["--dry-run"] if words[1] == "sweep" else []
+        assert main([*words[1:], *more]) == 0
+    assert capsys.readouterr().out.startswith(said), "the file holds the same data"
+    exec(look.replace('"steps": 300', '"steps": 2'), {})
+    assert "birds" in capsys.readouterr().out
+    assert sorted(load_runs(paths.runs())["model"]) == ["convluna-16", "luna-16", "luna-16"]
     assert Path("curves.png").is_file()
+    assert Path("memory.png").is_file()
 
 
 def test_inside_a_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from memnb import config, paths
 from memnb.cli.common import Command, add_device, add_out, complain, folder_name, one_of
-from memnb.errors import MemnbError
+from memnb.errors import DataError, MemnbError
 from memnb.words import counted
 
 if TYPE_CHECKING:
@@ -50,8 +50,13 @@ def _models(values: argparse.Namespace) -> int:
 def _tasks(values: argparse.Namespace) -> int:
     del values
     for name in config.list_tasks():
-        task = config.task_config(name)
+        try:
+            task = config.task_config(name)
+        except DataError as error:  # of one's own: the others are none the worse
+            complain(str(error))
+            continue
         protocol = "full protocol" if name in config.FULL_TASKS else "small variant"
+        protocol = "data of your own" if isinstance(task, config.Own) else protocol
         shape = f"2 x {task.max_length}" if task.layout == "pair" else str(task.max_length)
         print(f"{name:<18}{task.title}: length {shape}, {task.classes} outputs, {protocol}")
     return 0
@@ -183,6 +188,8 @@ _DATA_HELP = """\
   memnb data list               what is here, what is missing, sizes, licences, what to do
   memnb data get TASK           generate it, or download and verify it
   memnb data import TASK PATH   take an archive, an unpacked folder, LRA's files or a prepared .npz
+  memnb data import own-NAME FILE.npz
+                                take data of your own, as docs/own.md describes, for a task own-NAME
   memnb data check [TASK]       verify what is here
 
 MEMNB_DATA moves the folder that they are kept in."""
@@ -195,10 +202,13 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", metavar="ACTION", help="list, get, import or check")
     parser.add_argument("task", metavar="TASK", nargs="?", help="a data set, such as text")
     parser.add_argument("path", metavar="PATH", nargs="?", help="of what is imported")
+    parser.add_argument(
+        "--replace", action="store_true", help="import own-NAME in the place of other data"
+    )
 
 
 def _data(values: argparse.Namespace) -> int:
-    from memnb.tasks import catalogue
+    from memnb.tasks import catalogue, own
 
     action = one_of("action of 'memnb data'", values.action, _DATA_ACTIONS)
     given = [word for word in (values.task, values.path) if word is not None]
@@ -209,9 +219,20 @@ def _data(values: argparse.Namespace) -> int:
         raise MemnbError(
             f"'memnb data {action}' takes {takes}, but got {len(given)}; see 'memnb data --help'."
         )
+    of_own = action == "import" and values.task.startswith(config.OWN)
+    if values.replace and not of_own:
+        raise MemnbError(
+            "--replace is for importing data of your own ('memnb data import own-NAME FILE.npz'); "
+            "leave it out."
+        )
     if action == "list":
         for state in catalogue.list_data():
             print(_data_line(state))
+        for name in own.names():
+            path = own.file(name)
+            print(f"{name:<14}your own: here, {path.stat().st_size / 1e6:,.1f} MB, {path}")
+    elif of_own:
+        print(own.import_file(values.task, Path(values.path), values.replace))
     elif action == "get":
         print(f"{values.task} is at {catalogue.get(values.task, _transfer_display())}.")
     elif action == "import":

@@ -118,10 +118,12 @@ def accuracy(
     there = set(plain["task"])
     models: Iterable[str] = ()
     tasks = naming.task_order(there) or ["listops-short"]
-    if scale == "full":
-        # The five tasks, run or not, and the substitute of one of them where it has runs.
+    own = [task for task in tasks if task.startswith(config.OWN)]
+    if scale == "full" and (not own or len(tasks) > len(own)):
+        # The five tasks, run or not, the substitute of one of them where it has runs, and data of
+        # one's own beside them; where there are runs on these alone, nothing else was meant.
         models = config.MODELS
-        tasks = [task for task in config.FULL_TASKS if task in {*config.LRA_TASKS, *there}]
+        tasks = [task for task in config.FULL_TASKS if task in {*config.LRA_TASKS, *there}] + own
     plain = plain[plain["task"].isin(tasks)]
     columns = ["Model", "Source", *map(naming.task_label, tasks)]
     ours = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
-from memnb.config import EXTRA_TASKS, TASKS
+from memnb.config import EXTRA_TASKS, OWN, TASKS, Own, task_config
 
 #: Share of the most frequent label, for the rule of who has learned (a figure draws what is counted
 #: on its own examples, :func:`levels_of`). A model that accurate may have learned nothing: then
@@ -89,6 +89,24 @@ _FIFTHS: dict[str, tuple[tuple[int, int, Levels], ...]] = {
 }
 
 
+#: Data of one's own, by the name of their task, as the rows have them that were read last.
+_OWN: dict[str, Own] = {}
+
+
+def learn(task: Own) -> None:
+    """Take from the config of a run what is known of data of one's own, which need not be here."""
+    _OWN[task.name] = task
+
+
+def _own(task: str) -> Own | None:
+    """Data of one's own; those that are here, where no row was read."""
+    if not task.startswith(OWN):
+        return None
+    found = _OWN.get(task) or task_config(task)
+    assert isinstance(found, Own)
+    return found
+
+
 def levels_of(task: str, which: Which = "test", examples: int | None = None) -> Levels:
     """What takes no memory on one set of a task, as a figure of that set draws it.
 
@@ -97,6 +115,12 @@ def levels_of(task: str, which: Which = "test", examples: int | None = None) -> 
         which: the test set, or the validation set.
         examples: how many of the test set a model was asked; all of it if not given.
     """
+    if own := _own(task):
+        return Levels(
+            own.test_constant / own.test
+            if which == "test"
+            else own.validation_constant / own.validation
+        )
     asked = examples if examples == ASKED_AGAIN else None
     known = _COUNTED.get((task, which, asked)) or _COUNTED.get((task, which, None))
     return known or Levels(majority_share(task))
@@ -109,7 +133,10 @@ def levels_by_length(task: str) -> tuple[tuple[int, int, Levels], ...]:
 
 
 def majority_share(task: str) -> float:
-    """Share of the most frequent label, 0 to 1; where nobody has counted, labels are balanced."""
+    """Share of the most frequent label, 0 to 1; where nobody has counted, labels are balanced. On
+    data of one's own, what one answer gives on the test set."""
+    if task.startswith(OWN):
+        return levels_of(task).constant
     return MAJORITY.get(task, 1 / TASKS[task].classes)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,11 +24,12 @@ from memnb.config import (
     EXTRA_TASKS,
     LONGER_TASKS,
     Model,
+    Own,
     Run,
     standard_model,
 )
 from memnb.errors import OUT_OF_MEMORY, DataError, MemnbError
-from memnb.evidence import known_data
+from memnb.evidence import known_data, levels
 
 RESULT_FILES = (
     "run.json", "metrics.jsonl", "probes.jsonl", "filters.jsonl", "removal.jsonl", "causal.jsonl",
@@ -167,7 +168,8 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     that trained the run and of all commits that it was trained at (``device_name`` and ``commit``
     are the last ones, where it was tested); ``folder`` (Path). ``preset`` follows from the config.
     ``changes`` names the model settings that differ from those the model's name stands for on
-    its task, such as ``filter=none``; it is empty for a row of the main table.
+    its task, such as ``filter=none``; it is empty for a row of the main table. Of data of one's own
+    it names those, too, that are others than the run begun last had (:func:`_tell_data_apart`).
 
     Where one run stands in several folders, :func:`one_of_each` chooses. A row whose ``run_id`` is
     not the hash of its config is left out, like any damaged one, and named in
@@ -194,8 +196,31 @@ def load_runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
     frame = pd.DataFrame(found, columns=list(COLUMNS))
     frame = frame.astype(dict.fromkeys(_NUMBERS, "float64") | dict.fromkeys(_WHOLE, "int64"))
     frame = one_of_each(frame)
+    _tell_data_apart(
+        frame, {run.run_id: run.task for _, _, run in read if isinstance(run.task, Own)}
+    )
     frame.attrs["problems"] = problems
     return frame
+
+
+def _tell_data_apart(frame: pd.DataFrame, own: Mapping[str, Own]) -> None:
+    """Let no two data sets of one name, nor one cut in two ways, be taken for one another.
+
+    Those of the run begun last go by the name alone. Rows on others have among their ``changes``
+    what is other, ``data=<digest>`` or ``max_length=...``, so that nobody averages over both.
+    """
+    there = frame[frame["run_id"].isin(own.keys())]
+    for _, rows in there.groupby("task"):
+        begun = rows.sort_values("started", kind="stable", na_position="first")
+        latest = own[begun["run_id"].iloc[-1]]
+        levels.learn(latest)
+        for index, row in rows.iterrows():
+            task = own[row["run_id"]]
+            keys = ("data", "max_length", "vocabulary")
+            other = [key for key in keys if getattr(task, key) != getattr(latest, key)]
+            if other:
+                parts = [row["changes"], f"{other[0]}={getattr(task, other[0])}"]
+                frame.loc[index, "changes"] = ", ".join(filter(None, parts))
 
 
 def one_of_each(runs: pd.DataFrame) -> pd.DataFrame:

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memnb import paths
-from memnb.config import TASKS, Run
+from memnb.config import Own, Run
 from memnb.errors import DataError, MemnbError
+from memnb.evidence import levels
 from memnb.evidence.rows import describe_changes, read_arrays
-from memnb.naming import comparison_label
+from memnb.naming import comparison_label, task_order
 
 View = Mapping[str, NDArray[Any]]
 _NEEDED = ("pack", "unpack", "tokens", "length", "label", "prediction", "attribution", "prefixes",
@@ -118,6 +119,8 @@ def read(path: Path) -> Shipped:
             f"{path} says run {metadata['run_id']}, but its config is that of {run.run_id}; "
             "export it again."
         )
+    if isinstance(run.task, Own):
+        levels.learn(run.task)
     return Shipped(path, run, {name: facts.get(name) for name in FACTS})
 
 
@@ -128,7 +131,7 @@ def shipped(folder: Path | None = None) -> list[Shipped]:
         DataError: see :func:`read`.
     """
     found = [read(path) for path in sorted((folder or paths.weights()).glob("*.safetensors"))]
-    order = list(TASKS)
+    order = task_order(one.run.task.name for one in found)
     return sorted(found, key=lambda one: (order.index(one.run.task.name), one.run.run_id))
 
 

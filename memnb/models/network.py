@@ -19,6 +19,11 @@ from memnb.models.chunks import ChunkMemoryBlock, Watch, carry, flows, hold
 from memnb.models.out_of_memory import out_of_memory
 from memnb.models.registry import make_block
 
+#: Up to so many a GPU looks symbols up by :class:`LookUp`, whose one-hot tokens take two bytes or
+#: more per position and symbol. With more symbols fewer additions wait for each other anyway; their
+#: order is then fixed under :func:`memnb.train.device.deterministic_sums` only.
+FEW_SYMBOLS = 1024
+
 
 class TokenEmbedding(nn.Module):
     """Learned token table, N(0, 1), row 0 (padding) zero; learned positions, zero at the start.
@@ -34,7 +39,8 @@ class TokenEmbedding(nn.Module):
     def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
         """Token ids (B, L), any integer type, the first at position ``start`` -> (B, L, H)."""
         ids = tokens.int()
-        vectors = LookUp.apply(ids, self.table.weight) if ids.is_cuda else self.table(ids)
+        few = ids.is_cuda and self.table.num_embeddings <= FEW_SYMBOLS
+        vectors = LookUp.apply(ids, self.table.weight) if few else self.table(ids)
         return add_positions(vectors, self.positions, start)
 
 

@@ -29,8 +29,8 @@ def attention_maps(
 
     Returns:
         ``pack`` float16 (blocks, n, M', L'), ``unpack`` float16 (blocks, n, L, M') with
-        M' = min(M, 16), cut to the CLS position and the true length; ``tokens`` uint8,
-        ``length``, ``label``, ``prediction``.
+        M' = min(M, 16), cut to the CLS position and the true length; ``tokens`` as
+        in ``inputs``, ``length``, ``label``, ``prediction``.
     """
     if not network.model.memory:
         return {}

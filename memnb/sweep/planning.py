@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 from memnb import config
-from memnb.config import Run, Task, model_config
+from memnb.config import Run, Task, model_config, run_config
 from memnb.errors import MemnbError, unknown
 from memnb.reproduce import plan
 from memnb.tasks import catalogue
@@ -21,7 +22,8 @@ class Selection:
 
     Attributes:
         sets: names in :data:`memnb.reproduce.plan.SETS`.
-        tasks, models: names, such as ``text`` and ``luna-16``.
+        tasks, models: names, such as ``text`` and ``luna-16``. Of data of one's own nothing is
+            planned: each model (by default those of the laptop table) is meant with each seed.
         seeds: may hold seeds that the plan does not: its runs are then trained with these as well.
         preset: ``paper`` (the full protocol) or ``quick`` (laptop tasks).
     """
@@ -41,11 +43,15 @@ def select(selection: Selection) -> list[Run]:
     """
     if selection.preset not in PRESETS:
         raise unknown("preset to sweep", selection.preset, PRESETS)
+    known = config.list_tasks()
     for task in selection.tasks:
-        if task not in config.TASKS:
-            raise unknown("task", task, config.TASKS)
+        if task not in known:
+            raise unknown("task", task, known)
     for model in selection.models:
         model_config(model, "text")  # refuses a name that means nothing
+    own = [task for task in selection.tasks if task.startswith(config.OWN)]
+    if own:
+        return _with_own_data(selection, own)
     runs = plan.in_steps(selection.sets or plan.SETS, selection.preset)
     chosen = [
         run
@@ -63,6 +69,27 @@ def select(selection: Selection) -> list[Run]:
     if not chosen:
         raise MemnbError(_why_none(selection, runs))
     return chosen
+
+
+def _with_own_data(selection: Selection, own: Sequence[str]) -> list[Run]:
+    """The runs of a selection that has data of one's own among its tasks: planned ones first.
+
+    Raises:
+        MemnbError: ``sets`` are given, none of which has such data.
+    """
+    if selection.sets:
+        raise MemnbError(
+            f"No set plans runs on data of one's own, but got --set {','.join(selection.sets)} and "
+            f"--tasks {','.join(own)}; leave one of them out."
+        )
+    others = [task for task in selection.tasks if task not in own]
+    planned = select(replace(selection, tasks=others)) if others else []
+    models = dict.fromkeys(selection.models or plan.QUICK_MODELS)
+    seeds = dict.fromkeys(selection.seeds or plan.SEEDS)
+    return planned + [
+        run_config(model, task, seed)
+        for seed, task, model in product(seeds, dict.fromkeys(own), models)
+    ]
 
 
 def _why_none(selection: Selection, planned: Sequence[Run]) -> str:

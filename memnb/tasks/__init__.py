@@ -6,7 +6,7 @@
 
 ListOps, Pathfinder and Recall are generated, and cached in :func:`memnb.paths.data_cache` under the
 digest of their definition. The others are downloaded or imported first (``memnb data list`` says
-how).
+how). :func:`add` takes data of one's own.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import numpy as np
 
 from memnb import config
 from memnb.errors import MemnbError
-from memnb.tasks import image, listops, pathfinder, recall, retrieval, text
+from memnb.tasks import image, listops, own, pathfinder, recall, retrieval, text
 from memnb.tasks.base import Bytes, Dataset, Split
+from memnb.tasks.own import add
 from memnb.tasks.text import ids as review_ids
 
-__all__ = ["Dataset", "Split", "encode", "load", "tokens"]
+__all__ = ["Dataset", "Split", "add", "encode", "load", "tokens"]
 
 _LOADERS: dict[type[config.Task], Callable[[Any], Dataset]] = {
     config.ListOps: listops.load,
@@ -32,6 +33,7 @@ _LOADERS: dict[type[config.Task], Callable[[Any], Dataset]] = {
     config.Image: image.load,
     config.Pathfinder: pathfinder.load,
     config.Recall: recall.load,
+    config.Own: own.load,
 }
 
 
@@ -54,8 +56,8 @@ def load(task: config.Task) -> Dataset:
 def tokens(task: config.Task, inputs: np.ndarray, length: int) -> list[str]:
     """The first ``length`` inputs of one sequence (L,) in readable form, for pictures and tables.
 
-    ListOps and Recall give their tokens, bytes give characters (those that are not printable ASCII
-    as ``\\xe9``), pixels give numbers.
+    ListOps, Recall and data of one's own give their tokens, bytes give characters (those that are
+    not printable ASCII as ``\\xe9``), pixels give numbers.
 
     Raises:
         MemnbError: an id outside the vocabulary of the task.
@@ -63,9 +65,11 @@ def tokens(task: config.Task, inputs: np.ndarray, length: int) -> list[str]:
     ids = inputs[:length].tolist()
     if task.layout == "pixels":
         return [str(pixel) for pixel in ids]
-    names = _BYTES
+    names: tuple[str, ...] = _BYTES
     if isinstance(task, config.ListOps):
         names = listops.VOCABULARY
+    elif isinstance(task, config.Own):
+        names = own.symbols(task)
     elif isinstance(task, config.Recall):
         names = recall.names(task)
     if ids and max(ids) >= len(names):

@@ -15,6 +15,7 @@ from memnb.errors import DataError
 from memnb.tasks.draws import Draws
 
 Bytes = NDArray[np.uint8]
+Ids = NDArray[np.integer[Any]]
 Ints = NDArray[np.int64]
 
 Generated = config.ListOps | config.Pathfinder | config.Recall
@@ -27,13 +28,14 @@ class Split:
     """N examples.
 
     Attributes:
-        inputs: uint8 (N, L), or (N, 2, L) for pairs: token ids padded with 0 up to L =
+        inputs: (N, L), or (N, 2, L) for pairs: token ids padded with 0 up to L =
             ``task.max_length`` (less in a split that has no longer sequences), or pixels 0..255.
+            uint8; of data of one's own with more symbols the type that :func:`type_of_ids` names.
         lengths: int32 (N,), or (N, 2) for pairs: number of true tokens.
         labels: int64 (N,).
     """
 
-    inputs: Bytes
+    inputs: Ids
     lengths: NDArray[np.int32]
     labels: Ints
 
@@ -70,14 +72,23 @@ def hash_of(arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
     return state.hexdigest()
 
 
+def type_of_ids(task: config.Task) -> type[np.uint8 | np.int16 | np.int32]:
+    """The smallest type of the ids of a task, of those that PyTorch computes with everywhere. (Ids
+    of memnb's own tasks fit into 8 bits: bytes plus one do, as no text holds the byte 255.)"""
+    if not isinstance(task, config.Own) or task.vocabulary <= 2**8:
+        return np.uint8
+    return np.int16 if task.vocabulary <= 2**15 else np.int32
+
+
 def made_up(task: config.Task, train: int, validation: int) -> Dataset:
     """Random inputs of the task's shape and vocabulary; the test set is the training set."""
     random = np.random.default_rng(0)
-    highest = min(task.vocabulary or 256, 256)
+    kind = type_of_ids(task)
+    above = task.vocabulary if isinstance(task, config.Own) else min(task.vocabulary or 256, 256)
 
     def split(examples: int) -> Split:
         rows = (examples, 2) if task.layout == "pair" else (examples,)
-        inputs = random.integers(1, highest, (*rows, task.max_length), dtype=np.uint8)
+        inputs = random.integers(1, above, (*rows, task.max_length), dtype=kind)
         labels = random.integers(0, task.classes, examples)
         return Split(inputs, np.full(rows, task.max_length, np.int32), labels)
 
@@ -123,17 +134,18 @@ class Sequences:
     """Examples of different lengths, one after the other; the form in which they are stored.
 
     Attributes:
-        values: uint8 (total,): all sequences; number i is ``values[offsets[i]:offsets[i + 1]]``.
+        values: (total,), all sequences: bytes, or ids; number i is
+            ``values[offsets[i]:offsets[i + 1]]``.
         offsets: int64 (N + 1,), from 0 up to ``len(values)``.
     """
 
-    values: Bytes
+    values: Ids
     offsets: Ints
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, index: int) -> Bytes:
+    def __getitem__(self, index: int) -> Ids:
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
     @classmethod
@@ -143,7 +155,7 @@ class Sequences:
         return cls(values, np.cumsum([0, *map(len, sequences)], dtype=np.int64))
 
     @classmethod
-    def checked(cls, values: Bytes, offsets: Ints, where: object) -> Sequences:
+    def checked(cls, values: Ids, offsets: Ints, where: object) -> Sequences:
         """The sequences that were read from the file ``where``.
 
         Raises:
@@ -158,14 +170,15 @@ class Sequences:
             )
         return cls(values, offsets)
 
-    def padded(self, rows: Ints, length: int, add: int = 0) -> tuple[Bytes, NDArray[np.int32]]:
+    def padded(self, rows: Ints, length: int, add: int = 0) -> tuple[Ids, NDArray[np.int32]]:
         """The chosen rows, cut or padded with 0 to (len(rows), length), and their lengths.
 
         ``add`` is added to every value, so that bytes become ids above the padding's.
         """
         starts = self.offsets[rows]
         lengths = np.minimum(self.offsets[rows + 1] - starts, length)
-        inputs = np.zeros((len(rows), length), np.uint8)
+        inputs = np.zeros((len(rows), length), self.values.dtype)
+        more = self.values.dtype.type(add)
         for row, start, count in zip(inputs, starts.tolist(), lengths.tolist(), strict=True):
-            row[:count] = self.values[start : start + count] + np.uint8(add)
+            row[:count] = self.values[start : start + count] + more
         return inputs, lengths.astype(np.int32)

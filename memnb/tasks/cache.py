@@ -55,13 +55,14 @@ def read(path: Path, members: Mapping[str, str]) -> Arrays:
             f"{path} should hold the arrays {', '.join(members)}, but one is missing "
             f"({error.args[0]}); make or import it again."
         ) from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(
             f"{path} is damaged or no .npz file ({error}); make or import it again."
         ) from None
 
 
-_DAMAGE = (
+#: What reading a damaged archive of arrays may raise.
+DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError,
     NotImplementedError, RuntimeError, SyntaxError, tokenize.TokenError,
 )  # fmt: skip

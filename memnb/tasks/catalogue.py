@@ -22,6 +22,7 @@ from memnb.tasks import (
     download,
     image,
     listops,
+    own,
     pathfinder,
     pathfinder_lra,
     prepared,
@@ -194,6 +195,11 @@ def card(name: str) -> Card:
     """
     if name in CARDS:
         return CARDS[name]
+    if name.startswith(config.OWN):
+        raise MemnbError(
+            f"'{name}' are data of your own: nobody offers them; import them with 'memnb data "
+            f"import {name} FILE.npz'."
+        )
     if name in config.TASKS:
         source = data_of(config.task_config(name))
         raise MemnbError(
@@ -228,7 +234,7 @@ def status(name: str) -> Status:
 def data_of(task: config.Task) -> Status | None:
     """The data set that ``task`` is cut from; None for a task that is generated when needed."""
     name = task.name.removesuffix("-short")
-    if name not in CARDS:  # Recall, and a task of one's own
+    if name not in CARDS:  # Recall, and data of one's own
         return None
     found = status(name)
     return None if found.card.kind == "generated" else found
@@ -324,12 +330,26 @@ def _import_listops(source: Path) -> Path:
 
 
 def check(name: str | None = None) -> list[Verdict]:
-    """Read data sets that are here in full and compare them with their known digests.
+    """Read data sets that are here in full and compare them with their known digests; those of
+    one's own with the digest that they were taken with.
 
     Raises:
         MemnbError: there is no such data set.
     """
-    return [_check(one) for one in ([card(name).name] if name else CARDS)]
+    if name is None:
+        return [_check(one) for one in CARDS] + [_check_own(one) for one in own.names()]
+    return [_check_own(name) if name.startswith(config.OWN) else _check(card(name).name)]
+
+
+def _check_own(name: str) -> Verdict:
+    if not own.file(name).exists():
+        return Verdict(name, "missing", f"memnb data import {name} FILE.npz")
+    try:
+        task = own.definition(name)
+        own.load(task)
+    except DataError as error:
+        return Verdict(name, "damaged", str(error))
+    return Verdict(name, "good", f"complete and sound, as it was added; data {task.data}")
 
 
 def _check(name: str) -> Verdict:

@@ -39,7 +39,7 @@ def first_token_on(split: Split, train: Split) -> float:
     several); 0 where none does. ListOps begins with its outermost operator.
     """
     begins, labels = train.inputs[:, 0], train.labels
-    answers = np.zeros(256, np.int64)
+    answers = np.zeros(1 + max(begins.max(), split.inputs[:, 0].max()), np.int64)
     for token in np.unique(begins):
         answers[token] = np.bincount(labels[begins == token]).argmax()
     return float(np.mean(answers[split.inputs[:, 0]] == split.labels))

@@ -35,7 +35,7 @@ class Interrupted(Exception):
 
 
 class DeviceSplit:
-    """One split on the device: inputs uint8 (N, L) or (N, 2, L), lengths, labels."""
+    """One split on the device: inputs (N, L) or (N, 2, L) in their type, lengths, labels."""
 
     def __init__(self, split: Split, device: str) -> None:
         self.inputs = torch.from_numpy(split.inputs).to(device)
