@@ -358,7 +358,7 @@ def test_a_run_of_a_block_that_is_not_here_is_not_called_damaged(
     code, out, _ = memnb(capsys, "runs", "verify", f"--out={tmp_path}")
     assert code == 0
     assert "sound as far as checked\n  best.pt was read, but not compared with its model" in out
-    assert "no block named 'elsewhere'; run the file that registers it in this process" in out
+    assert "no block named 'elsewhere'; name its file (MEMNB_BLOCKS=elsewhere=my_memory.py)" in out
     assert "luna-16" in out
     (folder / "best.pt").write_bytes(b"weights")
     code, out, _ = memnb(capsys, "runs", "verify", f"--out={tmp_path}")

@@ -652,7 +652,9 @@ def test_a_block_in_a_file_is_known_to_every_command(
     (run,) = (tmp_path / "runs").iterdir()
     assert json.loads((run / "run.json").read_text())["block"]
     assert main(["runs", "examine", run.name, f"--out={tmp_path}"]) == 0
-    assert main(["weights", "export", run.name, f"--out={tmp_path}"]) == 0
+    words = ["weights", "export", run.name, f"--out={tmp_path}", f"--to={tmp_path / 'weights'}"]
+    assert main(words) == 0
+    assert len(list((tmp_path / "weights").iterdir())) == 2
 
 
 @pytest.mark.parametrize(

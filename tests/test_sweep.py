@@ -102,6 +102,14 @@ def test_seeds_that_are_not_planned_are_added_to_the_end() -> None:
             "plans no run of --set table and --models rmt-16,rmt-1; change one of them",
         ),
         (
+            Selection(sets=["table"], models=["luna-1", "rmt-1"]),
+            "plans no run of --set table and --models rmt-1; change one of them",
+        ),
+        (
+            Selection(tasks=["text", "listops-short"], preset="quick"),
+            "'quick' plans no run of --tasks text; change it",
+        ),
+        (
             Selection(sets=["chunks", "recall"], preset="quick"),
             "The preset 'quick' plans no run of chunks, recall; choose other sets",
         ),
@@ -118,6 +126,19 @@ def test_a_selection_that_means_nothing_is_refused(
     monkeypatch.setenv("MEMNB_DATA", str(tmp_path))
     with pytest.raises(MemnbError, match=message):
         planning.select(selection)
+
+
+def test_a_model_and_a_task_that_are_both_named_need_no_set() -> None:
+    tasks = ["listops-short", "text"]
+    chosen = planning.select(Selection(tasks=tasks, models=["luna-3", "luna-16"]))
+    added = [f"{task} luna-3 s{seed}" for seed in plan.SEEDS for task in tasks]
+    assert names(chosen)[-len(added) :] == added
+    assert not any(run.model.name == "luna-3" for run in chosen[: -len(added)])
+    planned = planning.select(Selection(tasks=tasks, models=["luna-16"]))
+    assert chosen[: -len(added)] == planned
+    assert chosen[-1] == config.run_config("luna-3", "text", plan.SEEDS[-1])
+    few = Selection(tasks=["listops-short"], models=["luna-3"], seeds=[7], preset="quick")
+    assert names(planning.select(few)) == ["listops-short luna-3 s7"]
 
 
 def test_a_seed_given_twice_is_one_seed() -> None:

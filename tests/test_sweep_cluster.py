@@ -255,15 +255,16 @@ def test_of_a_run_that_was_interrupted_no_file_comes_home_and_none_goes_there(
     assert sorted(path.name for path in home.iterdir()) == before
 
 
-def test_a_machine_is_told_where_data_are_and_which_commit_its_code_is(
+def test_a_machine_is_told_where_data_and_blocks_are_and_which_commit_its_code_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MEMNB_DATA", "/shared/data")
-    monkeypatch.setenv("MEMNB_COMMIT", "0123456789ab")
-    told = payload(RUN, tmp_path)["environment"]
-    assert told == {"MEMNB_DATA": "/shared/data", "MEMNB_COMMIT": "0123456789ab"}
+    told = {"MEMNB_DATA": "/shared/data", "MEMNB_BLOCKS": "mine=/shared/mine.py"}
+    commit = {"MEMNB_COMMIT": "0123456789ab"}
+    for name, value in (told | commit).items():
+        monkeypatch.setenv(name, value)
+    assert payload(RUN, tmp_path)["environment"] == told | commit
     monkeypatch.delenv("MEMNB_COMMIT")
-    assert payload(RUN, tmp_path)["environment"] == {"MEMNB_DATA": "/shared/data"}
+    assert payload(RUN, tmp_path)["environment"] == told
 
 
 def test_machines_of_another_version_are_refused(tmp_path: Path) -> None:

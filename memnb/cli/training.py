@@ -228,6 +228,7 @@ examples:
   memnb sweep --dry-run                                what is missing, and what it will take
   memnb sweep --set table --tasks text,listops --budget 9m
   memnb sweep --seeds 3,4 --models luna-16,convluna-16
+  memnb sweep --tasks text --models luna-3             no set plans these: each model on each task
   memnb sweep --on ray --address auto --store s3://bucket/runs
   memnb sweep --on slurm --partition gpu --jobs 8
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -22,8 +22,9 @@ class Selection:
 
     Attributes:
         sets: names in :data:`memnb.reproduce.plan.SETS`.
-        tasks, models: names, such as ``text`` and ``luna-16``. Of data of one's own nothing is
-            planned: each model (by default those of the laptop table) is meant with each seed.
+        tasks, models: names, such as ``text`` and ``luna-16``. Without ``sets``, of a model and a
+            task that no set plans together as many runs are meant as there are seeds; of a task of
+            one's own, all models of the laptop table, unless some are named.
         seeds: may hold seeds that the plan does not: its runs are then trained with these as well.
         preset: ``paper`` (the full protocol) or ``quick`` (laptop tasks).
     """
@@ -39,7 +40,7 @@ def select(selection: Selection) -> list[Run]:
     """The runs of a selection, each once, in the order of what they add to the claims.
 
     Raises:
-        MemnbError: an unknown name, or a selection that holds no planned run.
+        MemnbError: an unknown name, or one of which the selection holds no run.
     """
     if selection.preset not in PRESETS:
         raise unknown("preset to sweep", selection.preset, PRESETS)
@@ -49,9 +50,6 @@ def select(selection: Selection) -> list[Run]:
             raise unknown("task", task, known)
     for model in selection.models:
         model_config(model, "text")  # refuses a name that means nothing
-    own = [task for task in selection.tasks if task.startswith(config.OWN)]
-    if own:
-        return _with_own_data(selection, own)
     runs = plan.in_steps(selection.sets or plan.SETS, selection.preset)
     chosen = [
         run
@@ -66,30 +64,34 @@ def select(selection: Selection) -> list[Run]:
         planned = {run.run_id for run in chosen}
         more = [run.but(seed=seed) for seed in seeds for run in first]
         chosen += [run for run in more if run.run_id not in planned]
+    if not selection.sets:
+        chosen += _unplanned(selection, runs)
     if not chosen:
         raise MemnbError(_why_none(selection, runs))
+    # A name that would be passed over in silence, beside others that mean something.
+    without = replace(
+        selection,
+        tasks=sorted({*selection.tasks} - {run.task.name for run in chosen}),
+        models=sorted({*selection.models} - {run.model.name for run in chosen}),
+    )
+    if without.tasks or without.models:
+        raise MemnbError(_why_none(without, runs))
     return chosen
 
 
-def _with_own_data(selection: Selection, own: Sequence[str]) -> list[Run]:
-    """The runs of a selection that has data of one's own among its tasks: planned ones first.
-
-    Raises:
-        MemnbError: ``sets`` are given, none of which has such data.
-    """
-    if selection.sets:
-        raise MemnbError(
-            f"No set plans runs on data of one's own, but got --set {','.join(selection.sets)} and "
-            f"--tasks {','.join(own)}; leave one of them out."
-        )
-    others = [task for task in selection.tasks if task not in own]
-    planned = select(replace(selection, tasks=others)) if others else []
-    models = dict.fromkeys(selection.models or plan.QUICK_MODELS)
-    seeds = dict.fromkeys(selection.seeds or plan.SEEDS)
-    return planned + [
-        run_config(model, task, seed)
-        for seed, task, model in product(seeds, dict.fromkeys(own), models)
-    ]
+def _unplanned(selection: Selection, planned: Iterable[Run]) -> Iterator[Run]:
+    """Named models on named tasks of which no set plans a run; on data of one's own those of the
+    laptop table, where no model is named."""
+    pairs = {(run.task.name, run.model.name) for run in planned}
+    for seed, task in product(
+        dict.fromkeys(selection.seeds or plan.SEEDS), dict.fromkeys(selection.tasks)
+    ):
+        if selection.preset == "quick" and task in config.FULL_TASKS:
+            continue
+        own = task.startswith(config.OWN)
+        for model in dict.fromkeys(selection.models or (plan.QUICK_MODELS if own else ())):
+            if (task, model) not in pairs:
+                yield run_config(model, task, seed)
 
 
 def _why_none(selection: Selection, planned: Sequence[Run]) -> str:
@@ -109,8 +111,8 @@ def _why_none(selection: Selection, planned: Sequence[Run]) -> str:
     narrowed = [f"{option} {','.join(names)}" for option, names in given.items() if names]
     return (
         f"The preset '{selection.preset}' plans no run of {' and '.join(narrowed)}; change "
-        f"{'one of them' if len(narrowed) > 1 else 'it'}, choose another --preset, or use 'memnb "
-        "train' for a run of its own."
+        f"{'one of them' if len(narrowed) > 1 else 'it'}, choose another --preset, or name --tasks "
+        "and --models but no --set, and each of the models is trained on each of the tasks."
     )
 
 
