@@ -88,4 +88,4 @@ def _no_own_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     from memnb.models import registry
 
     monkeypatch.setattr(registry, "_OWN", {})
-    monkeypatch.setattr(config, "_OWN", set())
+    monkeypatch.setattr(config.names, "_OWN", set())

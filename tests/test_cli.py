@@ -354,7 +354,7 @@ def test_a_run_of_a_block_that_is_not_here_is_not_called_damaged(
     folder = write_run(tmp_path / "runs", "elsewhere-4")
     (folder / "best.pt").write_bytes(checkpoint.to_bytes({"weight": torch.zeros(2)}))
     write_run(tmp_path / "runs", "luna-16")
-    monkeypatch.setattr(config, "_OWN", set())
+    monkeypatch.setattr(config.names, "_OWN", set())
     code, out, _ = memnb(capsys, "runs", "verify", f"--out={tmp_path}")
     assert code == 0
     assert "sound as far as checked\n  best.pt was read, but not compared with its model" in out

@@ -576,7 +576,7 @@ def _offered(monkeypatch: pytest.MonkeyPatch) -> None:
         ]
         return offered if group == config.ENTRY_POINTS else []
 
-    monkeypatch.setattr(config, "entry_points", entry_points)
+    monkeypatch.setattr(config.names, "entry_points", entry_points)
     monkeypatch.setattr(registry, "entry_points", entry_points)
 
 

@@ -29,8 +29,8 @@ def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in TASKS:
         task = config.TASKS[name].but(**few if name == "text-short" else {**few, "validation": 16})
         monkeypatch.setitem(config.TASKS, name, task)
-        short = config._TRAINING[name].but(steps=2, evaluate_every=1, batch=8)
-        monkeypatch.setitem(config._TRAINING, name, short)
+        short = config.run.TRAINING[name].but(steps=2, evaluate_every=1, batch=8)
+        monkeypatch.setitem(config.run.TRAINING, name, short)
     # Fewer examples are other data than the study's.
     monkeypatch.setattr(known_data, "load", dict)
     monkeypatch.chdir(tmp_path)
