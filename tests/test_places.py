@@ -23,7 +23,7 @@ from test_kills import tiny
 import memnb
 from memnb import cli, logs, paths, runs
 from memnb.errors import DataError, MemnbError, RunError
-from memnb.train import checkpoint, loop
+from memnb.train import loop
 from memnb.train.checkpoint import to_bytes
 
 ROOT = Path(__file__).parents[1]
@@ -410,7 +410,7 @@ def test_a_folder_that_cannot_be_written_keeps_no_other_run_from_being_asked(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    monkeypatch.setattr(runs, "write_atomically", full)
     code, text = memnb_runs(capsys, "examine", f"--out={some_runs}")
     assert code == 1
     assert text.count("not examined") == 1

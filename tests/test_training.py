@@ -24,7 +24,7 @@ from memnb import paths, runs, tasks
 from memnb.config import Run, run_config
 from memnb.errors import MemnbError, RunError
 from memnb.models.network import Network
-from memnb.train import checkpoint, loop
+from memnb.train import checkpoint, files, loop
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device
 from memnb.train.engine import Engine, Interrupted
@@ -424,7 +424,7 @@ def test_a_checkpoint_that_a_kill_left_without_its_sum_does_not_stay(tmp_path: P
     # Killed while an old checkpoint was dropped: its sum goes first.
     half_dropped = newest.with_name("checkpoint-00000000.pt")
     half_dropped.write_bytes(newest.read_bytes())
-    checkpoint.remove_unfinished(tmp_path / "cut")
+    files.drop_unfinished(tmp_path / "cut")
     assert newest.exists()
     assert not half_dropped.exists()
     half_dropped.write_bytes(newest.read_bytes())

@@ -20,6 +20,7 @@ from memnb.reproduce import files, trainer
 from memnb.reproduce.workers import Ended, JobError
 from memnb.sweep.store import KEPT, Store
 from memnb.sweep.work import Work
+from memnb.train.files import drop_checkpoints
 from memnb.train.record import has_ended, record_of
 
 #: Variables of the caller's environment that the machines of a cluster are given as well.
@@ -109,6 +110,5 @@ def ended(name: str, result: dict[str, Any], folder: Path) -> Ended:
         if file in value["files"]:
             files.write(folder / name / file, value["files"][file])
     if value["files"]:
-        for checkpoint in (folder / name).glob("checkpoint-*"):
-            checkpoint.unlink(missing_ok=True)
+        drop_checkpoints(folder / name)
     return Ended(name, value["record"], value["error"], seconds=result["seconds"])

@@ -34,7 +34,7 @@ from memnb.probes.attention_maps import attention_maps
 from memnb.probes.degradation import measure
 from memnb.probes.filters import filter_state
 from memnb.tasks import shown
-from memnb.train import checkpoint
+from memnb.train import checkpoint, files
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums, peak_memory
 from memnb.train.engine import DeviceSplit, Engine, Interrupted, Stop
@@ -146,7 +146,7 @@ def train(
             trainer.record["side_by_side"] = side_by_side
             return trainer.go()
     except OSError as error:
-        raise RunError(checkpoint.explain(folder, error)) from None
+        raise RunError(files.explain(folder, error)) from None
     finally:
         if made:  # under the lock: afterwards another process may have begun in it
             remove_if_nothing_began(folder)
@@ -257,7 +257,7 @@ class _Trainer:
         # No checkpoint of a run that has ended, failed or not, is ever read again. One that ran out
         # of memory has not: it goes on from its last.
         if has_ended(self.record):
-            checkpoint.remove(self.folder)
+            files.drop_checkpoints(self.folder)
         return self.record
 
     def _want_of_memory(self) -> str:
@@ -400,7 +400,7 @@ class _Trainer:
         for name, rows in found.items():
             Journal(self.folder / name).restore(rows)
         weights = {name: value.cpu() for name, value in network.state_dict().items()}
-        checkpoint.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
+        files.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
         network.load_state_dict(last)  # the engine's state is again that of one step, the last
         self.seconds["evaluation"] += time.monotonic() - begun
         self._write_record(
@@ -415,7 +415,7 @@ class _Trainer:
         if arrays:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-            checkpoint.write_atomically(self.folder / "attention.npz", buffer.getvalue())
+            files.write_atomically(self.folder / "attention.npz", buffer.getvalue())
 
     # --- saving and resuming -----------------------------------------------------------------
 
@@ -445,7 +445,7 @@ class _Trainer:
         log.info("%s: step %d saved in %.3f s.", self.run.run_id, self.engine.step, self.save_cost)
 
     def _resume(self) -> None:
-        checkpoint.remove_unfinished(self.folder)
+        files.drop_unfinished(self.folder)
         state = checkpoint.load_newest(self.folder)
         if state is None:
             self.metrics.restore([])
@@ -554,7 +554,7 @@ class _Trainer:
         }
         self.record = {**self.record, **state, **changes}
         text = json.dumps(self.record, indent=1) + "\n"
-        checkpoint.write_atomically(self.folder / "run.json", text.encode())
+        files.write_atomically(self.folder / "run.json", text.encode())
         return self.record
 
     def _total_seconds(self) -> float:
