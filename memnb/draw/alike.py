@@ -15,6 +15,7 @@ from memnb.draw import filter_tables, panels, style, tables
 from memnb.evidence import statistics
 from memnb.evidence.levels import levels_of
 from memnb.evidence.rows import looks
+from memnb.words import span
 
 LOST = "Lost with rows = mean"
 """The last column of :func:`table`."""
@@ -113,21 +114,17 @@ def _said(models: Sequence[_Means]) -> str:
         there = [words for kind, words in filter_tables.TEMPERATURES.items()
                  if kind in {one.temperature for one in own}]  # fmt: skip
         if own:
-            found = _range([one.cosine for one in own], 2)
+            found = span((one.cosine for one in own), "{:.2f}".format)
             cosines.append(f"{found} with T = {' or '.join(there)}")
     for filtered, words in ((False, "without a filter, as in Luna"), (True, "with one")):
         own = [one for one in models if one.filtered == filtered]
         if own:
-            accuracies.append(f"{_range([one.accuracy for one in own], 1)} {words}")
+            found = span((one.accuracy for one in own), "{:.1f}".format)
+            accuracies.append(f"{found} {words}")
     return (
         f"the mean cosine of the {filter_tables.TAKEN_APART} rows at the end is "
         f"{', '.join(cosines)}; accuracy is {', '.join(accuracies)}."
     )
-
-
-def _range(values: Sequence[float], digits: int) -> str:
-    low, high = (f"{end:.{digits}f}" for end in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
 
 
 def _accuracy(own: pd.DataFrame) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from memnb.evidence.published import PAPER
 from memnb.evidence.rows import looks
 from memnb.evidence.sensitivity import AS_JUDGED
 from memnb.evidence.statistics import ENOUGH
-from memnb.words import counted
+from memnb.words import counted, span
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,11 @@ def _gist(
     """Gains by task, the filter alone, what becomes of Luna-16's rows, and what half of them are
     worth; ``cosines`` are those of :func:`_alike_over_blocks`."""
     said = []
-    gains = {
-        task: (own["effect"].min(), own["effect"].max()) for task, own in _gains_by_task(verdicts)
-    }
+    gains = [(task, own["effect"]) for task, own in _gains_by_task(verdicts)]
     if gains:
         ranges = [
-            f"{_from_to(ends, tables.signed)} on {naming.task_label(task)}"
-            for task, ends in sorted(gains.items(), key=lambda gain: -gain[1][1])
+            f"{span(effects, tables.signed)} on {naming.task_label(task)}"
+            for task, effects in sorted(gains, key=lambda gain: -gain[1].max())
         ]
         said.append(
             "ConvLuna's accuracy minus Luna's, with as many memory rows, in points: "
@@ -119,16 +117,11 @@ def _gist(
     for model in ("luna-16", "convluna-16"):
         lost = _lost_with(removal, learned, model)[8].groupby("task").mean()
         if len(lost):
-            ends = _from_to((lost.min(), lost.max()), tables.unsigned)
-            losses.append(f"{naming.model_label(model)} loses {ends} points")
+            said_of = span(lost, tables.unsigned)
+            losses.append(f"{naming.model_label(model)} loses {said_of} points")
     if losses:
         said.append(f"Without half of its 16 rows, chosen at random, {', '.join(losses)}.")
     return list(filter(None, said))
-
-
-def _from_to(ends: Iterable[float], say: Callable[[float], str]) -> str:
-    """``1.2 to 3.4``, or one number where both read alike."""
-    return " to ".join(dict.fromkeys(map(say, ends)))
 
 
 class _Part(NamedTuple):
@@ -204,8 +197,7 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
         for task, ours in _means(runs, model).items():
             values = theirs.loc[theirs["task"] == task, "accuracy"]
             if len(values):
-                ends = dict.fromkeys(f"{value:.1f}" for value in (values.min(), values.max()))
-                cells[task] = f"{ours:.1f} ({' to '.join(ends)})"
+                cells[task] = f"{ours:.1f} ({span(values, '{:.1f}'.format)})"
         found[f"{naming.model_label(model)}, accuracy (others')"] = cells
     said = (
         "Accuracy: in percent, mean over seeds; in brackets what others published, of other setups."
@@ -222,13 +214,13 @@ def _gains(verdicts: Sequence[Verdict]) -> _Part:
     """The comparisons of claim C1 at full scale: from where to where their effects go."""
     ranges = []
     for task, own in _gains_by_task(verdicts):
-        ends = _from_to((own["effect"].min(), own["effect"].max()), tables.signed)
         judged = own[~own["result"].isin(UNJUDGED)]
         number = counted(len(judged), "comparison")
         number = number if len(judged) == len(own) else f"{len(judged)} that can be judged"
         held = f"holds in {judged['result'].eq('holds').sum()} of {number}"
         so_far = held if len(judged) else "none can be judged yet"
-        ranges.append(f"{ends} on {naming.task_label(task)} ({so_far})")
+        effects = span(own["effect"], tables.signed)
+        ranges.append(f"{effects} on {naming.task_label(task)} ({so_far})")
     if not ranges:
         return _Part({})
     said = (

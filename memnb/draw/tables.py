@@ -18,7 +18,7 @@ from memnb.draw import style
 from memnb.evidence import levels, statistics
 from memnb.evidence.rows import first_and_last
 from memnb.evidence.statistics import ENOUGH
-from memnb.words import counted
+from memnb.words import counted, span
 
 Scale = Literal["full", "quick"]
 
@@ -429,26 +429,22 @@ def without_the_rest(beginning: pd.DataFrame, task: str) -> str:
     first = 100 * by_model["first"].mean()
     lost = 100 * by_model["whole"].mean() - first
     lost = lost[lost > 100 * levels.MARGIN]
+    one_digit = "{:.1f}".format
     verb = "loses" if 1 in (len(lost), len(first)) else "lose"
     said = f"{len(lost) or 'none'} of {counted(len(first), 'model')} {verb} more than 2 points"
     if len(lost):
         level = levels.levels_of(task, examples=levels.ASKED_AGAIN).first_operator
         said += (
-            f", {_range(lost, '.1f')} ({_models(lost)}), which leaves "
-            f"{_range(first[lost.index], '.1f')}, where the first operator alone has "
+            f", {span(lost, one_digit)} ({_models(lost)}), which leaves "
+            f"{span(first[lost.index], one_digit)}, where the first operator alone has "
             f"{levels.in_percent(level)}. Such a loss shows that a model looks at the rest, not "
             "that the rest helps it"
         )
     return (
         f"{naming.task_label(task)}, {levels.ASKED_AGAIN} test examples, with another input's "
         f"tokens behind the first: {said}. Seeds that were asked, of each: "
-        f"{_range(by_model.size(), 'd')}. Every number: notebooks/07_memory_size.ipynb."
+        f"{span(by_model.size(), str)}. Every number: notebooks/07_memory_size.ipynb."
     )
-
-
-def _range(values: pd.Series[Any], form: str) -> str:
-    """``3.5 to 7.9``, or one number where both ends read alike."""
-    return " to ".join(dict.fromkeys(f"{end:{form}}" for end in (values.min(), values.max())))
 
 
 def _first_and_whole(beginning: pd.DataFrame) -> pd.DataFrame:
