@@ -289,8 +289,7 @@ def ablation(
     for axis, task in zip(axes[0], tasks, strict=True):
         own = rows[rows["task"] == task]
         groups = {key: group for key, group in own.groupby([*filter_tables.EXCHANGED], sort=False)}
-        standard = own[(own["outcome"] == "finished") & (own["changes"] == "")]
-        standard = standard[standard["filter"] == "conv"]
+        standard = panels.finished(own[own["filter"] == "conv"])
         # The dashed line, too, is a mark that a remark keeps clear of.
         levels = [100 * standard["test_accuracy"].mean()] if len(standard) else []
         shown = [

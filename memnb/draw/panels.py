@@ -241,7 +241,13 @@ def _family_legend(figure: Figure, labels: set[str]) -> None:
 
 def plain_models(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of models as their names define them: no ablated settings."""
-    return frame[frame["changes"] == ""] if "changes" in frame else frame
+    return frame[frame["changes"] == ""]
+
+
+def finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of :func:`plain_models` that have finished."""
+    plain = plain_models(runs)
+    return plain[plain["outcome"] == "finished"]
 
 
 def nothing_of(rows: pd.DataFrame, what: str = "run", **asked: Any) -> str:

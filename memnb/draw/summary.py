@@ -10,7 +10,7 @@ import pandas as pd
 
 from memnb import config, naming
 from memnb.draw import alike, beside_tables, filter_tables, tables
-from memnb.draw.panels import random_choices
+from memnb.draw.panels import finished, plain_models, random_choices
 from memnb.evidence.claims import PARTS, UNJUDGED, WAS_SO, Verdict
 from memnb.evidence.levels import learned_above, levels_of
 from memnb.evidence.published import PAPER
@@ -136,7 +136,7 @@ class _Part(NamedTuple):
 def seeds(runs: pd.DataFrame) -> str:
     """How many seeds the models have at full scale, for a heading. A failed one is not counted, but
     its model is."""
-    tried = runs[(runs["preset"] == "paper") & (runs["changes"] == "")]
+    tried = plain_models(runs[runs["preset"] == "paper"])
     counts = (tried["outcome"] == "finished").groupby([tried["model"], tried["task"]]).sum()
     if counts.empty:
         return "no run yet"
@@ -176,8 +176,7 @@ def under_other_choices(by_choice: Mapping[str, Sequence[Verdict]]) -> str:
 
 def _full(runs: pd.DataFrame) -> pd.DataFrame:
     """Finished full-scale runs of models as their names define them."""
-    plain = (runs["changes"] == "") & (runs["outcome"] == "finished")
-    return runs[plain & (runs["preset"] == "paper")]
+    return finished(runs[runs["preset"] == "paper"])
 
 
 def _means(runs: pd.DataFrame, model: str) -> dict[str, float]:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from memnb import config, naming
 from memnb.draw import style
+from memnb.draw.panels import finished, plain_models
 from memnb.evidence import levels, statistics
 from memnb.evidence.rows import first_and_last
 from memnb.evidence.statistics import ENOUGH
@@ -147,7 +148,7 @@ def accuracy(
 def more_rows(runs: pd.DataFrame) -> str:
     """What the most memory rows give more than a single one, a line per task: the difference of the
     means in points, with its interval where there are enough seeds; empty if no model has both."""
-    ended = runs[(runs["outcome"] == "finished") & (runs["changes"] == "") & (runs["memory"] > 0)]
+    ended = finished(runs[runs["memory"] > 0])
     lines = []
     for task in naming.task_order(ended["task"]):
         there, said = ended[ended["task"] == task], []
@@ -264,8 +265,7 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
     places = ("block 1", "last block", "all")
     columns = ["Task", "Model", "Seeds", *(f"{m}, {p}" for m in measures.values() for p in places)]
     rows = []
-    plain = probes[(probes["changes"] == "") & (probes["memory"] > 1)]
-    for task, model, own in by_task_and_model(plain):
+    for task, model, own in by_task_and_model(plain_models(probes[probes["memory"] > 1])):
         ends = first_and_last(own)
         cells = []
         for measure in measures:
@@ -287,7 +287,7 @@ def at_majority(runs: pd.DataFrame) -> str:
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
     """
-    plain = runs[(runs["changes"] == "") & (runs["memory"] > 1) & (runs["outcome"] == "finished")]
+    plain = finished(runs[runs["memory"] > 1])
     if plain.empty:
         return "No run with several memory rows has finished yet."
     found = []
@@ -340,7 +340,7 @@ def first_operator_alone(runs: pd.DataFrame) -> str:
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
     """
-    plain = runs[(runs["changes"] == "") & (runs["outcome"] == "finished")]
+    plain = finished(runs)
     said = []
     for task in naming.task_order(plain["task"]):
         level = levels.first_operator(task)
@@ -454,7 +454,7 @@ def _first_and_whole(beginning: pd.DataFrame) -> pd.DataFrame:
     Of models as their names define them, and runs that have learned something, by these examples
     (:func:`memnb.evidence.levels.learned_above`), and whose file is complete.
     """
-    plain = beginning[beginning["changes"] == ""].dropna(subset=["accuracy", "changed"])
+    plain = plain_models(beginning).dropna(subset=["accuracy", "changed"])
     keys = ["run_id", "task", "model"]
     last = plain["kept"] == plain.groupby("run_id")["kept"].transform("max")
     whole = plain[last & (plain["kept"] > 1) & (plain["changed"] == 0)].set_index(keys)["accuracy"]
