@@ -11,7 +11,7 @@ import pandas as pd
 from memnb import config, naming
 from memnb.draw import alike, beside_tables, filter_tables, tables
 from memnb.draw.panels import finished, plain_models, random_choices
-from memnb.evidence.claims import PARTS, UNJUDGED, WAS_SO, Verdict
+from memnb.evidence.claims import PARTS, UNJUDGED, WAS_SO, Verdict, verdict_on
 from memnb.evidence.levels import learned_above, levels_of
 from memnb.evidence.published import PAPER
 from memnb.evidence.rows import looks
@@ -232,8 +232,7 @@ def _gains(verdicts: Sequence[Verdict]) -> _Part:
 
 def _gains_by_task(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
     """What claim C1 compares at full scale, task by task, as far as both sides have run."""
-    (claim,) = (v for v in verdicts if v.claim == "C1" and v.preset == "paper")
-    rows = claim.evidence.dropna(subset="effect")
+    rows = verdict_on(verdicts, "C1", "paper").evidence.dropna(subset="effect")
     return [(task, rows[rows["task"] == task]) for task in naming.task_order(rows["task"])]
 
 
@@ -324,8 +323,8 @@ def _alike_over_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame
 
 def _alike_from_the_first(verdicts: Sequence[Verdict]) -> str:
     """Whether rows that claim C3 finds alike at the end became so."""
-    (claim,) = (v for v in verdicts if v.claim == "C3" and v.preset == "paper")
-    held = claim.evidence[claim.evidence["result"] == "holds"]
+    compared = verdict_on(verdicts, "C3", "paper").evidence
+    held = compared[compared["result"] == "holds"]
     at_the_end = held[held["part"] == PARTS["C3"][0]]
     if at_the_end.empty:
         return ""
