@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_runs import COLLAPSED, SPREAD_OUT, write_run, write_runs
+from made_up_runs import COLLAPSED, SPREAD_OUT, judged, write_run, write_runs
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -386,8 +386,7 @@ def test_two_seeds_have_no_interval_in_figures_and_tables(tmp_path: Path) -> Non
         }.items()
     }  # fmt: skip
     assert intervals == {"accuracy": [0], "ablation": []}
-    verdicts = claims.check(runs, *(rows.load_removal(runs), rows.load_probes(runs)))
-    said = claim_tables.comparisons(verdicts).set_index("Comparison")["Effect"]
+    said = claim_tables.comparisons(judged(tmp_path)).set_index("Comparison")["Effect"]
     assert said["ConvLuna-1 − Luna-1"] == "12.0 points"
 
 
@@ -491,30 +490,6 @@ def test_data_of_ones_own_have_their_own_name_and_levels(quick: pd.DataFrame) ->
     assert "ListOps short" not in words(figure)
     lines = [line for line in panels(figure)[0].lines if line.get_color() == style.QUIET]
     assert [line.get_ydata()[0] for line in lines] == pytest.approx([14.2, 33])
-
-
-def test_the_last_look_says_where_the_two_measures_disagree() -> None:
-    look = pd.DataFrame(
-        {
-            "run_id": ["a", "a", "b", "b"],
-            "model": ["luna-16"] * 2 + ["convluna-16"] * 2,
-            "memory": 16,
-            "step": 700,
-            "block": [1, 2, 1, 2],
-            "packed_cosine": [0.9, 0.95, 0.7, 0.45],
-            "packed_rank": [4.0, 4.9, 6.0, 3.0],
-        }
-    )
-    earlier = look.assign(step=0, packed_rank=16.0)
-    one, two = tables.last_look(pd.concat([earlier, look], ignore_index=True)).splitlines()
-    assert one == (
-        "Block 1, last look: cosine Luna-16 0.90, ConvLuna-16 0.70; "
-        "effective rank Luna-16 4.0, ConvLuna-16 6.0."
-    )
-    assert two.endswith(
-        "By cosine the rows of Luna-16 are the most alike, by effective rank those of ConvLuna-16."
-    )
-    assert tables.last_look(look.iloc[:0]) == ""
 
 
 def test_what_is_not_planned_is_not_awaited(tmp_path: Path) -> None:
@@ -1191,9 +1166,7 @@ def test_each_task_has_its_column_of_the_forest_plot(tmp_path: Path) -> None:
             write_run(tmp_path, "convluna-1", task, seed, accuracy=0.5 + gain + seed / 1000)
     write_run(tmp_path, "luna-16", "text-short", accuracy=0.5)
     write_run(tmp_path, "convluna-16", "text-short", accuracy=0.6)
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    figure = figures.claims(judged(tmp_path, "quick"))
     left, right = (
         a for a in panels(figure) if a.get_title(loc="left") in ("ListOps short", "Text short")
     )
@@ -1208,9 +1181,7 @@ def test_each_task_has_its_column_of_the_forest_plot(tmp_path: Path) -> None:
     # By memory, also where the first task lacks a size.
     for name in ("luna", "convluna"):
         write_run(tmp_path, f"{name}-64", "listops-short", accuracy=0.5)
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    figure = figures.claims(judged(tmp_path, "quick"))
     labels = [label.get_text() for label in panels(figure)[0].get_yticklabels()]
     assert labels == [f"C1  ConvLuna-{size} − Luna-{size}" for size in (1, 16, 64)]
 
@@ -1219,9 +1190,7 @@ def test_the_forest_plot_says_how_many_seeds_an_interval_rests_on(tmp_path: Path
     write_runs(tmp_path, "luna-1", [0.20, 0.21, 0.22])
     write_runs(tmp_path, "convluna-1", [0.30, 0.31, 0.32])
     write_runs(tmp_path, "transformer", [0.25, 0.26, 0.27, 0.28])
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    figure = figures.claims(judged(tmp_path, "quick"))
     (axis,) = panels(figure)
     said = {text.get_position(): text.get_text() for text in figure.texts}
     labels = [label.get_text() for label in axis.get_yticklabels()]
@@ -1231,9 +1200,7 @@ def test_the_forest_plot_says_how_many_seeds_an_interval_rests_on(tmp_path: Path
     assert "number of seeds, a/b where the two sides differ." in said_of_all
     write_runs(tmp_path, "luna-16", [0.2, 0.3])
     write_runs(tmp_path, "convluna-16", [0.3, 0.4])
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    figure = figures.claims(judged(tmp_path, "quick"))
     assert "fewer than 3 have no interval" in words(figure).replace("\n", " ")
 
 
@@ -1244,11 +1211,10 @@ def test_the_forest_plot_counts_seeds_that_failed_or_learned_nothing(tmp_path: P
     write_runs(tmp_path, "luna-4", [0.15, 0.16, 0.6], probes=COLLAPSED)
     write_runs(tmp_path, "convluna-4", [0.15, 0.6, 0.7], probes=SPREAD_OUT)
     write_runs(tmp_path, "luna-16", [0.15, 0.16, None], probes=COLLAPSED)
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    found = judged(tmp_path)
 
     def counts(claim: str, unit: str) -> dict[str, str]:
-        verdict = next(v for v in found if (v.claim, v.preset) == (claim, "quick"))
+        verdict = claims.verdict_on(found, claim, "quick")
         only = verdict.evidence[verdict.evidence["unit"] == unit]
         figure = figures.claims([dataclasses.replace(verdict, evidence=only)])
         (axis,) = panels(figure)
@@ -1283,9 +1249,7 @@ def test_the_forest_plot_of_four_tasks_is_hardly_wider_than_a_page(
     for task in ("listops-short", "text-short", "image-short", "pathfinder-short"):
         write_runs(tmp_path, "luna-16", [0.6, 0.61, 0.62], task=task, probes=COLLAPSED)
         write_runs(tmp_path, "convluna-16", [0.1, 0.7, 0.72], task=task, probes=SPREAD_OUT)
-    runs = rows.load_runs(paths.stored_results() if real else tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    figure = figures.claims(judged(paths.stored_results() if real else tmp_path, "quick"))
     assert figure.get_size_inches()[0] <= 1.12 * style.PAGE_WIDTH
     figure.draw_without_rendering()
     blank = 0.05 * figure.dpi  # between two numbers, or they read as one
@@ -1330,9 +1294,7 @@ def test_an_interval_wider_than_everything_else_sets_the_scale_only_where_it_sho
     for seed, gain in enumerate(gains):
         write_run(tmp_path, "luna-1", "text-short", seed, accuracy=0.5)
         write_run(tmp_path, "convluna-1", "text-short", seed, accuracy=0.5 + gain / 100)
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    mine = [verdict for verdict in found if verdict.preset == "quick"]
+    mine = judged(tmp_path, "quick")
     (comparison,) = (v.evidence.iloc[0] for v in mine if v.claim == "C1")
     low, high = comparison["low"], comparison["high"]
     assert comparison["result"] == result
@@ -1349,10 +1311,8 @@ def test_an_interval_wider_than_everything_else_sets_the_scale_only_where_it_sho
     assert ("interval goes on" in said) == bool(carets)
 
 
-def test_without_any_comparison_the_forest_plot_says_so(quick: pd.DataFrame) -> None:
-    nothing = quick.iloc[:0]
-    verdicts = claims.check(nothing, rows.load_removal(nothing), rows.load_probes(nothing))
-    assert "nothing to compare" in words(figures.claims(verdicts))
+def test_without_any_comparison_the_forest_plot_says_so(tmp_path: Path) -> None:
+    assert "nothing to compare" in words(figures.claims(judged(tmp_path)))
 
 
 # --- diagrams --------------------------------------------------------------------------------
@@ -1683,8 +1643,7 @@ def test_a_claim_in_short_is_its_verdict_and_how_many_comparisons_hold(tmp_path:
     write_runs(
         tmp_path, "convluna-16", [0.6, 0.61, 0.62], task="text", model_changes={"filter": "none"}
     )
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    found = judged(tmp_path)
     one, several = claim_tables.in_short(found, "C1", "C4").splitlines()
     nothing = "at laptop scale not enough runs."
     assert one == f"C1: at full scale supported (1 of 1 hold); {nothing}"
@@ -1707,8 +1666,7 @@ def test_judged_claims_say_how_much_holds_and_what_decides(tmp_path: Path) -> No
     write_runs(tmp_path, "luna-16", [0.40, 0.41, 0.42])
     write_runs(tmp_path, "convluna-1", [0.37, 0.38, 0.39])
     write_runs(tmp_path, "luna-1", [0.36, 0.39, 0.40])
-    runs = rows.load_runs(tmp_path)
-    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    verdicts = judged(tmp_path)
     table = claim_tables.judged_claims(verdicts)
     assert not table["Claim"].str.startswith("C5").any(), "nothing of it has run"
     first = table[table["Claim"].str.startswith("C1.")].iloc[0]
@@ -1723,12 +1681,10 @@ def test_judged_claims_say_how_much_holds_and_what_decides(tmp_path: Path) -> No
     assert first["Effect"] in set(decided.loc[mark, "Effect"])
     few_runs = tmp_path / "few"
     write_run(few_runs, "luna-1", "text-short")
-    runs = rows.load_runs(few_runs)
-    few = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    few = judged(few_runs)
     assert claim_tables.judged_claims(few)["Claim"][0] == style.MISSING
     write_runs(few_runs, "luna-16", [0.60, 0.61, 0.62], task="text-short", probes=COLLAPSED)
-    runs = rows.load_runs(few_runs)
-    third = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    third = judged(few_runs)
     (by,) = claim_tables.judged_claims(third)["Decided by"]
     assert by.startswith("Text short, Luna-16, packed cosine")
 
@@ -1748,21 +1704,12 @@ def test_an_effect_has_the_digits_of_its_unit(
     assert claim_tables.effect_cell(*numbers, unit) == said
 
 
-def test_the_comparisons_count_failed_runs(verdicts: list[claims.Verdict]) -> None:
-    table = claim_tables.comparisons(verdicts)
-    one = row(table, Claim="C1", Comparison="ConvLuna-16 − Luna-16")
-    assert one["Seeds"] == "3 and 2, 1 failed"
-    assert one["Result"] == "not enough runs"
-    assert claim_tables.comparisons([])["Claim"][0] == style.MISSING
-
-
 def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
     """Deviations of a point and three seeds a side: 2.78 · √(2 / 3) points either way."""
     write_runs(tmp_path, "convluna-16", [0.50, 0.51, 0.52], probes=False, removal=False)
     write_runs(tmp_path, "luna-16", [0.40, 0.41, 0.42, None], probes=False, removal=False)
-    runs = rows.load_runs(tmp_path)
-    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    first = [verdict for verdict in verdicts if (verdict.claim, verdict.preset) == ("C1", "quick")]
+    verdicts = judged(tmp_path)
+    first = [claims.verdict_on(verdicts, "C1", "quick")]
     effect = "10.0 [7.7, 12.3] points"
     assert claim_tables.comparisons(first).to_dict("records") == [
         {
@@ -1777,6 +1724,7 @@ def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
             "Result": "holds",
         }
     ]
+    assert claim_tables.comparisons([])["Claim"][0] == style.MISSING
     (claim,) = claim_tables.claims(first).to_dict("records")
     assert claim == {
         "Claim": "C1",
@@ -1798,57 +1746,6 @@ def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
             "Seeds": "3",
         }
     ]
-
-
-def test_models_that_may_know_one_token_only_are_named(tmp_path: Path) -> None:
-    write_runs(tmp_path, "luna-1", [0.135, 0.34])
-    write_runs(tmp_path, "luna-16", [0.135])
-    write_runs(tmp_path, "convluna-16", [0.20, None])
-    write_runs(tmp_path, "convluna-16", [0.55], model_changes={"filter": "none"})
-    write_runs(tmp_path, "luna-16", [0.6], task="text-short")
-    said = tables.first_operator_alone(rows.load_runs(tmp_path))
-    assert "ListOps short" in said
-    assert "34.6 %" in said
-    assert "No run of any model" in said
-    assert "Text" not in said
-    write_runs(tmp_path, "convluna-1", [0.135, 0.367])
-    said = tables.first_operator_alone(rows.load_runs(tmp_path))
-    assert "With a run more than 2 points above it: ConvLuna-1." in said
-    assert "Within 2 points of it, and so perhaps no more: Luna-1." in said
-    assert tables.first_operator_alone(rows.load_runs(tmp_path / "none")) == ""
-
-
-def test_what_the_first_token_leaves_of_the_answers_is_told_of_runs_that_learned(
-    tmp_path: Path,
-) -> None:
-    write_runs(tmp_path, "luna-16", [0.30, 0.34, 0.17])  # the last one has learned nothing
-    write_runs(tmp_path, "luna-1", [0.17])
-    write_runs(tmp_path, "convluna-16", [0.3], model_changes={"filter": "none"})
-    write_runs(tmp_path, "convluna-16", [0.8], task="text-short")
-    table = tables.first_token_kept(rows.load_beginning(rows.load_runs(tmp_path)))
-    assert list(table) == [
-        "Task", "Model", "Seeds", "Whole inputs", "First token alone", "Answers that stay",
-    ]  # fmt: skip
-    assert table.to_numpy().tolist() == [
-        ["ListOps short", "Luna-16", "2", "32.0", "16.0", "20.0"],
-        ["Text short", "ConvLuna-16", "1", "80.0", "16.0", "20.0"],
-    ]
-    beginning = rows.load_beginning(rows.load_runs(tmp_path))
-    said = tables.first_token_reading(beginning)
-    assert said.startswith("On ListOps short runs that have learned something")
-    assert "(2 runs) do not keep their accuracy" in said
-    assert said.endswith("32.0 % before, 16.0 % after; 20 % of the answers stay.")
-    kept = tables.first_token_reading(beginning.assign(accuracy=0.34))
-    assert "(4 runs) keep their accuracy" in kept
-    assert tables.first_token_reading(beginning.iloc[:0]) == ""
-    # A file that is not whole says nothing: without its first line, or its last, or a number.
-    ends = {"first": beginning["kept"] > 1, "last": beginning["kept"] < 64}
-    for some in (*(beginning[rows_] for rows_ in ends.values()), beginning.assign(accuracy=np.nan)):
-        of_listops = some[some["task"] == "listops-short"]
-        assert tables.first_token_kept(of_listops)["Task"][0] == style.MISSING
-        assert tables.first_token_reading(of_listops) == ""
-    none = tables.first_token_kept(rows.load_beginning(rows.load_runs(tmp_path / "none")))
-    assert none["Task"][0] == style.MISSING
 
 
 def test_the_levels_that_take_no_memory_are_drawn(quick: pd.DataFrame, full: pd.DataFrame) -> None:
