@@ -65,7 +65,7 @@ def in_short(
         causal: rows of :func:`memnb.evidence.rows.load_causal`.
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
     """
-    full = _full(runs)
+    full, paper = _full(runs), runs[runs["preset"] == "paper"]
     parts = (
         _baselines(full, published),
         _gains(verdicts),
@@ -73,7 +73,7 @@ def in_short(
         _controls(full, runs),
         _on_listops(full, beginning),
         _alike(full, probes, verdicts),
-        _Part({}, "Do alike rows go with low accuracy?", _alike_and_accurate(runs, probes)),
+        _Part({}, "Do alike rows go with low accuracy?", alike.in_words(paper, probes)),
         _taken_away(full, removal, causal),
     )
     findings = {name: cells for part in parts for name, cells in part.findings.items() if cells}
@@ -179,12 +179,6 @@ def _full(runs: pd.DataFrame) -> pd.DataFrame:
     return finished(runs[runs["preset"] == "paper"])
 
 
-def _means(runs: pd.DataFrame, model: str) -> dict[str, float]:
-    """Mean test accuracy in percent by task, in the order of the benchmark."""
-    means = 100 * runs[runs["model"] == model].groupby("task")["test_accuracy"].mean()
-    return {task: float(means[task]) for task in naming.task_order(means.index)}
-
-
 def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
     """Accuracy of models of which others than the paper published numbers, theirs in brackets."""
     known = published.dropna(subset=["accuracy"])
@@ -192,11 +186,12 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
     found: dict[str, Cells] = {}
     for model in config.MODELS:
         theirs = known[known["model"].str.lower() == model]
+        means = 100 * runs[runs["model"] == model].groupby("task")["test_accuracy"].mean()
         cells = {}
-        for task, ours in _means(runs, model).items():
+        for task, ours in means.items():
             values = theirs.loc[theirs["task"] == task, "accuracy"]
             if len(values):
-                cells[task] = f"{ours:.1f} ({span(values, '{:.1f}'.format)})"
+                cells[str(task)] = f"{ours:.1f} ({span(values, '{:.1f}'.format)})"
         found[f"{naming.model_label(model)}, accuracy (others')"] = cells
     said = (
         "Accuracy: in percent, mean over seeds; in brackets what others published, of other setups."
@@ -288,11 +283,6 @@ def _alike(full: pd.DataFrame, probes: pd.DataFrame, verdicts: Sequence[Verdict]
     )
     answer = f"{_over_all_blocks(full, probes, tasks)}{_alike_from_the_first(verdicts)}"
     return _Part(found, "Do the rows of Luna's memory become alike in training?", answer, note)
-
-
-def _alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
-    """Luna-16 and ConvLuna-16 taken apart, at full scale."""
-    return alike.in_words(runs[runs["preset"] == "paper"], probes)
 
 
 def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame, tasks: Mapping[str, str]) -> str:
