@@ -1071,7 +1071,6 @@ def test_a_run_without_maps_gives_an_honest_panel() -> None:
 def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -> None:
     run = quick[(quick["model"] == "convluna-16") & (quick["changes"] == "")].iloc[0]
     found = rows.load_attention(run)
-    assert found is not None
     names = tasks.tokens(config.task_config(run["task"]), found["tokens"], int(found["length"]))
     figure = attention_figures.attention_of(quick, "convluna-16", "pack", window=(0, 10), heads=[1])
     ticks = [label.get_text() for label in panels(figure)[-1].get_xticklabels()]

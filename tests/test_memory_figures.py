@@ -293,7 +293,6 @@ def test_responses_say_which_line_is_which(runs: pd.DataFrame) -> None:
 def test_movement_is_relative_to_the_start(runs: pd.DataFrame) -> None:
     figure = filter_figures.kernel_movement(rows.load_filters(runs))
     attached = style.attached(figure)
-    assert attached is not None
     start = attached[attached["step"] == 0]
     assert (start["moved"] == 0).all()
     last = attached[attached["step"] == attached["step"].max()]
@@ -351,7 +350,6 @@ def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:
 def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame) -> None:
     figure = filter_figures.kernel_kinds(runs)
     attached = style.attached(figure)
-    assert attached is not None
     assert 0.99 not in set(attached["test_accuracy"])  # the temperature is another question
     axis = figure.axes[0]
     labels = [tick.get_text() for tick in axis.get_yticklabels()]
@@ -480,7 +478,6 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
 
     figure = memory_figures.cost_accuracy(frame())
     attached = style.attached(figure)
-    assert attached is not None
     on_it = attached["device_name"] == "a"
     assert attached.loc[on_it, "milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
     assert attached.loc[~on_it, "milliseconds"].isna().all()
@@ -494,7 +491,6 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     timing = {"suite": "step", "outcome": "measured", "task": "listops-short", "model": "luna-16",
               "milliseconds": 9.0, "lower": 8.0, "upper": 9.5, "device_name": "a"}  # fmt: skip
     attached = style.attached(memory_figures.cost_accuracy(frame(), "", pd.DataFrame([timing])))
-    assert attached is not None
     assert sorted(attached["test_accuracy"]) == [0.2, 0.3, 0.4]
     assert set(attached["milliseconds"]) == {9.0}
     # ... one of two devices, or of another one alone, is no time on this one.
@@ -505,7 +501,6 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     figure = memory_figures.cost_accuracy(frame())
     assert "a (not timed on it: Luna-1)" in words(figure)
     attached = style.attached(figure)
-    assert attached is not None
     assert set(attached["model"]) == {"luna-16"}
 
 
@@ -551,7 +546,6 @@ def test_cost_shows_what_was_timed_on_some_device(tmp_path: Path) -> None:
     figure.draw_without_rendering()
     assert memory_figures.UNTIMED in words(figure), "of ListOps; Text has its point"
     attached = style.attached(figure)
-    assert attached is not None
     assert attached["task"].tolist() == ["text-short"]
 
 
@@ -594,7 +588,6 @@ def test_cost_prefers_steps_that_were_timed_alone(tmp_path: Path) -> None:
     timings = pd.DataFrame([timing | row for row in (own, *others)])
     figure = memory_figures.cost_accuracy(runs, "", timings)
     attached = style.attached(figure)
-    assert attached is not None
     of_model = attached.set_index("model")
     assert of_model.loc["luna-16", "milliseconds"].tolist() == [9.0, 9.0]
     assert of_model.loc["luna-16", ["lower", "upper"]].to_numpy().tolist() == [[8.0, 9.5]] * 2
@@ -790,13 +783,11 @@ def test_an_expression_is_drawn_token_by_token_with_its_brackets() -> None:
     bars = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
     assert len(bars) == 4  # one per operator
     attached = style.attached(figure)
-    assert attached is not None
     assert attached["input"].tolist()[:3] == ["[MAX", "4", "[MIN"]
     # The weights are relative to an even share of the true input; CLS in front is left out.
     weights = view()["pack"][1, 2, 3] * 18
     figure = looking.looking(view(), config.task_config("listops"), 4, block=2, head=3, row=4)
     attached = style.attached(figure)
-    assert attached is not None
     assert attached["pack"].to_numpy() == pytest.approx(weights[1:])
 
 
@@ -878,7 +869,6 @@ def test_a_stride_gives_each_position_the_weight_of_its_window() -> None:
     strided["pack"] = np.full((2, 4, 4, 5), 0.2)
     figure = looking.looking(strided, config.task_config("listops-short"), 4)
     attached = style.attached(figure)
-    assert attached is not None
     assert len(attached["pack"]) == 16
 
 

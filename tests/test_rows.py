@@ -471,7 +471,6 @@ def test_attention_maps(tmp_path: Path) -> None:
     write_run(tmp_path, "transformer")
     runs = rows.load_runs(tmp_path).set_index("model")
     maps = rows.load_attention(runs.loc["luna-16"])
-    assert maps is not None
     assert maps["pack"].shape == (2, 4, 16, 40)
     assert maps["unpack"].shape == (2, 4, 40, 16)
     assert rows.load_attention(runs.loc["transformer"]) is None

@@ -233,7 +233,6 @@ def test_a_checkpoint_that_knows_no_device_time_had_all_cores_of_this_call(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 40)
     first = train(tiny("transformer"), tmp_path, device="cpu", budget=0.0)
     state = checkpoint.load_newest(tmp_path)
-    assert state is not None
     del state["seconds"]["device"]
     checkpoint.save(tmp_path, state["engine"]["step"], state)
     record = train(tiny("transformer"), tmp_path, device="cpu")
@@ -250,7 +249,6 @@ def test_resuming_without_a_part_of_the_state_gives_another_result(
     monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)
     train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(13))
     state = checkpoint.load_newest(tmp_path / "cut")
-    assert state is not None
     step = state["engine"]["step"]
     assert 0 < step < 40
     if lost == "sampler":
@@ -382,7 +380,6 @@ def test_a_checkpoint_without_machines_was_trained_where_its_record_says(tmp_pat
     run = tiny("luna-4")
     train(run, tmp_path, device="cpu", should_stop=stop_after(5))
     state = checkpoint.load_newest(tmp_path)
-    assert state is not None
     del state["machines"]
     step = state["engine"]["step"]
     checkpoint.save(tmp_path, step, state)
@@ -731,7 +728,6 @@ class TestCheckpoint:
         newest = checkpoint.save(tmp_path, 2, {**STATE, "which": 2})
         newest.with_suffix(".sha256").unlink()
         state = checkpoint.load_newest(tmp_path)
-        assert state is not None
         assert state["which"] == 1
         assert caplog.text == "", "nothing to warn of"
 
