@@ -110,6 +110,12 @@ def write_runs(
     ]
 
 
+def amend(folder: Path, **values: Any) -> None:
+    """Let the record of a run say something else."""
+    path = folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
 def judged(folder: Path, preset: str | None = None) -> list[Any]:
     """The verdicts on the runs in ``folder``, on those of one scale if ``preset`` names it."""
     # Not above: workers that pretend to train do without pandas.

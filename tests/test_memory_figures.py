@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_runs import COLLAPSED, write_run, write_runs
+from made_up_runs import COLLAPSED, amend, write_run, write_runs
 from matplotlib.figure import Figure
 from matplotlib.path import Path as Path2D
 from matplotlib.text import Annotation
@@ -470,8 +469,7 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     for folder, device in zip(
         write_runs(tmp_path, "luna-16", [0.2, 0.3, 0.4]), ("a", "a", "b"), strict=True
     ):
-        record = json.loads((folder / "run.json").read_text())
-        (folder / "run.json").write_text(json.dumps({**record, "device_name": device}))
+        amend(folder, device_name=device)
 
     def frame() -> pd.DataFrame:
         return rows.load_runs(tmp_path)
@@ -496,8 +494,7 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     # ... one of two devices, or of another one alone, is no time on this one.
     (folder,) = write_runs(tmp_path, "luna-1", [0.25])
     moved = [{"from_step": step, "device_name": name} for step, name in ((0, "b"), (9, "a"))]
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**record, "device_name": "a", "machines": moved}))
+    amend(folder, device_name="a", machines=moved)
     figure = memory_figures.cost_accuracy(frame())
     assert "a (not timed on it: Luna-1)" in words(figure)
     attached = style.attached(figure)
@@ -507,8 +504,7 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
 def test_cost_takes_the_device_on_which_most_models_were_timed(tmp_path: Path) -> None:
     def on(device: str, *folders: Path) -> None:
         for folder in folders:
-            path = folder / "run.json"
-            path.write_text(json.dumps({**json.loads(path.read_text()), "device_name": device}))
+            amend(folder, device_name=device)
 
     on("many runs", *write_runs(tmp_path, "luna-16", [0.2, 0.3, 0.4]))
     on("many models", *write_runs(tmp_path, "luna-1", [0.2]), *write_runs(tmp_path, "luna-4", [0]))
@@ -523,25 +519,21 @@ def test_cost_takes_the_device_on_which_most_models_were_timed(tmp_path: Path) -
 
 
 def test_cost_shows_what_was_timed_on_some_device(tmp_path: Path) -> None:
-    def record(folder: Path, **values: Any) -> None:
-        path = folder / "run.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
     moved = [{"from_step": step, "device_name": name} for step, name in ((0, "a"), (9, "b"))]
     (first,) = write_runs(tmp_path, "luna-1", [0.2])
     (second,) = write_runs(tmp_path, "luna-16", [0.3])
     for folder in (first, second):
-        record(folder, device_name="b", machines=moved)
+        amend(folder, device_name="b", machines=moved)
     figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
     figure.draw_without_rendering()
     assert memory_figures.UNTIMED in words(figure)
     (alone,) = write_runs(tmp_path, "convluna-16", [0.3])
-    record(alone, device_name=None)
+    amend(alone, device_name=None)
     figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
     figure.draw_without_rendering()
     assert "unknown (not timed on it: Luna-1, Luna-16)" in words(figure)
     write_runs(tmp_path, "luna-1", [0.6], task="text-short")
-    record(alone, device_name="c", machines=moved)
+    amend(alone, device_name="c", machines=moved)
     figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
     figure.draw_without_rendering()
     assert memory_figures.UNTIMED in words(figure), "of ListOps; Text has its point"

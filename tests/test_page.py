@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import stat
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import nbformat
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from made_up_runs import write_run
+from made_up_runs import amend, write_run
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -108,9 +107,7 @@ def test_paper_prefers_this_machine_and_shows_failures_but_nothing_unfinished(ou
 
 def test_want_of_memory_here_hides_no_committed_row(out: Path) -> None:
     (running,) = (out / "runs").glob("listops-luna-1-*")
-    record = json.loads((running / "run.json").read_text())
-    record |= {"outcome": "failed", "reason": "out of memory; use a device with more memory"}
-    (running / "run.json").write_text(json.dumps(record))
+    amend(running, outcome="failed", reason="out of memory; use a device with more memory")
     full = shown(Page("accuracy", "paper", str(out)))[0]
     assert ("listops", "luna-1", 0.2) in full[2]
     assert ("listops", "luna-1", None) not in full[2]

@@ -17,7 +17,7 @@ from typing import Any
 import filelock
 import killed
 import pytest
-from made_up_runs import write_run
+from made_up_runs import amend, write_run
 from test_kills import tiny
 
 import memnb
@@ -313,8 +313,7 @@ def test_a_run_under_way_is_listed_with_the_step_that_it_has_saved(
 ) -> None:
     """Its record is of its beginning: of a run that takes an hour it said step 0 all the time."""
     folder = write_run(tmp_path / "runs", "luna-4", outcome="interrupted")
-    path = folder / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "outcome": "running", "step": 0}))
+    amend(folder, outcome="running", step=0)
     for name in ("checkpoint-00000331.pt", "checkpoint-00000099.pt", "checkpoint-00000500.sha256"):
         (folder / name).write_bytes(b"")
     out = f"--out={tmp_path}"
