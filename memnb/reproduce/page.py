@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import matplotlib as mpl
 import pandas as pd
@@ -33,7 +33,6 @@ from memnb.reproduce.frames import as_csv, as_markdown
 from memnb.reproduce.manifest import safe_name
 from memnb.reproduce.plan import PRESETS
 
-Scale = Literal["full", "quick"]
 Thing = TypeVar("Thing", Figure, pd.DataFrame)
 
 
@@ -42,16 +41,13 @@ class Layer:
     """The rows of one scale.
 
     Attributes:
-        title: a heading, such as ``Full scale (committed)``.
-        scale: ``full`` (the paper's tasks and protocol) or ``quick`` (small ones).
-        where: ``committed``, ``this machine``, or ``this machine and committed``.
+        title: a heading, such as ``Full scale (committed)``: which scale, and whether its rows are
+            committed, of this machine, or both.
         runs: one row per finished or failed run (:func:`memnb.evidence.rows.load_runs`).
         problems: one sentence for each run folder that could not be read.
     """
 
     title: str
-    scale: Scale
-    where: str
     runs: pd.DataFrame
     problems: tuple[str, ...] = ()
 
@@ -141,11 +137,11 @@ class Page:
         full = (here, stored) if self.preset == "paper" else (stored,)
         quick = (here, stored) if self.preset == "quick" else (stored,)
         known = {folder: rows.load_runs(folder) for folder in {*full, *quick}}
-        layers = [_layer("full", "paper", full, known)]
+        layers = [_layer("paper", full, known)]
         if self.preset == "quick":
             trained = {run.run_id for run in plan.together(plan.SETS, "quick")}
             known[stored] = known[stored][~known[stored]["run_id"].isin(trained)]
-        layers.append(_layer("quick", "quick", quick, known))
+        layers.append(_layer("quick", quick, known))
         return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
 
     def save(self, thing: Thing, name: str, caption: str = "") -> Saved[Thing]:
@@ -268,9 +264,7 @@ def memory_of(model: object) -> int:
     return rows
 
 
-def _layer(
-    scale: Scale, preset: str, folders: tuple[Path, ...], known: dict[Path, pd.DataFrame]
-) -> Layer:
+def _layer(preset: str, folders: tuple[Path, ...], known: dict[Path, pd.DataFrame]) -> Layer:
     frames: list[pd.DataFrame] = []
     problems: list[str] = []
     for folder in folders:
@@ -284,7 +278,7 @@ def _layer(
     )
     chosen = rows.one_of_each(pd.concat(filled, ignore_index=True))
     title = f"{naming.preset_label(preset).capitalize()} ({where})"
-    return Layer(title, scale, where, chosen, tuple(problems))
+    return Layer(title, chosen, tuple(problems))
 
 
 _DPI = 150

@@ -67,12 +67,10 @@ DIVERGED = 10.0  # training loss, in units of the loss of a uniform guess
 class Progress:
     """How far a run is; ``accuracy`` is the last validation accuracy, None before the first."""
 
-    run_id: str
     step: int
     steps: int
     loss: float | None
     accuracy: float | None
-    seconds: float
 
 
 class _Failure(Exception):
@@ -572,10 +570,8 @@ class _Trainer:
 
     def _tell(self, loss: float | None) -> None:
         if self.progress is not None:
-            run, seconds = self.run, self._total_seconds()
             accuracy = self.metrics.rows[-1]["accuracy"] if self.metrics.rows else None
-            step = self.engine.step
-            self.progress(Progress(run.run_id, step, run.training.steps, loss, accuracy, seconds))
+            self.progress(Progress(self.engine.step, self.run.training.steps, loss, accuracy))
 
 
 def _machine(record: dict[str, Any], step: int) -> dict[str, Any]:
