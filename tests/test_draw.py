@@ -17,6 +17,7 @@ from made_up_runs import COLLAPSED, SPREAD_OUT, judged, write_run, write_runs
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from pictures import assert_apart, flat, words
 
 from memnb import config, naming, paths, tasks
 from memnb.draw import (
@@ -84,12 +85,6 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         write_runs(folder, "luna-256", [0.25, 0.26], task=task)
         write_runs(folder, "convluna-256", [0.38, 0.39], task=task)
     return rows.load_runs(folder)
-
-
-def words(figure: Figure) -> str:
-    """Everything that is written in a figure."""
-    found = [text.get_text() for text in figure.findobj(plt.Text)]
-    return "\n".join(found)
 
 
 def panels(figure: Figure) -> list[Axes]:
@@ -215,7 +210,7 @@ def test_line_names_never_overlap() -> None:
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.texts]
     assert len(boxes) == 4
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert_apart(boxes)
 
 
 def test_a_line_is_named_at_its_end_on_a_logarithmic_scale_too() -> None:
@@ -241,7 +236,7 @@ def test_names_of_one_row_of_panels_keep_off_those_of_the_next(tmp_path: Path, c
     figure.draw_without_rendering()
     names = [text for text in figure.texts if text.get_text().startswith("memory")]
     boxes = [text.get_window_extent() for text in names]
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert_apart(boxes)
     assert len(names) == (0 if count == 12 else 4 * count)
     assert bool(figure.legends) == (count == 12)  # more than fit beside a panel
 
@@ -272,7 +267,7 @@ def test_names_of_y_axes_do_not_run_into_each_other(quick: pd.DataFrame) -> None
         names = [axis.yaxis.label for axis in figure.axes if axis.get_ylabel()]
         boxes = [name.get_window_extent() for name in names]
         assert len(boxes) == len(measures)
-        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+        assert_apart(boxes)
 
 
 def test_figures_of_accuracy_say_how_many_seeds_there_are(tmp_path: Path) -> None:
@@ -312,7 +307,7 @@ def test_every_figure_says_where_its_rows_come_from(
     function: Any, scale: str, request: pytest.FixtureRequest
 ) -> None:
     figure = drawn(function, request.getfixturevalue(scale), "Some scale (this machine)")
-    assert "Some scale (this machine)" in words(figure).replace("\n", " ")
+    assert "Some scale (this machine)" in flat(figure)
     assert style.MISSING not in words(figure).split("\n")[:2]
 
 
@@ -759,7 +754,7 @@ def test_gradient_norms_are_drawn_by_their_powers(quick: pd.DataFrame) -> None:
         if line.get_color() == style.FAMILY["luna"].colour and line.get_alpha() is None
     )  # fmt: skip
     assert mean.get_ydata()[0] == pytest.approx(10.0 ** -(len(seeds) - 1))
-    assert "the mean (geometric on a logarithmic scale)" in words(figure).replace("\n", " ")
+    assert "the mean (geometric on a logarithmic scale)" in flat(figure)
 
 
 def test_the_axis_of_attention_measures_is_drawn_near_what_they_are(quick: pd.DataFrame) -> None:
@@ -811,7 +806,7 @@ def test_a_level_far_from_all_memory_sizes_is_said_above(tmp_path: Path) -> None
     assert "one answer always: 50" not in words(drawn())
     assert "Mark: a seed; line: the mean; dotted: one answer always" in words(drawn())
     write_run(tmp_path, "transformer", "text", accuracy=0.6)
-    assert "grey: span of the Transformer's seeds" in words(drawn()).replace("\n", " ")
+    assert "grey: span of the Transformer's seeds" in flat(drawn())
 
 
 def test_no_mark_of_a_memory_size_stands_on_the_frame(tmp_path: Path) -> None:
@@ -838,7 +833,7 @@ def test_row_removal_reaches_from_one_row_to_all(quick: pd.DataFrame) -> None:
 
 def test_levels_of_row_removal_are_named_where_no_seed_runs(quick: pd.DataFrame) -> None:
     figure = figures.row_removal(rows.load_removal(quick))
-    said = words(figure).replace("\n", " ")
+    said = flat(figure)
     assert "dotted: one answer always; dash-dotted: first operator alone" in said
     assert "thin: a seed; thick: the mean" in said
     axis = panel(figure, "ListOps short, 16 rows")
@@ -869,7 +864,7 @@ def test_row_removal_says_whose_choice_the_random_rows_are(quick: pd.DataFrame) 
         (mixed, "Random rows: one choice per run, in newer runs one per example."),
         (one, "One random choice of rows per run."),
     ):
-        assert said in words(figures.row_removal(frame)).replace("\n", " ")
+        assert said in flat(figures.row_removal(frame))
 
 
 def test_numbers_of_rows_left_have_room_between_them(tmp_path: Path) -> None:
@@ -995,7 +990,7 @@ def test_attention_spent_on_padding_is_said_and_not_drawn_as_indifference() -> N
     shown = images(figure)
     np.testing.assert_allclose(shown[1], 1.0, rtol=2e-3)
     assert np.ma.getmaskarray(np.ma.masked_invalid(shown[2])).all()
-    assert "over the tokens, padding left out" in words(figure).replace("\n", " ")
+    assert "over the tokens, padding left out" in flat(figure)
     assert "padding" not in words(
         attention_figures.attention(maps(), "pack", memory=4, padded_to=27)
     )
@@ -1005,7 +1000,7 @@ def test_what_is_spent_on_padding_stands_beside_what_even_attention_spends() -> 
     padded = maps(tokens=6)  # and the CLS vector
     padded["pack"] /= 4
     figure = attention_figures.attention(padded, "pack", memory=4, padded_to=27)
-    assert "Even attention spends 75 % on padding." in words(figure).replace("\n", " ")
+    assert "Even attention spends 75 % on padding." in flat(figure)
     assert "Even" not in words(
         attention_figures.attention(padded, "unpack", memory=4, padded_to=27)
     )
@@ -1060,7 +1055,7 @@ def test_positions_of_a_shortening_filter_have_no_token_names() -> None:
 
 def test_with_one_row_the_unpack_map_says_why_it_is_empty() -> None:
     figure = attention_figures.attention(maps(memory=1), "unpack", memory=1)
-    assert "every unpack weight is 1" in words(figure).replace("\n", " ")
+    assert "every unpack weight is 1" in flat(figure)
     assert not images(figure)
 
 
@@ -1084,9 +1079,7 @@ def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -
 def test_maps_of_a_run_that_has_not_learned_say_so(quick: pd.DataFrame) -> None:
     said = "Has not learned this task (15.8 %)."
     dull = quick.assign(test_accuracy=0.158)
-    assert said in words(attention_figures.attention_of(dull, "convluna-16", "pack")).replace(
-        "\n", " "
-    )
+    assert said in flat(attention_figures.attention_of(dull, "convluna-16", "pack"))
     assert "not learned" not in words(attention_figures.attention_of(quick, "convluna-16", "pack"))
 
 
@@ -1195,12 +1188,12 @@ def test_the_forest_plot_says_how_many_seeds_an_interval_rests_on(tmp_path: Path
     labels = [label.get_text() for label in axis.get_yticklabels()]
     counts = {label: said[1, place] for place, label in enumerate(labels)}
     assert counts == {"C1  ConvLuna-1 − Luna-1": "3", "C2  ConvLuna-1 − Transformer": "3/4"}
-    said_of_all = words(figure).replace("\n", " ")
+    said_of_all = flat(figure)
     assert "number of seeds, a/b where the two sides differ." in said_of_all
     write_runs(tmp_path, "luna-16", [0.2, 0.3])
     write_runs(tmp_path, "convluna-16", [0.3, 0.4])
     figure = figures.claims(judged(tmp_path, "quick"))
-    assert "fewer than 3 have no interval" in words(figure).replace("\n", " ")
+    assert "fewer than 3 have no interval" in flat(figure)
 
 
 def test_the_forest_plot_counts_seeds_that_failed_or_learned_nothing(tmp_path: Path) -> None:
@@ -1220,7 +1213,7 @@ def test_the_forest_plot_counts_seeds_that_failed_or_learned_nothing(tmp_path: P
         marked = {line.get_ydata()[0] for line in axis.lines if len(line.get_xdata()) == 1}
         said = {text.get_position(): text.get_text() for text in figure.texts}
         labels = [label.get_text() for label in axis.get_yticklabels()]
-        said_of_all = words(figure).replace("\n", " ")
+        said_of_all = flat(figure)
         assert ("those at the majority level" in said_of_all) == (claim == "C3")
         return {
             label: said[1, place] + ("" if place in marked else ", no mark")
@@ -1335,7 +1328,7 @@ def test_a_diagram_writes_inside_its_sheet_and_on_nothing_else(draw: Any) -> Non
         assert sheet.y0 <= box.y0
         assert box.y1 <= sheet.y1
     inner = [box.shrunk(0.9, 0.8) for box in boxes]
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(inner, 2))
+    assert_apart(inner)
 
 
 def test_the_diagram_names_streams_shapes_filter_and_temperatures() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path as Path2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
+from pictures import assert_apart, flat, words
 
 from memnb import config, paths
 from memnb.draw import filter_figures, looking, memory_figures, style
@@ -36,20 +36,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     write_run(folder, "convluna-16", accuracy=0.20, model_changes={"filter": "none"})
     write_run(folder, "convluna-16", accuracy=0.99, model_changes={"pack_temperature": "unit"})
     return rows.load_runs(folder)
-
-
-def words(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
-
-
-def flat(figure: Figure) -> str:
-    """Its words on one line."""
-    return words(figure).replace("\n", " ")
-
-
-def assert_apart(boxes: Sequence[Bbox]) -> None:
-    for one, other in itertools.combinations(boxes, 2):
-        assert not one.overlaps(other)
 
 
 FIGURES: dict[str, tuple[Callable[..., Figure], Callable[[pd.DataFrame], pd.DataFrame]]] = {
@@ -87,10 +73,10 @@ def test_a_figure_of_a_memory_says_how_many_seeds_each_mean_rests_on(
     counts = rows_of_all.groupby("model")["seed"].nunique()
     assert counts.nunique() == 1
     said = f"{counts.iloc[0]} seeds"
-    assert said in words(function(rows_of_all)).replace("\n", " ")
+    assert said in flat(function(rows_of_all))
     fewer = rows_of_all[(rows_of_all["seed"] == 0) | (rows_of_all["model"] != "convluna-16")]
     name_of_it = "ConvLuna" if name == "usage" else "ConvLuna-16"
-    assert f"{name_of_it} (1)" in words(function(fewer)).replace("\n", " ")
+    assert f"{name_of_it} (1)" in flat(function(fewer))
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -99,7 +85,7 @@ def test_a_figure_says_where_its_rows_come_from_and_hands_them_out(
 ) -> None:
     function, load = FIGURES[name]
     figure = function(load(runs), subtitle="Some scale (committed)")
-    assert "Some scale (committed)" in words(figure).replace("\n", " ")
+    assert "Some scale (committed)" in flat(figure)
     attached = style.attached(figure)
     assert attached is not None
     assert len(attached)
@@ -286,7 +272,7 @@ def test_a_frequency_response_is_that_of_the_kernel() -> None:
 
 def test_responses_say_which_line_is_which(runs: pd.DataFrame) -> None:
     figure = filter_figures.responses(rows.load_filters(runs), "convluna-16")
-    assert "Thin: before training." in words(figure).replace("\n", " ")
+    assert "Thin: before training." in flat(figure)
 
 
 def test_movement_is_relative_to_the_start(runs: pd.DataFrame) -> None:
@@ -752,7 +738,7 @@ def test_what_a_model_does_not_have_is_not_looked_at() -> None:
     assert "block 3 was asked for, and the model has 2." in words(
         looking.looking(view(), task, 4, block=3)
     )
-    several = words(looking.looking(view(), task, 16, head=5, row=7)).replace("\n", " ")
+    several = flat(looking.looking(view(), task, 16, head=5, row=7))
     assert "head 5 was asked for, and the model has 4;" in several
     assert "memory row 7 was asked for, and the model has 4 shown of 16." in several
     with pytest.raises(MemnbError, match="A block is counted from 1, but got 0"):
@@ -788,7 +774,7 @@ def test_a_review_breaks_its_lines_between_words_and_its_answer_is_a_word() -> N
     tokens = np.frombuffer(written.encode(), np.uint8) + np.uint8(1)
     review = view(len(tokens), tokens=tokens, label=np.array(1), prediction=np.array(0))
     figure = looking.looking(review, config.task_config("text"), 4)
-    assert "Answer: negative (wrong, the label is positive)" in words(figure).replace("\n", " ")
+    assert "Answer: negative (wrong, the label is positive)" in flat(figure)
     at = [(round(t.get_position()[1], 2), t.get_text()) for t in figure.axes[0].texts]
     lines = ["".join(c for y, c in at if y == line) for line in dict.fromkeys(y for y, _ in at)]
     assert len(lines) > 1
@@ -830,7 +816,7 @@ def test_what_is_watched_first_is_an_unchanged_model_at_full_scale() -> None:
 def test_scales_of_weights_say_what_they_are_relative_to() -> None:
     for task in ("listops-short", "pathfinder-short"):
         some = view(100, tokens=np.arange(100, dtype=np.uint8) % 15 + 1)
-        text = words(looking.looking(some, config.task_config(task), 4)).replace("\n", " ")
+        text = flat(looking.looking(some, config.task_config(task), 4))
         assert "1 (even)" in text
         assert "relative to an even spread over the tokens" in text
         assert "relative to an even spread over the memory rows" in text
