@@ -103,7 +103,8 @@ class Page:
     ) -> None:
         if preset not in PRESETS:
             raise unknown("preset", preset, PRESETS)
-        _folder(out)
+        if not isinstance(out, str | os.PathLike | None):
+            raise _wrong("out", "the path of a folder, or empty", out)
         self.artefact = safe_name("artefact", artefact)
         self.preset = preset
         self.out = paths.output(out)
@@ -206,10 +207,7 @@ def whole(name: str, value: object, least: int = 0, most: int | None = None) -> 
     beyond = math.inf if most is None else most
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= beyond:
         to = "" if most is None else f" to {most:,}"
-        raise MemnbError(
-            f"The parameter '{name}' must be a whole number from {least}{to}, but got {value!r}; "
-            "change it in the cell of parameters."
-        )
+        raise _wrong(name, f"a whole number from {least}{to}", value)
 
 
 def flag(name: str, value: object) -> None:
@@ -220,18 +218,14 @@ def flag(name: str, value: object) -> None:
         MemnbError: says the parameter's name and what it was.
     """
     if not isinstance(value, bool):
-        raise MemnbError(
-            f"The parameter '{name}' must be True or False, but got {value!r}; change it in the "
-            "cell of parameters."
-        )
+        raise _wrong(name, "True or False", value)
 
 
-def _folder(out: object) -> None:
-    if not isinstance(out, str | os.PathLike | None):
-        raise MemnbError(
-            f"The parameter 'out' must be the path of a folder, or empty, but got {out!r}; change "
-            "it in the cell of parameters."
-        )
+def _wrong(name: str, wanted: str, value: object) -> MemnbError:
+    return MemnbError(
+        f"The parameter '{name}' must be {wanted}, but got {value!r}; change it in the cell of "
+        "parameters."
+    )
 
 
 def task_or_none(name: object) -> str | None:
