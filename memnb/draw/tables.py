@@ -215,17 +215,17 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
                 naming.model_label(first["model"]),
                 naming.task_label(first["task"]),
                 first["changes"] or "–",
-                _listed(sorted(group["seed"])),
+                _distinct(sorted(group["seed"])),
                 "; ".join(
                     f"{seed}: {_text(reason)}"
                     for seed, reason in zip(failed["seed"], failed["reason"], strict=True)
                 )
                 or "–",
-                _listed(map(number, group["parameters"])),
-                _listed(map(number, group["step"])),
+                _distinct(map(number, group["parameters"])),
+                _distinct(map(number, group["step"])),
                 number(group["seconds"].mean()),
-                _listed(_text(name) for names in group["devices"] for name in names),
-                _listed(map(_text, group["precision"])),
+                _distinct(_text(name) for names in group["devices"] for name in names),
+                _distinct(map(_text, group["precision"])),
                 _code(group),
             ]
         )
@@ -243,7 +243,7 @@ def _code(group: pd.DataFrame) -> str:
     return "; ".join(said)
 
 
-def _listed(values: Iterable[Any]) -> str:
+def _distinct(values: Iterable[Any]) -> str:
     """The distinct values, in order of appearance."""
     return ", ".join(dict.fromkeys(map(str, values)))
 

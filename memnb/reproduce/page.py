@@ -12,13 +12,13 @@ import io
 import math
 import os
 import re
-import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -177,7 +177,7 @@ class Page:
                 write(folder / f"{name}.csv", text.encode())
             else:
                 (folder / f"{name}.csv").unlink(missing_ok=True)  # of an older figure
-            _close(thing)
+            plt.close(thing)  # otherwise Jupyter shows an open pyplot figure a second time
             return Saved(thing, name, caption, png)
         if isinstance(thing, pd.DataFrame):
             folder = paths.pages(self.out) / "tables"
@@ -310,13 +310,6 @@ def _svg(figure: Figure, name: str, caption: str, box: Bbox) -> bytes:
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", bbox_inches=box, metadata=metadata)
     return buffer.getvalue()
-
-
-def _close(figure: Figure) -> None:
-    # Otherwise Jupyter's inline backend shows an open pyplot figure a second time.
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is not None:
-        pyplot.close(figure)
 
 
 def _left(table: str) -> str:
