@@ -47,6 +47,13 @@ def first_line(error: object) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def missing_package(what_needs: str, package: str | None) -> MemnbError:
+    """The error for a package of the extra ``notebooks`` that is not installed."""
+    return MemnbError(
+        f"{what_needs} the package '{package}'; install it with `pip install 'memnb[notebooks]'`."
+    )
+
+
 #: What to try where the guard is there: of processes that load PyTorch first.
 _TRY_PYTORCH = (
     "'python -c \"import torch; torch.cuda.is_available()\"' may tell what is wrong with PyTorch"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from memnb import tasks
 from memnb.draw import filter_figures, looking
-from memnb.errors import MemnbError
+from memnb.errors import MemnbError, missing_package
 from memnb.evidence.views import ROWS, Shipped, View
 
 if TYPE_CHECKING:
@@ -221,10 +221,7 @@ def _widgets() -> Any:
     try:
         import ipywidgets
     except ModuleNotFoundError:
-        raise MemnbError(
-            "Sliders need the package 'ipywidgets'; install it with "
-            "`pip install 'memnb[notebooks]'`."
-        ) from None
+        raise missing_package("Sliders need", "ipywidgets") from None
     return ipywidgets
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from memnb.errors import DataError, MemnbError, RunError, unknown
 from memnb.evidence import known_data, rows
 from memnb.evidence.rows import Record
 from memnb.files import lock
+from memnb.train.files import checkpoints, explain, read_whole, step_of, write_atomically
 
 if TYPE_CHECKING:
     from memnb.models.network import Network
@@ -116,8 +116,8 @@ def state(folder: Path, record: Record) -> str:
 def reached(folder: Path, record: Record) -> int:
     """The step that a run has come to. The record of one that is trained, or whose process was
     killed, says where it began: the newest checkpoint knows more."""
-    saved = (re.fullmatch(r"checkpoint-(\d+)\.pt", name) for name in sizes(folder))
-    return max([record.step or 0, *(int(match[1]) for match in saved if match)])
+    saved = (step_of(name) or 0 for name in sizes(folder) if name.endswith(".pt"))
+    return max([record.step or 0, *saved])
 
 
 class Verified(NamedTuple):
@@ -164,9 +164,7 @@ def _mismatches(folder: Path, record: Record) -> Iterator[str]:
 
 
 def _checkpoints(folder: Path) -> Iterator[str]:
-    from memnb.train.checkpoint import read_whole
-
-    for path in sorted(folder.glob("checkpoint-*.pt")):
+    for path in checkpoints(folder):
         try:
             # One that is gone by now gave way to a newer one: the run is being trained.
             if read_whole(path) is None and path.exists():
@@ -194,7 +192,6 @@ def examine(folder: Path, device: str = "auto") -> list[str]:
         DataError: ``run.json`` or the weights are damaged, or the data of the task are missing.
         MemnbError: the device is not available.
     """
-    from memnb.train.checkpoint import explain
     from memnb.train.folder import locked
 
     held = locked(rows.read_run(folder)[1], folder)
@@ -211,7 +208,6 @@ def _ask(folder: Path, device: str) -> list[str]:
     import torch
 
     from memnb import tasks
-    from memnb.train.checkpoint import write_atomically
     from memnb.train.device import choose_device
     from memnb.train.engine import DeviceSplit
     from memnb.train.examination import examination

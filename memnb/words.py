@@ -1,6 +1,8 @@
-"""Numbers of things and lengths of time, as one would say them."""
+"""Numbers of things, lengths of time and lists, as one would say them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 
 def counted(number: int, noun: str) -> str:
@@ -20,3 +22,15 @@ def duration(seconds: float) -> str:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     days = hours / 24
     return f"{days:.0f} days" if days < 730 else f"{days / 365:.0f} years"
+
+
+def span(values: Iterable[float], say: Callable[[float], str]) -> str:
+    """From the least to the greatest: ``3.5 to 7.9``, or one number where both read alike."""
+    known = list(values)
+    return " to ".join(dict.fromkeys(map(say, (min(known), max(known)))))
+
+
+def listed(parts: Iterable[str], before_last: str = "and") -> str:
+    """``a, b and c``; one part is itself."""
+    *some, last = parts
+    return f"{', '.join(some)} {before_last} {last}" if some else last

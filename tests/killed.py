@@ -30,7 +30,7 @@ import torch._dynamo  # which the first optimizer loads: a second for each child
 from memnb import cli, evidence
 from memnb.config import Run
 from memnb.reproduce import progress
-from memnb.train import checkpoint, folder, loop
+from memnb.train import checkpoint, files, folder, loop
 from memnb.train.engine import Engine
 from memnb.train.sampler import EpochSampler
 
@@ -138,7 +138,7 @@ def train(run: Run, folder: Path, place: str | None = None, event: int = 0) -> N
     if engines and record["outcome"] == "finished":
         state = engines[-1].state()
         del state["rng_cpu"]  # train() has put back the one that it found
-        checkpoint.write_atomically(folder / "final.pt", checkpoint.to_bytes(state))
+        files.write_atomically(folder / "final.pt", checkpoint.to_bytes(state))
 
 
 def count(run: Run, folder: Path) -> None:

@@ -110,6 +110,22 @@ def write_runs(
     ]
 
 
+def amend(folder: Path, **values: Any) -> None:
+    """Let the record of a run say something else."""
+    path = folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def judged(folder: Path, preset: str | None = None) -> list[Any]:
+    """The verdicts on the runs in ``folder``, on those of one scale if ``preset`` names it."""
+    # Not above: workers that pretend to train do without pandas.
+    from memnb.evidence import check, load_probes, load_removal, load_runs
+
+    runs = load_runs(folder)
+    verdicts = check(runs, load_removal(runs), load_probes(runs))
+    return [one for one in verdicts if preset in (None, one.preset)]
+
+
 def _steps(run: Run, full: bool) -> list[int]:
     """Five evaluations, or the first three of them."""
     steps = [run.training.steps * k // 5 for k in range(1, 6)]

@@ -283,19 +283,6 @@ def test_random_removal_is_that_of_the_whole_test_set(
     assert with_orders == {"random"}
 
 
-def test_each_example_loses_its_own_rows_however_batches_are_cut() -> None:
-    model, (inputs, lengths, _) = network(), batch()
-    with keeping_random_rows(model, 2, seed=0):
-        model(inputs, lengths)
-        whole = attentions(model)[0].keep_rows
-    assert attentions(model)[0].keep_rows is None
-    with keeping_random_rows(model, 2, seed=0):
-        for part in (slice(0, 4), slice(4, 6)):
-            model(inputs[part], lengths[part])
-            assert torch.equal(attentions(model)[0].keep_rows, whole[part])
-    assert len({tuple(row) for row in whole.tolist()}) > 1
-
-
 def test_both_documents_of_a_pair_lose_the_same_rows() -> None:
     model = network(task="retrieval")
     inputs = torch.ones((5, 2, 20), dtype=torch.uint8)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from made_up_runs import COLLAPSED, SPREAD_OUT, write_run, write_runs
+from made_up_runs import COLLAPSED, SPREAD_OUT, judged, write_run, write_runs
 
 from memnb.config import TASKS
 from memnb.evidence import claims, rows, statistics
@@ -22,10 +23,18 @@ HIGH = [0.70, 0.71, 0.72]
 SHALLOW = [0.34, 0.35, 0.366]
 
 
-def check(folder: Path, claim: str, preset: str = "quick") -> Verdict:
+def check(
+    folder: Path,
+    claim: str,
+    preset: str = "quick",
+    probes: pd.DataFrame | None = None,
+    **choices: Any,
+) -> Verdict:
+    """The verdict on the runs in ``folder``, with other ``probes`` than theirs if given."""
     runs = rows.load_runs(folder)
-    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    (found,) = [v for v in verdicts if (v.claim, v.preset) == (claim, preset)]
+    probes = rows.load_probes(runs) if probes is None else probes
+    verdicts = claims.check(runs, rows.load_removal(runs), probes, **choices)
+    found = claims.verdict_on(verdicts, claim, preset)
     assert found.reading.endswith(".")
     assert "nan" not in found.reading
     return found
@@ -46,9 +55,8 @@ def write_degraded(
 # --- what holds for every claim --------------------------------------------------------------
 
 
-def test_every_claim_is_answered_at_both_scales_without_any_run() -> None:
-    runs = rows.load_runs()
-    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+def test_every_claim_is_answered_at_both_scales_without_any_run(tmp_path: Path) -> None:
+    verdicts = judged(tmp_path)
     assert [(v.preset, v.claim) for v in verdicts] == [
         (preset, claim) for preset in ("paper", "quick") for claim in claims.STATEMENTS
     ]
@@ -114,23 +122,16 @@ def test_levels_are_those_of_the_set_that_accuracies_are_of(tmp_path: Path) -> N
     """Always the same answer is right on 54.2 % of short Pathfinder's validation set."""
     write_runs(tmp_path, "convluna-16", [0.55, 0.552, 0.554], task="pathfinder-short")
     write_runs(tmp_path, "luna-16", [0.50, 0.501, 0.502], task="pathfinder-short")
-    runs = rows.load_runs(tmp_path)
-    frames = runs, rows.load_removal(runs), rows.load_probes(runs)
     for which, result in (("test", "holds"), ("validation", claims.SILENT)):
-        found = claims.check(*frames, which=which)
-        (verdict,) = [v for v in found if (v.claim, v.preset) == ("C1", "quick")]
-        assert verdict.evidence["result"].tolist() == [result]
+        assert check(tmp_path, "C1", which=which).evidence["result"].tolist() == [result]
 
 
 def test_the_level_that_is_named_is_that_of_the_set(tmp_path: Path) -> None:
     for model in ("convluna-16", "luna-16"):
         write_runs(tmp_path, model, [0.30, 0.31, 0.32])
-    runs = rows.load_runs(tmp_path)
-    frames = runs, rows.load_removal(runs), rows.load_probes(runs)
     for which, level in (("test", "34.6 %"), ("validation", "33.2 %")):
-        found = claims.check(*frames, which=which)
-        (verdict,) = [v for v in found if (v.claim, v.preset) == ("C1", "quick")]
-        assert f"the first operator alone gives ({level})" in verdict.reading
+        reading = check(tmp_path, "C1", which=which).reading
+        assert f"the first operator alone gives ({level})" in reading
 
 
 def test_where_some_have_enough_runs_the_reading_does_not_blame_their_number(
@@ -147,11 +148,9 @@ def test_where_some_have_enough_runs_the_reading_does_not_blame_their_number(
 def test_counting_all_judges_what_the_rule_does_not(tmp_path: Path) -> None:
     write_runs(tmp_path, "convluna-16", SHALLOW)
     write_runs(tmp_path, "luna-16", [0.15, 0.16, 0.17])
-    runs = rows.load_runs(tmp_path)
-    frames = runs, rows.load_removal(runs), rows.load_probes(runs)
-    judged = {v.claim: v for v in claims.check(*frames, count_all=True) if v.preset == "quick"}
-    assert judged["C1"].verdict == "supported"
-    assert set(judged["C3"].evidence["n_a"]) == {3}, "runs that have learned nothing"
+    assert check(tmp_path, "C1", count_all=True).verdict == "supported"
+    counted = check(tmp_path, "C3", count_all=True).evidence
+    assert set(counted["n_a"]) == {3}, "runs that have learned nothing"
     assert check(tmp_path, "C1").verdict == check(tmp_path, "C3").verdict == "not enough runs"
 
 
@@ -534,52 +533,43 @@ def test_c3_says_where_all_examples_lost_the_same_rows(tmp_path: Path) -> None:
 def test_c3_asks_for_a_change_during_training(tmp_path: Path) -> None:
     """Rows that begin alike have not become so."""
     write_degraded(tmp_path)
-    runs = rows.load_runs(tmp_path)
-    probes = rows.load_probes(runs)
+    probes = rows.load_probes(rows.load_runs(tmp_path))
     luna = probes["model"] == "luna-16"
     probes.loc[luna, ["packed_cosine", "packed_rank"]] = [0.97, 1.3]
-    found = claims.check(runs, rows.load_removal(runs), probes)
-    (verdict,) = [v for v in found if (v.claim, v.preset) == ("C3", "quick")]
+    verdict = check(tmp_path, "C3", probes=probes)
     assert verdict.verdict == "partly supported"
     assert results(verdict)["packed cosine, change in training", "> 0"] == "not shown"
-    once = claims.check(runs, rows.load_removal(runs), probes[probes["step"] == 0])
-    (verdict,) = [v for v in once if (v.claim, v.preset) == ("C3", "quick")]
-    assert results(verdict)["packed cosine, change in training", "> 0"] == "not enough runs"
+    once = check(tmp_path, "C3", probes=probes[probes["step"] == 0])
+    assert results(once)["packed cosine, change in training", "> 0"] == "not enough runs"
 
 
 def test_c3_says_what_was_alike_before_training(tmp_path: Path) -> None:
     write_degraded(tmp_path)
     assert claims.WAS_SO not in check(tmp_path, "C3").reading
-    runs = rows.load_runs(tmp_path)
-    probes = rows.load_probes(runs)
+    probes = rows.load_probes(rows.load_runs(tmp_path))
     early = (probes["model"] == "luna-16") & (probes["step"] == 0)
     probes.loc[early & (probes["block"] == probes["block"].max()), "packed_cosine"] = 0.95
-    found = claims.check(runs, rows.load_removal(runs), probes)
-    (verdict,) = [v for v in found if (v.claim, v.preset) == ("C3", "quick")]
+    verdict = check(tmp_path, "C3", probes=probes)
     assert "of what is alike at the end 1 was" in verdict.reading
     # A mean within the target is not enough: the comparison has to hold.
     seeds = early & (probes["block"] == probes["block"].max()) & (probes["seed"] == 0)
     apart = probes.assign(packed_cosine=probes["packed_cosine"].mask(seeds, 0.89))
-    for verdict_ in claims.check(runs, rows.load_removal(runs), apart):
-        assert claims.WAS_SO not in verdict_.reading
+    assert claims.WAS_SO not in check(tmp_path, "C3", probes=apart).reading
     noted = verdict.evidence["note"] == claims.WAS_SO
     assert verdict.evidence.loc[noted, "measure"].tolist() == ["packed cosine, last block"]
     assert f"of what is alike at the end 1 was {claims.WAS_SO}" in verdict.reading
     probes.loc[early, "packed_cosine"] = 0.95
-    for several in claims.check(runs, rows.load_removal(runs), probes):
-        if (several.claim, several.preset) == ("C3", "quick"):
-            assert f"of what is alike at the end 2 were {claims.WAS_SO}" in several.reading
+    several = check(tmp_path, "C3", probes=probes)
+    assert f"of what is alike at the end 2 were {claims.WAS_SO}" in several.reading
 
 
 def test_c3_measures_the_end_of_training_and_all_blocks(tmp_path: Path) -> None:
     write_degraded(tmp_path)
-    runs = rows.load_runs(tmp_path)
-    probes = rows.load_probes(runs)
+    probes = rows.load_probes(rows.load_runs(tmp_path))
     luna = probes["model"] == "luna-16"
     last = probes["step"] == probes["step"].max()
     probes.loc[luna & last & (probes["block"] == 1), "packed_cosine"] = 0.5
-    verdicts = claims.check(runs, rows.load_removal(runs), probes)
-    (verdict,) = [v for v in verdicts if (v.claim, v.preset) == ("C3", "quick")]
+    verdict = check(tmp_path, "C3", probes=probes)
     assert verdict.effect == pytest.approx((0.5 + 0.97) / 2)
     assert results(verdict)["packed cosine", "> 0.9"] == "ruled out"
     assert results(verdict)["packed cosine, last block", "> 0.9"] == "holds"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_up_runs import write_run
+from made_up_runs import amend, write_run
 
 from memnb.config import run_config
 from memnb.draw import cost_tables, figures
@@ -34,8 +34,7 @@ def artefacts(monkeypatch: pytest.MonkeyPatch) -> list[Artefact]:
 
 
 def timed(folder: Path, model: str, seed: int, seconds: float, **record: object) -> None:
-    path = write_run(folder, model, "text", seed) / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": seconds, **record}))
+    amend(write_run(folder, model, "text", seed), seconds=seconds, **record)
 
 
 def costs(folder: Path, artefacts: list[Artefact]) -> pd.DataFrame:
@@ -190,8 +189,7 @@ def test_only_finished_runs_of_the_full_protocol_tell_how_long_another_takes(
 ) -> None:
     timed(tmp_path, "luna-1", 0, 9 * HOUR, **H100, outcome="failed", test_accuracy=None)
     folder = write_run(tmp_path, "luna-1", "text", 1, training_changes={"steps": 7})
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(record | H100))
+    amend(folder, **H100)
     frame = rows.load_runs(tmp_path)
     assert len(frame) == 2
     assert cost.Speeds(frame).estimate(run_config("luna-1", "text"), cost.H100).basis == "assumed"
@@ -226,8 +224,7 @@ def test_what_nobody_has_trained_takes_as_long_as_what_is_most_like_it(
     closer: tuple[str, str], farther: tuple[str, str], tmp_path: Path
 ) -> None:
     for (model, task), seconds in ((closer, HOUR), (farther, 99 * HOUR)):
-        path = write_run(tmp_path, model, task) / "run.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **H100, "seconds": seconds}))
+        amend(write_run(tmp_path, model, task), **H100, seconds=seconds)
     wanted = run_config("luna-8", "text")
     found = cost.Speeds(rows.load_runs(tmp_path)).estimate(wanted, cost.H100)
     ratio = cost.operations_of(wanted) / cost.operations_of(run_config(*closer))

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from pictures import words
 
 from memnb import config, tasks
 from memnb.draw import data_figures, data_tables
@@ -41,10 +42,6 @@ def described(one: Portrait, **changes: object) -> Portrait:
 
 def named(found: list[Portrait], name: str) -> Portrait:
     return next(one for one in found if one.name == name)
-
-
-def words(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
 
 
 def ink(axis: Axes, colour: str) -> list[np.ndarray]:

@@ -13,10 +13,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_runs import COLLAPSED, SPREAD_OUT, write_run, write_runs
+from made_up_runs import COLLAPSED, SPREAD_OUT, judged, write_run, write_runs
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from pictures import assert_apart, flat, words
 
 from memnb import config, naming, paths, tasks
 from memnb.draw import (
@@ -84,12 +85,6 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         write_runs(folder, "luna-256", [0.25, 0.26], task=task)
         write_runs(folder, "convluna-256", [0.38, 0.39], task=task)
     return rows.load_runs(folder)
-
-
-def words(figure: Figure) -> str:
-    """Everything that is written in a figure."""
-    found = [text.get_text() for text in figure.findobj(plt.Text)]
-    return "\n".join(found)
 
 
 def panels(figure: Figure) -> list[Axes]:
@@ -215,7 +210,7 @@ def test_line_names_never_overlap() -> None:
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.texts]
     assert len(boxes) == 4
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert_apart(boxes)
 
 
 def test_a_line_is_named_at_its_end_on_a_logarithmic_scale_too() -> None:
@@ -241,7 +236,7 @@ def test_names_of_one_row_of_panels_keep_off_those_of_the_next(tmp_path: Path, c
     figure.draw_without_rendering()
     names = [text for text in figure.texts if text.get_text().startswith("memory")]
     boxes = [text.get_window_extent() for text in names]
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert_apart(boxes)
     assert len(names) == (0 if count == 12 else 4 * count)
     assert bool(figure.legends) == (count == 12)  # more than fit beside a panel
 
@@ -272,7 +267,7 @@ def test_names_of_y_axes_do_not_run_into_each_other(quick: pd.DataFrame) -> None
         names = [axis.yaxis.label for axis in figure.axes if axis.get_ylabel()]
         boxes = [name.get_window_extent() for name in names]
         assert len(boxes) == len(measures)
-        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+        assert_apart(boxes)
 
 
 def test_figures_of_accuracy_say_how_many_seeds_there_are(tmp_path: Path) -> None:
@@ -312,7 +307,7 @@ def test_every_figure_says_where_its_rows_come_from(
     function: Any, scale: str, request: pytest.FixtureRequest
 ) -> None:
     figure = drawn(function, request.getfixturevalue(scale), "Some scale (this machine)")
-    assert "Some scale (this machine)" in words(figure).replace("\n", " ")
+    assert "Some scale (this machine)" in flat(figure)
     assert style.MISSING not in words(figure).split("\n")[:2]
 
 
@@ -386,8 +381,7 @@ def test_two_seeds_have_no_interval_in_figures_and_tables(tmp_path: Path) -> Non
         }.items()
     }  # fmt: skip
     assert intervals == {"accuracy": [0], "ablation": []}
-    verdicts = claims.check(runs, *(rows.load_removal(runs), rows.load_probes(runs)))
-    said = claim_tables.comparisons(verdicts).set_index("Comparison")["Effect"]
+    said = claim_tables.comparisons(judged(tmp_path)).set_index("Comparison")["Effect"]
     assert said["ConvLuna-1 − Luna-1"] == "12.0 points"
 
 
@@ -491,30 +485,6 @@ def test_data_of_ones_own_have_their_own_name_and_levels(quick: pd.DataFrame) ->
     assert "ListOps short" not in words(figure)
     lines = [line for line in panels(figure)[0].lines if line.get_color() == style.QUIET]
     assert [line.get_ydata()[0] for line in lines] == pytest.approx([14.2, 33])
-
-
-def test_the_last_look_says_where_the_two_measures_disagree() -> None:
-    look = pd.DataFrame(
-        {
-            "run_id": ["a", "a", "b", "b"],
-            "model": ["luna-16"] * 2 + ["convluna-16"] * 2,
-            "memory": 16,
-            "step": 700,
-            "block": [1, 2, 1, 2],
-            "packed_cosine": [0.9, 0.95, 0.7, 0.45],
-            "packed_rank": [4.0, 4.9, 6.0, 3.0],
-        }
-    )
-    earlier = look.assign(step=0, packed_rank=16.0)
-    one, two = tables.last_look(pd.concat([earlier, look], ignore_index=True)).splitlines()
-    assert one == (
-        "Block 1, last look: cosine Luna-16 0.90, ConvLuna-16 0.70; "
-        "effective rank Luna-16 4.0, ConvLuna-16 6.0."
-    )
-    assert two.endswith(
-        "By cosine the rows of Luna-16 are the most alike, by effective rank those of ConvLuna-16."
-    )
-    assert tables.last_look(look.iloc[:0]) == ""
 
 
 def test_what_is_not_planned_is_not_awaited(tmp_path: Path) -> None:
@@ -784,7 +754,7 @@ def test_gradient_norms_are_drawn_by_their_powers(quick: pd.DataFrame) -> None:
         if line.get_color() == style.FAMILY["luna"].colour and line.get_alpha() is None
     )  # fmt: skip
     assert mean.get_ydata()[0] == pytest.approx(10.0 ** -(len(seeds) - 1))
-    assert "the mean (geometric on a logarithmic scale)" in words(figure).replace("\n", " ")
+    assert "the mean (geometric on a logarithmic scale)" in flat(figure)
 
 
 def test_the_axis_of_attention_measures_is_drawn_near_what_they_are(quick: pd.DataFrame) -> None:
@@ -836,7 +806,7 @@ def test_a_level_far_from_all_memory_sizes_is_said_above(tmp_path: Path) -> None
     assert "one answer always: 50" not in words(drawn())
     assert "Mark: a seed; line: the mean; dotted: one answer always" in words(drawn())
     write_run(tmp_path, "transformer", "text", accuracy=0.6)
-    assert "grey: span of the Transformer's seeds" in words(drawn()).replace("\n", " ")
+    assert "grey: span of the Transformer's seeds" in flat(drawn())
 
 
 def test_no_mark_of_a_memory_size_stands_on_the_frame(tmp_path: Path) -> None:
@@ -863,7 +833,7 @@ def test_row_removal_reaches_from_one_row_to_all(quick: pd.DataFrame) -> None:
 
 def test_levels_of_row_removal_are_named_where_no_seed_runs(quick: pd.DataFrame) -> None:
     figure = figures.row_removal(rows.load_removal(quick))
-    said = words(figure).replace("\n", " ")
+    said = flat(figure)
     assert "dotted: one answer always; dash-dotted: first operator alone" in said
     assert "thin: a seed; thick: the mean" in said
     axis = panel(figure, "ListOps short, 16 rows")
@@ -894,7 +864,7 @@ def test_row_removal_says_whose_choice_the_random_rows_are(quick: pd.DataFrame) 
         (mixed, "Random rows: one choice per run, in newer runs one per example."),
         (one, "One random choice of rows per run."),
     ):
-        assert said in words(figures.row_removal(frame)).replace("\n", " ")
+        assert said in flat(figures.row_removal(frame))
 
 
 def test_numbers_of_rows_left_have_room_between_them(tmp_path: Path) -> None:
@@ -1020,7 +990,7 @@ def test_attention_spent_on_padding_is_said_and_not_drawn_as_indifference() -> N
     shown = images(figure)
     np.testing.assert_allclose(shown[1], 1.0, rtol=2e-3)
     assert np.ma.getmaskarray(np.ma.masked_invalid(shown[2])).all()
-    assert "over the tokens, padding left out" in words(figure).replace("\n", " ")
+    assert "over the tokens, padding left out" in flat(figure)
     assert "padding" not in words(
         attention_figures.attention(maps(), "pack", memory=4, padded_to=27)
     )
@@ -1030,7 +1000,7 @@ def test_what_is_spent_on_padding_stands_beside_what_even_attention_spends() -> 
     padded = maps(tokens=6)  # and the CLS vector
     padded["pack"] /= 4
     figure = attention_figures.attention(padded, "pack", memory=4, padded_to=27)
-    assert "Even attention spends 75 % on padding." in words(figure).replace("\n", " ")
+    assert "Even attention spends 75 % on padding." in flat(figure)
     assert "Even" not in words(
         attention_figures.attention(padded, "unpack", memory=4, padded_to=27)
     )
@@ -1085,7 +1055,7 @@ def test_positions_of_a_shortening_filter_have_no_token_names() -> None:
 
 def test_with_one_row_the_unpack_map_says_why_it_is_empty() -> None:
     figure = attention_figures.attention(maps(memory=1), "unpack", memory=1)
-    assert "every unpack weight is 1" in words(figure).replace("\n", " ")
+    assert "every unpack weight is 1" in flat(figure)
     assert not images(figure)
 
 
@@ -1096,7 +1066,6 @@ def test_a_run_without_maps_gives_an_honest_panel() -> None:
 def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -> None:
     run = quick[(quick["model"] == "convluna-16") & (quick["changes"] == "")].iloc[0]
     found = rows.load_attention(run)
-    assert found is not None
     names = tasks.tokens(config.task_config(run["task"]), found["tokens"], int(found["length"]))
     figure = attention_figures.attention_of(quick, "convluna-16", "pack", window=(0, 10), heads=[1])
     ticks = [label.get_text() for label in panels(figure)[-1].get_xticklabels()]
@@ -1110,9 +1079,7 @@ def test_maps_of_a_run_folder_are_drawn_with_their_tokens(quick: pd.DataFrame) -
 def test_maps_of_a_run_that_has_not_learned_say_so(quick: pd.DataFrame) -> None:
     said = "Has not learned this task (15.8 %)."
     dull = quick.assign(test_accuracy=0.158)
-    assert said in words(attention_figures.attention_of(dull, "convluna-16", "pack")).replace(
-        "\n", " "
-    )
+    assert said in flat(attention_figures.attention_of(dull, "convluna-16", "pack"))
     assert "not learned" not in words(attention_figures.attention_of(quick, "convluna-16", "pack"))
 
 
@@ -1191,9 +1158,7 @@ def test_each_task_has_its_column_of_the_forest_plot(tmp_path: Path) -> None:
             write_run(tmp_path, "convluna-1", task, seed, accuracy=0.5 + gain + seed / 1000)
     write_run(tmp_path, "luna-16", "text-short", accuracy=0.5)
     write_run(tmp_path, "convluna-16", "text-short", accuracy=0.6)
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    figure = figures.claims(judged(tmp_path, "quick"))
     left, right = (
         a for a in panels(figure) if a.get_title(loc="left") in ("ListOps short", "Text short")
     )
@@ -1208,9 +1173,7 @@ def test_each_task_has_its_column_of_the_forest_plot(tmp_path: Path) -> None:
     # By memory, also where the first task lacks a size.
     for name in ("luna", "convluna"):
         write_run(tmp_path, f"{name}-64", "listops-short", accuracy=0.5)
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    figure = figures.claims(judged(tmp_path, "quick"))
     labels = [label.get_text() for label in panels(figure)[0].get_yticklabels()]
     assert labels == [f"C1  ConvLuna-{size} − Luna-{size}" for size in (1, 16, 64)]
 
@@ -1219,22 +1182,18 @@ def test_the_forest_plot_says_how_many_seeds_an_interval_rests_on(tmp_path: Path
     write_runs(tmp_path, "luna-1", [0.20, 0.21, 0.22])
     write_runs(tmp_path, "convluna-1", [0.30, 0.31, 0.32])
     write_runs(tmp_path, "transformer", [0.25, 0.26, 0.27, 0.28])
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    figure = figures.claims(judged(tmp_path, "quick"))
     (axis,) = panels(figure)
     said = {text.get_position(): text.get_text() for text in figure.texts}
     labels = [label.get_text() for label in axis.get_yticklabels()]
     counts = {label: said[1, place] for place, label in enumerate(labels)}
     assert counts == {"C1  ConvLuna-1 − Luna-1": "3", "C2  ConvLuna-1 − Transformer": "3/4"}
-    said_of_all = words(figure).replace("\n", " ")
+    said_of_all = flat(figure)
     assert "number of seeds, a/b where the two sides differ." in said_of_all
     write_runs(tmp_path, "luna-16", [0.2, 0.3])
     write_runs(tmp_path, "convluna-16", [0.3, 0.4])
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
-    assert "fewer than 3 have no interval" in words(figure).replace("\n", " ")
+    figure = figures.claims(judged(tmp_path, "quick"))
+    assert "fewer than 3 have no interval" in flat(figure)
 
 
 def test_the_forest_plot_counts_seeds_that_failed_or_learned_nothing(tmp_path: Path) -> None:
@@ -1244,18 +1203,17 @@ def test_the_forest_plot_counts_seeds_that_failed_or_learned_nothing(tmp_path: P
     write_runs(tmp_path, "luna-4", [0.15, 0.16, 0.6], probes=COLLAPSED)
     write_runs(tmp_path, "convluna-4", [0.15, 0.6, 0.7], probes=SPREAD_OUT)
     write_runs(tmp_path, "luna-16", [0.15, 0.16, None], probes=COLLAPSED)
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    found = judged(tmp_path)
 
     def counts(claim: str, unit: str) -> dict[str, str]:
-        verdict = next(v for v in found if (v.claim, v.preset) == (claim, "quick"))
+        verdict = claims.verdict_on(found, claim, "quick")
         only = verdict.evidence[verdict.evidence["unit"] == unit]
         figure = figures.claims([dataclasses.replace(verdict, evidence=only)])
         (axis,) = panels(figure)
         marked = {line.get_ydata()[0] for line in axis.lines if len(line.get_xdata()) == 1}
         said = {text.get_position(): text.get_text() for text in figure.texts}
         labels = [label.get_text() for label in axis.get_yticklabels()]
-        said_of_all = words(figure).replace("\n", " ")
+        said_of_all = flat(figure)
         assert ("those at the majority level" in said_of_all) == (claim == "C3")
         return {
             label: said[1, place] + ("" if place in marked else ", no mark")
@@ -1283,9 +1241,7 @@ def test_the_forest_plot_of_four_tasks_is_hardly_wider_than_a_page(
     for task in ("listops-short", "text-short", "image-short", "pathfinder-short"):
         write_runs(tmp_path, "luna-16", [0.6, 0.61, 0.62], task=task, probes=COLLAPSED)
         write_runs(tmp_path, "convluna-16", [0.1, 0.7, 0.72], task=task, probes=SPREAD_OUT)
-    runs = rows.load_runs(paths.stored_results() if real else tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    figure = figures.claims([verdict for verdict in found if verdict.preset == "quick"])
+    figure = figures.claims(judged(paths.stored_results() if real else tmp_path, "quick"))
     assert figure.get_size_inches()[0] <= 1.12 * style.PAGE_WIDTH
     figure.draw_without_rendering()
     blank = 0.05 * figure.dpi  # between two numbers, or they read as one
@@ -1330,9 +1286,7 @@ def test_an_interval_wider_than_everything_else_sets_the_scale_only_where_it_sho
     for seed, gain in enumerate(gains):
         write_run(tmp_path, "luna-1", "text-short", seed, accuracy=0.5)
         write_run(tmp_path, "convluna-1", "text-short", seed, accuracy=0.5 + gain / 100)
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    mine = [verdict for verdict in found if verdict.preset == "quick"]
+    mine = judged(tmp_path, "quick")
     (comparison,) = (v.evidence.iloc[0] for v in mine if v.claim == "C1")
     low, high = comparison["low"], comparison["high"]
     assert comparison["result"] == result
@@ -1349,10 +1303,8 @@ def test_an_interval_wider_than_everything_else_sets_the_scale_only_where_it_sho
     assert ("interval goes on" in said) == bool(carets)
 
 
-def test_without_any_comparison_the_forest_plot_says_so(quick: pd.DataFrame) -> None:
-    nothing = quick.iloc[:0]
-    verdicts = claims.check(nothing, rows.load_removal(nothing), rows.load_probes(nothing))
-    assert "nothing to compare" in words(figures.claims(verdicts))
+def test_without_any_comparison_the_forest_plot_says_so(tmp_path: Path) -> None:
+    assert "nothing to compare" in words(figures.claims(judged(tmp_path)))
 
 
 # --- diagrams --------------------------------------------------------------------------------
@@ -1376,7 +1328,7 @@ def test_a_diagram_writes_inside_its_sheet_and_on_nothing_else(draw: Any) -> Non
         assert sheet.y0 <= box.y0
         assert box.y1 <= sheet.y1
     inner = [box.shrunk(0.9, 0.8) for box in boxes]
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(inner, 2))
+    assert_apart(inner)
 
 
 def test_the_diagram_names_streams_shapes_filter_and_temperatures() -> None:
@@ -1683,8 +1635,7 @@ def test_a_claim_in_short_is_its_verdict_and_how_many_comparisons_hold(tmp_path:
     write_runs(
         tmp_path, "convluna-16", [0.6, 0.61, 0.62], task="text", model_changes={"filter": "none"}
     )
-    runs = rows.load_runs(tmp_path)
-    found = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    found = judged(tmp_path)
     one, several = claim_tables.in_short(found, "C1", "C4").splitlines()
     nothing = "at laptop scale not enough runs."
     assert one == f"C1: at full scale supported (1 of 1 hold); {nothing}"
@@ -1707,8 +1658,7 @@ def test_judged_claims_say_how_much_holds_and_what_decides(tmp_path: Path) -> No
     write_runs(tmp_path, "luna-16", [0.40, 0.41, 0.42])
     write_runs(tmp_path, "convluna-1", [0.37, 0.38, 0.39])
     write_runs(tmp_path, "luna-1", [0.36, 0.39, 0.40])
-    runs = rows.load_runs(tmp_path)
-    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    verdicts = judged(tmp_path)
     table = claim_tables.judged_claims(verdicts)
     assert not table["Claim"].str.startswith("C5").any(), "nothing of it has run"
     first = table[table["Claim"].str.startswith("C1.")].iloc[0]
@@ -1723,12 +1673,10 @@ def test_judged_claims_say_how_much_holds_and_what_decides(tmp_path: Path) -> No
     assert first["Effect"] in set(decided.loc[mark, "Effect"])
     few_runs = tmp_path / "few"
     write_run(few_runs, "luna-1", "text-short")
-    runs = rows.load_runs(few_runs)
-    few = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    few = judged(few_runs)
     assert claim_tables.judged_claims(few)["Claim"][0] == style.MISSING
     write_runs(few_runs, "luna-16", [0.60, 0.61, 0.62], task="text-short", probes=COLLAPSED)
-    runs = rows.load_runs(few_runs)
-    third = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
+    third = judged(few_runs)
     (by,) = claim_tables.judged_claims(third)["Decided by"]
     assert by.startswith("Text short, Luna-16, packed cosine")
 
@@ -1748,21 +1696,12 @@ def test_an_effect_has_the_digits_of_its_unit(
     assert claim_tables.effect_cell(*numbers, unit) == said
 
 
-def test_the_comparisons_count_failed_runs(verdicts: list[claims.Verdict]) -> None:
-    table = claim_tables.comparisons(verdicts)
-    one = row(table, Claim="C1", Comparison="ConvLuna-16 − Luna-16")
-    assert one["Seeds"] == "3 and 2, 1 failed"
-    assert one["Result"] == "not enough runs"
-    assert claim_tables.comparisons([])["Claim"][0] == style.MISSING
-
-
 def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
     """Deviations of a point and three seeds a side: 2.78 · √(2 / 3) points either way."""
     write_runs(tmp_path, "convluna-16", [0.50, 0.51, 0.52], probes=False, removal=False)
     write_runs(tmp_path, "luna-16", [0.40, 0.41, 0.42, None], probes=False, removal=False)
-    runs = rows.load_runs(tmp_path)
-    verdicts = claims.check(runs, rows.load_removal(runs), rows.load_probes(runs))
-    first = [verdict for verdict in verdicts if (verdict.claim, verdict.preset) == ("C1", "quick")]
+    verdicts = judged(tmp_path)
+    first = [claims.verdict_on(verdicts, "C1", "quick")]
     effect = "10.0 [7.7, 12.3] points"
     assert claim_tables.comparisons(first).to_dict("records") == [
         {
@@ -1777,6 +1716,7 @@ def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
             "Result": "holds",
         }
     ]
+    assert claim_tables.comparisons([])["Claim"][0] == style.MISSING
     (claim,) = claim_tables.claims(first).to_dict("records")
     assert claim == {
         "Claim": "C1",
@@ -1798,57 +1738,6 @@ def test_a_comparison_stands_under_the_right_headings(tmp_path: Path) -> None:
             "Seeds": "3",
         }
     ]
-
-
-def test_models_that_may_know_one_token_only_are_named(tmp_path: Path) -> None:
-    write_runs(tmp_path, "luna-1", [0.135, 0.34])
-    write_runs(tmp_path, "luna-16", [0.135])
-    write_runs(tmp_path, "convluna-16", [0.20, None])
-    write_runs(tmp_path, "convluna-16", [0.55], model_changes={"filter": "none"})
-    write_runs(tmp_path, "luna-16", [0.6], task="text-short")
-    said = tables.first_operator_alone(rows.load_runs(tmp_path))
-    assert "ListOps short" in said
-    assert "34.6 %" in said
-    assert "No run of any model" in said
-    assert "Text" not in said
-    write_runs(tmp_path, "convluna-1", [0.135, 0.367])
-    said = tables.first_operator_alone(rows.load_runs(tmp_path))
-    assert "With a run more than 2 points above it: ConvLuna-1." in said
-    assert "Within 2 points of it, and so perhaps no more: Luna-1." in said
-    assert tables.first_operator_alone(rows.load_runs(tmp_path / "none")) == ""
-
-
-def test_what_the_first_token_leaves_of_the_answers_is_told_of_runs_that_learned(
-    tmp_path: Path,
-) -> None:
-    write_runs(tmp_path, "luna-16", [0.30, 0.34, 0.17])  # the last one has learned nothing
-    write_runs(tmp_path, "luna-1", [0.17])
-    write_runs(tmp_path, "convluna-16", [0.3], model_changes={"filter": "none"})
-    write_runs(tmp_path, "convluna-16", [0.8], task="text-short")
-    table = tables.first_token_kept(rows.load_beginning(rows.load_runs(tmp_path)))
-    assert list(table) == [
-        "Task", "Model", "Seeds", "Whole inputs", "First token alone", "Answers that stay",
-    ]  # fmt: skip
-    assert table.to_numpy().tolist() == [
-        ["ListOps short", "Luna-16", "2", "32.0", "16.0", "20.0"],
-        ["Text short", "ConvLuna-16", "1", "80.0", "16.0", "20.0"],
-    ]
-    beginning = rows.load_beginning(rows.load_runs(tmp_path))
-    said = tables.first_token_reading(beginning)
-    assert said.startswith("On ListOps short runs that have learned something")
-    assert "(2 runs) do not keep their accuracy" in said
-    assert said.endswith("32.0 % before, 16.0 % after; 20 % of the answers stay.")
-    kept = tables.first_token_reading(beginning.assign(accuracy=0.34))
-    assert "(4 runs) keep their accuracy" in kept
-    assert tables.first_token_reading(beginning.iloc[:0]) == ""
-    # A file that is not whole says nothing: without its first line, or its last, or a number.
-    ends = {"first": beginning["kept"] > 1, "last": beginning["kept"] < 64}
-    for some in (*(beginning[rows_] for rows_ in ends.values()), beginning.assign(accuracy=np.nan)):
-        of_listops = some[some["task"] == "listops-short"]
-        assert tables.first_token_kept(of_listops)["Task"][0] == style.MISSING
-        assert tables.first_token_reading(of_listops) == ""
-    none = tables.first_token_kept(rows.load_beginning(rows.load_runs(tmp_path / "none")))
-    assert none["Task"][0] == style.MISSING
 
 
 def test_the_levels_that_take_no_memory_are_drawn(quick: pd.DataFrame, full: pd.DataFrame) -> None:

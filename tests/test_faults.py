@@ -24,7 +24,7 @@ from memnb.config import Run, run_config
 from memnb.errors import RunError
 from memnb.evidence import rows
 from memnb.models.out_of_memory import out_of_memory
-from memnb.train import checkpoint, loop
+from memnb.train import checkpoint, files, loop
 from memnb.train.loop import train
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -249,7 +249,7 @@ def test_foreign_bytes_with_a_matching_sum_are_no_checkpoint(
 ) -> None:
     checkpoint.save(tmp_path, 1, {})
     (path,) = tmp_path.glob("*.pt")
-    checkpoint.write_atomically(path, content)
+    files.write_atomically(path, content)
     path.with_suffix(".sha256").write_text(hashlib.sha256(content).hexdigest())
     with pytest.raises(RunError, match="is not a checkpoint of memnb"):
         checkpoint.load_newest(tmp_path)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from made_up_runs import write_runs
+from made_up_runs import judged, write_runs
 
 from memnb.draw import filter_tables, style
-from memnb.evidence import check, load_probes, load_removal, load_runs
+from memnb.evidence import load_runs
 
 #: Distances of three heads' kernels from their start, in parts of its norm: their mean is 0.4.
 APART = (0.1, 0.2, 0.9)
@@ -154,8 +154,7 @@ def test_a_kernel_has_an_accuracy_for_each_task_with_a_control() -> None:
 
 def test_what_convluna_has_without_each_of_its_parts(tmp_path: Path) -> None:
     def said() -> str:
-        runs = load_runs(tmp_path)
-        verdicts = check(runs, load_removal(runs), load_probes(runs))
+        verdicts = judged(tmp_path)
         assert filter_tables.taken_apart(verdicts, "quick") == ""
         return filter_tables.taken_apart(verdicts, "paper")
 

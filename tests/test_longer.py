@@ -61,7 +61,6 @@ def test_the_figure_draws_every_seed_and_the_mean(facts: pd.DataFrame) -> None:
     assert float(kept.get_ydata()[0]) == 100.0, "four facts, all of them held"
     assert float(kept.get_ydata()[-1]) == pytest.approx(100 * (4 + 12 / 4) / 16)
     drawn = style.attached(figure)
-    assert drawn is not None
     assert set(drawn["model"]) == {"chunkmem-16", "convchunkmem-16"}, "one number of rows"
 
 
@@ -86,10 +85,8 @@ def test_memories_between_chunks_degrade_in_panels_of_their_own(tmp_path: Path) 
     assert colours == [chunkmem, {style.family("rmt").colour}] * 2
     assert figure.axes[0].get_ylim() == figure.axes[2].get_ylim(), "one scale for both memories"
     drawn = style.attached(figure)
-    assert drawn is not None
     assert set(drawn["task"]) == {"listops-short"}
     other = style.attached(beside.degradation(probes, task="text-short"))
-    assert other is not None
     assert set(other["task"]) == {"text-short"}
     assert beside.degradation(probes.iloc[:0]).axes[0].texts[0].get_text() == style.MISSING
 
@@ -116,7 +113,6 @@ def test_recall_is_drawn_as_accuracy_and_as_facts_held(tmp_path: Path) -> None:
     # All of 4, half of 8, and of 16 none: those answers are guessed.
     assert list(kept.get_ydata()) == pytest.approx([4, 4, 0])
     drawn = style.attached(figure)
-    assert drawn is not None
     assert drawn.set_index("facts")["held"].to_dict() == pytest.approx({4: 4, 8: 4, 16: 0})
     for count, some in ((8, 3), (16, 5)):
         share = pd.Series([beside.holding(some, count)])

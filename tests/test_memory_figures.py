@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_runs import COLLAPSED, write_run, write_runs
+from made_up_runs import COLLAPSED, amend, write_run, write_runs
 from matplotlib.figure import Figure
 from matplotlib.path import Path as Path2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
+from pictures import assert_apart, flat, words
 
 from memnb import config, paths
 from memnb.draw import filter_figures, looking, memory_figures, style
@@ -37,20 +36,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     write_run(folder, "convluna-16", accuracy=0.20, model_changes={"filter": "none"})
     write_run(folder, "convluna-16", accuracy=0.99, model_changes={"pack_temperature": "unit"})
     return rows.load_runs(folder)
-
-
-def words(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
-
-
-def flat(figure: Figure) -> str:
-    """Its words on one line."""
-    return words(figure).replace("\n", " ")
-
-
-def assert_apart(boxes: Sequence[Bbox]) -> None:
-    for one, other in itertools.combinations(boxes, 2):
-        assert not one.overlaps(other)
 
 
 FIGURES: dict[str, tuple[Callable[..., Figure], Callable[[pd.DataFrame], pd.DataFrame]]] = {
@@ -88,10 +73,10 @@ def test_a_figure_of_a_memory_says_how_many_seeds_each_mean_rests_on(
     counts = rows_of_all.groupby("model")["seed"].nunique()
     assert counts.nunique() == 1
     said = f"{counts.iloc[0]} seeds"
-    assert said in words(function(rows_of_all)).replace("\n", " ")
+    assert said in flat(function(rows_of_all))
     fewer = rows_of_all[(rows_of_all["seed"] == 0) | (rows_of_all["model"] != "convluna-16")]
     name_of_it = "ConvLuna" if name == "usage" else "ConvLuna-16"
-    assert f"{name_of_it} (1)" in words(function(fewer)).replace("\n", " ")
+    assert f"{name_of_it} (1)" in flat(function(fewer))
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -100,7 +85,7 @@ def test_a_figure_says_where_its_rows_come_from_and_hands_them_out(
 ) -> None:
     function, load = FIGURES[name]
     figure = function(load(runs), subtitle="Some scale (committed)")
-    assert "Some scale (committed)" in words(figure).replace("\n", " ")
+    assert "Some scale (committed)" in flat(figure)
     attached = style.attached(figure)
     assert attached is not None
     assert len(attached)
@@ -287,13 +272,12 @@ def test_a_frequency_response_is_that_of_the_kernel() -> None:
 
 def test_responses_say_which_line_is_which(runs: pd.DataFrame) -> None:
     figure = filter_figures.responses(rows.load_filters(runs), "convluna-16")
-    assert "Thin: before training." in words(figure).replace("\n", " ")
+    assert "Thin: before training." in flat(figure)
 
 
 def test_movement_is_relative_to_the_start(runs: pd.DataFrame) -> None:
     figure = filter_figures.kernel_movement(rows.load_filters(runs))
     attached = style.attached(figure)
-    assert attached is not None
     start = attached[attached["step"] == 0]
     assert (start["moved"] == 0).all()
     last = attached[attached["step"] == attached["step"].max()]
@@ -351,7 +335,6 @@ def test_movement_has_a_colour_per_memory_size(runs: pd.DataFrame) -> None:
 def test_kinds_of_kernels_are_told_apart_and_others_left_out(runs: pd.DataFrame) -> None:
     figure = filter_figures.kernel_kinds(runs)
     attached = style.attached(figure)
-    assert attached is not None
     assert 0.99 not in set(attached["test_accuracy"])  # the temperature is another question
     axis = figure.axes[0]
     labels = [tick.get_text() for tick in axis.get_yticklabels()]
@@ -472,15 +455,13 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     for folder, device in zip(
         write_runs(tmp_path, "luna-16", [0.2, 0.3, 0.4]), ("a", "a", "b"), strict=True
     ):
-        record = json.loads((folder / "run.json").read_text())
-        (folder / "run.json").write_text(json.dumps({**record, "device_name": device}))
+        amend(folder, device_name=device)
 
     def frame() -> pd.DataFrame:
         return rows.load_runs(tmp_path)
 
     figure = memory_figures.cost_accuracy(frame())
     attached = style.attached(figure)
-    assert attached is not None
     on_it = attached["device_name"] == "a"
     assert attached.loc[on_it, "milliseconds"].tolist() == pytest.approx([50_000 / 700] * 2)
     assert attached.loc[~on_it, "milliseconds"].isna().all()
@@ -494,26 +475,22 @@ def test_cost_compares_only_times_of_one_kind_of_device(tmp_path: Path) -> None:
     timing = {"suite": "step", "outcome": "measured", "task": "listops-short", "model": "luna-16",
               "milliseconds": 9.0, "lower": 8.0, "upper": 9.5, "device_name": "a"}  # fmt: skip
     attached = style.attached(memory_figures.cost_accuracy(frame(), "", pd.DataFrame([timing])))
-    assert attached is not None
     assert sorted(attached["test_accuracy"]) == [0.2, 0.3, 0.4]
     assert set(attached["milliseconds"]) == {9.0}
     # ... one of two devices, or of another one alone, is no time on this one.
     (folder,) = write_runs(tmp_path, "luna-1", [0.25])
     moved = [{"from_step": step, "device_name": name} for step, name in ((0, "b"), (9, "a"))]
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**record, "device_name": "a", "machines": moved}))
+    amend(folder, device_name="a", machines=moved)
     figure = memory_figures.cost_accuracy(frame())
     assert "a (not timed on it: Luna-1)" in words(figure)
     attached = style.attached(figure)
-    assert attached is not None
     assert set(attached["model"]) == {"luna-16"}
 
 
 def test_cost_takes_the_device_on_which_most_models_were_timed(tmp_path: Path) -> None:
     def on(device: str, *folders: Path) -> None:
         for folder in folders:
-            path = folder / "run.json"
-            path.write_text(json.dumps({**json.loads(path.read_text()), "device_name": device}))
+            amend(folder, device_name=device)
 
     on("many runs", *write_runs(tmp_path, "luna-16", [0.2, 0.3, 0.4]))
     on("many models", *write_runs(tmp_path, "luna-1", [0.2]), *write_runs(tmp_path, "luna-4", [0]))
@@ -528,30 +505,25 @@ def test_cost_takes_the_device_on_which_most_models_were_timed(tmp_path: Path) -
 
 
 def test_cost_shows_what_was_timed_on_some_device(tmp_path: Path) -> None:
-    def record(folder: Path, **values: Any) -> None:
-        path = folder / "run.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
     moved = [{"from_step": step, "device_name": name} for step, name in ((0, "a"), (9, "b"))]
     (first,) = write_runs(tmp_path, "luna-1", [0.2])
     (second,) = write_runs(tmp_path, "luna-16", [0.3])
     for folder in (first, second):
-        record(folder, device_name="b", machines=moved)
+        amend(folder, device_name="b", machines=moved)
     figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
     figure.draw_without_rendering()
     assert memory_figures.UNTIMED in words(figure)
     (alone,) = write_runs(tmp_path, "convluna-16", [0.3])
-    record(alone, device_name=None)
+    amend(alone, device_name=None)
     figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
     figure.draw_without_rendering()
     assert "unknown (not timed on it: Luna-1, Luna-16)" in words(figure)
     write_runs(tmp_path, "luna-1", [0.6], task="text-short")
-    record(alone, device_name="c", machines=moved)
+    amend(alone, device_name="c", machines=moved)
     figure = memory_figures.cost_accuracy(rows.load_runs(tmp_path))
     figure.draw_without_rendering()
     assert memory_figures.UNTIMED in words(figure), "of ListOps; Text has its point"
     attached = style.attached(figure)
-    assert attached is not None
     assert attached["task"].tolist() == ["text-short"]
 
 
@@ -594,7 +566,6 @@ def test_cost_prefers_steps_that_were_timed_alone(tmp_path: Path) -> None:
     timings = pd.DataFrame([timing | row for row in (own, *others)])
     figure = memory_figures.cost_accuracy(runs, "", timings)
     attached = style.attached(figure)
-    assert attached is not None
     of_model = attached.set_index("model")
     assert of_model.loc["luna-16", "milliseconds"].tolist() == [9.0, 9.0]
     assert of_model.loc["luna-16", ["lower", "upper"]].to_numpy().tolist() == [[8.0, 9.5]] * 2
@@ -767,7 +738,7 @@ def test_what_a_model_does_not_have_is_not_looked_at() -> None:
     assert "block 3 was asked for, and the model has 2." in words(
         looking.looking(view(), task, 4, block=3)
     )
-    several = words(looking.looking(view(), task, 16, head=5, row=7)).replace("\n", " ")
+    several = flat(looking.looking(view(), task, 16, head=5, row=7))
     assert "head 5 was asked for, and the model has 4;" in several
     assert "memory row 7 was asked for, and the model has 4 shown of 16." in several
     with pytest.raises(MemnbError, match="A block is counted from 1, but got 0"):
@@ -790,13 +761,11 @@ def test_an_expression_is_drawn_token_by_token_with_its_brackets() -> None:
     bars = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
     assert len(bars) == 4  # one per operator
     attached = style.attached(figure)
-    assert attached is not None
     assert attached["input"].tolist()[:3] == ["[MAX", "4", "[MIN"]
     # The weights are relative to an even share of the true input; CLS in front is left out.
     weights = view()["pack"][1, 2, 3] * 18
     figure = looking.looking(view(), config.task_config("listops"), 4, block=2, head=3, row=4)
     attached = style.attached(figure)
-    assert attached is not None
     assert attached["pack"].to_numpy() == pytest.approx(weights[1:])
 
 
@@ -805,7 +774,7 @@ def test_a_review_breaks_its_lines_between_words_and_its_answer_is_a_word() -> N
     tokens = np.frombuffer(written.encode(), np.uint8) + np.uint8(1)
     review = view(len(tokens), tokens=tokens, label=np.array(1), prediction=np.array(0))
     figure = looking.looking(review, config.task_config("text"), 4)
-    assert "Answer: negative (wrong, the label is positive)" in words(figure).replace("\n", " ")
+    assert "Answer: negative (wrong, the label is positive)" in flat(figure)
     at = [(round(t.get_position()[1], 2), t.get_text()) for t in figure.axes[0].texts]
     lines = ["".join(c for y, c in at if y == line) for line in dict.fromkeys(y for y, _ in at)]
     assert len(lines) > 1
@@ -847,7 +816,7 @@ def test_what_is_watched_first_is_an_unchanged_model_at_full_scale() -> None:
 def test_scales_of_weights_say_what_they_are_relative_to() -> None:
     for task in ("listops-short", "pathfinder-short"):
         some = view(100, tokens=np.arange(100, dtype=np.uint8) % 15 + 1)
-        text = words(looking.looking(some, config.task_config(task), 4)).replace("\n", " ")
+        text = flat(looking.looking(some, config.task_config(task), 4))
         assert "1 (even)" in text
         assert "relative to an even spread over the tokens" in text
         assert "relative to an even spread over the memory rows" in text
@@ -878,7 +847,6 @@ def test_a_stride_gives_each_position_the_weight_of_its_window() -> None:
     strided["pack"] = np.full((2, 4, 4, 5), 0.2)
     figure = looking.looking(strided, config.task_config("listops-short"), 4)
     attached = style.attached(figure)
-    assert attached is not None
     assert len(attached["pack"]) == 16
 
 

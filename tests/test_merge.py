@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_runs import write_run
+from made_up_runs import amend, write_run
 
 from memnb import cli, files, paths
 from memnb.errors import MemnbError, RunError
@@ -23,11 +23,6 @@ from memnb.sweep.merge import merge
 @pytest.fixture
 def committed(tmp_path: Path) -> Path:
     return tmp_path / "data" / "results"
-
-
-def change(run: Path, **values: Any) -> None:
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(record | values))
 
 
 def test_new_rows_are_added_and_known_ones_left(tmp_path: Path, committed: Path) -> None:
@@ -94,7 +89,7 @@ def test_attention_maps_are_kept_of_one_seed(tmp_path: Path, committed: Path) ->
 
 def asked_again(run: Path, *names: str) -> None:
     """As ``memnb runs examine`` leaves a run that lacked these files."""
-    change(run, examined_again=[{"files": list(names), "weights": "best.pt"}])
+    amend(run, examined_again=[{"files": list(names), "weights": "best.pt"}])
 
 
 def test_what_a_run_was_asked_since_completes_the_row(tmp_path: Path, committed: Path) -> None:
@@ -133,7 +128,7 @@ def test_a_run_asked_since_that_differs_elsewhere_is_another_result(
     (committed / run.name / "beginning.jsonl").unlink()
     asked_again(run, "beginning.jsonl")
     if file == "run.json":
-        change(run, seconds=1.0)
+        amend(run, seconds=1.0)
     else:
         lines = (run / file).read_text().splitlines(keepends=True)
         (run / file).write_text("".join(lines[1:]))
@@ -216,20 +211,20 @@ def test_a_damaged_file_completes_no_row(tmp_path: Path, committed: Path) -> Non
 
 
 def another_id(run: Path) -> None:
-    change(run, run_id=json.loads((run / "run.json").read_text())["run_id"][:-1] + "x")
+    amend(run, run_id=json.loads((run / "run.json").read_text())["run_id"][:-1] + "x")
 
 
 def another_config(run: Path) -> None:
     config = json.loads((run / "run.json").read_text())["config"]
-    change(run, config={**config, "seed": 7})
+    amend(run, config={**config, "seed": 7})
 
 
 def an_outside_id(run: Path) -> None:
-    change(run, run_id="../../outside")
+    amend(run, run_id="../../outside")
 
 
 def a_newer_format(run: Path) -> None:
-    change(run, format=2)
+    amend(run, format=2)
 
 
 def no_json(run: Path) -> None:
@@ -241,7 +236,7 @@ def a_list(run: Path) -> None:
 
 
 def another_accuracy(run: Path) -> None:
-    change(run, test_accuracy=0.99)
+    amend(run, test_accuracy=0.99)
 
 
 def no_metrics(run: Path) -> None:
@@ -270,7 +265,7 @@ def deep_metrics(run: Path) -> None:
 
 
 def a_newer_version(run: Path) -> None:
-    change(run, version="9.9.9")
+    amend(run, version="9.9.9")
 
 
 def a_torn_line(run: Path) -> None:
@@ -379,7 +374,7 @@ def test_one_damaged_record_says_that_nothing_is_added(tmp_path: Path, committed
     hurt = write_run(tmp_path / "b", "luna-16")
     for values in ({"run_id": "x"}, {"test_accuracy": None}, {"step": "5"}, {"config": {}}):
         before = (hurt / "run.json").read_text()
-        change(hurt, **values)
+        amend(hurt, **values)
         with pytest.raises(MemnbError) as error:
             merge([tmp_path / "a", tmp_path / "b"], committed)
         assert str(error.value).endswith("; nothing was added.")
@@ -496,7 +491,7 @@ def test_rows_made_by_other_code_are_noted(
 ) -> None:
     monkeypatch.setattr(module, "__version__", "0.1.0")
     run = write_run(tmp_path / "runs", "luna-16")
-    change(run, **values)
+    amend(run, **values)
     result = merge([tmp_path / "runs"], committed)
     assert result.added == (run.name,)
     assert len(result.notes) == (note is not None)
@@ -514,7 +509,7 @@ def test_versions_are_compared_as_numbers(
     version: str, newer: bool, tmp_path: Path, committed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "__version__", "0.10.0")
-    change(write_run(tmp_path / "runs", "luna-16"), version=version)
+    amend(write_run(tmp_path / "runs", "luna-16"), version=version)
     if newer:
         with pytest.raises(MemnbError, match="update memnb"):
             merge([tmp_path / "runs"], committed)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_runs import write_run
+from made_up_runs import amend, write_run
 
 from memnb import config, paths, runs, tasks
 from memnb.config import Run, run_config
@@ -124,8 +124,7 @@ def test_a_run_is_not_asked_about_data_that_it_was_not_trained_on(tmp_path: Path
 
 def on(digest: str | None, folder: Path, model: str) -> Path:
     run = write_run(folder, model)
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(record | {"data": digest}))
+    amend(run, data=digest)
     return run
 
 
@@ -154,16 +153,14 @@ def test_a_run_is_described_with_its_data(tmp_path: Path) -> None:
 
 def test_a_task_of_ones_own_may_have_any_data(tmp_path: Path) -> None:
     run = write_run(tmp_path, "luna-1", task_changes={"train": 50})
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(record | {"data": "0123456789abcdef"}))
+    amend(run, data="0123456789abcdef")
     assert len(rows.load_runs(tmp_path)) == 1
 
 
 def test_rows_on_data_that_nobody_here_has_had_are_shown(tmp_path: Path) -> None:
     """Of Retrieval there is nothing to compare them with."""
     run = write_run(tmp_path, "luna-1", "retrieval")
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(record | {"data": "0123456789abcdef"}))
+    amend(run, data="0123456789abcdef")
     found = rows.load_runs(tmp_path)
     assert found["task"].tolist() == ["retrieval"]
     assert found.attrs["problems"] == []
@@ -197,8 +194,7 @@ def test_what_is_not_compared_needs_no_list(
 ) -> None:
     """A page, or a bug report, is not lost for it."""
     run = write_run(tmp_path, "luna-1", task_changes={"train": 50})
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(record | {"data": "0123456789abcdef"}))
+    amend(run, data="0123456789abcdef")
     on(None, tmp_path, "luna-4")
     monkeypatch.setattr(paths, "reference", lambda: tmp_path / "nothing")
     assert len(rows.load_runs(tmp_path)) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import stat
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import nbformat
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from made_up_runs import write_run
+from made_up_runs import amend, write_run
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -45,11 +44,10 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "out"
 
 
-def shown(page: Page) -> list[tuple[str, str, set[tuple[str, str, float | None]]]]:
+def shown(page: Page) -> list[tuple[str, set[tuple[str, str, float | None]]]]:
     return [
         (
-            layer.scale,
-            layer.where,
+            layer.title,
             {
                 (task, model, None if pd.isna(accuracy) else accuracy)
                 for task, model, accuracy in zip(
@@ -69,15 +67,15 @@ COMMITTED_FULL = {("text", "luna-1", 0.6), ("listops", "luna-1", 0.2)}
 
 def test_stored_shows_committed_rows(out: Path) -> None:
     assert shown(Page("accuracy", "stored", str(out))) == [
-        ("full", "committed", COMMITTED_FULL),
-        ("quick", "committed", {("listops-short", "luna-1", 0.30)}),
+        ("Full scale (committed)", COMMITTED_FULL),
+        ("Laptop scale (committed)", {("listops-short", "luna-1", 0.30)}),
     ]
 
 
 def test_quick_shows_small_runs_of_this_machine_beside_the_committed_full_scale(out: Path) -> None:
     assert shown(Page("accuracy", "quick", str(out))) == [
-        ("full", "committed", COMMITTED_FULL),
-        ("quick", "this machine and committed", {("listops-short", "convluna-1", 0.40)}),
+        ("Full scale (committed)", COMMITTED_FULL),
+        ("Laptop scale (this machine and committed)", {("listops-short", "convluna-1", 0.40)}),
     ]
 
 
@@ -92,28 +90,25 @@ def test_a_small_run_that_had_too_little_memory_here_is_not_shown_by_the_committ
 ) -> None:
     write_run(out / "runs", "luna-1", outcome="failed", reason="out of memory; use another device")
     small = shown(Page("accuracy", "quick", str(out)))[1]
-    assert ("listops-short", "luna-1", None) in small[2]
-    assert ("listops-short", "luna-1", 0.30) not in small[2]
+    assert ("listops-short", "luna-1", None) in small[1]
+    assert ("listops-short", "luna-1", 0.30) not in small[1]
 
 
 def test_paper_prefers_this_machine_and_shows_failures_but_nothing_unfinished(out: Path) -> None:
     full, quick = shown(Page("accuracy", "paper", str(out)))
     assert full == (
-        "full",
-        "this machine and committed",
+        "Full scale (this machine and committed)",
         {("text", "luna-1", 0.7), ("listops", "luna-1", 0.2), ("text", "luna-16", None)},
     )
-    assert quick[1] == "committed"
+    assert quick[0] == "Laptop scale (committed)"
 
 
 def test_want_of_memory_here_hides_no_committed_row(out: Path) -> None:
     (running,) = (out / "runs").glob("listops-luna-1-*")
-    record = json.loads((running / "run.json").read_text())
-    record |= {"outcome": "failed", "reason": "out of memory; use a device with more memory"}
-    (running / "run.json").write_text(json.dumps(record))
+    amend(running, outcome="failed", reason="out of memory; use a device with more memory")
     full = shown(Page("accuracy", "paper", str(out)))[0]
-    assert ("listops", "luna-1", 0.2) in full[2]
-    assert ("listops", "luna-1", None) not in full[2]
+    assert ("listops", "luna-1", 0.2) in full[1]
+    assert ("listops", "luna-1", None) not in full[1]
 
 
 def test_no_rows_are_an_empty_frame_with_all_columns(

@@ -17,13 +17,13 @@ from typing import Any
 import filelock
 import killed
 import pytest
-from made_up_runs import write_run
+from made_up_runs import amend, write_run
 from test_kills import tiny
 
 import memnb
 from memnb import cli, logs, paths, runs
 from memnb.errors import DataError, MemnbError, RunError
-from memnb.train import checkpoint, loop
+from memnb.train import loop
 from memnb.train.checkpoint import to_bytes
 
 ROOT = Path(__file__).parents[1]
@@ -313,8 +313,7 @@ def test_a_run_under_way_is_listed_with_the_step_that_it_has_saved(
 ) -> None:
     """Its record is of its beginning: of a run that takes an hour it said step 0 all the time."""
     folder = write_run(tmp_path / "runs", "luna-4", outcome="interrupted")
-    path = folder / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "outcome": "running", "step": 0}))
+    amend(folder, outcome="running", step=0)
     for name in ("checkpoint-00000331.pt", "checkpoint-00000099.pt", "checkpoint-00000500.sha256"):
         (folder / name).write_bytes(b"")
     out = f"--out={tmp_path}"
@@ -410,7 +409,7 @@ def test_a_folder_that_cannot_be_written_keeps_no_other_run_from_being_asked(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    monkeypatch.setattr(runs, "write_atomically", full)
     code, text = memnb_runs(capsys, "examine", f"--out={some_runs}")
     assert code == 1
     assert text.count("not examined") == 1

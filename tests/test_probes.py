@@ -25,7 +25,6 @@ from memnb.probes.degradation import (
 from memnb.probes.row_removal import (
     accuracy_by_rows_left,
     keeping_random_rows,
-    rows_left,
 )
 
 
@@ -235,12 +234,6 @@ def test_without_a_mask_padding_is_looked_at_like_everything(
             assert (row["pack_entropy"] or math.nan) == pytest.approx(float(looked), nan_ok=True)
 
 
-def test_rows_left_halve_down_to_one() -> None:
-    assert rows_left(256) == [256, 128, 64, 16, 1]
-    assert rows_left(4) == [4, 2, 1]
-    assert rows_left(2) == [2, 1]
-
-
 def test_removal_scores_the_network_with_fewer_rows_and_gives_them_back() -> None:
     model = network("luna-4").eval()
     inputs, lengths, _ = batch()
@@ -330,17 +323,6 @@ def test_every_row_stays_as_often_as_the_others() -> None:
         model(*many)
         assert torch.equal(read(model).double().mean(dim=0), shares), "the turns begin again"
     assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.06)
-
-
-def test_both_documents_of_a_pair_lose_the_same_rows() -> None:
-    torch.manual_seed(0)
-    model = build_model("luna-4", "retrieval", width=16, mlp=16, blocks=1).eval()
-    inputs = torch.randint(1, 100, (3, 2, 40), dtype=torch.uint8)
-    with keeping_random_rows(model, 2, seed=0):
-        model(inputs, torch.full((3, 2), 40))
-        rows = read(model)
-    assert rows.shape == (6, 4)
-    assert torch.equal(rows[::2], rows[1::2])
 
 
 def test_random_rows_are_back_after_an_error() -> None:

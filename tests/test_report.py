@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from made_up_runs import write_run, write_runs
+from made_up_runs import amend, write_run, write_runs
 from tiny_report import HOSTILE, artefact, draw, entry, step
 
 from memnb import paths
@@ -436,8 +435,7 @@ def test_runs_with_their_outcome_time_and_reason(out: Path) -> None:
 @pytest.mark.parametrize("damage", [{"test_accuracy": "0.31"}, {"seconds": "an hour"}], ids=str)
 def test_a_run_whose_record_is_damaged_stops_no_report(out: Path, damage: dict[str, str]) -> None:
     made = write_run(out / "runs", "luna-1")
-    record = json.loads((made / "run.json").read_text())
-    (made / "run.json").write_text(json.dumps(record | damage))
+    amend(made, **damage)
     training = Training((run_config("luna-1", "listops-short"),), out / "runs", {}, 1.0)
     assert f"{made / 'run.json'} is damaged" in write(out, training=training)
     assert "is damaged" in training.failures()[0]

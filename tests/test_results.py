@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from made_up_runs import write_run
+from made_up_runs import amend, write_run
 
 from memnb.config import run_config
 from memnb.errors import DataError, RunError
@@ -54,9 +54,7 @@ def test_an_unfinished_run_is_not_committed(tmp_path: Path, outcome: str) -> Non
 
 def test_a_run_with_a_foreign_id_is_not_committed(tmp_path: Path) -> None:
     source = write_run(tmp_path / "runs")
-    path = source / "run.json"
-    other = run_config("luna-16", "listops-short", 1).run_id
-    path.write_text(json.dumps({**json.loads(path.read_text()), "run_id": other}))
+    amend(source, run_id=run_config("luna-16", "listops-short", 1).run_id)
     with pytest.raises(DataError, match="but its config is that of"):
         results.commit(source, tmp_path / "results")
     assert not (tmp_path / "results").exists()

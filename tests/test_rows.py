@@ -9,17 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_runs import write_run, write_runs
+from made_up_runs import amend, write_run, write_runs
 
 from memnb import config
 from memnb.config import run_config
 from memnb.errors import DataError
 from memnb.evidence import rows
-
-
-def edit_run(folder: Path, **values: Any) -> None:
-    path = folder / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 def problems(frame: pd.DataFrame) -> list[str]:
@@ -54,13 +49,13 @@ def test_a_row_names_every_device_and_commit_that_trained_it(tmp_path: Path) -> 
         {"from_step": 10, "device_name": "card B", "commit": "a"},
         {"from_step": 20, "device_name": "card A", "commit": "b"},
     ]
-    edit_run(one, machines=machines)
+    amend(one, machines=machines)
     row = rows.load_runs(tmp_path).iloc[0]
     assert (row["devices"], row["commits"]) == (("card A", "card B"), ("a", "b"))
-    edit_run(one, machines=[], examined_again=[{"files": ["lengths.jsonl"]}])
+    amend(one, machines=[], examined_again=[{"files": ["lengths.jsonl"]}])
     with pytest.raises(DataError, match=r"examined_again\.0\.weights"):
         rows.read_run(one)
-    edit_run(one, machines=[{"device_name": "card A"}])
+    amend(one, machines=[{"device_name": "card A"}])
     with pytest.raises(DataError, match=r"machines\.0\.from_step"):
         rows.read_run(one)
 
@@ -96,7 +91,7 @@ def test_changes_tell_an_ablation_from_the_main_table(
 
 def test_a_changed_protocol_is_custom_whatever_the_file_says(tmp_path: Path) -> None:
     folder = write_run(tmp_path, training_changes={"steps": 7})
-    edit_run(folder, preset="quick")
+    amend(folder, preset="quick")
     assert rows.load_runs(tmp_path)["preset"].tolist() == ["custom"]
 
 
@@ -192,7 +187,7 @@ def test_a_run_that_has_failed_is_not_replaced_by_a_better_one(tmp_path: Path) -
 
 
 def test_a_damaged_run_does_not_hide_a_sound_one_further_on(tmp_path: Path) -> None:
-    edit_run(write_run(tmp_path / "a", accuracy=0.31), test_accuracy=31)
+    amend(write_run(tmp_path / "a", accuracy=0.31), test_accuracy=31)
     write_run(tmp_path / "b", accuracy=0.32)
     frame = rows.load_runs(tmp_path / "a", tmp_path / "b")
     assert frame["test_accuracy"].tolist() == [0.32]
@@ -229,7 +224,7 @@ def test_a_damaged_run_is_left_out_and_named(
     elif isinstance(content, str):
         path.write_text(content)
     else:
-        edit_run(folder, **content)
+        amend(folder, **content)
     frame = rows.load_runs(tmp_path)
     assert frame["seed"].tolist() == [1]
     (sentence,) = problems(frame)
@@ -242,7 +237,7 @@ def test_a_config_that_was_tampered_with_is_caught_by_its_hash(tmp_path: Path) -
     folder = write_run(tmp_path)
     config = json.loads((folder / "run.json").read_text())["config"]
     config["training"]["lr"] = 0.001
-    edit_run(folder, config=config)
+    amend(folder, config=config)
     frame = rows.load_runs(tmp_path)
     assert frame.empty
     assert "but its config is that of" in problems(frame)[0]
@@ -258,7 +253,7 @@ def test_files_and_unfinished_copies_beside_the_runs_are_no_problem(tmp_path: Pa
 
 
 def test_a_newer_trainer_may_say_more(tmp_path: Path) -> None:
-    edit_run(write_run(tmp_path), tokens_per_second=1234.5)
+    amend(write_run(tmp_path), tokens_per_second=1234.5)
     assert len(rows.load_runs(tmp_path)) == 1
 
 
@@ -471,7 +466,6 @@ def test_attention_maps(tmp_path: Path) -> None:
     write_run(tmp_path, "transformer")
     runs = rows.load_runs(tmp_path).set_index("model")
     maps = rows.load_attention(runs.loc["luna-16"])
-    assert maps is not None
     assert maps["pack"].shape == (2, 4, 16, 40)
     assert maps["unpack"].shape == (2, 4, 40, 16)
     assert rows.load_attention(runs.loc["transformer"]) is None

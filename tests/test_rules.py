@@ -100,7 +100,6 @@ def test_the_level_of_every_task_is_known() -> None:
 def test_what_is_within_reach_of_the_first_operator() -> None:
     assert levels.is_first_operator_enough("listops", [0.1, 0.36])
     assert not levels.is_first_operator_enough("listops", [0.1, 0.5])
-    assert not levels.is_first_operator_enough("listops", [])
     assert not levels.is_first_operator_enough("text", [0.1])
 
 

@@ -17,7 +17,7 @@ LOW, HIGH = [0.60, 0.61, 0.62], [0.70, 0.71, 0.72]
 
 def answers(folder: Path, claim: str = "C1") -> dict[str, str]:
     return {
-        choice: next(v for v in found if (v.claim, v.preset) == (claim, "quick")).verdict
+        choice: claims.verdict_on(found, claim, "quick").verdict
         for choice, found in under(folder).items()
     }
 
@@ -80,7 +80,7 @@ def test_a_fifth_of_the_evaluations_is_rounded_and_one_at_least(tmp_path: Path) 
             (folder / "metrics.jsonl").write_text(text)
         write_runs(tmp_path / str(number), "luna-16", LOW)
         found = under(tmp_path / str(number))[sensitivity.AT_THE_END]
-        (verdict,) = (v for v in found if (v.claim, v.preset) == ("C1", "quick"))
+        verdict = claims.verdict_on(found, "C1", "quick")
         assert verdict.effect == pytest.approx(effect)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import write_run
+from made_up_runs import amend, write_run
 
 from memnb import cli, config, paths
 from memnb.config import Run, run_config
@@ -186,9 +186,8 @@ def test_missing_data_are_named_with_what_to_do(
 
 def measured(folder: Path, model: str, seconds: float, **changes: Any) -> None:
     run = write_run(folder, model, changes.pop("task", "text"), probes=False, removal=False)
-    record = json.loads((run / "run.json").read_text())
-    record |= {"seconds": seconds, "device": "cuda", "device_name": "NVIDIA H100 80GB HBM3"}
-    (run / "run.json").write_text(json.dumps(record | changes))
+    usual = {"device": "cuda", "device_name": "NVIDIA H100 80GB HBM3"}
+    amend(run, seconds=seconds, **{**usual, **changes})
 
 
 def test_times_are_measured_or_scaled_or_assumed_and_say_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from made_up_runs import write_run, write_runs
 
-from memnb.draw import tables
+from memnb.draw import style, tables
 from memnb.evidence import load_runs
 
 
@@ -135,12 +136,19 @@ def test_what_more_rows_give_is_a_difference_of_means_with_its_interval(tmp_path
     assert tables.more_rows(runs[runs["memory"] != 1]) == ""
 
 
-def test_a_file_that_ends_before_the_whole_inputs_says_nothing() -> None:
+def test_a_file_that_is_not_whole_says_nothing() -> None:
     frame = beginnings(("luna-16", 0.40, 0.38, 1.0))
     answers_changed = frame["changed"].mask(frame["kept"] == 64, 0.1)
     assert tables.first_token_reading(frame) != ""
-    for torn in (frame[frame["kept"] == 1], frame.assign(changed=answers_changed).iloc[:2]):
+    for torn in (
+        frame[frame["kept"] == 1],
+        frame[frame["kept"] > 1],
+        frame.assign(changed=answers_changed).iloc[:2],
+        frame.assign(accuracy=math.nan),
+        frame.iloc[:0],
+    ):
         assert tables.first_token_reading(torn) == ""
+        assert tables.first_token_kept(torn)["Task"][0] == style.MISSING
 
 
 @pytest.mark.parametrize(("first", "keep"), [(0.37, "do not keep"), (0.43, "do not keep"),
@@ -227,6 +235,7 @@ def test_where_both_measures_agree_the_last_look_is_its_numbers() -> None:
         "Block 1, last look: cosine Luna-16 0.90, ConvLuna-16 0.25; effective rank Luna-16 2.0, "
         "ConvLuna-16 6.0."
     )
+    assert tables.last_look(frame.iloc[:0]) == ""
 
 
 def test_where_the_measures_disagree_the_last_look_names_both_models() -> None:

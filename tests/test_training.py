@@ -8,7 +8,6 @@ import math
 import multiprocessing
 import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from memnb import paths, runs, tasks
 from memnb.config import Run, run_config
 from memnb.errors import MemnbError, RunError
 from memnb.models.network import Network
-from memnb.train import checkpoint, loop
+from memnb.train import checkpoint, files, loop
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device
 from memnb.train.engine import Engine, Interrupted
@@ -234,7 +233,6 @@ def test_a_checkpoint_that_knows_no_device_time_had_all_cores_of_this_call(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 40)
     first = train(tiny("transformer"), tmp_path, device="cpu", budget=0.0)
     state = checkpoint.load_newest(tmp_path)
-    assert state is not None
     del state["seconds"]["device"]
     checkpoint.save(tmp_path, state["engine"]["step"], state)
     record = train(tiny("transformer"), tmp_path, device="cpu")
@@ -251,7 +249,6 @@ def test_resuming_without_a_part_of_the_state_gives_another_result(
     monkeypatch.setattr(loop, "RESPOND_WITHIN", 0.0)
     train(run, tmp_path / "cut", device="cpu", should_stop=stop_after(13))
     state = checkpoint.load_newest(tmp_path / "cut")
-    assert state is not None
     step = state["engine"]["step"]
     assert 0 < step < 40
     if lost == "sampler":
@@ -383,7 +380,6 @@ def test_a_checkpoint_without_machines_was_trained_where_its_record_says(tmp_pat
     run = tiny("luna-4")
     train(run, tmp_path, device="cpu", should_stop=stop_after(5))
     state = checkpoint.load_newest(tmp_path)
-    assert state is not None
     del state["machines"]
     step = state["engine"]["step"]
     checkpoint.save(tmp_path, step, state)
@@ -424,42 +420,12 @@ def test_a_checkpoint_that_a_kill_left_without_its_sum_does_not_stay(tmp_path: P
     # Killed while an old checkpoint was dropped: its sum goes first.
     half_dropped = newest.with_name("checkpoint-00000000.pt")
     half_dropped.write_bytes(newest.read_bytes())
-    checkpoint.remove_unfinished(tmp_path / "cut")
+    files.drop_unfinished(tmp_path / "cut")
     assert newest.exists()
     assert not half_dropped.exists()
     half_dropped.write_bytes(newest.read_bytes())
     assert train(run, tmp_path / "cut", device="cpu")["outcome"] == "finished"
     assert not list((tmp_path / "cut").glob("checkpoint-*"))
-
-
-def _train_in_process(run: Run, folder: Path) -> None:
-    torch.set_num_threads(1)
-    loop.SAVE_EVERY = 0.0
-    loop.RESPOND_WITHIN = 0.0
-    train(run, folder, device="cpu")
-
-
-def test_killed_at_random_and_started_again_gives_the_same_result(tmp_path: Path) -> None:
-    run = tiny("luna-4", steps=120, evaluate_every=20)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    train(run, tmp_path / "whole", device="cpu")
-    torch.set_num_threads(before)
-    context = multiprocessing.get_context("fork")
-    deaths = 0
-    for pause in (0.05, 0.3, 0.15, 0.4, 0.25):
-        process = context.Process(target=_train_in_process, args=(run, tmp_path / "cut"))
-        process.start()
-        time.sleep(pause)
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            deaths += 1
-        process.join()
-    process = context.Process(target=_train_in_process, args=(run, tmp_path / "cut"))
-    process.start()
-    process.join()
-    assert deaths > 0
-    assert_same_result(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
@@ -755,25 +721,15 @@ STATE = {"value": torch.arange(4), "nested": {"step": 3}}
 
 
 class TestCheckpoint:
-    @pytest.mark.parametrize("damage", ["truncated", "flipped", "no sum"])
-    def test_a_damaged_file_gives_way_to_the_one_before(
-        self, damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    def test_one_without_its_sum_was_never_finished(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         checkpoint.save(tmp_path, 1, {**STATE, "which": 1})
         newest = checkpoint.save(tmp_path, 2, {**STATE, "which": 2})
-        content = bytearray(newest.read_bytes())
-        if damage == "truncated":
-            newest.write_bytes(content[:-20])
-        elif damage == "flipped":
-            content[len(content) // 2] ^= 1
-            newest.write_bytes(content)
-        else:
-            newest.with_suffix(".sha256").unlink()
+        newest.with_suffix(".sha256").unlink()
         state = checkpoint.load_newest(tmp_path)
-        assert state is not None
         assert state["which"] == 1
-        if damage != "no sum":  # without its sum it was never finished: nothing to warn of
-            assert "damaged" in caplog.text
+        assert caplog.text == "", "nothing to warn of"
 
     def test_one_that_cannot_be_read_is_not_taken_for_damaged(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

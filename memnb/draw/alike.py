@@ -13,8 +13,10 @@ from matplotlib.lines import Line2D
 from memnb import naming
 from memnb.draw import filter_tables, panels, style, tables
 from memnb.evidence import statistics
+from memnb.evidence.claims import ABLATION_MEMORY
 from memnb.evidence.levels import levels_of
 from memnb.evidence.rows import looks
+from memnb.words import span
 
 LOST = "Lost with rows = mean"
 """The last column of :func:`table`."""
@@ -27,8 +29,8 @@ _MEAN_SIZES = {"unit": 11.0, "sqrt": 9.0, "learn": 6.8}
 def alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
     """Runs of Luna and of ConvLuna taken apart, with how alike their packed rows are.
 
-    Finished runs, as coded, on tasks where something was taken from ConvLuna; M is that of
-    :data:`memnb.draw.filter_tables.TAKEN_APART`.
+    Finished runs, as coded, on tasks where something was taken from ConvLuna; M is
+    :data:`memnb.evidence.claims.ABLATION_MEMORY`.
 
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
@@ -41,7 +43,7 @@ def alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame
     apart = filter_tables.ablated(runs)
     apart = apart[apart["reading"] == "as_coded"]
     tasks = apart.loc[apart["changes"] != "", "task"]
-    luna = runs[(runs["family"] == "luna") & (runs["memory"] == filter_tables.TAKEN_APART)]
+    luna = runs[(runs["family"] == "luna") & (runs["memory"] == ABLATION_MEMORY)]
     rows = pd.concat([panels.plain_models(luna), apart])
     rows = rows[(rows["outcome"] == "finished") & rows["task"].isin(tasks)]
     probes = probes[probes["run_id"].isin(rows["run_id"])]
@@ -113,21 +115,17 @@ def _said(models: Sequence[_Means]) -> str:
         there = [words for kind, words in filter_tables.TEMPERATURES.items()
                  if kind in {one.temperature for one in own}]  # fmt: skip
         if own:
-            found = _range([one.cosine for one in own], 2)
+            found = span((one.cosine for one in own), "{:.2f}".format)
             cosines.append(f"{found} with T = {' or '.join(there)}")
     for filtered, words in ((False, "without a filter, as in Luna"), (True, "with one")):
         own = [one for one in models if one.filtered == filtered]
         if own:
-            accuracies.append(f"{_range([one.accuracy for one in own], 1)} {words}")
+            found = span((one.accuracy for one in own), "{:.1f}".format)
+            accuracies.append(f"{found} {words}")
     return (
-        f"the mean cosine of the {filter_tables.TAKEN_APART} rows at the end is "
+        f"the mean cosine of the {ABLATION_MEMORY} rows at the end is "
         f"{', '.join(cosines)}; accuracy is {', '.join(accuracies)}."
     )
-
-
-def _range(values: Sequence[float], digits: int) -> str:
-    low, high = (f"{end:.{digits}f}" for end in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
 
 
 def _accuracy(own: pd.DataFrame) -> float:
@@ -161,7 +159,7 @@ def figure(runs: pd.DataFrame, probes: pd.DataFrame, subtitle: str = "") -> Figu
     columns = [column for column in columns if column]
     panels.legend_below(sheet, _in_columns(columns), len(columns))
     where = (
-        f"M = {filter_tables.TAKEN_APART}; small: one seed; large: the mean, one inside the other "
+        f"M = {ABLATION_MEMORY}; small: one seed; large: the mean, one inside the other "
         f"where two meet. {subtitle}"
     )
     ends = rows[[f"{measure}_{end}" for measure in (_COSINE, _RANK) for end in ("first", "last")]]

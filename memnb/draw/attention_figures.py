@@ -198,9 +198,7 @@ def attention_of(
         DataError: the run's file of attention maps is damaged.
     """
     plain = panels.plain_models(runs)
-    found = plain[
-        (plain["model"] == model) & (plain["seed"] == seed) & (plain["outcome"] == "finished")
-    ]
+    found = panels.finished(plain[(plain["model"] == model) & (plain["seed"] == seed)])
     title, memory = naming.model_label(model), int(model.partition("-")[2] or 0)
     for name in naming.task_order(found["task"]):
         run = found[found["task"] == name].iloc[0]

@@ -73,7 +73,7 @@ def recall(runs: pd.DataFrame, subtitle: str = "") -> Figure:
 def with_facts(runs: pd.DataFrame) -> pd.DataFrame:
     """Finished runs of models with a memory on the recall task, with their number of ``facts``, the
     accuracy in percent as ``recall``, and the facts ``held``."""
-    rows = panels.plain_models(runs[runs["outcome"] == "finished"])
+    rows = panels.finished(runs)
     rows = rows[rows["task"].isin(_EACH_TRAINED) & (rows["memory"] > 0)]
     facts = rows["task"].map(lambda task: _recall(task).facts)
     rows = rows.assign(facts=facts, recall=100 * rows["test_accuracy"])

@@ -13,6 +13,7 @@ from memnb.draw import beside, style, tables
 from memnb.evidence import levels, statistics
 from memnb.evidence.claims import EQUIVALENT
 from memnb.evidence.statistics import ENOUGH
+from memnb.words import listed
 
 
 def controls(runs: pd.DataFrame, planned: style.Planned | None = None) -> pd.DataFrame:
@@ -265,7 +266,9 @@ def filter_alone_in_short(runs: pd.DataFrame, preset: str = "paper") -> str:
             size = f"{share.memory}" + (" (mean)" if share.reads == "mean" else "")
             found.setdefault(words, {}).setdefault(share.task, []).append(size)
     places = {
-        words: [f"{naming.task_label(task)} with M = {_and(some)}" for task, some in sizes.items()]
+        words: [
+            f"{naming.task_label(task)} with M = {listed(some)}" for task, some in sizes.items()
+        ]
         for words, sizes in found.items()
     }
     text = _filter_alone_said(places)
@@ -289,11 +292,11 @@ def filter_alone_by_task(runs: pd.DataFrame) -> str:
 def _filter_alone_said(places: Mapping[str, list[str]]) -> str:
     """``places``: where a filter without a memory does what, by the words of :data:`_SAID`."""
     said = [
-        f"{words} on {_and(places[words])}"
+        f"{words} on {listed(places[words])}"
         for words in dict.fromkeys(_SAID.values())
         if words in places and words != _OPEN
     ]
-    open_on = _and(places[_OPEN]) if _OPEN in places else ""
+    open_on = listed(places[_OPEN]) if _OPEN in places else ""
     if not said:
         whether = "Whether the filter without a memory explains ConvLuna is open on"
         return f"{whether} {open_on}." if open_on else ""
@@ -384,7 +387,7 @@ def _with_the_filter(at_end: Mapping[str, float], last: int) -> str:
     ]
     if not added:
         return ""
-    return f"The filter changes accuracy at {last} facts by {_and(added)} (points)."
+    return f"The filter changes accuracy at {last} facts by {listed(added)} (points)."
 
 
 def _above_the_controls(at_end: Mapping[str, float], last: int) -> str:
@@ -400,7 +403,7 @@ def _above_the_controls(at_end: Mapping[str, float], last: int) -> str:
     ]
     return (
         f"Against the better control without a memory, {naming.model_label(better)} with "
-        f"{at_end[better]:.0f} % at {last} facts: {_and(above)} (points)."
+        f"{at_end[better]:.0f} % at {last} facts: {listed(above)} (points)."
     )
 
 
@@ -414,7 +417,3 @@ def _with_positions(at_end: Mapping[str, float], learned: Mapping[str, float], l
         f"With learned positions, accuracy at {last} facts is lower for {lower} of {len(changes)} "
         f"models (from {tables.signed(min(changes))} to {tables.signed(max(changes))} points)."
     )
-
-
-def _and(parts: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

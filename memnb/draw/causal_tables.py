@@ -7,7 +7,7 @@ import pandas as pd
 from memnb import naming
 from memnb.draw import tables
 from memnb.draw.memory_figures import EXCHANGES
-from memnb.draw.panels import plain_models
+from memnb.draw.panels import finished, plain_models
 from memnb.evidence.levels import MARGIN
 
 #: The tests whose price is said: those that leave no row as it was.
@@ -82,7 +82,7 @@ def not_asked(runs: pd.DataFrame, causal: pd.DataFrame) -> str:
     """
     if causal.empty:
         return "No run has been asked yet."
-    rows = plain_models(runs[(runs["outcome"] == "finished") & (runs["memory"] > 1)])
+    rows = finished(runs[runs["memory"] > 1])
     rows = rows[rows["family"].isin(causal["family"].unique())]
     rows = rows[~rows["run_id"].isin(causal["run_id"])]
     found = [

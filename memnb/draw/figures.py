@@ -26,7 +26,7 @@ from memnb.draw import filter_tables, panels, style
 from memnb.draw.panels import Ends
 from memnb.evidence import rows as evidence
 from memnb.evidence import statistics
-from memnb.evidence.claims import ACCURACY, UNJUDGED, Verdict
+from memnb.evidence.claims import ABLATION_MEMORY, ACCURACY, UNJUDGED, Verdict
 from memnb.evidence.levels import Levels, levels_of
 
 _NORM = "of one sample's loss, mean over rows"
@@ -117,7 +117,7 @@ def _explain(figure: Figure, more: Mapping[str, Line2D]) -> None:
         _MEAN: Line2D([], [], color=style.INK, marker="|", linestyle="none", markersize=10,
                       markeredgewidth=2.2),
         _INTERVAL: Line2D([], [], color=style.INK, linewidth=1.2),
-        _CUT: _cut_mark(style.INK),
+        _CUT: _cut_mark(),
     }  # fmt: skip
     marks = {name: mark for name, mark in parts.items() if name in _drawn(figure)}
     panels.legend_below(figure, {**marks, **more}, 3, handletextpad=0.5, columnspacing=1.6)
@@ -128,9 +128,9 @@ def _drawn(figure: Figure) -> set[str]:
     return {str(line.get_label()) for axis in figure.axes for line in axis.lines}
 
 
-def _cut_mark(colour: str) -> Line2D:
+def _cut_mark() -> Line2D:
     """The caret of an interval that leaves its panel, for a legend."""
-    return Line2D([], [], color=colour, marker=">", markersize=4, linestyle="none")
+    return Line2D([], [], color=style.INK, marker=">", markersize=4, linestyle="none")
 
 
 def _published_mark(number: int) -> Line2D:
@@ -265,7 +265,7 @@ def ablation(
     The dashed line is the whole ConvLuna (convolution, learned temperature). Of what has no run
     only ``planned`` parts say *no run yet*, the others *not planned*; without it, all do.
     """
-    name = naming.model_label(f"convluna-{filter_tables.TAKEN_APART}")
+    name = naming.model_label(f"convluna-{ABLATION_MEMORY}")
     title = f"{name} taken apart: filter and pack temperature"
     rows = filter_tables.ablated(runs)
     rows = rows[rows["reading"] == "as_coded"]
@@ -289,8 +289,7 @@ def ablation(
     for axis, task in zip(axes[0], tasks, strict=True):
         own = rows[rows["task"] == task]
         groups = {key: group for key, group in own.groupby([*filter_tables.EXCHANGED], sort=False)}
-        standard = own[(own["outcome"] == "finished") & (own["changes"] == "")]
-        standard = standard[standard["filter"] == "conv"]
+        standard = panels.finished(own[own["filter"] == "conv"])
         # The dashed line, too, is a mark that a remark keeps clear of.
         levels = [100 * standard["test_accuracy"].mean()] if len(standard) else []
         shown = [
@@ -697,7 +696,7 @@ def claims(verdicts: Sequence[Verdict], subtitle: str = "") -> Figure:
         shown[UNJUDGED[0]] = "not judged"
     marks: dict[str, Artist] = {name: _result_mark(result) for result, name in shown.items()}
     if _CUT in _drawn(figure):
-        marks[_CUT] = _cut_mark(style.INK)
+        marks[_CUT] = _cut_mark()
     marks["where the whole interval must lie"] = Patch(facecolor=_TARGET)
     panels.legend_below(figure, marks, len(marks), handletextpad=0.4, columnspacing=1.4)
     few = f"; fewer than {statistics.ENOUGH} have no interval" if drawn["low"].isna().any() else ""

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from memnb import config, naming
 from memnb.draw import panels, style
-from memnb.draw.filter_tables import TAKEN_APART
+from memnb.evidence.claims import ABLATION_MEMORY
 from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel, taps_of
 from memnb.evidence.levels import levels_of
 
@@ -261,8 +261,8 @@ def kernel_kinds(runs: pd.DataFrame, subtitle: str = "") -> Figure:
 
     Hollow marks: a kernel that is not trained, or none.
     """
-    title = f"What another kernel does in the filter's place (ConvLuna-{TAKEN_APART})"
-    rows = kinds_of_kernel(runs, TAKEN_APART)
+    title = f"What another kernel does in the filter's place (ConvLuna-{ABLATION_MEMORY})"
+    rows = kinds_of_kernel(runs)
     tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"])
     if not tasks:
         note = "no run with another kernel yet: nothing to compare the learned one with"

@@ -11,14 +11,12 @@ import pandas as pd
 from memnb import config, naming
 from memnb.draw import claim_tables, style, tables
 from memnb.draw.panels import plain_models
-from memnb.evidence.claims import Verdict
+from memnb.evidence.claims import ABLATION_MEMORY, Verdict, verdict_on
 from memnb.evidence.filters import CONTROLS, KERNELS, distances, kinds_of_kernel
 from memnb.words import counted
 
 READINGS = {"full": ("as_coded", "as_intended"), "quick": ("as_coded",)}
 """The readings of the authors' code that are trained at a scale."""
-TAKEN_APART = 16
-"""M of the ConvLuna whose parts are exchanged one by one."""
 TEMPERATURES = {"unit": "1", "sqrt": "√d", "learn": "learned"}
 EXCHANGED = ("filter", "filter_width", "filter_stride", "pack_temperature")
 """The columns of runs that say which parts it has."""
@@ -74,8 +72,8 @@ _VARIED = ("memory", "dropout", "reading", "filter", "filter_width", "filter_str
 
 
 def ablated(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs of one ConvLuna (:data:`TAKEN_APART`) that differ in filter, temperature and reading."""
-    same = (runs["kind"] == "convluna") & (runs["memory"] == TAKEN_APART)
+    """Runs of the ConvLuna that is taken apart, which differ in filter, temperature and reading."""
+    same = (runs["kind"] == "convluna") & (runs["memory"] == ABLATION_MEMORY)
     for key, setting in config.Model.model_fields.items():
         if not setting.is_required() and key not in _VARIED:
             same &= runs[key] == setting.default
@@ -183,8 +181,7 @@ def taken_apart(verdicts: Sequence[Verdict], preset: str) -> str:
         verdicts: of :func:`memnb.evidence.claims.check`.
         preset: ``paper`` (full scale) or ``quick`` (laptop scale).
     """
-    (claim,) = (v for v in verdicts if v.claim == "C4" and v.preset == preset)
-    rows = claim.evidence.dropna(subset="effect")
+    rows = verdict_on(verdicts, "C4", preset).evidence.dropna(subset="effect")
     rows = rows.assign(change=rows["b"].str.extract(r"\((.*)\)", expand=False))
     tasks = naming.task_order(rows["task"])
     if not tasks:
@@ -235,7 +232,7 @@ def readings(runs: pd.DataFrame) -> str:
 
 def _luna_in_both(runs: pd.DataFrame) -> Iterator[str]:
     """Of Luna only padding differs: its unpack temperature was never to be learned."""
-    name = f"luna-{TAKEN_APART}"
+    name = f"luna-{ABLATION_MEMORY}"
     luna = runs[(runs["model"] == name) & (runs["outcome"] == "finished")]
     for task in naming.task_order(luna["task"]):
         coded, intended = (
@@ -274,7 +271,7 @@ def other_kernels(runs: pd.DataFrame) -> pd.DataFrame:
         Columns ``Kernel`` and one per task that has a control, cells as in
         :func:`memnb.draw.tables.accuracy`.
     """
-    rows = kinds_of_kernel(runs, TAKEN_APART)
+    rows = kinds_of_kernel(runs)
     tasks = naming.task_order(rows.loc[rows["kind_of_kernel"].isin(CONTROLS), "task"])
     cells = []
     for kind, (words, _) in KERNELS.items() if tasks else ():
@@ -286,7 +283,7 @@ def other_kernels(runs: pd.DataFrame) -> pd.DataFrame:
 def kernels_in_short(runs: pd.DataFrame) -> str:
     """Mean accuracies with the learned kernel, with kernels that were never trained and without a
     filter, a line per task that has a control; empty if none has."""
-    rows = kinds_of_kernel(runs, TAKEN_APART)
+    rows = kinds_of_kernel(runs)
     rows = rows[rows["outcome"] == "finished"]
     means = 100 * rows.groupby(["task", "kind_of_kernel"])["test_accuracy"].mean()
     lines = []

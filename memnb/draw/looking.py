@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,9 @@ from memnb.draw.attention_figures import (
 )
 from memnb.draw.panels import finish, has_not_learned, panel_grid, unit_of
 from memnb.errors import MemnbError
-from memnb.evidence.views import Shipped, best_of
+from memnb.evidence.views import Shipped, View, best_of
 from memnb.tasks import tokens as readable
 from memnb.tasks.portraits import LABELS
-
-View = Mapping[str, NDArray[Any]]
 
 _COLUMNS = 76  # cells of a line: characters, or tokens of an expression
 _MOST = 900  # cells of a panel; what comes after is cut off, and said

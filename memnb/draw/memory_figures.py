@@ -334,9 +334,8 @@ def cost_accuracy(
         timings: rows of :func:`memnb.evidence.benchmarks.load`.
     """
     title = "What accuracy costs: every model as a point"
-    rows = panels.plain_models(runs)
-    rows = rows[(rows["outcome"] == "finished") & (rows["step"] > 0)]
-    rows = rows[rows["seconds_training"] > 0]
+    rows = panels.finished(runs)
+    rows = rows[(rows["step"] > 0) & (rows["seconds_training"] > 0)]
     if rows.empty:
         return style.empty(title, subtitle)
     tasks = naming.task_order(rows["task"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +28,7 @@ from memnb.evidence.levels import MARGIN, Levels, Which, first_operator, learned
 from memnb.evidence.rows import KEYS
 from memnb.tasks import rules
 from memnb.tasks.base import Dataset
-from memnb.words import counted
+from memnb.words import counted, listed
 
 Ends = list[tuple[float, str, str]]
 """The lines of a panel: height of the right end in data units, name, colour."""
@@ -240,7 +241,13 @@ def _family_legend(figure: Figure, labels: set[str]) -> None:
 
 def plain_models(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of models as their names define them: no ablated settings."""
-    return frame[frame["changes"] == ""] if "changes" in frame else frame
+    return frame[frame["changes"] == ""]
+
+
+def finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of :func:`plain_models` that have finished."""
+    plain = plain_models(runs)
+    return plain[plain["outcome"] == "finished"]
 
 
 def nothing_of(rows: pd.DataFrame, what: str = "run", **asked: Any) -> str:
@@ -258,24 +265,19 @@ def nothing_of(rows: pd.DataFrame, what: str = "run", **asked: Any) -> str:
             continue
         chosen = rows[rows[column] == value]
         if chosen.empty:
-            several = f"there are {what}s"
+            several, any_of = f"there are {what}s", partial(listed, before_last="or")
             if column == "model":
-                others = map(naming.model_label, naming.model_order(rows["model"]))
-                return f"No {what} of {naming.model_label(value)}; {several} of {_or(others)}."
+                names = map(naming.model_label, naming.model_order(rows["model"]))
+                return f"No {what} of {naming.model_label(value)}; {several} of {any_of(names)}."
             if column == "task":
-                others = map(naming.task_label, naming.task_order(rows["task"]))
-                return f"No {what} on {naming.task_label(value)}; {several} on {_or(others)}."
-            numbers = _or(f"{number:,}" for number in sorted({*rows[column]}))
+                names = map(naming.task_label, naming.task_order(rows["task"]))
+                return f"No {what} on {naming.task_label(value)}; {several} on {any_of(names)}."
+            numbers = any_of(f"{number:,}" for number in sorted({*rows[column]}))
             if column == "memory":
                 return f"No {what} with {rows_of_memory(value)}; {several} with {numbers}."
             return f"No {what} with {column} {value}; {several} with {column} {numbers}."
         rows = chosen
     return style.MISSING
-
-
-def _or(words: Iterable[str]) -> str:
-    *some, last = words
-    return f"{', '.join(some)} or {last}" if some else last
 
 
 def look_of(model: str) -> style.Family:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ import pandas as pd
 
 from memnb import config, naming
 from memnb.draw import alike, beside_tables, filter_tables, tables
-from memnb.draw.panels import random_choices
-from memnb.evidence.claims import PARTS, UNJUDGED, WAS_SO, Verdict
+from memnb.draw.panels import finished, plain_models, random_choices
+from memnb.evidence.claims import PARTS, UNJUDGED, WAS_SO, Verdict, verdict_on
 from memnb.evidence.levels import learned_above, levels_of
 from memnb.evidence.published import PAPER
 from memnb.evidence.rows import looks
 from memnb.evidence.sensitivity import AS_JUDGED
 from memnb.evidence.statistics import ENOUGH
-from memnb.words import counted
+from memnb.words import counted, span
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def in_short(
         causal: rows of :func:`memnb.evidence.rows.load_causal`.
         beginning: rows of :func:`memnb.evidence.rows.load_beginning`.
     """
-    full = _full(runs)
+    full, paper = _full(runs), runs[runs["preset"] == "paper"]
     parts = (
         _baselines(full, published),
         _gains(verdicts),
@@ -73,7 +73,7 @@ def in_short(
         _controls(full, runs),
         _on_listops(full, beginning),
         _alike(full, probes, verdicts),
-        _Part({}, "Do alike rows go with low accuracy?", _alike_and_accurate(runs, probes)),
+        _Part({}, "Do alike rows go with low accuracy?", alike.in_words(paper, probes)),
         _taken_away(full, removal, causal),
     )
     findings = {name: cells for part in parts for name, cells in part.findings.items() if cells}
@@ -94,13 +94,11 @@ def _gist(
     """Gains by task, the filter alone, what becomes of Luna-16's rows, and what half of them are
     worth; ``cosines`` are those of :func:`_alike_over_blocks`."""
     said = []
-    gains = {
-        task: (own["effect"].min(), own["effect"].max()) for task, own in _gains_by_task(verdicts)
-    }
+    gains = [(task, own["effect"]) for task, own in _gains_by_task(verdicts)]
     if gains:
         ranges = [
-            f"{_from_to(ends, tables.signed)} on {naming.task_label(task)}"
-            for task, ends in sorted(gains.items(), key=lambda gain: -gain[1][1])
+            f"{span(effects, tables.signed)} on {naming.task_label(task)}"
+            for task, effects in sorted(gains, key=lambda gain: -gain[1].max())
         ]
         said.append(
             "ConvLuna's accuracy minus Luna's, with as many memory rows, in points: "
@@ -119,16 +117,11 @@ def _gist(
     for model in ("luna-16", "convluna-16"):
         lost = _lost_with(removal, learned, model)[8].groupby("task").mean()
         if len(lost):
-            ends = _from_to((lost.min(), lost.max()), tables.unsigned)
-            losses.append(f"{naming.model_label(model)} loses {ends} points")
+            said_of = span(lost, tables.unsigned)
+            losses.append(f"{naming.model_label(model)} loses {said_of} points")
     if losses:
         said.append(f"Without half of its 16 rows, chosen at random, {', '.join(losses)}.")
     return list(filter(None, said))
-
-
-def _from_to(ends: Iterable[float], say: Callable[[float], str]) -> str:
-    """``1.2 to 3.4``, or one number where both read alike."""
-    return " to ".join(dict.fromkeys(map(say, ends)))
 
 
 class _Part(NamedTuple):
@@ -143,7 +136,7 @@ class _Part(NamedTuple):
 def seeds(runs: pd.DataFrame) -> str:
     """How many seeds the models have at full scale, for a heading. A failed one is not counted, but
     its model is."""
-    tried = runs[(runs["preset"] == "paper") & (runs["changes"] == "")]
+    tried = plain_models(runs[runs["preset"] == "paper"])
     counts = (tried["outcome"] == "finished").groupby([tried["model"], tried["task"]]).sum()
     if counts.empty:
         return "no run yet"
@@ -183,14 +176,7 @@ def under_other_choices(by_choice: Mapping[str, Sequence[Verdict]]) -> str:
 
 def _full(runs: pd.DataFrame) -> pd.DataFrame:
     """Finished full-scale runs of models as their names define them."""
-    plain = (runs["changes"] == "") & (runs["outcome"] == "finished")
-    return runs[plain & (runs["preset"] == "paper")]
-
-
-def _means(runs: pd.DataFrame, model: str) -> dict[str, float]:
-    """Mean test accuracy in percent by task, in the order of the benchmark."""
-    means = 100 * runs[runs["model"] == model].groupby("task")["test_accuracy"].mean()
-    return {task: float(means[task]) for task in naming.task_order(means.index)}
+    return finished(runs[runs["preset"] == "paper"])
 
 
 def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
@@ -200,12 +186,12 @@ def _baselines(runs: pd.DataFrame, published: pd.DataFrame) -> _Part:
     found: dict[str, Cells] = {}
     for model in config.MODELS:
         theirs = known[known["model"].str.lower() == model]
+        means = 100 * runs[runs["model"] == model].groupby("task")["test_accuracy"].mean()
         cells = {}
-        for task, ours in _means(runs, model).items():
+        for task, ours in means.items():
             values = theirs.loc[theirs["task"] == task, "accuracy"]
             if len(values):
-                ends = dict.fromkeys(f"{value:.1f}" for value in (values.min(), values.max()))
-                cells[task] = f"{ours:.1f} ({' to '.join(ends)})"
+                cells[str(task)] = f"{ours:.1f} ({span(values, '{:.1f}'.format)})"
         found[f"{naming.model_label(model)}, accuracy (others')"] = cells
     said = (
         "Accuracy: in percent, mean over seeds; in brackets what others published, of other setups."
@@ -222,13 +208,13 @@ def _gains(verdicts: Sequence[Verdict]) -> _Part:
     """The comparisons of claim C1 at full scale: from where to where their effects go."""
     ranges = []
     for task, own in _gains_by_task(verdicts):
-        ends = _from_to((own["effect"].min(), own["effect"].max()), tables.signed)
         judged = own[~own["result"].isin(UNJUDGED)]
         number = counted(len(judged), "comparison")
         number = number if len(judged) == len(own) else f"{len(judged)} that can be judged"
         held = f"holds in {judged['result'].eq('holds').sum()} of {number}"
         so_far = held if len(judged) else "none can be judged yet"
-        ranges.append(f"{ends} on {naming.task_label(task)} ({so_far})")
+        effects = span(own["effect"], tables.signed)
+        ranges.append(f"{effects} on {naming.task_label(task)} ({so_far})")
     if not ranges:
         return _Part({})
     said = (
@@ -241,8 +227,7 @@ def _gains(verdicts: Sequence[Verdict]) -> _Part:
 
 def _gains_by_task(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
     """What claim C1 compares at full scale, task by task, as far as both sides have run."""
-    (claim,) = (v for v in verdicts if v.claim == "C1" and v.preset == "paper")
-    rows = claim.evidence.dropna(subset="effect")
+    rows = verdict_on(verdicts, "C1", "paper").evidence.dropna(subset="effect")
     return [(task, rows[rows["task"] == task]) for task in naming.task_order(rows["task"])]
 
 
@@ -300,11 +285,6 @@ def _alike(full: pd.DataFrame, probes: pd.DataFrame, verdicts: Sequence[Verdict]
     return _Part(found, "Do the rows of Luna's memory become alike in training?", answer, note)
 
 
-def _alike_and_accurate(runs: pd.DataFrame, probes: pd.DataFrame) -> str:
-    """Luna-16 and ConvLuna-16 taken apart, at full scale."""
-    return alike.in_words(runs[runs["preset"] == "paper"], probes)
-
-
 def _over_all_blocks(full: pd.DataFrame, probes: pd.DataFrame, tasks: Mapping[str, str]) -> str:
     """Where Luna-16's mean cosine over all blocks begins and ends, and its effective rank."""
     ends = _alike_over_blocks(full, probes)
@@ -333,8 +313,8 @@ def _alike_over_blocks(full: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame
 
 def _alike_from_the_first(verdicts: Sequence[Verdict]) -> str:
     """Whether rows that claim C3 finds alike at the end became so."""
-    (claim,) = (v for v in verdicts if v.claim == "C3" and v.preset == "paper")
-    held = claim.evidence[claim.evidence["result"] == "holds"]
+    compared = verdict_on(verdicts, "C3", "paper").evidence
+    held = compared[compared["result"] == "holds"]
     at_the_end = held[held["part"] == PARTS["C3"][0]]
     if at_the_end.empty:
         return ""

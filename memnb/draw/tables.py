@@ -15,10 +15,11 @@ import pandas as pd
 
 from memnb import config, naming
 from memnb.draw import style
+from memnb.draw.panels import finished, plain_models
 from memnb.evidence import levels, statistics
 from memnb.evidence.rows import first_and_last
 from memnb.evidence.statistics import ENOUGH
-from memnb.words import counted
+from memnb.words import counted, span
 
 Scale = Literal["full", "quick"]
 
@@ -149,7 +150,7 @@ def accuracy(
 def more_rows(runs: pd.DataFrame) -> str:
     """What the most memory rows give more than a single one, a line per task: the difference of the
     means in points, with its interval where there are enough seeds; empty if no model has both."""
-    ended = runs[(runs["outcome"] == "finished") & (runs["changes"] == "") & (runs["memory"] > 0)]
+    ended = finished(runs[runs["memory"] > 0])
     lines = []
     for task in naming.task_order(ended["task"]):
         there, said = ended[ended["task"] == task], []
@@ -216,17 +217,17 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
                 naming.model_label(first["model"]),
                 naming.task_label(first["task"]),
                 first["changes"] or "–",
-                _listed(sorted(group["seed"])),
+                _distinct(sorted(group["seed"])),
                 "; ".join(
                     f"{seed}: {_text(reason)}"
                     for seed, reason in zip(failed["seed"], failed["reason"], strict=True)
                 )
                 or "–",
-                _listed(map(number, group["parameters"])),
-                _listed(map(number, group["step"])),
+                _distinct(map(number, group["parameters"])),
+                _distinct(map(number, group["step"])),
                 number(group["seconds"].mean()),
-                _listed(_text(name) for names in group["devices"] for name in names),
-                _listed(map(_text, group["precision"])),
+                _distinct(_text(name) for names in group["devices"] for name in names),
+                _distinct(map(_text, group["precision"])),
                 _code(group),
             ]
         )
@@ -244,7 +245,7 @@ def _code(group: pd.DataFrame) -> str:
     return "; ".join(said)
 
 
-def _listed(values: Iterable[Any]) -> str:
+def _distinct(values: Iterable[Any]) -> str:
     """The distinct values, in order of appearance."""
     return ", ".join(dict.fromkeys(map(str, values)))
 
@@ -266,8 +267,7 @@ def degradation(probes: pd.DataFrame) -> pd.DataFrame:
     places = ("block 1", "last block", "all")
     columns = ["Task", "Model", "Seeds", *(f"{m}, {p}" for m in measures.values() for p in places)]
     rows = []
-    plain = probes[(probes["changes"] == "") & (probes["memory"] > 1)]
-    for task, model, own in by_task_and_model(plain):
+    for task, model, own in by_task_and_model(plain_models(probes[probes["memory"] > 1])):
         ends = first_and_last(own)
         cells = []
         for measure in measures:
@@ -289,7 +289,7 @@ def at_majority(runs: pd.DataFrame) -> str:
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
     """
-    plain = runs[(runs["changes"] == "") & (runs["memory"] > 1) & (runs["outcome"] == "finished")]
+    plain = finished(runs[runs["memory"] > 1])
     if plain.empty:
         return "No run with several memory rows has finished yet."
     found = []
@@ -342,7 +342,7 @@ def first_operator_alone(runs: pd.DataFrame) -> str:
     Args:
         runs: rows of :func:`memnb.evidence.rows.load_runs`.
     """
-    plain = runs[(runs["changes"] == "") & (runs["outcome"] == "finished")]
+    plain = finished(runs)
     said = []
     for task in naming.task_order(plain["task"]):
         level = levels.first_operator(task)
@@ -431,26 +431,22 @@ def without_the_rest(beginning: pd.DataFrame, task: str) -> str:
     first = 100 * by_model["first"].mean()
     lost = 100 * by_model["whole"].mean() - first
     lost = lost[lost > 100 * levels.MARGIN]
+    one_digit = "{:.1f}".format
     verb = "loses" if 1 in (len(lost), len(first)) else "lose"
     said = f"{len(lost) or 'none'} of {counted(len(first), 'model')} {verb} more than 2 points"
     if len(lost):
         level = levels.levels_of(task, examples=levels.ASKED_AGAIN).first_operator
         said += (
-            f", {_range(lost, '.1f')} ({_models(lost)}), which leaves "
-            f"{_range(first[lost.index], '.1f')}, where the first operator alone has "
+            f", {span(lost, one_digit)} ({_models(lost)}), which leaves "
+            f"{span(first[lost.index], one_digit)}, where the first operator alone has "
             f"{levels.in_percent(level)}. Such a loss shows that a model looks at the rest, not "
             "that the rest helps it"
         )
     return (
         f"{naming.task_label(task)}, {levels.ASKED_AGAIN} test examples, with another input's "
         f"tokens behind the first: {said}. Seeds that were asked, of each: "
-        f"{_range(by_model.size(), 'd')}. Every number: notebooks/07_memory_size.ipynb."
+        f"{span(by_model.size(), str)}. Every number: notebooks/07_memory_size.ipynb."
     )
-
-
-def _range(values: pd.Series[Any], form: str) -> str:
-    """``3.5 to 7.9``, or one number where both ends read alike."""
-    return " to ".join(dict.fromkeys(f"{end:{form}}" for end in (values.min(), values.max())))
 
 
 def _first_and_whole(beginning: pd.DataFrame) -> pd.DataFrame:
@@ -460,7 +456,7 @@ def _first_and_whole(beginning: pd.DataFrame) -> pd.DataFrame:
     Of models as their names define them, and runs that have learned something, by these examples
     (:func:`memnb.evidence.levels.learned_above`), and whose file is complete.
     """
-    plain = beginning[beginning["changes"] == ""].dropna(subset=["accuracy", "changed"])
+    plain = plain_models(beginning).dropna(subset=["accuracy", "changed"])
     keys = ["run_id", "task", "model"]
     last = plain["kept"] == plain.groupby("run_id")["kept"].transform("max")
     whole = plain[last & (plain["kept"] > 1) & (plain["changed"] == 0)].set_index(keys)["accuracy"]

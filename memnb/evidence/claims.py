@@ -67,7 +67,7 @@ COLLAPSED_COSINE = 0.9
 COLLAPSED_RANK = 0.25
 #: C3: removing rows "does not change" the accuracy if it changes less than this (points).
 EQUIVALENT = 1.0
-#: C4 is tested at this memory size.
+#: C4 is tested at this memory size: that of the ConvLuna whose parts are exchanged one by one.
 ABLATION_MEMORY = 16
 
 #: C5: the two kinds of memory between chunks.
@@ -191,6 +191,11 @@ def check(
             known = known if count_all else [_beyond_levels(c, which) for c in known]
             verdicts.append(_judge(claim, preset, known))
     return verdicts
+
+
+def verdict_on(verdicts: Iterable[Verdict], claim: str, preset: str) -> Verdict:
+    """The one on a claim at one scale."""
+    return next(v for v in verdicts if (v.claim, v.preset) == (claim, preset))
 
 
 # --- comparisons -----------------------------------------------------------------------------

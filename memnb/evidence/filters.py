@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from memnb.evidence.claims import ABLATION_MEMORY
+
 #: Kinds of kernel: in words, and whether the taps are trained.
 KERNELS = {
     "learned": ("learned (ConvLuna)", True),
@@ -41,14 +43,15 @@ def taps_of(filters: pd.DataFrame) -> list[str]:
     return [name for name in names if filters[name].notna().any()]
 
 
-def kinds_of_kernel(runs: pd.DataFrame, memory: int) -> pd.DataFrame:
-    """The runs that differ in the kernel only; ``kind_of_kernel`` is a key of :data:`KERNELS`."""
+def kinds_of_kernel(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the ablation's memory size that differ in the kernel only; ``kind_of_kernel`` is
+    a key of :data:`KERNELS`."""
     names = {
         "": "learned",
         "filter=none": "none",
         **{f"filter_kernel={kind}": kind for kind in KERNELS},
     }
-    rows = runs[runs["memory"] == memory]
+    rows = runs[runs["memory"] == ABLATION_MEMORY]
     kinds = rows["changes"].map(names)
     kinds = kinds.where(rows["family"] != "luna", "luna")
     standard = (rows["family"] == "convluna") | (

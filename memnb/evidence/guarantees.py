@@ -106,16 +106,12 @@ def digest_of_test(root: Path, test: str) -> str | None:
         source = (root / file).read_text(encoding="utf-8")
     except OSError:
         return None
-    body: list[ast.stmt] = ast.parse(source).body
-    found: ast.stmt | None = None
+    found: ast.AST | None = ast.parse(source)
     for part in name.split("::"):
-        named = (each for each in body if getattr(each, "name", None) == part)
-        found = next(named, None)
-        if found is None:
-            return None
         body = getattr(found, "body", [])
-    text = ast.get_source_segment(source, found) if found is not None else None
-    return None if text is None else hashlib.sha256(text.encode()).hexdigest()[:16]
+        found = next((each for each in body if getattr(each, "name", None) == part), None)
+    text = ast.get_source_segment(source, found) if found else None
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else None
 
 
 def load() -> pd.DataFrame:

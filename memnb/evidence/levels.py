@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -153,7 +152,7 @@ def learned_above(task: str, which: Which = "test") -> float:
 
 def have_all_learned_nothing(task: str, accuracies: Iterable[float], which: Which = "test") -> bool:
     """Whether ``accuracies`` (0 to 1, at least one) are all no more than :func:`learned_above`."""
-    return max(accuracies, default=math.inf) <= learned_above(task, which)
+    return max(accuracies) <= learned_above(task, which)
 
 
 def first_operator(task: str) -> float | None:
@@ -164,7 +163,7 @@ def first_operator(task: str) -> float | None:
 def is_first_operator_enough(task: str, accuracies: Iterable[float], which: Which = "test") -> bool:
     """Whether ``accuracies`` (0 to 1, at least one) are all within reach of the first operator."""
     level = levels_of(task, which).first_operator
-    return level is not None and max(accuracies, default=math.inf) <= level + MARGIN
+    return level is not None and max(accuracies) <= level + MARGIN
 
 
 def in_percent(level: float | None) -> str:

@@ -63,10 +63,7 @@ def commit(run_folder: str | os.PathLike[str], destination: str | os.PathLike[st
                     shutil.copyfile(source / name, copy / name)
             copy.rename(target)
     except OSError as error:
-        raise RunError(
-            f"The results of {record.run_id} could not be written to {parent} "
-            f"({error.strerror or error}); nothing was changed there."
-        ) from error
+        raise _unwritten(record.run_id, parent, error) from error
     return target
 
 
@@ -114,10 +111,14 @@ def complete(run: Path, target: Path, names: Sequence[str]) -> None:
         take_back(target, names, before)
         if not isinstance(error, OSError):
             raise
-        raise RunError(
-            f"The results of {target.name} could not be written to {target} "
-            f"({error.strerror or error}); nothing was changed there."
-        ) from error
+        raise _unwritten(target.name, target, error) from error
+
+
+def _unwritten(run_id: str, folder: Path, error: OSError) -> RunError:
+    return RunError(
+        f"The results of {run_id} could not be written to {folder} ({error.strerror or error}); "
+        "nothing was changed there."
+    )
 
 
 def take_back(target: Path, names: Sequence[str], record: bytes) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from memnb import paths
-from memnb.errors import MemnbError
+from memnb.errors import missing_package
 from memnb.reproduce.files import telling, write
 from memnb.reproduce.manifest import check_parameters, read_notebook, read_parameters
 from memnb.reproduce.workers import JobError
@@ -112,10 +112,7 @@ def _papermill(
         from nbclient.exceptions import CellTimeoutError, DeadKernelError
         from papermill.exceptions import PapermillExecutionError
     except ModuleNotFoundError as error:
-        raise MemnbError(
-            f"Executing notebooks needs the package '{error.name}'; install it with "
-            "`pip install 'memnb[notebooks]'`."
-        ) from None
+        raise missing_package("Executing notebooks needs", error.name) from None
     try:
         started(
             papermill.execute_notebook,

@@ -12,13 +12,13 @@ import io
 import math
 import os
 import re
-import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -33,7 +33,6 @@ from memnb.reproduce.frames import as_csv, as_markdown
 from memnb.reproduce.manifest import safe_name
 from memnb.reproduce.plan import PRESETS
 
-Scale = Literal["full", "quick"]
 Thing = TypeVar("Thing", Figure, pd.DataFrame)
 
 
@@ -42,16 +41,13 @@ class Layer:
     """The rows of one scale.
 
     Attributes:
-        title: a heading, such as ``Full scale (committed)``.
-        scale: ``full`` (the paper's tasks and protocol) or ``quick`` (small ones).
-        where: ``committed``, ``this machine``, or ``this machine and committed``.
+        title: a heading, such as ``Full scale (committed)``: which scale, and whether its rows are
+            committed, of this machine, or both.
         runs: one row per finished or failed run (:func:`memnb.evidence.rows.load_runs`).
         problems: one sentence for each run folder that could not be read.
     """
 
     title: str
-    scale: Scale
-    where: str
     runs: pd.DataFrame
     problems: tuple[str, ...] = ()
 
@@ -107,7 +103,8 @@ class Page:
     ) -> None:
         if preset not in PRESETS:
             raise unknown("preset", preset, PRESETS)
-        _folder(out)
+        if not isinstance(out, str | os.PathLike | None):
+            raise _wrong("out", "the path of a folder, or empty", out)
         self.artefact = safe_name("artefact", artefact)
         self.preset = preset
         self.out = paths.output(out)
@@ -141,11 +138,11 @@ class Page:
         full = (here, stored) if self.preset == "paper" else (stored,)
         quick = (here, stored) if self.preset == "quick" else (stored,)
         known = {folder: rows.load_runs(folder) for folder in {*full, *quick}}
-        layers = [_layer("full", "paper", full, known)]
+        layers = [_layer("paper", full, known)]
         if self.preset == "quick":
             trained = {run.run_id for run in plan.together(plan.SETS, "quick")}
             known[stored] = known[stored][~known[stored]["run_id"].isin(trained)]
-        layers.append(_layer("quick", "quick", quick, known))
+        layers.append(_layer("quick", quick, known))
         return [replace(layer, runs=rows.of_study(layer.runs, study)) for layer in layers]
 
     def save(self, thing: Thing, name: str, caption: str = "") -> Saved[Thing]:
@@ -180,7 +177,7 @@ class Page:
                 write(folder / f"{name}.csv", text.encode())
             else:
                 (folder / f"{name}.csv").unlink(missing_ok=True)  # of an older figure
-            _close(thing)
+            plt.close(thing)  # otherwise Jupyter shows an open pyplot figure a second time
             return Saved(thing, name, caption, png)
         if isinstance(thing, pd.DataFrame):
             folder = paths.pages(self.out) / "tables"
@@ -210,10 +207,7 @@ def whole(name: str, value: object, least: int = 0, most: int | None = None) -> 
     beyond = math.inf if most is None else most
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= beyond:
         to = "" if most is None else f" to {most:,}"
-        raise MemnbError(
-            f"The parameter '{name}' must be a whole number from {least}{to}, but got {value!r}; "
-            "change it in the cell of parameters."
-        )
+        raise _wrong(name, f"a whole number from {least}{to}", value)
 
 
 def flag(name: str, value: object) -> None:
@@ -224,18 +218,14 @@ def flag(name: str, value: object) -> None:
         MemnbError: says the parameter's name and what it was.
     """
     if not isinstance(value, bool):
-        raise MemnbError(
-            f"The parameter '{name}' must be True or False, but got {value!r}; change it in the "
-            "cell of parameters."
-        )
+        raise _wrong(name, "True or False", value)
 
 
-def _folder(out: object) -> None:
-    if not isinstance(out, str | os.PathLike | None):
-        raise MemnbError(
-            f"The parameter 'out' must be the path of a folder, or empty, but got {out!r}; change "
-            "it in the cell of parameters."
-        )
+def _wrong(name: str, wanted: str, value: object) -> MemnbError:
+    return MemnbError(
+        f"The parameter '{name}' must be {wanted}, but got {value!r}; change it in the cell of "
+        "parameters."
+    )
 
 
 def task_or_none(name: object) -> str | None:
@@ -268,9 +258,7 @@ def memory_of(model: object) -> int:
     return rows
 
 
-def _layer(
-    scale: Scale, preset: str, folders: tuple[Path, ...], known: dict[Path, pd.DataFrame]
-) -> Layer:
+def _layer(preset: str, folders: tuple[Path, ...], known: dict[Path, pd.DataFrame]) -> Layer:
     frames: list[pd.DataFrame] = []
     problems: list[str] = []
     for folder in folders:
@@ -284,7 +272,7 @@ def _layer(
     )
     chosen = rows.one_of_each(pd.concat(filled, ignore_index=True))
     title = f"{naming.preset_label(preset).capitalize()} ({where})"
-    return Layer(title, scale, where, chosen, tuple(problems))
+    return Layer(title, chosen, tuple(problems))
 
 
 _DPI = 150
@@ -322,13 +310,6 @@ def _svg(figure: Figure, name: str, caption: str, box: Bbox) -> bytes:
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", bbox_inches=box, metadata=metadata)
     return buffer.getvalue()
-
-
-def _close(figure: Figure) -> None:
-    # Otherwise Jupyter's inline backend shows an open pyplot figure a second time.
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is not None:
-        pyplot.close(figure)
 
 
 def _left(table: str) -> str:

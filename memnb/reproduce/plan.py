@@ -79,13 +79,13 @@ INITIAL_CLS_MODELS = {
     "text": ("luna-16", "convluna-16"),
 }
 
-# Filter name in print -> settings. A pool of stride 4 is the paper-scale study's second variant.
-FILTERS: dict[str, dict[str, Any]] = {
-    "none": {"filter": "none"},
-    "conv": {"filter": "conv"},
-    "pool": {"filter": "pool"},
-}
-STRIDED_POOL: dict[str, dict[str, Any]] = {"pool, stride 4": {"filter": "pool", "filter_stride": 4}}
+# Settings of the filter at full scale; a pool of stride 4 is the study's second variant.
+FILTERS: tuple[dict[str, Any], ...] = (
+    {"filter": "none"},
+    {"filter": "conv"},
+    {"filter": "pool"},
+    {"filter": "pool", "filter_stride": 4},
+)
 TEMPERATURES = ("unit", "sqrt", "learn")
 # ConvLuna itself (conv, learn), and each of its two parts changed alone. What the quick preset has
 # no time for, the paper preset trains on the laptop's other tasks as well.
@@ -113,21 +113,20 @@ def ablation(preset: str) -> Iterator[Run]:
     """ConvLuna with M = 16: filter x temperature, and at full scale more. Serves C4."""
     if preset == "quick":
         for seed, (filter_, temperature) in product(QUICK_ABLATION_SEEDS, ONE_CHANGE):
-            yield _ablated(QUICK_TASK, seed, FILTERS[filter_], temperature)
+            yield _ablated(QUICK_TASK, seed, temperature, filter=filter_)
         for seed, filter_, temperature in product(QUICK_GRID_SEEDS, QUICK_GRID, TEMPERATURES):
-            yield _ablated(QUICK_TASK, seed, FILTERS[filter_], temperature)
+            yield _ablated(QUICK_TASK, seed, temperature, filter=filter_)
         return
     for tasks in (QUICK_OTHER_TASKS, PAPER_ABLATION_TASKS):
         for seed, task, (filter_, temperature) in product(SEEDS, tasks, ONE_CHANGE):
-            yield _ablated(task, seed, FILTERS[filter_], temperature)
-    filters = FILTERS | STRIDED_POOL
+            yield _ablated(task, seed, temperature, filter=filter_)
     for seed, task in product(SEEDS, PAPER_ABLATION_TASKS):
-        for filter_, temperature in product(filters, TEMPERATURES):
-            yield _ablated(task, seed, filters[filter_], temperature)
-        for filter_, temperature in product(filters, TEMPERATURES):
+        for settings, temperature in product(FILTERS, TEMPERATURES):
+            yield _ablated(task, seed, temperature, **settings)
+        for settings, temperature in product(FILTERS, TEMPERATURES):
             # As intended, the unpack temperature is honoured, so it changes as well.
             intended = {"reading": "as_intended", "unpack_temperature": temperature}
-            yield _ablated(task, seed, filters[filter_] | intended, temperature)
+            yield _ablated(task, seed, temperature, **settings, **intended)
         yield run_config("luna-16", task, seed, model_changes={"reading": "as_intended"})
         for model, how in product(("luna-16", "convluna-16"), REPRESENTATIONS):
             yield run_config(model, task, seed, model_changes={"representation": how})
@@ -214,8 +213,8 @@ def initial_cls(preset: str) -> Iterator[Run]:
             yield run_config(model, task, seed, model_changes={"cls_init": "xavier"})
 
 
-def _ablated(task: str, seed: int, settings: dict[str, Any], temperature: str) -> Run:
-    changes = settings | {"pack_temperature": temperature}
+def _ablated(task: str, seed: int, temperature: str, **settings: Any) -> Run:
+    changes = {"pack_temperature": temperature, **settings}
     return run_config("convluna-16", task, seed, model_changes=changes)
 
 

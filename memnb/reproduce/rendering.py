@@ -18,7 +18,7 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any, Literal
 
-from memnb.errors import MemnbError, RunError, first_line
+from memnb.errors import MemnbError, RunError, first_line, missing_package
 from memnb.reproduce.manifest import safe_name
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -171,10 +171,7 @@ def to_html(
         import nbformat
         from nbconvert.exporters import TemplateExporter
     except ModuleNotFoundError as error:
-        raise MemnbError(
-            f"The report needs the package '{error.name}'; install it with "
-            "`pip install 'memnb[notebooks]'`."
-        ) from None
+        raise missing_package("The report needs", error.name) from None
     exporter = TemplateExporter(
         template_name="memnb",
         template_file="index.html.j2",

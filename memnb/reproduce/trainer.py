@@ -80,7 +80,7 @@ def train_missing(
     }
     payloads = {run.run_id: payload(run, folder / run.run_id, **settings) for run in todo}
     environments = [{"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} for i in range(jobs) if cards]
-    watch = Watch({run.run_id: run for run in todo}, jobs, display)
+    watch = Watch(todo, jobs, display)
     return run_jobs(
         job,
         payloads,
@@ -196,13 +196,13 @@ class Clock:
 class Watch:
     """What the person in front of the screen sees of the training, wherever it happens."""
 
-    def __init__(self, runs: dict[str, Run], jobs: int, display: Display) -> None:
-        self.runs = runs
+    def __init__(self, runs: Sequence[Run], jobs: int, display: Display) -> None:
+        self.runs = {run.run_id: run for run in runs}
         self.display = display
         self.current: dict[str, str] = {}
         self.finished = 0
-        steps = {name: run.training.steps for name, run in runs.items()}
-        kinds = {name: f"{run.model.name} {run.task.name}" for name, run in runs.items()}
+        steps = {name: run.training.steps for name, run in self.runs.items()}
+        kinds = {name: f"{run.model.name} {run.task.name}" for name, run in self.runs.items()}
         self.clock = Clock(steps, kinds, jobs)
 
     def message(self, name: str, message: Any) -> None:

@@ -78,7 +78,7 @@ def train(work: Work, cluster: Cluster) -> dict[str, Ended]:
             f"No machine of the cluster has {cluster.cpus} CPUs and {gpus:.2g} graphics cards for "
             "a run now; waiting for one."
         )
-    watch = Watch({run.run_id: run for run in work.runs}, max(1, capacity), work.display)
+    watch = Watch(work.runs, max(1, capacity), work.display)
     ended: dict[str, Ended] = {}
     stopping: float | None = None
     while waiting:
@@ -219,11 +219,7 @@ def on_machine(payload: dict[str, Any], board: Any) -> dict[str, Any]:
                 over.set()  # the caller is gone
 
     threading.Thread(target=listen, daemon=True).start()
-    began = time.monotonic()
     try:
-        result = workers.attempt(
-            remote.attempt, payload, lambda message: board.say.remote(name, message), over.is_set
-        )
+        return remote.timed(payload, lambda message: board.say.remote(name, message), over.is_set)
     finally:
         over.set()
-    return {**result, "seconds": time.monotonic() - began}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from memnb.errors import RunError, first_line
-from memnb.reproduce import workers
 from memnb.reproduce.progress import describe
 from memnb.reproduce.trainer import Watch
 from memnb.reproduce.workers import Ended
@@ -74,7 +73,7 @@ def train(work: Work, queue: Queue, logs: Path) -> dict[str, Ended]:
     jobs = executor.map_array(Job(), [remote.payload(work, run, **settings) for run in work.runs])
     waiting = dict(zip((run.run_id for run in work.runs), jobs, strict=True))
     work.display.note(f"{counted(len(jobs), 'job')} queued; what they print is in {logs}.")
-    watch = Watch({run.run_id: run for run in work.runs}, queue.jobs, work.display)
+    watch = Watch(work.runs, queue.jobs, work.display)
     ended: dict[str, Ended] = {}
     stopping: float | None = None
     try:
@@ -107,7 +106,7 @@ class Job:
     """What a job does: one run. submitit calls :meth:`checkpoint` where a job is to be requeued."""
 
     def __call__(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Returns what :class:`memnb.reproduce.workers.Ended` is made of."""
+        """Returns what :func:`memnb.sweep.remote.timed` does."""
         stop_file = Path(payload["stop_file"])
         looked, over = 0.0, False
 
@@ -120,9 +119,7 @@ class Job:
         def report(message: Any) -> None:
             print(describe(*message), flush=True)
 
-        began = time.monotonic()
-        result = workers.attempt(remote.attempt, payload, report, stop)
-        return {**result, "seconds": time.monotonic() - began}
+        return remote.timed(payload, report, stop)
 
     def checkpoint(self, payload: dict[str, Any]) -> Any:
         """The same again: the run's own checkpoints are in the store."""

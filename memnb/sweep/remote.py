@@ -16,10 +16,11 @@ from typing import Any
 from memnb import __version__
 from memnb.config import Run
 from memnb.errors import RunError
-from memnb.reproduce import files, trainer
+from memnb.reproduce import files, trainer, workers
 from memnb.reproduce.workers import Ended, JobError
 from memnb.sweep.store import KEPT, Store
 from memnb.sweep.work import Work
+from memnb.train.files import drop_checkpoints
 from memnb.train.record import has_ended, record_of
 
 #: Variables of the caller's environment that the machines of a cluster are given as well.
@@ -91,12 +92,22 @@ def attempt(
         }
 
 
+def timed(
+    payload: dict[str, Any], report: Callable[[Any], None], should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """:func:`attempt` as what :class:`memnb.reproduce.workers.Ended` is made of, with its seconds:
+    what went wrong is told and not raised."""
+    began = time.monotonic()
+    result = workers.attempt(attempt, payload, report, should_stop)
+    return {**result, "seconds": time.monotonic() - began}
+
+
 def ended(name: str, result: dict[str, Any], folder: Path) -> Ended:
     """How a run ended on another machine; its files, if it has, are written into its folder.
 
     Args:
         name: the run's id.
-        result: what :func:`memnb.reproduce.workers.attempt` returned there, with its ``seconds``.
+        result: what :func:`timed` returned there.
         folder: the folder of run folders here.
 
     Raises:
@@ -109,6 +120,5 @@ def ended(name: str, result: dict[str, Any], folder: Path) -> Ended:
         if file in value["files"]:
             files.write(folder / name / file, value["files"][file])
     if value["files"]:
-        for checkpoint in (folder / name).glob("checkpoint-*"):
-            checkpoint.unlink(missing_ok=True)
+        drop_checkpoints(folder / name)
     return Ended(name, value["record"], value["error"], seconds=result["seconds"])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from memnb.errors import RunError
 from memnb.evidence.rows import RESULT_FILES
+from memnb.train.files import CHECKPOINTS_KEPT, counting, step_of, sum_file
 from memnb.train.record import has_ended, record_of
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,8 @@ class Store:
         """Bring the results of a run that has ended, else its checkpoints, into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         names = self.names(run_id)
-        checkpoints = [name for name in names if name.startswith("checkpoint-")]
-        for name in [name for name in KEPT if name in names] + checkpoints:
+        saved = [name for name in names if step_of(name) is not None]
+        for name in [name for name in KEPT if name in names] + saved:
             try:
                 content = self.files.cat_file(self.path(run_id, name))
             except FileNotFoundError:
@@ -76,20 +77,20 @@ class Store:
 
     def push_checkpoints(self, run_id: str, folder: Path, sent: set[str]) -> None:
         """Send the newest checkpoint unless it is in ``sent``, and drop all but the newest two."""
-        whole = sorted(path.stem for path in folder.glob("checkpoint-*.sha256"))
-        if not whole or whole[-1] in sent:
+        whole = counting(folder)[:CHECKPOINTS_KEPT]
+        if not whole or whole[0].name in sent:
             return
-        newest = whole[-1]
-        for suffix in (".pt", ".sha256"):  # the sum last: until it stands, the file does not count
+        newest = whole[0]
+        for path in (newest, sum_file(newest)):  # the sum last
             try:
-                content = (folder / f"{newest}{suffix}").read_bytes()
+                content = path.read_bytes()
             except FileNotFoundError:
                 return  # overtaken: the next look finds a newer one
-            self._put(run_id, f"{newest}{suffix}", content)
-        sent.add(newest)
-        there = [name for name in self.names(run_id) if name.startswith("checkpoint-")]
-        for name in there:
-            if name.partition(".")[0] not in whole[-2:]:
+            self._put(run_id, path.name, content)
+        sent.add(newest.name)
+        kept = {step_of(path.name) for path in whole}
+        for name in self.names(run_id):
+            if step_of(name) not in (None, *kept):
                 self._drop(run_id, name)
 
     def push_results(self, run_id: str, folder: Path) -> None:
@@ -98,7 +99,7 @@ class Store:
             if (folder / name).is_file():
                 self._put(run_id, name, (folder / name).read_bytes())
         for name in self.names(run_id):
-            if name.startswith("checkpoint-"):
+            if step_of(name) is not None:
                 self._drop(run_id, name)
 
     def _put(self, run_id: str, name: str, content: bytes) -> None:

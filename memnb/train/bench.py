@@ -38,11 +38,11 @@ from memnb.operations import evaluations, examples_scored, step_bytes, step_oper
 from memnb.probes.degradation import measure as measure_memory
 from memnb.tasks.base import made_up
 from memnb.train import checkpoint
-from memnb.train.checkpoint import write_atomically
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, peak_memory
 from memnb.train.engine import Engine
 from memnb.train.examination import look_closely
+from memnb.train.files import explain, write_atomically
 from memnb.train.loop import PROBE_SAMPLES, SAVE_EVERY, SAVE_SHARE, looks
 from memnb.train.record import commit_of_code
 from memnb.train.sampler import EpochSampler
@@ -494,7 +494,7 @@ def append(path: Path, row: Measurement | Ceilings) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = lock(path.with_name(path.name + ".lock"))
     except OSError as error:
-        raise RunError(checkpoint.explain(path, error)) from None
+        raise RunError(explain(path, error)) from None
     try:
         before = path.read_bytes() if path.exists() else b""
         if before and not before.endswith(b"\n"):  # by an editor, or put together by hand

@@ -15,7 +15,7 @@ from memnb.errors import RunError, RunInUse
 from memnb.files import lock
 from memnb.models.registry import fingerprint
 from memnb.probes.answers import Rows
-from memnb.train import checkpoint
+from memnb.train import files
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def locked(run: Run, folder: Path) -> filelock.BaseFileLock:
             "another folder with --out."
         ) from None
     except OSError as error:
-        raise RunError(checkpoint.explain(folder, error)) from None
+        raise RunError(files.explain(folder, error)) from None
 
 
 def put_aside(record: Path) -> None:
@@ -133,4 +133,4 @@ class Journal:
     def write(self) -> None:
         """All rows, on disk: those that were added may be in the memory of the system only."""
         text = "".join(json.dumps(row) + "\n" for row in self.rows)
-        checkpoint.write_atomically(self.path, text.encode())
+        files.write_atomically(self.path, text.encode())

@@ -34,7 +34,7 @@ from memnb.probes.attention_maps import attention_maps
 from memnb.probes.degradation import measure
 from memnb.probes.filters import filter_state
 from memnb.tasks import shown
-from memnb.train import checkpoint
+from memnb.train import checkpoint, files
 from memnb.train.cuda_graph import make_engine
 from memnb.train.device import Device, choose_device, deterministic_sums, peak_memory
 from memnb.train.engine import DeviceSplit, Engine, Interrupted, Stop
@@ -67,12 +67,10 @@ DIVERGED = 10.0  # training loss, in units of the loss of a uniform guess
 class Progress:
     """How far a run is; ``accuracy`` is the last validation accuracy, None before the first."""
 
-    run_id: str
     step: int
     steps: int
     loss: float | None
     accuracy: float | None
-    seconds: float
 
 
 class _Failure(Exception):
@@ -146,7 +144,7 @@ def train(
             trainer.record["side_by_side"] = side_by_side
             return trainer.go()
     except OSError as error:
-        raise RunError(checkpoint.explain(folder, error)) from None
+        raise RunError(files.explain(folder, error)) from None
     finally:
         if made:  # under the lock: afterwards another process may have begun in it
             remove_if_nothing_began(folder)
@@ -257,7 +255,7 @@ class _Trainer:
         # No checkpoint of a run that has ended, failed or not, is ever read again. One that ran out
         # of memory has not: it goes on from its last.
         if has_ended(self.record):
-            checkpoint.remove(self.folder)
+            files.drop_checkpoints(self.folder)
         return self.record
 
     def _want_of_memory(self) -> str:
@@ -400,7 +398,7 @@ class _Trainer:
         for name, rows in found.items():
             Journal(self.folder / name).restore(rows)
         weights = {name: value.cpu() for name, value in network.state_dict().items()}
-        checkpoint.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
+        files.write_atomically(self.folder / "best.pt", checkpoint.to_bytes(weights))
         network.load_state_dict(last)  # the engine's state is again that of one step, the last
         self.seconds["evaluation"] += time.monotonic() - begun
         self._write_record(
@@ -415,7 +413,7 @@ class _Trainer:
         if arrays:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-            checkpoint.write_atomically(self.folder / "attention.npz", buffer.getvalue())
+            files.write_atomically(self.folder / "attention.npz", buffer.getvalue())
 
     # --- saving and resuming -----------------------------------------------------------------
 
@@ -445,7 +443,7 @@ class _Trainer:
         log.info("%s: step %d saved in %.3f s.", self.run.run_id, self.engine.step, self.save_cost)
 
     def _resume(self) -> None:
-        checkpoint.remove_unfinished(self.folder)
+        files.drop_unfinished(self.folder)
         state = checkpoint.load_newest(self.folder)
         if state is None:
             self.metrics.restore([])
@@ -554,7 +552,7 @@ class _Trainer:
         }
         self.record = {**self.record, **state, **changes}
         text = json.dumps(self.record, indent=1) + "\n"
-        checkpoint.write_atomically(self.folder / "run.json", text.encode())
+        files.write_atomically(self.folder / "run.json", text.encode())
         return self.record
 
     def _total_seconds(self) -> float:
@@ -572,10 +570,8 @@ class _Trainer:
 
     def _tell(self, loss: float | None) -> None:
         if self.progress is not None:
-            run, seconds = self.run, self._total_seconds()
             accuracy = self.metrics.rows[-1]["accuracy"] if self.metrics.rows else None
-            step = self.engine.step
-            self.progress(Progress(run.run_id, step, run.training.steps, loss, accuracy, seconds))
+            self.progress(Progress(self.engine.step, self.run.training.steps, loss, accuracy))
 
 
 def _machine(record: dict[str, Any], step: int) -> dict[str, Any]:

@@ -148,6 +148,11 @@ def _inputs(model: Model, batch: int = BATCH, length: int = LENGTH) -> tuple[Ten
     return x, torch.randn(batch, model.memory, WIDTH, generator=generator, dtype=torch.float64)
 
 
+def _ready(model: Model) -> tuple[nn.Module, Tensor, Tensor | None]:
+    """A block and what it is fed with: x and a memory."""
+    return _block(model), *_inputs(model)
+
+
 def _mask() -> Tensor:
     return torch.arange(LENGTH) < torch.tensor(LENGTHS)[:, None]
 
@@ -199,8 +204,7 @@ def _left_alone(before: Sequence[Tensor | None], after: Sequence[Tensor | None])
 
 
 def _samples_apart(model: Model) -> None:
-    block = _block(model)
-    x, memory = _inputs(model)
+    block, x, memory = _ready(model)
     together = block(x, memory, None)
     for row in range(BATCH):
         one = slice(row, row + 1)
@@ -211,8 +215,7 @@ def _samples_apart(model: Model) -> None:
 
 
 def _masking(model: Model) -> None:
-    block = _block(model)
-    x, memory = _inputs(model)
+    block, x, memory = _ready(model)
     mask = _mask()
     padded = block(x, memory, mask)
     other = block(torch.where(mask[:, :, None], x, x + 100.0), memory, mask)
@@ -262,8 +265,7 @@ def _gradients_of(
 
 
 def _gradients(model: Model) -> None:
-    block = _block(model)
-    x, memory = _inputs(model)
+    block, x, memory = _ready(model)
     named = _trained(block, x, memory)
     gradients = _gradients_of(block, x, memory, named)
     if all(gradient is None for gradient in gradients):
@@ -292,8 +294,7 @@ def _gradients(model: Model) -> None:
 
 
 def _memory_used(model: Model) -> None:
-    block = _block(model)
-    x, memory = _inputs(model)
+    block, x, memory = _ready(model)
     assert memory is not None  # without one this is not asked
     before = block(x, memory, None)
     if torch.equal(block(x, memory + 1.0 + memory, None)[1], before[1]):
@@ -310,8 +311,7 @@ def _allowed(model: Model) -> list[str]:
 
 def _meddled(model: Model) -> None:
     """Else a causal test would change nothing, and a memory that matters look idle."""
-    block = _block(model)
-    x, memory = _inputs(model)
+    block, x, memory = _ready(model)
 
     def given(**settings: Any) -> Tensor:
         for name, value in settings.items():
@@ -341,8 +341,7 @@ def _meddled(model: Model) -> None:
 
 
 def _determinism(model: Model) -> None:
-    block = _block(model)
-    x, memory = _inputs(model)
+    block, x, memory = _ready(model)
     for training in (False, True):
         block.train(training)
         answers = []
@@ -361,8 +360,7 @@ def _determinism(model: Model) -> None:
 
 
 def _one_graph(model: Model) -> None:
-    block = _block(model)
-    x, memory = _inputs(model)
+    block, x, memory = _ready(model)
     named = _trained(block, x, memory)
     compiled = torch.compile(block, backend="eager", fullgraph=True, dynamic=False)
     try:
