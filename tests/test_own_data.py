@@ -131,8 +131,15 @@ def test_what_one_answer_gives_is_counted() -> None:
 
 
 def test_symbols_have_names_on_pages_where_they_were_given() -> None:
-    task = own.add("birds", [[1, 2, 3]] * 6, [0, 1] * 3, symbols="ACG").task
+    lines, labels = [[1, 2, 3]] * 6, [0, 1] * 3
+    task = own.add("birds", lines, labels, symbols="ACG").task
     assert tasks.tokens(task, np.array([3, 1, 0]), 3) == ["G", "A", "<pad>"]
+    assert own.add("birds", lines, labels).task == task
+    assert tasks.tokens(task, np.array([3, 1]), 2) == ["G", "A"], "names that were given stay"
+    own.add("birds", lines, labels, symbols="XYZ")
+    assert tasks.tokens(task, np.array([3, 1]), 2) == ["Z", "X"]
+    own.add("birds", lines, labels, replace=True)
+    assert tasks.tokens(task, np.array([3, 1]), 2) == ["3", "1"]
     own.file(task.name).unlink()
     assert tasks.tokens(task, np.array([3, 1]), 2) == ["3", "1"], "rows from elsewhere"
 

@@ -83,7 +83,8 @@ def add(
         split: (N,) of 0, 1, 2 or ``train``, ``validation``, ``test``. If not given, a tenth of the
             examples of each label is drawn to validate and another to test, always the same.
         symbols: what the symbols 1, 2, ... are called on pages; by default by their number.
-        replace: take the place of other data of this name. (The same data may always be added.)
+        replace: take the place of other data of this name. (The same data may always be added, and
+            keep the names of their symbols unless others are given.)
 
     Returns:
         What was taken, and how to train on it, to be printed.
@@ -120,6 +121,8 @@ def add(
     path = file(task_name)
     with cache.locked(path):
         _refuse_others(task, replace)
+        if symbols is None and not replace:
+            names = _names_there(task)
         cache.write(
             path,
             {
@@ -211,10 +214,22 @@ def file(name: str) -> Path:
 def symbols(task: config.Own) -> tuple[str, ...]:
     """What each id is called: (vocabulary,). By its number, where nobody has named it, and where
     the data are others or not here, as beside rows from elsewhere."""
-    named: list[str] = []
-    if file(task.name).exists() and definition(task.name).data == task.data:
-        named = json.loads(cache.read(file(task.name), {"symbols": "uint8"})["symbols"].tobytes())
+    named = _names(task)
     return ("<pad>", *named, *(str(number) for number in range(len(named) + 1, task.vocabulary)))
+
+
+def _names(task: config.Own) -> list[str]:
+    """Those that were given of the symbols 1, 2, ...; none where the data are others or not here.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not file(task.name).exists() or definition(task.name).data != task.data:
+        return []
+    found: list[str] = json.loads(
+        cache.read(file(task.name), {"symbols": "uint8"})["symbols"].tobytes()
+    )
+    return found
 
 
 # --- names and files -------------------------------------------------------------------------
@@ -245,6 +260,14 @@ def _refuse_others(task: config.Own, replace: bool) -> None:
             f"Other data, or other symbols, are called '{task.title}' here; give these another "
             "name, or let them take the place of those (--replace; in Python replace=True)."
         )
+
+
+def _names_there(task: config.Own) -> list[str]:
+    """The names of the symbols that the same data have here already."""
+    try:
+        return _names(task)
+    except DataError:
+        return []  # damaged: there are none to keep
 
 
 def _json(value: object) -> NDArray[np.uint8]:
