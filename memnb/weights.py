@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from memnb import paths, tasks
-from memnb.config import BUILT_IN, Run
+from memnb.config import BUILT_IN, Own, Run
 from memnb.errors import DataError, MemnbError, RunError, unknown
 from memnb.evidence import rows, views
 from memnb.files import replacing
@@ -72,8 +72,14 @@ def export(run_folder: Path, destination: Path | None = None) -> Path:
         DataError: the run folder is damaged, or the data cache cannot be written.
         RunError: the run has not finished, its weights are gone, the files cannot be written, or
             the shipped folder would grow beyond 20 MB.
+        MemnbError: a run on data of one's own, and no ``destination``.
     """
     record, run = rows.read_run(run_folder)
+    if destination is None and isinstance(run.task, Own):
+        raise MemnbError(
+            f"With the weights of {record.run_id} go two examples of your own data, and what lies "
+            "in data/weights is passed on with memnb; name another folder with --to."
+        )
     if record.outcome != "finished":
         raise RunError(
             f"{record.run_id} is {record.outcome}: only a finished run has weights to export; let "

@@ -350,6 +350,8 @@ def test_beside_the_study_own_data_are_one_more_column(finished: Path) -> None:
 
 def test_weights_are_exported_and_loaded(finished: Path, tmp_path: Path) -> None:
     (folder,) = (finished / "runs").iterdir()
+    with pytest.raises(MemnbError, match=r"two examples of your own data.*with --to"):
+        weights.export(folder)
     path = weights.export(folder, tmp_path / "weights")
     loaded = weights.load(path)
     split = tasks.load(loaded.run.task).test
