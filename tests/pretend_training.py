@@ -42,7 +42,7 @@ def train(
     progress(SimpleNamespace(step=1, steps=2, loss=1.5, accuracy=None))
     if what == "die" or (what == "die once" and tries == 1):
         os.kill(os.getpid(), signal.SIGKILL)
-    if what == "no room beside others" and side_by_side > 1:
+    if what == "no room" or (what == "no room beside others" and side_by_side > 1):
         _write(run, folder, "failed", "out of memory; use a device with more")
         raise JobError("The run failed: out of memory")
     if what == "raise":

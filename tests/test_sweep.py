@@ -306,6 +306,20 @@ def test_a_run_too_large_beside_others_is_tried_alone(swept: Sweep) -> None:
     assert "too little memory beside others" in swept.shown.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("at_a_time", "stopped", "attempts"), [(4, False, 2), (2, False, 1), (4, True, 1)]
+)
+def test_a_run_too_large_by_itself_is_tried_again_only_where_that_may_help(
+    swept: Sweep, at_a_time: int, stopped: bool, attempts: int
+) -> None:
+    large = paths.runs(swept.out) / run_config("luna-16", plan.QUICK_TASK).run_id
+    over = (large / "run.json").exists if stopped else lambda: False
+    where = replace(CARDS, wanted=at_a_time)
+    result = swept({"luna-16 s0": "no room"}, where=where, should_stop=over)
+    assert result.failures == 1
+    assert len((large / "calls.txt").read_text().splitlines()) == attempts
+
+
 def test_a_budget_stops_and_the_next_sweep_goes_on(swept: Sweep) -> None:
     result = swept({"luna-1 s0": "wait", "luna-16 s0": "wait"}, budget=3.0)
     assert result.left == 4
