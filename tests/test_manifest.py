@@ -70,6 +70,8 @@ def test_a_good_manifest(folder: Path) -> None:
         (("level = 3", "levl = 3"), r"parameter of tiny.ipynb named 'levl'; did you mean 'level'"),
         (("level = 3", 'level = "3"'), r"'level' of tiny.ipynb is of type float .* but got '3'"),
         (("level = 3", "flag = 1"), r"'flag' of tiny.ipynb is of type bool .* but got 1"),
+        (("level = 3", 'out = "elsewhere"'), r"'out' is what every notebook is given by the comm"),
+        (("level = 3", 'preset = "paper"'), r"'preset' is what every notebook .* leave it out"),
         (("[[artefact]]", "[[artifact]]"), r"'artifact'; did you mean 'artefact'"),
         (("[[artefact]]", "[[artefact"), r"not valid TOML"),
         (("[[artefact]]", "[artefact]"), r"names no artefact"),

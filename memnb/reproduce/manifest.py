@@ -30,6 +30,7 @@ _SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 # Suffix in the manifest -> folder in the report, and the suffix of the same thing's second file.
 _OUTPUTS = {".png": ("figures", ".svg"), ".csv": ("tables", ".md")}
 _NOTEBOOK = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}\.ipynb")
+_GIVEN = {"preset", "out"}
 
 
 class Artefact(Config):
@@ -188,6 +189,13 @@ def _check(artefact: Artefact, folder: Path) -> None:
         raise unknown("notebook", artefact.notebook, there or ["(none)"])
     known = read_parameters(read_notebook(path), path.name)
     for preset in PRESETS:
+        own: Parameters = getattr(artefact, preset)
+        taken = sorted(own.keys() & _GIVEN)
+        if taken:
+            raise MemnbError(
+                f"{where}: '{taken[0]}' is what every notebook is given by the command, but "
+                f"[artefact.{preset}] sets it; leave it out."
+            )
         check_parameters(known, artefact.parameters(preset, folder), path.name)
 
 
