@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from made_up_runs import write_run
@@ -517,6 +518,82 @@ def test_splits_and_symbols_travel_in_the_file(tmp_path: Path) -> None:
     task = own.import_file("own-birds", tmp_path / "some.npz").task
     assert (task.train, task.validation, task.test) == (21, 21, 18)
     assert tasks.tokens(task, np.array([6, 1]), 2) == ["six", "one"]
+
+
+TEXTS = ['Grüße, "alle"', "NA", "two\nlines", "x" * 200_000]
+
+
+def table(path: Path, **columns: list[str]) -> Path:
+    pd.DataFrame(columns).to_csv(path, sep="," if path.suffix == ".csv" else "\t", index=False)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "TSV"])
+def test_a_table_of_texts_is_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    words = [word for word in ("good", "bad", "10", "9") for _ in range(3)]
+    file = table(tmp_path / f"mine.{ending}", number=[*"abcdefghijkl"], label=words, text=TEXTS * 3)
+    code, out, _ = said(capsys, "data", "import", "own-mine", str(file))
+    assert code == 0
+    assert "own-mine: 4 classes, 255 symbols, longest sequence 200,000.\n" in out
+    assert "Labels: 0 = 10, 1 = 9, 2 = bad, 3 = good.\n" in out
+    task = task_config("own-mine")
+    data = tasks.load(task)
+    assert data.train.inputs.dtype == np.uint8
+    known = ("10", "9", "bad", "good")
+    found = [
+        (bytes(row[:length] - 1).decode(), known[label])
+        for split in (data.train, data.validation, data.test)
+        for row, length, label in zip(split.inputs, split.lengths, split.labels, strict=True)
+    ]
+    assert sorted(found) == sorted(zip(TEXTS * 3, words, strict=True))
+    assert tasks.tokens(task, np.frombuffer(b"G\xc3", np.uint8) + 1, 2) == ["G", "\\xc3"]
+
+
+@pytest.mark.parametrize("names", [["train", "validation", "test"], [*"012"]])
+def test_a_table_may_say_which_set_each_text_is_of(tmp_path: Path, names: list[str]) -> None:
+    file = table(
+        tmp_path / "mine.csv",
+        text=[f"text {number}" for number in range(60)],
+        label=[str(number % 10 + 1) for number in range(60)],
+        split=[names[number // 10 % 3] for number in range(60)],
+    )
+    added = own.import_file("own-mine", file)
+    assert (added.task.train, added.task.validation, added.task.test) == (20, 20, 20)
+    assert added.labels == tuple(str(number) for number in range(1, 11)), "10 after 9"
+    assert not added.drawn
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"text,label\na,0\n,1\n", "has no text in row 2 below the first line"),
+        (b"text,label\na,0\nb,\n", "has no label in row 2 below the first line"),
+        (b"texts,label\na,0\n", "has no column 'text', but 'texts', 'label'; a table of texts"),
+        (b"a,b\n1,2\n", "has no column 'text' and no column 'label', but"),
+        (b"", "cannot be read as a table"),
+        (b"text,label\n\xff,0\n", "cannot be read as a table .*save it as UTF-8"),
+        (b'text,label\n"a,0\n', "cannot be read as a table"),
+        (b"text,label\n", "there is no sequence"),
+        (b"text,label,split\n" + b"a,0,dev\nb,1,dev\n" * 9, "split should hold .* holds 'dev'"),
+    ],
+)
+def test_a_table_that_cannot_be_one_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, says: str
+) -> None:
+    (tmp_path / "mine.csv").write_bytes(content)
+    code, out, err = said(capsys, "data", "import", "own-mine", str(tmp_path / "mine.csv"))
+    assert (code, out) == (1, "")
+    assert re.search(says, err), err
+    assert err.count("\n") == 1
+    assert not own.file("own-mine").exists()
+
+
+@pytest.mark.parametrize("ending", ["csv", "npz"])
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, ending: str) -> None:
+    with pytest.raises(DataError, match=r"There is no file .*mine"):
+        own.import_file("own-mine", tmp_path / f"mine.{ending}")
 
 
 @pytest.mark.parametrize(

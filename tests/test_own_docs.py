@@ -59,6 +59,14 @@ def test_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("widths.png").is_file()
 
 
+def type_in(commands: str) -> None:
+    """Commands, as short as they can be."""
+    shorter = {"train": ["--set", "training.steps=2"], "sweep": ["--dry-run"]}
+    for line in commands.splitlines():
+        words = line.partition("#")[0].replace("training.steps=300", "training.warmup=2").split()
+        assert main([*words[1:], *shorter.get(words[1], [])]) == 0
+
+
 def test_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,15 +77,16 @@ def test_data(
     exec(save, known)
     said = capsys.readouterr().out
     section = PAGE.split("\n## Data\n")[1].split("\n## ")[0]
-    (commands,) = re.findall(r"^```\n(memnb .*?)^```$", section, re.DOTALL | re.MULTILINE)
-    for line in commands.splitlines():
-        words = line.partition("#")[0].replace("steps=300", "steps=2").split()
-        more = ["--dry-run"] if words[1] == "sweep" else []
-        assert main([*words[1:], *more]) == 0
+    texts, arrays = re.findall(r"^```\n(memnb .*?)^```$", section, re.DOTALL | re.MULTILINE)
+    Path("reviews.csv").write_text("text,label\n" + "fine,good\nawful,bad\n" * 10)
+    type_in(texts)
+    assert "Labels: 0 = bad, 1 = good." in capsys.readouterr().out
+    type_in(arrays)
     assert capsys.readouterr().out.startswith(said), "the file holds the same data"
     exec(look.replace('"steps": 300', '"steps": 2'), {})
     assert "birds" in capsys.readouterr().out
-    assert sorted(load_runs(paths.runs())["model"]) == ["convluna-16", "luna-16", "luna-16"]
+    runs = load_runs(paths.runs())
+    assert sorted(runs["task"]) == ["own-birds", "own-birds", "own-birds", "own-reviews"]
     assert Path("curves.png").is_file()
     assert Path("memory.png").is_file()
 

@@ -188,8 +188,9 @@ _DATA_HELP = """\
   memnb data list               what is here, what is missing, sizes, licences, what to do
   memnb data get TASK           generate it, or download and verify it
   memnb data import TASK PATH   take an archive, an unpacked folder, LRA's files or a prepared .npz
-  memnb data import own-NAME FILE.npz
-                                take data of your own, as docs/own.md describes, for a task own-NAME
+  memnb data import own-NAME FILE
+                                take data of your own for a task own-NAME: a table (.csv, .tsv) with
+                                the columns text and label, or arrays (.npz; see docs/own.md)
   memnb data check [TASK]       verify what is here
 
 MEMNB_DATA moves the folder that they are kept in."""
@@ -222,7 +223,7 @@ def _data(values: argparse.Namespace) -> int:
     of_own = action == "import" and values.task.startswith(config.OWN)
     if values.replace and not of_own:
         raise MemnbError(
-            "--replace is for importing data of your own ('memnb data import own-NAME FILE.npz'); "
+            "--replace is for importing data of your own ('memnb data import own-NAME FILE'); "
             "leave it out."
         )
     if action == "list":

@@ -118,8 +118,4 @@ def encode(task: config.Task, text: str) -> tuple[Bytes, int]:
     return ids, label
 
 
-def _character(byte: int) -> str:
-    return chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}"
-
-
-_BYTES = ("<pad>", *(_character(byte) for byte in range(256)))
+_BYTES = ("<pad>", *text.CHARACTERS, "\\xff")

@@ -198,7 +198,7 @@ def card(name: str) -> Card:
     if name.startswith(config.OWN):
         raise MemnbError(
             f"'{name}' are data of your own: nobody offers them; import them with 'memnb data "
-            f"import {name} FILE.npz'."
+            f"import {name} FILE'."
         )
     if name in config.TASKS:
         source = data_of(config.task_config(name))
@@ -343,7 +343,7 @@ def check(name: str | None = None) -> list[Verdict]:
 
 def _check_own(name: str) -> Verdict:
     if not own.file(name).exists():
-        return Verdict(name, "missing", f"memnb data import {name} FILE.npz")
+        return Verdict(name, "missing", f"memnb data import {name} FILE")
     try:
         task = own.definition(name)
         own.load(task)

@@ -13,6 +13,7 @@ of the data: where the data are others by now, the run is told so.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from memnb import config, paths
 from memnb.errors import DataError, MemnbError
-from memnb.tasks import cache, own_input
+from memnb.tasks import cache, own_files, own_input
 from memnb.tasks.base import Dataset, Ints, Sequences, Split, type_of_ids
 from memnb.words import counted
 
@@ -36,6 +37,7 @@ _FORM = {
     "symbols": "uint8",  # a list in JSON
     "definition": "uint8",  # an object in JSON
 }
+_SHOWN = 20  # names of labels
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,24 @@ class Added:
     Attributes:
         task: how the data are trained, by name: ``task.name``.
         drawn: whether the splits were drawn here, since none were given.
+        labels: what the labels 0, 1, ... are called in the table that they come from.
     """
 
     task: config.Own
     drawn: bool
+    labels: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         task = self.task
         share = task.test_constant / task.test
         sizes = " / ".join(f"{getattr(task, split):,}" for split in own_input.SPLITS)
         how = ", drawn by label, the same at every call" if self.drawn else ""
+        first = [f"{number} = {name}" for number, name in enumerate(self.labels[:_SHOWN])]
+        more = ", ..." if len(self.labels) > _SHOWN else ""
+        called = f"Labels: {', '.join(first)}{more}.\n" if first else ""
         return (
             f"{task.name}: {task.classes:,} classes, {counted(task.vocabulary - 1, 'symbol')}, "
-            f"longest sequence {task.max_length:,}.\n"
+            f"longest sequence {task.max_length:,}.\n{called}"
             f"Train / validation / test: {sizes} examples{how}.\n"
             f"One answer always is right on {100 * share:.1f} % of the test set.\n"
             f"Train on it with: memnb train luna-16 {task.name}"
@@ -138,18 +145,20 @@ def add(
 
 
 def import_file(task_name: str, source: Path, replace: bool = False) -> Added:
-    """:func:`add` what an ``.npz`` file holds, under the name of its task.
+    """:func:`add` what a file holds, under the name of its task.
 
-    The arrays: ``ids``, integers (N, L) padded with 0, or (total,) one sequence after the other
-    with ``offsets`` (N + 1,); ``labels`` (N,); and, if they are given, ``split`` (N,) and
-    ``symbols``.
+    A table (``.csv`` or ``.tsv``, UTF-8) has the columns ``text``, whose bytes are the symbols,
+    ``label``, any words, and, if you like, ``split``. A file of arrays (``.npz``) has ``ids``,
+    integers (N, L) padded with 0, or (total,) one sequence after the other with ``offsets``
+    (N + 1,); ``labels`` (N,); and, if you like, ``split`` (N,) and ``symbols``.
 
     Raises:
-        MemnbError, DataError: as :func:`add`; or the file is missing, damaged, or lacks an array.
+        MemnbError, DataError: as :func:`add`; or the file is missing, damaged, or lacks an array or
+            a column.
     """
     name = _task_name(task_name).removeprefix(config.OWN)
-    found = own_input.read_file(paths.absolute(source))
-    return add(name, **found, replace=replace)
+    found = own_files.read(paths.absolute(source))
+    return dataclasses.replace(add(name, **found.given, replace=replace), labels=found.labels)
 
 
 def load(task: config.Own) -> Dataset:
@@ -186,7 +195,7 @@ def definition(name: str) -> config.Own:
         here = ", ".join(names())
         raise DataError(
             f"The data '{name}' are not here ({path}); import them with 'memnb data import {name} "
-            f"FILE.npz', or add them with memnb.tasks.add{f' (here are {here})' if here else ''}."
+            f"FILE', or add them with memnb.tasks.add{f' (here are {here})' if here else ''}."
         )
     found = cache.read(path, {"definition": "uint8"})["definition"]
     try:

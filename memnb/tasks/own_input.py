@@ -5,8 +5,6 @@ Nothing here knows of names or of where data lie (:mod:`memnb.tasks.own`).
 
 from __future__ import annotations
 
-import zipfile
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,14 +12,11 @@ from numpy.typing import NDArray
 
 from memnb import config
 from memnb.errors import DataError
-from memnb.tasks import cache
 from memnb.tasks.base import Ints, Sequences
 from memnb.tasks.draws import Draws
 from memnb.words import counted
 
 SPLITS = ("train", "validation", "test")
-#: What a file to import holds; the last two may be missing.
-KEYS = ("ids", "offsets", "labels", "split", "symbols")
 MOST_IDS = 2**30
 _TENTH = 10  # of each label: one part to validate, one to test, where nobody says which
 
@@ -194,54 +189,3 @@ def _line(values: Any, what: str, wanted: str) -> NDArray[Any]:
 
 def refuse(what: str, mend: str) -> NoReturn:
     raise DataError(f"These are no data to train on: {what}; {mend}.")
-
-
-# --- files from elsewhere --------------------------------------------------------------------
-
-
-def read_file(source: Path) -> dict[str, Any]:
-    """What an ``.npz`` file holds for :func:`memnb.tasks.own.add`: ``sequences``, ``labels`` and,
-    if they are given, ``split`` and ``symbols``.
-
-    Raises:
-        DataError: it is missing, damaged, or lacks an array.
-    """
-    try:
-        with zipfile.ZipFile(source) as archive:
-            large = [i.filename for i in archive.infolist() if i.file_size > cache.MOST_BYTES]
-        if large:
-            raise ValueError(f"'{large[0]}' has more than {cache.MOST_BYTES / 2**30:.0f} GiB")
-        with np.load(source, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in KEYS if key in archive.files}
-    except FileNotFoundError:
-        raise DataError(f"There is no file {source}; check the path.") from None
-    except (*cache.DAMAGE, MemoryError) as error:
-        raise DataError(
-            f"{source} is no .npz file of plain arrays, or damaged ({error}); write it with "
-            "numpy.savez (sequences of different lengths one after the other, with 'offsets')."
-        ) from None
-    lacking = [key for key in ("ids", "labels") if key not in found]
-    if lacking:
-        raise DataError(
-            f"{source} lacks {' and '.join(repr(key) for key in lacking)}: a file of data holds "
-            "'ids' (with 'offsets', unless its rows are padded with 0) and 'labels', and may hold "
-            "'split' and 'symbols'; see docs/own.md."
-        )
-    ids, offsets = found.pop("ids"), found.pop("offsets", None)
-    if offsets is None and ids.ndim != 2:
-        raise DataError(
-            f"{source} holds 'ids' of the shape {ids.shape} and no 'offsets': without, they have a "
-            "row for each sequence, padded with 0; add the one or make them the other."
-        )
-    return {"sequences": ids if offsets is None else _cut(ids, offsets, source), **found}
-
-
-def _cut(ids: NDArray[Any], offsets: NDArray[Any], source: Path) -> list[NDArray[Any]]:
-    """The sequences that stand one after the other."""
-    if offsets.dtype.kind not in "iu":
-        raise DataError(
-            f"The 'offsets' of {source} should be whole numbers, but are {offsets.dtype}; sequence "
-            "i is ids[offsets[i]:offsets[i + 1]]."
-        )
-    whole = Sequences.checked(ids, offsets.astype(np.int64), source)
-    return [whole[number] for number in range(len(whole))]
