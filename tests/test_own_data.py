@@ -520,6 +520,22 @@ def test_splits_and_symbols_travel_in_the_file(tmp_path: Path) -> None:
     assert tasks.tokens(task, np.array([6, 1]), 2) == ["six", "one"]
 
 
+def test_longer_sequences_are_cut_where_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "some.npz", **arrays())
+    words = ("data", "import", "own-birds", str(tmp_path / "some.npz"), "--max-length", "4")
+    assert "longest sequence 4.\n" in said(capsys, *words)[1]
+    task = task_config("own-birds")
+    short = [line[:4] for line in sequences()]
+    assert own.add("birds", short, np.arange(60) % 3).task == task, "the same data"
+    assert own.add("birds", sequences(), np.arange(60) % 3, max_length=4).task == task
+    assert tasks.load(task).train.inputs.shape == (48, 4)
+    for wrong in (0, -1, True, 2.5, "4"):
+        with pytest.raises(MemnbError, match="max_length is a number of symbols from 1"):
+            own.add("bees", short, np.arange(60) % 3, max_length=wrong)
+
+
 TEXTS = ['Grüße, "alle"', "NA", "two\nlines", "x" * 200_000]
 
 
@@ -639,6 +655,8 @@ def test_a_damaged_or_missing_file_is_refused(tmp_path: Path) -> None:
         ("data import own-Birds x.npz", "a name of one word"),
         ("data import text x.npz --replace", "--replace is for importing data of your own"),
         ("data list --replace", "--replace is for importing"),
+        ("data import text x.npz --max-length 9", "--max-length is for importing data of your own"),
+        ("data import own-birds x.npz --max-length 0", "a whole number from 1, but got '0'"),
         ("train luna-16 own-birds", "'own-birds' are not here"),
         ("sweep --tasks own-birds --dry-run", "no task named 'own-birds'"),
     ],

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memnb import config, paths
-from memnb.cli.common import Command, add_device, add_out, complain, folder_name, one_of
+from memnb.cli.common import (
+    Command,
+    add_device,
+    add_out,
+    complain,
+    folder_name,
+    one_of,
+    positive,
+)
 from memnb.errors import DataError, MemnbError
 from memnb.words import counted
 
@@ -203,9 +211,9 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", metavar="ACTION", help="list, get, import or check")
     parser.add_argument("task", metavar="TASK", nargs="?", help="a data set, such as text")
     parser.add_argument("path", metavar="PATH", nargs="?", help="of what is imported")
-    parser.add_argument(
-        "--replace", action="store_true", help="import own-NAME in the place of other data"
-    )
+    own = parser.add_argument_group("of data of your own")
+    own.add_argument("--max-length", metavar="N", type=positive, help="cut longer sequences")
+    own.add_argument("--replace", action="store_true", help="take the place of other own-NAME")
 
 
 def _data(values: argparse.Namespace) -> int:
@@ -221,11 +229,13 @@ def _data(values: argparse.Namespace) -> int:
             f"'memnb data {action}' takes {takes}, but got {len(given)}; see 'memnb data --help'."
         )
     of_own = action == "import" and values.task.startswith(config.OWN)
-    if values.replace and not of_own:
-        raise MemnbError(
-            "--replace is for importing data of your own ('memnb data import own-NAME FILE'); "
-            "leave it out."
-        )
+    options = {"--replace": values.replace, "--max-length": values.max_length}
+    for option, given_too in options.items():
+        if given_too and not of_own:
+            raise MemnbError(
+                f"{option} is for importing data of your own ('memnb data import own-NAME FILE'); "
+                "leave it out."
+            )
     if action == "list":
         for state in catalogue.list_data():
             print(_data_line(state))
@@ -233,7 +243,10 @@ def _data(values: argparse.Namespace) -> int:
             path = own.file(name)
             print(f"{name:<14}your own: here, {path.stat().st_size / 1e6:,.1f} MB, {path}")
     elif of_own:
-        print(own.import_file(values.task, Path(values.path), values.replace))
+        path = Path(values.path)
+        print(
+            own.import_file(values.task, path, max_length=values.max_length, replace=values.replace)
+        )
     elif action == "get":
         print(f"{values.task} is at {catalogue.get(values.task, _transfer_display())}.")
     elif action == "import":

@@ -78,6 +78,7 @@ def add(
     split: Any = None,
     symbols: Iterable[str] | None = None,
     *,
+    max_length: int | None = None,
     replace: bool = False,
 ) -> Added:
     """Take data as the task ``own-<name>``.
@@ -90,6 +91,7 @@ def add(
         split: (N,) of 0, 1, 2 or ``train``, ``validation``, ``test``. If not given, a tenth of the
             examples of each label is drawn to validate and another to test, always the same.
         symbols: what the symbols 1, 2, ... are called on pages; by default by their number.
+        max_length: cut longer sequences; by default none is cut.
         replace: take the place of other data of this name. (The same data may always be added, and
             keep the names of their symbols unless others are given.)
 
@@ -97,11 +99,17 @@ def add(
         What was taken, and how to train on it, to be printed.
 
     Raises:
-        MemnbError: the name is none, or taken.
+        MemnbError: the name is none, or taken, or max_length is no length.
         DataError: the data are not as described, too large, or cannot be written.
     """
     task_name = _task_name(name)
-    joined = own_input.joined(sequences)
+    length = isinstance(max_length, int) and not isinstance(max_length, bool) and max_length > 0
+    if max_length is not None and not length:
+        raise MemnbError(
+            f"max_length is a number of symbols from 1, but got {max_length!r}; give one, as 500, "
+            "or none to keep every sequence whole."
+        )
+    joined = own_input.joined(sequences, max_length)
     known = own_input.labels_of(labels, len(joined))
     parts = own_input.splits_of(split, known)
     highest = int(joined.values.max())
@@ -144,7 +152,9 @@ def add(
     return Added(task, split is None)
 
 
-def import_file(task_name: str, source: Path, replace: bool = False) -> Added:
+def import_file(
+    task_name: str, source: Path, *, max_length: int | None = None, replace: bool = False
+) -> Added:
     """:func:`add` what a file holds, under the name of its task.
 
     A table (``.csv`` or ``.tsv``, UTF-8) has the columns ``text``, whose bytes are the symbols,
@@ -158,7 +168,8 @@ def import_file(task_name: str, source: Path, replace: bool = False) -> Added:
     """
     name = _task_name(task_name).removeprefix(config.OWN)
     found = own_files.read(paths.absolute(source))
-    return dataclasses.replace(add(name, **found.given, replace=replace), labels=found.labels)
+    added = add(name, **found.given, max_length=max_length, replace=replace)
+    return dataclasses.replace(added, labels=found.labels)
 
 
 def load(task: config.Own) -> Dataset:

@@ -21,12 +21,13 @@ MOST_IDS = 2**30
 _TENTH = 10  # of each label: one part to validate, one to test, where nobody says which
 
 
-def joined(sequences: Any) -> Sequences:
+def joined(sequences: Any, most: int | None = None) -> Sequences:
     """The sequences one after the other, in int64.
 
     Args:
         sequences: N sequences of whole numbers from 1, or an array (N, L) whose rows may end in
             zeros.
+        most: longer ones are cut to this length, if it is given.
 
     Raises:
         DataError: they are something else, or too many.
@@ -35,7 +36,7 @@ def joined(sequences: Any) -> Sequences:
         sequences = [np.trim_zeros(row, "b") for row in sequences]
     each = []
     for number, sequence in enumerate(sequences if np.iterable(sequences) else ()):
-        each.append(_line(sequence, f"sequence {number}", "whole numbers from 1"))
+        each.append(_line(sequence, f"sequence {number}", "whole numbers from 1")[:most])
         if not len(each[-1]):
             refuse(f"sequence {number} is empty", "leave it out")
     if not each:
