@@ -554,6 +554,9 @@ def test_a_table_of_texts_is_imported(
     assert code == 0
     assert "own-mine: 4 classes, 255 symbols, longest sequence 200,000.\n" in out
     assert "Labels: 0 = 10, 1 = 9, 2 = bad, 3 = good.\n" in out
+    # As spreadsheets write it, with a mark of the byte order.
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert said(capsys, "data", "import", "own-mine", str(file))[1] == out, "the same data"
     task = task_config("own-mine")
     data = tasks.load(task)
     assert data.train.inputs.dtype == np.uint8
@@ -586,8 +589,12 @@ def test_a_table_may_say_which_set_each_text_is_of(tmp_path: Path, names: list[s
     [
         (b"text,label\na,0\n,1\n", "has no text in row 2 below the first line"),
         (b"text,label\na,0\nb,\n", "has no label in row 2 below the first line"),
-        (b"texts,label\na,0\n", "has no column 'text', but 'texts', 'label'; a table of texts"),
-        (b"a,b\n1,2\n", "has no column 'text' and no column 'label', but"),
+        (b"texts,label\na,0\n", "'texts', 'label', .* has no column 'text'; a table of texts"),
+        (b"a,b\n1,2\n", "has no column 'text' and no column 'label'; a"),
+        (b"text;label\na;0\n", "Of its columns, 'text;label', .*mine.csv has no column 'text'"),
+        (b"text,label,text\na,0,b\n", "has one twice"),
+        (b"text,label\na, b,0\nc, d,1\n", r"cannot be read .*saw 3.* in double quotes"),
+        (b"text,label\na,0\nb\n", "has no label in row 2"),
         (b"", "cannot be read as a table"),
         (b"text,label\n\xff,0\n", "cannot be read as a table .*save it as UTF-8"),
         (b'text,label\n"a,0\n', "cannot be read as a table"),

@@ -49,20 +49,24 @@ def _table(source: Path, between: str) -> Found:
     import pandas as pd
 
     try:
-        rows = pd.read_csv(source, sep=between, dtype=str, keep_default_na=False)
+        # Without a header, or pandas takes a row of one field too many to begin with its name.
+        rows = pd.read_csv(source, sep=between, dtype=str, keep_default_na=False, header=None)
     except FileNotFoundError:
         raise DataError(f"There is no file {source}; check the path.") from None
     except (ValueError, OSError, MemoryError) as error:
         raise DataError(
             f"{source} cannot be read as a table ({first_line(error)}); save it as UTF-8, with the "
-            "names of its columns in the first line."
+            "names of its columns in the first line, and texts in double quotes that hold commas, "
+            "tabs or line breaks."
         ) from None
-    lacking = [name for name in ("text", "label") if name not in rows]
-    if lacking:
+    columns = [str(name) for name in rows.iloc[0]]
+    rows = rows.iloc[1:].set_axis(columns, axis="columns").reset_index(drop=True).fillna("")
+    lacking = [name for name in ("text", "label") if name not in columns]
+    if lacking or len({*columns}) < len(columns):
+        told = f"no column {' and no column '.join(map(repr, lacking))}" if lacking else "one twice"
         raise DataError(
-            f"{source} has no column {' and no column '.join(map(repr, lacking))}, but "
-            f"{', '.join(map(repr, map(str, rows.columns)))}; a table of texts has 'text' and "
-            "'label', and may have 'split'."
+            f"Of its columns, {', '.join(map(repr, columns))}, {source} has {told}; a table of "
+            "texts has 'text' and 'label', and may have 'split'."
         )
     for name in ("text", "label"):
         empty = np.flatnonzero(rows[name] == "")
