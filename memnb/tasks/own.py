@@ -103,8 +103,7 @@ def add(
         DataError: the data are not as described, too large, or cannot be written.
     """
     task_name = _task_name(name)
-    length = isinstance(max_length, int) and not isinstance(max_length, bool) and max_length > 0
-    if max_length is not None and not length:
+    if max_length is not None and (type(max_length) is not int or max_length < 1):
         raise MemnbError(
             f"max_length is a number of symbols from 1, but got {max_length!r}; give one, as 500, "
             "or none to keep every sequence whole."

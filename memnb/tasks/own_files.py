@@ -40,19 +40,19 @@ def read(source: Path) -> Found:
     Raises:
         DataError: it is missing, damaged, or lacks an array or a column.
     """
+    if not source.exists():
+        raise DataError(f"There is no file {source}; check the path.")
     between = _TABLES.get(source.suffix.lower())
     return Found(_arrays(source)) if between is None else _table(source, between)
 
 
 def _table(source: Path, between: str) -> Found:
     """Texts as their bytes in UTF-8, and labels numbered in their order."""
-    import pandas as pd
+    import pandas as pd  # slow to import, and nothing else in memnb.tasks needs it
 
     try:
         # Without a header, or pandas takes a row of one field too many to begin with its name.
         rows = pd.read_csv(source, sep=between, dtype=str, keep_default_na=False, header=None)
-    except FileNotFoundError:
-        raise DataError(f"There is no file {source}; check the path.") from None
     except (ValueError, OSError, MemoryError) as error:
         raise DataError(
             f"{source} cannot be read as a table ({first_line(error)}); save it as UTF-8, with the "
@@ -98,8 +98,6 @@ def _arrays(source: Path) -> dict[str, Any]:
             raise ValueError(f"'{large[0]}' has more than {cache.MOST_BYTES / 2**30:.0f} GiB")
         with np.load(source, allow_pickle=False) as archive:
             found = {key: archive[key] for key in _ARRAYS if key in archive.files}
-    except FileNotFoundError:
-        raise DataError(f"There is no file {source}; check the path.") from None
     except (*cache.DAMAGE, MemoryError) as error:
         raise DataError(
             f"{source} is no .npz file of plain arrays, or damaged ({error}); write it with "

@@ -21,7 +21,7 @@ ARCHIVE_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 REVIEWS = 12_500  # of each label in each part
 MOST_BYTES = 2**20  # the longest review has 13,704
 #: What the ids 1, 2, ... are called, as far as UTF-8 has such bytes: printable ASCII by itself, the
-#: others as ``\\xe9``.
+#: others as ``\xe9``.
 CHARACTERS = tuple(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in range(255))
 _REVIEW = re.compile(r"(?:^|/)(train|test)/(neg|pos)/(\d+)_(\d+)\.txt$")
 
